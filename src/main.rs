@@ -1,0 +1,3 @@
+//! Starts bbackup: everything is in the library.
+
+fn main() {}

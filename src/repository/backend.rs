@@ -1,0 +1,87 @@
+//! Where the files of a repository are kept: the trait of a store, and the stores.
+//!
+//! A store knows names, bytes and folders; it knows nothing of what the bytes mean.
+
+pub mod local;
+
+use std::io;
+
+/// The kinds of files in a repository (restic's design document, section "Repository Layout").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileKind {
+    /// The one file `config`.
+    Config,
+    /// `keys/`
+    Key,
+    /// `locks/`
+    Lock,
+    /// `snapshots/`
+    Snapshot,
+    /// `index/`
+    Index,
+    /// `data/`, spread over 256 folders by the first two digits.
+    Pack,
+}
+
+impl FileKind {
+    /// The word for people and for error messages.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Key => "key",
+            Self::Lock => "lock",
+            Self::Snapshot => "snapshot",
+            Self::Index => "index",
+            Self::Pack => "pack",
+        }
+    }
+}
+
+/// A store for the files of one repository. Names are 64 hexadecimal digits (empty for the config file).
+///
+/// All calls may come from several threads at once.
+pub trait Backend: Send + Sync {
+    /// Where it is, for people, without secrets.
+    fn location(&self) -> String;
+
+    /// Makes the folders of a new repository.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    fn create(&self) -> io::Result<()>;
+
+    /// Names and sizes of all files of one kind, in no order. Left-over temporary files are not listed.
+    ///
+    /// # Errors
+    /// The listing is not complete: nothing of it may be used.
+    fn list(&self, kind: FileKind) -> io::Result<Vec<(String, u64)>>;
+
+    /// The whole file.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, else the cause.
+    fn read(&self, kind: FileKind, name: &str) -> io::Result<Vec<u8>>;
+
+    /// Fills `buffer` from `offset` of the file.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, `UnexpectedEof` if it is too short, else the cause.
+    fn read_at(&self, kind: FileKind, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Writes a new file whole or not at all, durably: when this returns, a loss of power does not take it back. An existing
+    /// file of the same name is replaced only by one with the same content (names are hashes); a config is never replaced.
+    /// `parts` are written one after the other.
+    ///
+    /// # Errors
+    /// The file is not there.
+    fn write(&self, kind: FileKind, name: &str, parts: &[&[u8]]) -> io::Result<()>;
+
+    /// Removes a file; that it is gone already is no error.
+    ///
+    /// # Errors
+    /// It is still there.
+    fn remove(&self, kind: FileKind, name: &str) -> io::Result<()>;
+
+    /// How many requests may usefully be under way at once.
+    fn connections(&self) -> usize;
+}
