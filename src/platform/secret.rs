@@ -1,6 +1,15 @@
-//! Secrets in memory: never printed, wiped when dropped.
+//! Secrets in memory: never printed, wiped when dropped; and how they are read from files, programs and the environment.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use std::io;
+use std::path::Path;
+
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::files;
+use super::process::{ProcessError, Run};
+
+/// No password is longer; what is longer is the wrong file.
+const LIMIT: u64 = 64 * 1024;
 
 /// A value that neither `Debug` nor any error shows and that is overwritten when it is dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -21,5 +30,49 @@ impl<T: Zeroize> Secret<T> {
 impl<T: Zeroize> std::fmt::Debug for Secret<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+/// Reads a secret from a file. As in restic, blanks and newlines around it do not belong to it.
+///
+/// # Errors
+/// The file cannot be read or is no short text; nothing of its content is in the error.
+pub fn from_file(path: &Path) -> io::Result<Secret<String>> {
+    let text = Zeroizing::new(files::read_text(path, LIMIT)?);
+    Ok(trimmed(&text))
+}
+
+/// Reads a secret from what a program writes, trimmed like that of a file.
+///
+/// # Errors
+/// The program fails, or what it writes is not UTF-8 (`None`).
+pub fn from_command(line: &str) -> Result<Option<Secret<String>>, ProcessError> {
+    let output = Run::command_line(line)?.output_limit(LIMIT as usize).output()?;
+    Ok(std::str::from_utf8(&output).ok().map(trimmed))
+}
+
+/// Reads a secret from the environment, as it is. `None` if there is no such variable, or it is not UTF-8.
+pub fn from_environment(name: &str) -> Option<Secret<String>> {
+    std::env::var(name).ok().map(Secret::new)
+}
+
+fn trimmed(text: &str) -> Secret<String> {
+    // Editors of another system put a byte order mark at the start.
+    Secret::new(text.trim_start_matches('\u{feff}').trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn newlines_around_a_secret_do_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "\u{feff}a b\r\n").unwrap();
+        assert_eq!(from_file(&path).unwrap().expose(), "a b");
+        assert_eq!(from_command("printf ' c d\n'").unwrap().unwrap().expose(), "c d");
+        assert!(!format!("{:?}", from_file(&path).unwrap()).contains("a b"));
     }
 }

@@ -1,1 +1,72 @@
-//! (see src/platform.rs)
+//! SIGINT and SIGTERM become a cancelled [`Control`]; the second one ends the process at once.
+//!
+//! What a cancelled job cleans up is the job's business, the exit code `cli`'s.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::control::Control;
+
+/// A signal that asks the process to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Ctrl-C at the terminal.
+    Interrupt,
+    /// `kill`, or the system's shutdown.
+    Terminate,
+}
+
+impl Signal {
+    /// `SIGINT`, `SIGTERM`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+}
+
+/// Tells afterwards which signal came, if any. Clones share what they know.
+#[derive(Debug, Clone, Default)]
+pub struct Received(Arc<AtomicU8>);
+
+impl Received {
+    /// The first signal that came.
+    pub fn get(&self) -> Option<Signal> {
+        match self.0.load(Ordering::SeqCst) {
+            1 => Some(Signal::Interrupt),
+            2 => Some(Signal::Terminate),
+            _ => None,
+        }
+    }
+}
+
+/// From now on the first SIGINT or SIGTERM cancels `control` (and calls `announce`), the second ends the process with
+/// `exit_code`: what must survive that (stopped containers) is in a journal. Needs a running tokio runtime.
+///
+/// # Errors
+/// The handlers cannot be installed.
+pub fn cancel_on_signal(control: Control, exit_code: i32, announce: impl FnOnce(Signal) + Send + 'static) -> io::Result<Received> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let received = Received::default();
+    let told = received.clone();
+    tokio::spawn(async move {
+        let first = tokio::select! {
+            _ = interrupt.recv() => Signal::Interrupt,
+            _ = terminate.recv() => Signal::Terminate,
+        };
+        told.0.store(if first == Signal::Interrupt { 1 } else { 2 }, Ordering::SeqCst);
+        control.cancel();
+        announce(first);
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(exit_code);
+    });
+    Ok(received)
+}
