@@ -5,6 +5,8 @@
 //! `tests/architecture.rs` checks it). From the ground up: [`model`], [`platform`], [`config`],
 //! [`docker`] and [`repository`], [`sources`] and [`targets`], [`jobs`], [`service`], [`cli`].
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod cli;
 pub mod config;
 pub mod docker;
