@@ -1,6 +1,8 @@
 //! The only door to the operating system: clock, processes, atomic file writes, standard directories, signals, secrets,
 //! and the control handle through which running work is paused, skipped and cancelled.
 
+#![expect(clippy::disallowed_methods, reason = "this is the door: nobody else calls the operating system so")]
+
 pub mod clock;
 pub mod control;
 pub mod directories;
