@@ -1,1 +1,10 @@
-//! (being written)
+//! Everything that is said to a Docker Engine: reaching it, finding out what is on it, reading from it and writing to it.
+//!
+//! What a backup or restore does with this is decided in `jobs`; how volumes become trees of files in `sources` and `targets`.
+
+pub mod connect;
+pub mod error;
+pub mod wire;
+
+pub use connect::{Engine, EngineOptions};
+pub use error::DockerError;

@@ -1,0 +1,221 @@
+//! What can go wrong between bbackup and an Engine. The sentences for people are made in `jobs/report`.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An error that somebody else's code gave.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// What can go wrong with a Docker Engine. `call` is the method and path of the request (`GET /containers/json`).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DockerError {
+    /// The address of an Engine cannot be understood.
+    #[error("`{given}` is not the address of a Docker Engine: {reason}")]
+    Address {
+        /// As it was given.
+        given: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A way to reach an Engine that this version does not have.
+    #[error("`{given}`: reaching an Engine by {way} is not in this version")]
+    Unsupported {
+        /// As it was given.
+        given: String,
+        /// `ssh`, `tls`, `a named pipe`.
+        way: &'static str,
+    },
+    /// There is no socket: no Engine is installed, or it does not run.
+    #[error("there is no Docker socket at {}", .path.display())]
+    NoSocket {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The socket is there and may not be used.
+    #[error("no permission to use the Docker Engine at {address}")]
+    PermissionDenied {
+        /// Where.
+        address: String,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody listens.
+    #[error("nothing answers at {address}: the Docker Engine does not run")]
+    Refused {
+        /// Where.
+        address: String,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The address cannot be reached, or not in time.
+    #[error("cannot reach the Docker Engine at {address}")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Something answers that is no Docker Engine.
+    #[error("what answers at {address} is not a Docker Engine")]
+    NotAnEngine {
+        /// Where.
+        address: String,
+        /// What is wrong with its answer.
+        #[source]
+        source: Cause,
+    },
+    /// The Engine speaks only API versions below ours.
+    #[error("the Docker Engine at {address} speaks API {found} at most, at least {needed} is needed")]
+    TooOld {
+        /// Where.
+        address: String,
+        /// Its highest version.
+        found: String,
+        /// Our lowest.
+        needed: &'static str,
+    },
+    /// The Engine speaks only API versions above ours.
+    #[error("the Docker Engine at {address} speaks API {found} at least, this program knows {known} at most")]
+    TooNew {
+        /// Where.
+        address: String,
+        /// Its lowest version.
+        found: String,
+        /// Our highest.
+        known: &'static str,
+    },
+    /// Something that was there at the planning is gone.
+    #[error("{kind} {name} is not there any more")]
+    NotFound {
+        /// `container`, `volume`, `network`, `image`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A socket proxy or an authorization plugin forbids a call.
+    #[error("{call} is not allowed: {message}")]
+    Denied {
+        /// The request.
+        call: String,
+        /// What the answer says.
+        message: String,
+    },
+    /// The Engine answered with an error.
+    #[error("{call}: the Docker Engine answered {status}: {message}")]
+    Api {
+        /// The request.
+        call: String,
+        /// HTTP status.
+        status: u16,
+        /// What the Engine says.
+        message: String,
+    },
+    /// The connection broke before the answer was complete.
+    #[error("{call}: the connection to the Docker Engine broke")]
+    Lost {
+        /// The request.
+        call: String,
+        /// Cause.
+        #[source]
+        source: Cause,
+    },
+    /// No byte went either way for too long.
+    #[error("{call}: no byte moved for {seconds} seconds")]
+    Stalled {
+        /// The request.
+        call: String,
+        /// Limit.
+        seconds: u64,
+    },
+    /// The answer to a short call did not come in time.
+    #[error("{call}: no answer within {seconds} seconds")]
+    Timeout {
+        /// The request.
+        call: String,
+        /// Limit.
+        seconds: u64,
+    },
+    /// The answer cannot be understood.
+    #[error("{call}: the answer cannot be understood")]
+    Malformed {
+        /// The request.
+        call: String,
+        /// Cause.
+        #[source]
+        source: Cause,
+    },
+}
+
+impl DockerError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Unreachable { .. } | Self::Lost { .. } | Self::Stalled { .. } | Self::Timeout { .. } => true,
+            Self::Api { status, .. } => matches!(status, 429 | 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+
+    /// Whether the Engine says that there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. } | Self::Api { status: 404, .. })
+    }
+
+    /// Whether the Engine says that what is asked for contradicts what is there (a name that is taken, a container in use).
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api { status: 409, .. })
+    }
+
+    /// The same, saying by name what is not there if that is what the Engine answered.
+    #[must_use]
+    pub fn about(self, kind: &'static str, name: &str) -> Self {
+        match self {
+            Self::Api { status: 404, .. } => Self::NotFound { kind, name: name.to_owned() },
+            other => other,
+        }
+    }
+
+    /// The error that an answer with this status means.
+    pub(crate) fn from_status(call: &str, status: u16, message: String) -> Self {
+        match status {
+            401 | 403 | 405 => Self::Denied { call: call.to_owned(), message },
+            _ => Self::Api { call: call.to_owned(), status, message },
+        }
+    }
+
+    /// What a typed call through bollard gave, in our words. Errors of the connection come back as they were made in `wire`.
+    pub fn from_bollard(call: &str, error: bollard::errors::Error) -> Self {
+        use bollard::errors::Error;
+        match error {
+            Error::DockerResponseServerError { status_code, message } => Self::from_status(call, status_code, message),
+            Error::RequestTimeoutError => Self::Timeout { call: call.to_owned(), seconds: 0 },
+            Error::IOError { err } => match err.downcast::<Self>() {
+                Ok(ours) => ours,
+                Err(err) => Self::Lost { call: call.to_owned(), source: err.into() },
+            },
+            Error::HyperResponseError { err } => Self::Lost { call: call.to_owned(), source: err.into() },
+            Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => Self::Malformed { call: call.to_owned(), source: error.into() },
+            Error::DockerStreamError { error } => Self::Api { call: call.to_owned(), status: 500, message: error },
+            Error::DockerContainerWaitError { error, .. } => Self::Api { call: call.to_owned(), status: 500, message: error },
+            other => Self::Malformed { call: call.to_owned(), source: other.into() },
+        }
+    }
+}
+
+impl From<DockerError> for io::Error {
+    /// For streams: the error can be taken out again with [`io::Error::downcast`].
+    fn from(error: DockerError) -> Self {
+        let kind = match &error {
+            DockerError::Stalled { .. } | DockerError::Timeout { .. } => io::ErrorKind::TimedOut,
+            DockerError::Lost { .. } => io::ErrorKind::ConnectionReset,
+            DockerError::NotFound { .. } | DockerError::Api { status: 404, .. } => io::ErrorKind::NotFound,
+            DockerError::Denied { .. } | DockerError::PermissionDenied { .. } => io::ErrorKind::PermissionDenied,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,397 @@
+//! One connection per request to an Engine: raw answers byte for byte, streams in both directions, watchdogs.
+//!
+//! What the requests mean is the business of the modules beside it; bollard's typed calls go through here as well.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
+use hyper::{Method, Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::error::{Cause, DockerError};
+
+/// Longest error message that is taken from an answer, in bytes.
+const MESSAGE_LIMIT: usize = 64 << 10;
+/// Longest answer that is taken into memory. Inspect answers are kilobytes; the limit is against an Engine gone mad.
+const ANSWER_LIMIT: usize = 256 << 20;
+
+/// Where an Engine listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A Unix socket on this machine.
+    Unix(PathBuf),
+    /// Plain TCP.
+    Tcp {
+        /// Name or address, without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+        }
+    }
+}
+
+/// How long is waited for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection to come up.
+    pub connect: Duration,
+    /// For the answer to a short call (list, inspect, create, start).
+    pub request: Duration,
+    /// For the next byte of a stream, in either direction, while we wait for the Engine and not it for us.
+    pub stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), request: Duration::from_mins(2), stall: Duration::from_mins(5) }
+    }
+}
+
+/// The way to one Engine. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Wire(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    address: Address,
+    timeouts: Timeouts,
+    /// `/v1.41`, or empty before a version was agreed on.
+    prefix: String,
+    host: HeaderValue,
+}
+
+impl Wire {
+    /// The way to `address`; nothing is connected yet.
+    pub(crate) fn new(address: Address, timeouts: Timeouts) -> Self {
+        let host = match &address {
+            Address::Unix(_) => HeaderValue::from_static("localhost"),
+            Address::Tcp { .. } => {
+                let text = address.to_string();
+                HeaderValue::from_str(text.trim_start_matches("tcp://")).unwrap_or(HeaderValue::from_static("localhost"))
+            }
+        };
+        Self(Arc::new(Inner { address, timeouts, prefix: String::new(), host }))
+    }
+
+    /// The same way, speaking this API version (`1.41`).
+    pub(crate) fn with_version(&self, version: &str) -> Self {
+        let inner = &self.0;
+        Self(Arc::new(Inner {
+            address: inner.address.clone(),
+            timeouts: inner.timeouts,
+            prefix: format!("/v{version}"),
+            host: inner.host.clone(),
+        }))
+    }
+
+    /// Where the Engine listens.
+    pub fn address(&self) -> &Address {
+        &self.0.address
+    }
+
+    /// How long is waited for what.
+    pub fn timeouts(&self) -> Timeouts {
+        self.0.timeouts
+    }
+
+    /// The body of the answer to `GET path`, byte for byte. `path` starts after the version (`/containers/json?all=1`).
+    ///
+    /// # Errors
+    /// No connection, an answer that is not 2xx, or one that is not whole or not in time.
+    pub async fn get_bytes(&self, path: &str) -> Result<Bytes, DockerError> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// One short call with an optional JSON body; gives the body of the answer byte for byte.
+    ///
+    /// # Errors
+    /// As for [`get_bytes`](Self::get_bytes).
+    pub async fn call(&self, method: Method, path: &str, json: Option<Vec<u8>>) -> Result<Bytes, DockerError> {
+        let call = name_of(&method, path);
+        let mut request = Request::builder().method(method).uri(path);
+        if json.is_some() {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let request = request.body(Full::new(Bytes::from(json.unwrap_or_default()))).map_err(|error| malformed(&call, error))?;
+        let limit = self.0.timeouts.request;
+        let whole = async {
+            let response = accepted(&call, self.send(&call, request).await?).await?;
+            collect(&call, response.into_body(), ANSWER_LIMIT).await
+        };
+        timeout(limit, whole).await.map_err(|_| DockerError::Timeout { call: call.clone(), seconds: limit.as_secs() })?
+    }
+
+    /// The body of the answer to `GET path` as a stream. Only the wait for each next piece is limited.
+    ///
+    /// # Errors
+    /// As for [`get_bytes`](Self::get_bytes); a body that ends early is an error of [`Download::next`].
+    pub async fn download(&self, path: &str) -> Result<Download, DockerError> {
+        let call = name_of(&Method::GET, path);
+        let request = Request::builder().uri(path).body(Full::new(Bytes::new())).map_err(|error| malformed(&call, error))?;
+        let stall = self.0.timeouts.stall;
+        let response = async { accepted(&call, self.send(&call, request).await?).await };
+        let response =
+            timeout(stall, response).await.map_err(|_| DockerError::Stalled { call: call.clone(), seconds: stall.as_secs() })??;
+        // Without a length and without chunks the body would end wherever the connection ends, and a truncated one look whole.
+        let headers = response.headers();
+        if !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING) {
+            return Err(malformed(&call, "a body with neither a length nor chunks"));
+        }
+        Ok(Download { call, stall, response })
+    }
+
+    /// Sends `body` to `path` as a stream and gives the body of the answer, which comes only after everything was taken.
+    /// There is no limit on the whole: `body` itself must watch that the Engine goes on taking. Once it has ended, the
+    /// answer must come within the stall limit.
+    ///
+    /// # Errors
+    /// As for [`get_bytes`](Self::get_bytes).
+    pub async fn upload<B>(&self, method: Method, path: &str, content_type: &'static str, body: B) -> Result<Bytes, DockerError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Cause>,
+    {
+        let call = name_of(&method, path);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(CONTENT_TYPE, HeaderValue::from_static(content_type))
+            .body(body)
+            .map_err(|error| malformed(&call, error))?;
+        let response = accepted(&call, self.send(&call, request).await?).await?;
+        collect(&call, response.into_body(), ANSWER_LIMIT).await
+    }
+
+    /// Connects and sends one request; the answer's body streams on. Nothing but the connecting is limited in time.
+    ///
+    /// # Errors
+    /// No connection, or none that lasted until the head of the answer.
+    pub(crate) async fn send<B>(&self, call: &str, mut request: Request<B>) -> Result<Response<Incoming>, DockerError>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Cause>,
+    {
+        let inner = &self.0;
+        *request.uri_mut() = versioned(&inner.prefix, request.uri()).map_err(|error| malformed(call, error))?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, inner.host.clone());
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("bbackup/", env!("CARGO_PKG_VERSION"))));
+
+        let stream = self.connect().await?;
+        let lost = |error: hyper::Error| DockerError::Lost { call: call.to_owned(), source: error.into() };
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        // Ends with the answer, or when `sender` and the answer are dropped. Its own result reaches us through them.
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.map_err(lost)
+    }
+
+    async fn connect(&self) -> Result<Stream, DockerError> {
+        let address = &self.0.address;
+        let connecting = async {
+            match address {
+                Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+                Address::Tcp { host, port } => {
+                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                    stream.set_nodelay(true)?;
+                    // A stop or wait moves no byte for minutes; only this tells a quiet Engine from one that is gone.
+                    rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
+                    rustix::net::sockopt::set_tcp_keepidle(&stream, Duration::from_secs(30))?;
+                    rustix::net::sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(10))?;
+                    Ok(Stream::Tcp(stream))
+                }
+            }
+        };
+        let result = timeout(self.0.timeouts.connect, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        result.map_err(|source| match (source.kind(), address) {
+            (io::ErrorKind::NotFound, Address::Unix(path)) => DockerError::NoSocket { path: path.clone() },
+            (io::ErrorKind::PermissionDenied, _) => DockerError::PermissionDenied { address: address.to_string(), source },
+            (io::ErrorKind::ConnectionRefused, _) => DockerError::Refused { address: address.to_string(), source },
+            _ => DockerError::Unreachable { address: address.to_string(), source },
+        })
+    }
+}
+
+/// The body of an answer, piece by piece.
+#[derive(Debug)]
+pub struct Download {
+    call: String,
+    stall: Duration,
+    response: Response<Incoming>,
+}
+
+impl Download {
+    /// The value of a header of the answer.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// The next piece; none after the whole body has come.
+    ///
+    /// # Errors
+    /// The connection ended before the body did, or nothing came within the stall limit.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, DockerError> {
+        loop {
+            let frame = timeout(self.stall, self.response.body_mut().frame())
+                .await
+                .map_err(|_| DockerError::Stalled { call: self.call.clone(), seconds: self.stall.as_secs() })?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(DockerError::Lost { call: self.call.clone(), source: error.into() }),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The transport that carries bollard's typed calls over `wire`. `limit` is the time to the head of the answer.
+pub(crate) fn transport(
+    wire: Wire,
+) -> impl Fn(bollard::BollardRequest) -> Pin<Box<dyn Future<Output = Result<Response<Incoming>, bollard::errors::Error>> + Send>>
++ Send
++ Sync
++ 'static {
+    move |request| {
+        let wire = wire.clone();
+        Box::pin(async move {
+            let call = name_of(request.method(), request.uri().path());
+            // Our error travels inside bollard's and is taken out again by `DockerError::from_bollard`.
+            wire.send(&call, request).await.map_err(|error| bollard::errors::Error::IOError { err: error.into() })
+        })
+    }
+}
+
+/// Percent-encodes one segment of a path or one value of a query.
+pub fn encode(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// A name for errors: the query is left out, it may be long.
+fn name_of(method: &Method, path: &str) -> String {
+    format!("{method} {}", path.split('?').next().unwrap_or(path))
+}
+
+fn malformed(call: &str, cause: impl Into<Cause>) -> DockerError {
+    DockerError::Malformed { call: call.to_owned(), source: cause.into() }
+}
+
+/// The request target that goes over the wire: path and query alone, with the version in front unless it is there already.
+fn versioned(prefix: &str, uri: &Uri) -> Result<Uri, hyper::http::uri::InvalidUri> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let has_version = path.strip_prefix("/v").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if has_version { path.parse() } else { format!("{prefix}{path}").parse() }
+}
+
+/// Turns an answer that is not 2xx (or 304) into the error that it means.
+async fn accepted(call: &str, response: Response<Incoming>) -> Result<Response<Incoming>, DockerError> {
+    let status = response.status();
+    if status.is_success() || status == hyper::StatusCode::NOT_MODIFIED {
+        return Ok(response);
+    }
+    #[derive(serde::Deserialize)]
+    struct Message {
+        message: String,
+    }
+    // The status is what matters: a body that cannot be had leaves the message empty.
+    let body = timeout(Duration::from_secs(10), collect(call, response.into_body(), MESSAGE_LIMIT)).await;
+    let body = body.ok().and_then(Result::ok).unwrap_or_default();
+    let message = serde_json::from_slice::<Message>(&body)
+        .map_or_else(|_| String::from_utf8_lossy(&body).trim().to_owned(), |message| message.message);
+    Err(DockerError::from_status(call, status.as_u16(), message))
+}
+
+async fn collect(call: &str, body: Incoming, limit: usize) -> Result<Bytes, DockerError> {
+    let collected = http_body_util::Limited::new(body, limit).collect().await;
+    Ok(collected.map_err(|source| DockerError::Lost { call: call.to_owned(), source })?.to_bytes())
+}
+
+/// Either kind of connection.
+#[derive(Debug)]
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Tcp(stream) => stream.is_write_vectored(),
+        }
+    }
+}
