@@ -1,1 +1,303 @@
-//! (being written)
+//! From YAML to a validated [`Config`], with every problem of a file at once, by line and column.
+//!
+//! It only says what is wanted: what exists on the host is `docker`'s and `sources`' business, what happens `jobs`'.
+//! Other floors see the types of this file; how they are made is in the modules below:
+//! `tree` (a file with its positions), `schema` (what may stand where), `raw` and `validate` (from text to types),
+//! `load` (which file), `password` (where a password comes from).
+
+pub mod duration;
+pub mod password;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::model::size::ByteSize;
+use password::PasswordSource;
+
+/// A whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it is from; none for the embedded defaults.
+    pub source: Option<PathBuf>,
+    /// The host's name in snapshots.
+    pub host: String,
+    /// How the Docker Engine is reached.
+    pub docker: Docker,
+    /// Repositories in the order of the file.
+    pub repositories: Vec<RepositoryConfig>,
+    /// Backup sets in the order of the file.
+    pub sets: Vec<BackupSet>,
+}
+
+impl Config {
+    /// The repository of this name.
+    pub fn repository(&self, name: &str) -> Option<&RepositoryConfig> {
+        self.repositories.iter().find(|repository| repository.name.as_deref() == Some(name))
+    }
+
+    /// The repository that is meant when none is named: the only one, or the one called `default`.
+    pub fn default_repository(&self) -> Option<&RepositoryConfig> {
+        match self.repositories.as_slice() {
+            [only] => Some(only),
+            _ => self.repository("default"),
+        }
+    }
+
+    /// The backup set of this name.
+    pub fn set(&self, name: &str) -> Option<&BackupSet> {
+        self.sets.iter().find(|set| set.name.as_deref() == Some(name))
+    }
+}
+
+/// How the Docker Engine is reached and how patient we are with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Docker {
+    /// `unix:///var/run/docker.sock`; none: the environment (`cli` fills it in), else the default socket.
+    pub host: Option<String>,
+    /// How long an answer may take (not the body of an archive, which only may not stall).
+    pub timeout: Duration,
+    /// How long a container may take to stop before the Engine kills it; none: what the container itself says.
+    pub stop_timeout: Option<Duration>,
+}
+
+/// Default of [`Docker::timeout`].
+pub const DOCKER_TIMEOUT: Duration = Duration::from_secs(120);
+
+impl Default for Docker {
+    fn default() -> Self {
+        Self { host: None, timeout: DOCKER_TIMEOUT, stop_timeout: None }
+    }
+}
+
+/// The engine that keeps a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// restic's format, written by bbackup itself.
+    #[default]
+    Restic,
+}
+
+/// One repository.
+#[derive(Debug, Clone)]
+pub struct RepositoryConfig {
+    /// Its name in the configuration; none when it was given as a path.
+    pub name: Option<String>,
+    /// Who keeps it.
+    pub engine: Engine,
+    /// Its folder, absolute or relative to the working folder.
+    pub location: PathBuf,
+    /// Where its password comes from; none: to be asked for.
+    pub password: Option<PasswordSource>,
+    /// How new data is compressed.
+    pub compression: Compression,
+    /// How large packs grow, 4 MiB to 128 MiB.
+    pub pack_size: ByteSize,
+    /// Decode again what was compressed and encrypted, and compare, before it is written.
+    pub verify_before_write: bool,
+    /// The embedded default repository: the first backup makes it, with a generated password.
+    pub embedded: bool,
+}
+
+/// Default of [`RepositoryConfig::pack_size`], restic's too.
+pub const PACK_SIZE: ByteSize = ByteSize(16 << 20);
+
+impl RepositoryConfig {
+    /// A repository at a path, with the default of everything else.
+    pub fn at(location: impl Into<PathBuf>) -> Self {
+        Self {
+            name: None,
+            engine: Engine::Restic,
+            location: location.into(),
+            password: None,
+            compression: Compression::default(),
+            pack_size: PACK_SIZE,
+            verify_before_write: true,
+            embedded: false,
+        }
+    }
+}
+
+/// How new data is compressed; each as zstd understands it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Not at all.
+    Off,
+    /// As quickly as possible.
+    Fastest,
+    /// Level 3, and data that does not shrink is stored as it is.
+    #[default]
+    Auto,
+    /// Smaller, slower.
+    Better,
+    /// Smallest, slowest.
+    Max,
+    /// This level of zstd, 1 to 22.
+    Level(i32),
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.pad("off"),
+            Self::Fastest => f.pad("fastest"),
+            Self::Auto => f.pad("auto"),
+            Self::Better => f.pad("better"),
+            Self::Max => f.pad("max"),
+            Self::Level(level) => f.pad(&level.to_string()),
+        }
+    }
+}
+
+/// A compression that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a compression: write off, fastest, auto, better, max or a zstd level from 1 to 22")]
+pub struct CompressionError(pub String);
+
+impl FromStr for Compression {
+    type Err = CompressionError;
+
+    fn from_str(text: &str) -> Result<Self, CompressionError> {
+        Ok(match text {
+            "off" => Self::Off,
+            "fastest" => Self::Fastest,
+            "auto" => Self::Auto,
+            "better" => Self::Better,
+            "max" => Self::Max,
+            level => match level.parse() {
+                Ok(level @ 1..=22) => Self::Level(level),
+                _ => return Err(CompressionError(text.to_owned())),
+            },
+        })
+    }
+}
+
+/// A choice of applications, items and paths with the policy for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupSet {
+    /// Its name; none when it was put together on the command line.
+    pub name: Option<String>,
+    /// For people.
+    pub description: String,
+    /// Whether `backup` without names takes it.
+    pub enabled: bool,
+    /// What is chosen.
+    pub selection: Selection,
+    /// What of the files is left out.
+    pub filter: Filter,
+    /// Which items of the chosen applications are saved.
+    pub scope: Scope,
+    /// What happens to running containers while their volumes are read.
+    pub consistency: Consistency,
+    /// Name of its repository; none: the default one.
+    pub repository: Option<String>,
+}
+
+impl Default for BackupSet {
+    /// Nothing chosen, everything of it in scope.
+    fn default() -> Self {
+        Self {
+            name: None,
+            description: String::new(),
+            enabled: true,
+            selection: Selection::default(),
+            filter: Filter::default(),
+            scope: Scope::default(),
+            consistency: Consistency::default(),
+            repository: None,
+        }
+    }
+}
+
+/// What is chosen on a host. Containers, projects, volumes and labels are globs; one that begins with `!` takes away again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selection {
+    /// Everything on the Engine, whatever the lists say, except what their `!` patterns take away.
+    pub everything: bool,
+    /// Names of containers.
+    pub containers: Vec<String>,
+    /// Names of compose projects.
+    pub projects: Vec<String>,
+    /// Names of volumes.
+    pub volumes: Vec<String>,
+    /// `key` or `key=value` of containers; `value` may be a glob.
+    pub labels: Vec<String>,
+    /// Paths of this host.
+    pub paths: Vec<PathBuf>,
+}
+
+impl Selection {
+    /// Whether a Docker Engine is needed for it.
+    pub fn needs_docker(&self) -> bool {
+        self.everything || !(self.containers.is_empty() && self.projects.is_empty() && self.volumes.is_empty() && self.labels.is_empty())
+    }
+
+    /// Whether nothing is chosen.
+    pub fn is_empty(&self) -> bool {
+        !self.needs_docker() && self.paths.is_empty()
+    }
+}
+
+/// What of the files in volumes and paths is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Patterns as restic's `--exclude`.
+    pub exclude: Vec<String>,
+    /// Files with such patterns, one a line.
+    pub exclude_files: Vec<PathBuf>,
+    /// `NAME` or `NAME:header`: a folder that holds such a file is left out, except for that file.
+    pub exclude_if_present: Vec<String>,
+    /// Stay on the file system that a path is on.
+    pub one_file_system: bool,
+}
+
+/// Which items of an application are saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// The configuration of containers.
+    pub configs: bool,
+    /// The last lines of their logs.
+    pub logs: bool,
+    /// How many lines.
+    pub log_lines: u32,
+    /// Volumes.
+    pub volumes: bool,
+    /// Networks, except Docker's own three.
+    pub networks: bool,
+    /// Compose files and `.env`.
+    pub compose: bool,
+}
+
+/// Default of [`Scope::log_lines`].
+pub const LOG_LINES: u32 = 1_000;
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self { configs: true, logs: true, log_lines: LOG_LINES, volumes: true, networks: true, compose: true }
+    }
+}
+
+/// What happens to running containers while their volumes are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consistency {
+    /// They are stopped: what is read is what a clean end left.
+    #[default]
+    Stop,
+    /// They are frozen: what is read is what a loss of power would leave.
+    Pause,
+    /// Nothing: files may change while they are read.
+    None,
+}
+
+impl Consistency {
+    /// The word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Pause => "pause",
+            Self::None => "none",
+        }
+    }
+}
