@@ -1,1 +1,7 @@
-//! (being written)
+//! The kinds of work: backup, restore, and the smaller ones around a repository; `report` is the one place where an error
+//! of the floors below gets its sentence.
+//!
+//! Faces (`cli`) hand over a [`request`] and get [`results`]; nothing here prints, asks or exits.
+
+pub mod request;
+pub mod results;
