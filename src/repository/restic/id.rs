@@ -57,11 +57,16 @@ impl FromStr for Id {
         if bytes.len() != 64 {
             return Err(IdError);
         }
-        let digit = |c: u8| char::from(c).to_digit(16).filter(|_| !c.is_ascii_uppercase());
+        // Millions of ids are read from trees and indexes.
+        let digit = |c: u8| match c {
+            b'0'..=b'9' => Some(c - b'0'),
+            b'a'..=b'f' => Some(c - b'a' + 10),
+            _ => None,
+        };
         let mut id = [0_u8; 32];
         for (byte, pair) in id.iter_mut().zip(bytes.chunks_exact(2)) {
             let (high, low) = (digit(pair[0]).ok_or(IdError)?, digit(pair[1]).ok_or(IdError)?);
-            *byte = (high << 4 | low) as u8;
+            *byte = high << 4 | low;
         }
         Ok(Self(id))
     }
@@ -75,8 +80,19 @@ impl Serialize for Id {
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        struct IdVisitor;
+        impl serde::de::Visitor<'_> for IdVisitor {
+            type Value = Id;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("64 hexadecimal digits")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Id, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(IdVisitor)
     }
 }
 

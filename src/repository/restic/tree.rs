@@ -1,1 +1,139 @@
-//! (being written)
+//! Trees: the nodes of one folder and their JSON (design document, section "Trees and Data"), byte for byte as restic writes it.
+//!
+//! Where trees are stored and how they are walked is `list`'s business, how a snapshot is built `archive`'s.
+
+mod encode;
+mod parse;
+mod printable;
+mod quote;
+mod time;
+
+pub use encode::Encoder;
+pub use parse::parse;
+
+use crate::model::entry::{Kind, Metadata};
+
+use super::id::Id;
+
+/// One entry of a folder.
+///
+/// [`Encoder`] writes what is here and [`parse`] gives it back, so that an unchanged tree keeps its id. What restic leaves
+/// out depends on the kind: sizes are kept of regular files only, link counts of files, symbolic links and devices only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Name in its folder, byte for byte.
+    pub name: Vec<u8>,
+    /// Everything about it that is no data. restic stores `device` for every entry and keeps extended attributes in the
+    /// order of `listxattr`; a tree equals restic's only if both are as the file system gave them.
+    pub metadata: Metadata,
+    /// The data blobs of a regular file, in order.
+    pub content: Vec<Id>,
+    /// The tree of a folder; none for other kinds, and for folders that restic could not read.
+    pub subtree: Option<Id>,
+}
+
+impl Node {
+    /// Whether the name may become a name on disk: no path, no reference to a folder itself or the one above.
+    ///
+    /// # Errors
+    /// [`TreeError::Name`], which names it.
+    pub fn check_name(&self) -> Result<(), TreeError> {
+        let name = &self.name[..];
+        if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
+            return Err(TreeError::Name { name: crate::model::text::printable(name) });
+        }
+        Ok(())
+    }
+
+    /// Whether this entry may share its inode with others: the same `device` and `inode` are then one file.
+    pub fn is_linked(&self) -> bool {
+        self.metadata.links > 1 && self.metadata.inode != 0 && !self.metadata.is_dir()
+    }
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tree {
+    /// Its entries, in the order stored (restic: by the bytes of their names).
+    pub nodes: Vec<Node>,
+    /// Entries of a type that no file system known to this program has.
+    pub unknown: Vec<UnknownNode>,
+}
+
+/// An entry whose type is not known: it can be named, not restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownNode {
+    /// Name in its folder.
+    pub name: Vec<u8>,
+    /// The type as stored.
+    pub kind: String,
+}
+
+/// Bytes that are not a tree, or a name that is none.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// Not the JSON of a tree.
+    #[error("not a tree")]
+    Json {
+        /// What was wrong where.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A name that would leave its folder.
+    #[error("`{name}` is no name of an entry")]
+    Name {
+        /// The name, made printable.
+        name: String,
+    },
+}
+
+impl TreeError {
+    /// Whether trying again may help: never.
+    pub fn is_transient(&self) -> bool {
+        false
+    }
+}
+
+/// restic's word for a kind.
+fn kind_word(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Directory => "dir",
+        Kind::Symlink { .. } => "symlink",
+        Kind::CharDevice { .. } => "chardev",
+        Kind::BlockDevice { .. } => "dev",
+        Kind::Fifo => "fifo",
+        Kind::Socket => "socket",
+    }
+}
+
+/// The bits of Go's `os.FileMode` that stand for a kind.
+fn kind_bits(kind: &Kind) -> u32 {
+    const DEVICE: u32 = 1 << 26;
+    match kind {
+        Kind::File => 0,
+        Kind::Directory => 1 << 31,
+        Kind::Symlink { .. } => 1 << 27,
+        Kind::CharDevice { .. } => DEVICE | 1 << 21,
+        Kind::BlockDevice { .. } => DEVICE,
+        Kind::Fifo => 1 << 25,
+        Kind::Socket => 1 << 24,
+    }
+}
+
+/// The bits beside the permissions: (`st_mode`, `os.FileMode`).
+const SPECIAL_BITS: [(u32, u32); 3] = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
+
+/// `st_mode & 0o7777` as the low part of Go's `os.FileMode`.
+fn to_go_mode(mode: u32) -> u32 {
+    SPECIAL_BITS.iter().filter(|(unix, _)| mode & unix != 0).fold(mode & 0o777, |all, (_, go)| all | go)
+}
+
+/// The reverse of [`to_go_mode`]; the bits that stand for kinds are dropped, since the type says it.
+fn from_go_mode(mode: u32) -> u32 {
+    SPECIAL_BITS.iter().filter(|(_, go)| mode & go != 0).fold(mode & 0o777, |all, (unix, _)| all | unix)
+}
+
+#[cfg(test)]
+mod tests;
