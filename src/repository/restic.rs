@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod check;
 pub mod chunker;
+pub mod codec;
 pub mod crypto;
 pub mod file;
 pub mod id;

@@ -1,1 +1,261 @@
-//! (being written)
+//! Cutting files into chunks where their content says so (design document, section "Backups and Deduplication"): Rabin
+//! fingerprints over a window of 64 bytes, with the same cuts as restic makes.
+//!
+//! Reading files and hashing chunks is the archiver's business.
+//!
+//! A chunk ends after byte `n` if the fingerprint of the 64 bytes up to `n` ends in 20 zero bits. As nothing before the
+//! window matters, the bytes before the shortest end need not be looked at, and several stretches can be scanned at once.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::crypto::{self, CryptoError};
+
+/// The shortest chunk, except at the end of a file: 512 KiB.
+pub const MIN_SIZE: usize = 512 * 1024;
+/// The longest chunk: 8 MiB.
+pub const MAX_SIZE: usize = 8 * 1024 * 1024;
+
+const WINDOW: usize = 64;
+/// An end is where these bits of the fingerprint are zero: once in 1 MiB.
+const MASK: u64 = (1 << 20) - 1;
+/// Stretches that are scanned at once: the fingerprints of one wait for memory while the others compute.
+const LANES: usize = 4;
+/// Bytes of one stretch. Short, as what is scanned behind an end is wasted; long beside the window, which is read twice.
+const STRETCH: usize = 4096;
+
+/// A polynomial over the field of two elements: bit `n` is the coefficient of `x` to the power of `n`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Polynomial(pub u64);
+
+impl Polynomial {
+    /// The degree of new polynomials: the largest prime that leaves room for a byte in 64 bits.
+    const DEGREE: u32 = 53;
+
+    /// A random irreducible polynomial of degree 53, for a new repository.
+    ///
+    /// # Errors
+    /// [`CryptoError::NoRandomness`]
+    pub fn random() -> Result<Self, CryptoError> {
+        // One in 53 of all polynomials of that degree is irreducible, one in 27 of the odd ones.
+        loop {
+            let mut bytes = [0; 8];
+            crypto::random(&mut bytes)?;
+            let candidate = Self(u64::from_le_bytes(bytes) & ((1 << Self::DEGREE) - 1) | 1 << Self::DEGREE | 1);
+            if candidate.is_irreducible() {
+                return Ok(candidate);
+            }
+        }
+    }
+
+    /// Whether files can be cut with it: a fingerprint and one byte more must fit 64 bits.
+    pub fn is_usable(self) -> bool {
+        self.degree().is_some_and(|degree| (9..=Self::DEGREE).contains(&degree)) && self.is_irreducible()
+    }
+
+    /// Whether it is no product of others (Ben-Or's test: no factor in common with `x^(2^i) - x` for `i` up to half the degree).
+    pub fn is_irreducible(self) -> bool {
+        let Some(degree) = self.degree().filter(|degree| *degree > 0) else { return false };
+        let x = Self(2).modulo(self);
+        let mut power = x;
+        (0..degree / 2).all(|_| {
+            power = power.square_modulo(self);
+            self.common_divisor(Self(power.0 ^ x.0)) == Self(1)
+        })
+    }
+
+    /// None for zero.
+    fn degree(self) -> Option<u32> {
+        self.0.checked_ilog2()
+    }
+
+    fn modulo(self, divisor: Self) -> Self {
+        let Some(degree) = divisor.degree() else { return self };
+        let mut rest = self;
+        while let Some(excess) = rest.degree().and_then(|found| found.checked_sub(degree)) {
+            rest.0 ^= divisor.0 << excess;
+        }
+        rest
+    }
+
+    /// `self` must be below `divisor` in degree.
+    fn square_modulo(self, divisor: Self) -> Self {
+        let Some(degree) = divisor.degree() else { return self };
+        let mut product = 0;
+        for bit in (0..degree).rev() {
+            product <<= 1;
+            if product >> degree & 1 == 1 {
+                product ^= divisor.0;
+            }
+            if self.0 >> bit & 1 == 1 {
+                product ^= self.0;
+            }
+        }
+        Self(product)
+    }
+
+    fn common_divisor(self, other: Self) -> Self {
+        let (mut a, mut b) = (self, other);
+        while b.0 != 0 {
+            (a, b) = (b, a.modulo(b));
+        }
+        a
+    }
+}
+
+impl fmt::Display for Polynomial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, f)
+    }
+}
+
+/// Text that is not a polynomial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a polynomial: expected up to 16 hexadecimal digits")]
+pub struct PolynomialError;
+
+impl FromStr for Polynomial {
+    type Err = PolynomialError;
+
+    fn from_str(text: &str) -> Result<Self, PolynomialError> {
+        if text.starts_with('+') {
+            return Err(PolynomialError);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| PolynomialError)
+    }
+}
+
+impl Serialize for Polynomial {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Polynomial {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Finds the ends of chunks for one polynomial. It keeps no state between calls: one serves all workers.
+pub struct Chunker {
+    /// `shift` moves the eight highest bits of a fingerprint to the bottom.
+    shift: u32,
+    /// What the eight bits above the degree come to, and the bits themselves, so that one XOR takes them away.
+    modulo: [u64; 256],
+    /// What a byte comes to once it has left the window by one place, so that one XOR takes it away.
+    leave: [u64; 256],
+}
+
+impl fmt::Debug for Chunker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunker").finish_non_exhaustive()
+    }
+}
+
+impl Chunker {
+    /// Computes the tables. With a polynomial that is not [usable](Polynomial::is_usable) the cuts would be senseless.
+    pub fn new(polynomial: Polynomial) -> Self {
+        let degree = polynomial.degree().unwrap_or(0).clamp(8, Polynomial::DEGREE);
+        let mut chunker = Self { shift: degree - 8, modulo: [0; 256], leave: [0; 256] };
+        for (byte, entry) in (0_u64..).zip(&mut chunker.modulo) {
+            let above = byte << degree;
+            *entry = Polynomial(above).modulo(polynomial).0 | above;
+        }
+        for byte in 0..=u8::MAX {
+            let entered = Polynomial(u64::from(byte)).modulo(polynomial).0;
+            chunker.leave[usize::from(byte)] = (0..WINDOW).fold(entered, |fingerprint, _| chunker.shift_in(fingerprint, 0));
+        }
+        chunker
+    }
+
+    /// The length of the first chunk of `data`, which is the rest of a file or at least [`MAX_SIZE`] bytes of it.
+    /// Zero only if `data` is empty.
+    pub fn cut(&self, data: &[u8]) -> usize {
+        let data = &data[..data.len().min(MAX_SIZE)];
+        if data.len() <= MIN_SIZE {
+            return data.len();
+        }
+        self.first_end(data, MIN_SIZE).unwrap_or(data.len())
+    }
+
+    /// The first `n >= from` (which is at least [`WINDOW`]) such that the window before `n` is an end.
+    fn first_end(&self, data: &[u8], from: usize) -> Option<usize> {
+        // The end at `from` itself is looked at alone; from then on every byte that enters is a candidate.
+        let mut at = from;
+        let mut fingerprint = self.fingerprint(&data[at - WINDOW..at]);
+        if fingerprint & MASK == 0 {
+            return Some(at);
+        }
+        while data.len() - at >= LANES * STRETCH {
+            let Some(last) = self.scan_lanes(fingerprint, &data[at - WINDOW..at + LANES * STRETCH]) else { break };
+            fingerprint = last;
+            at += LANES * STRETCH;
+        }
+        // What is left: the end of the file, or a few stretches of which one has an end.
+        self.scan(&mut fingerprint, &data[at - WINDOW..]).map(|length| at + length)
+    }
+
+    /// Scans all of `data` behind its first window, whose fingerprint is given, in several lanes.
+    /// Gives the last fingerprint, or none if there is an end somewhere. Its length is `WINDOW + LANES * STRETCH`.
+    fn scan_lanes(&self, fingerprint: u64, data: &[u8]) -> Option<u64> {
+        const STEP: usize = 8;
+        let lane = |n: usize| data[n * STRETCH..][..WINDOW + STRETCH].as_chunks::<STEP>().0;
+        let lanes: [&[[u8; STEP]]; LANES] = std::array::from_fn(lane);
+        let mut prints: [u64; LANES] =
+            std::array::from_fn(|n| if n == 0 { fingerprint } else { self.fingerprint(&data[n * STRETCH..][..WINDOW]) });
+        let [a, b, c, d] = lanes;
+        let steps = a.iter().zip(b).zip(c).zip(d);
+        let entering = a.iter().zip(b).zip(c).zip(d).skip(WINDOW / STEP);
+        for ((((a, b), c), d), (((a_in, b_in), c_in), d_in)) in steps.zip(entering) {
+            let leaving = [*a, *b, *c, *d].map(u64::from_le_bytes);
+            let entering = [*a_in, *b_in, *c_in, *d_in].map(u64::from_le_bytes);
+            for byte in 0..STEP {
+                for n in 0..LANES {
+                    let (old, new) = ((leaving[n] >> (8 * byte)) as u8, (entering[n] >> (8 * byte)) as u8);
+                    prints[n] = self.slide(prints[n], old, new);
+                }
+                if prints.iter().any(|print| print & MASK == 0) {
+                    return None;
+                }
+            }
+        }
+        Some(prints[LANES - 1])
+    }
+
+    /// Scans `data` behind its first window, whose fingerprint is given and kept up. Gives the number of bytes that had
+    /// entered the window at the first end.
+    fn scan(&self, fingerprint: &mut u64, data: &[u8]) -> Option<usize> {
+        data.iter()
+            .zip(&data[WINDOW..])
+            .position(|(old, new)| {
+                *fingerprint = self.slide(*fingerprint, *old, *new);
+                *fingerprint & MASK == 0
+            })
+            .map(|index| index + 1)
+    }
+
+    /// The fingerprint of one window.
+    fn fingerprint(&self, window: &[u8]) -> u64 {
+        window.iter().fold(0, |fingerprint, byte| self.shift_in(fingerprint, *byte))
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the innermost loop: a call would cost more than the work")]
+    fn slide(&self, fingerprint: u64, old: u8, new: u8) -> u64 {
+        // `old` is taken away after the shift and not before, so that it does not lengthen the chain from one
+        // fingerprint to the next.
+        self.shift_in(fingerprint, new) ^ self.leave[usize::from(old)]
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the innermost loop: a call would cost more than the work")]
+    fn shift_in(&self, fingerprint: u64, byte: u8) -> u64 {
+        (fingerprint << 8 | u64::from(byte)) ^ self.modulo[usize::from((fingerprint >> self.shift) as u8)]
+    }
+}
+
+#[cfg(test)]
+mod tests;

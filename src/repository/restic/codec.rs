@@ -1,0 +1,390 @@
+//! Blobs as they stand in packs: compressed where that helps, then encrypted (design document, sections "Pack Format" and
+//! "Keys, Encryption and MAC").
+//!
+//! Which pack a blob goes to, and what its id is, is decided elsewhere.
+
+use std::fmt;
+use std::io::Cursor;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
+
+use super::crypto::{CryptoError, MasterKey, OVERHEAD};
+use crate::repository::contract::RepositoryError;
+
+/// What a blob is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlobKind {
+    /// A piece of a file.
+    Data,
+    /// A folder.
+    Tree,
+}
+
+impl BlobKind {
+    /// The word of the format.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Tree => "tree",
+        }
+    }
+}
+
+/// How much work to put into compression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// None for data. Trees are always compressed.
+    Off,
+    /// Level 1.
+    Fastest,
+    /// Level 3, and next to nothing for data that looks incompressible.
+    #[default]
+    Auto,
+    /// Level 7.
+    Better,
+    /// Level 19.
+    Max,
+    /// This level of zstd, -7 to 22.
+    Level(i32),
+}
+
+/// Text that is not a compression.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown compression: expected off, fastest, auto, better, max or a level from -7 to 22")]
+pub struct CompressionError;
+
+impl FromStr for Compression {
+    type Err = CompressionError;
+
+    fn from_str(text: &str) -> Result<Self, CompressionError> {
+        Ok(match text {
+            "off" => Self::Off,
+            "fastest" => Self::Fastest,
+            "auto" => Self::Auto,
+            "better" => Self::Better,
+            "max" => Self::Max,
+            level => Self::Level(level.parse().ok().filter(|level| (-7..=22).contains(level)).ok_or(CompressionError)?),
+        })
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.pad("off"),
+            Self::Fastest => f.pad("fastest"),
+            Self::Auto => f.pad("auto"),
+            Self::Better => f.pad("better"),
+            Self::Max => f.pad("max"),
+            Self::Level(level) => fmt::Display::fmt(level, f),
+        }
+    }
+}
+
+impl Compression {
+    fn level(self) -> i32 {
+        match self {
+            Self::Off | Self::Auto => 3,
+            Self::Fastest => 1,
+            Self::Better => 7,
+            Self::Max => 19,
+            Self::Level(level) => level,
+        }
+    }
+}
+
+/// The level for data that looks incompressible: it finds long repetitions at several times the speed of level 3.
+const HASTY: i32 = -5;
+
+/// What became of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoded {
+    /// Bytes that were appended, encryption included.
+    pub length: u32,
+    /// Bytes before compression; none if the blob was stored as it is.
+    pub uncompressed: Option<NonZeroU32>,
+}
+
+/// Makes blobs. It keeps the memory of its compressor, so every worker has one of its own and reuses it.
+pub struct Encoder {
+    compression: Compression,
+    compresses: bool,
+    verifier: Option<Verifier>,
+    context: CCtx<'static>,
+    /// The level that `context` is set to.
+    level: Option<i32>,
+    compressed: Vec<u8>,
+}
+
+/// Reads back what was made, before anybody relies on it.
+struct Verifier {
+    decoder: Decoder,
+    sealed: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoder").field("compression", &self.compression).finish_non_exhaustive()
+    }
+}
+
+impl Encoder {
+    /// For a repository of this version of the format: version 1 knows no compression. With `verify`, everything is
+    /// decrypted, decompressed and compared before it is given out, as faulty memory would otherwise show only at restore.
+    pub fn new(compression: Compression, version: u32, verify: bool) -> Self {
+        Self {
+            compression,
+            compresses: version >= 2,
+            verifier: verify.then(|| Verifier { decoder: Decoder::new(), sealed: Vec::new(), plain: Vec::new() }),
+            context: CCtx::create(),
+            level: None,
+            compressed: Vec::new(),
+        }
+    }
+
+    /// Appends the blob to `out`.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Corrupted`] if it came out wrong; [`RepositoryError::Internal`] if it is too long for the format
+    /// or there is no randomness. Then `out` is as it was.
+    pub fn encode(&mut self, key: &MasterKey, kind: BlobKind, plain: &[u8], out: &mut Vec<u8>) -> Result<Encoded, RepositoryError> {
+        let start = out.len();
+        let encoded = self.append(key, kind, plain, out);
+        if encoded.is_err() {
+            out.truncate(start);
+        }
+        encoded
+    }
+
+    fn append(&mut self, key: &MasterKey, kind: BlobKind, plain: &[u8], out: &mut Vec<u8>) -> Result<Encoded, RepositoryError> {
+        let length = u32::try_from(plain.len())
+            .ok()
+            .filter(|length| length.checked_add(OVERHEAD as u32).is_some())
+            .ok_or_else(|| RepositoryError::Internal(format!("a {} blob of {} bytes", kind.word(), plain.len())))?;
+        let compressed = match self.level_for(kind, plain) {
+            Some(level) => self.compress(level, plain)?,
+            None => false,
+        };
+        let start = out.len();
+        let stored = if compressed { &self.compressed[..] } else { plain };
+        key.seal(stored, out).map_err(|error| RepositoryError::Internal(error.to_string()))?;
+        let encoded = Encoded { length: (out.len() - start) as u32, uncompressed: if compressed { NonZeroU32::new(length) } else { None } };
+        if let Some(verifier) = &mut self.verifier {
+            verifier.verify(key, &out[start..], encoded.uncompressed, plain, kind)?;
+        }
+        Ok(encoded)
+    }
+
+    fn level_for(&self, kind: BlobKind, plain: &[u8]) -> Option<i32> {
+        if !self.compresses || plain.is_empty() {
+            return None;
+        }
+        match (self.compression, kind) {
+            (Compression::Off, BlobKind::Data) => None,
+            (Compression::Auto, BlobKind::Data) if looks_incompressible(plain) => Some(HASTY),
+            (compression, _) => Some(compression.level()),
+        }
+    }
+
+    /// Compresses into `self.compressed`. False if that does not make the blob smaller.
+    fn compress(&mut self, level: i32, plain: &[u8]) -> Result<bool, RepositoryError> {
+        if self.level != Some(level) {
+            self.level = None;
+            self.context.set_parameter(CParameter::CompressionLevel(level)).map_err(compressor_failed)?;
+            self.level = Some(level);
+        }
+        self.compressed.clear();
+        self.compressed.reserve(zstd_safe::compress_bound(plain.len()));
+        // All input is given at once, so the compressor knows the length and states it in the frame.
+        let length = self.context.compress2(&mut self.compressed, plain).map_err(compressor_failed)?;
+        Ok(length < plain.len())
+    }
+}
+
+fn compressor_failed(code: usize) -> RepositoryError {
+    RepositoryError::Internal(format!("zstd: {}", zstd_safe::get_error_name(code)))
+}
+
+impl Verifier {
+    fn verify(
+        &mut self,
+        key: &MasterKey,
+        sealed: &[u8],
+        uncompressed: Option<NonZeroU32>,
+        plain: &[u8],
+        kind: BlobKind,
+    ) -> Result<(), RepositoryError> {
+        self.sealed.clear();
+        self.sealed.extend_from_slice(sealed);
+        let same = self.decoder.decode(key, &mut self.sealed, uncompressed, &mut self.plain).is_ok_and(|()| self.plain == plain);
+        if same { Ok(()) } else { Err(RepositoryError::Corrupted { what: format!("{} blob", kind.word()) }) }
+    }
+}
+
+/// Looks at a few samples of `plain`: whether all byte values are about equally frequent, as in data that is compressed or
+/// encrypted already. Repetitions over long distances escape it, which is why such data still goes through a hasty compressor.
+fn looks_incompressible(plain: &[u8]) -> bool {
+    const SAMPLES: usize = 64;
+    const SAMPLE: usize = 128;
+    const TOTAL: usize = SAMPLES * SAMPLE;
+    if plain.len() < 4 * TOTAL {
+        return false;
+    }
+    let mut counts = [0_u32; 256];
+    let stride = (plain.len() - SAMPLE) / (SAMPLES - 1);
+    for sample in 0..SAMPLES {
+        for byte in &plain[sample * stride..][..SAMPLE] {
+            counts[usize::from(*byte)] += 1;
+        }
+    }
+    // The sum of squares is TOTAL²/256 + TOTAL for perfect noise, with a deviation of about 5 % of the first term's 32 per
+    // value; text has more than ten times as much.
+    let squares: u64 = counts.iter().map(|count| u64::from(*count).pow(2)).sum();
+    let noise = (TOTAL * TOTAL / 256 + TOTAL) as u64;
+    squares < noise + noise / 16
+}
+
+/// What can be wrong with a stored blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// It cannot be decrypted.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// It was announced with another length than it has.
+    #[error("wrong length")]
+    Length,
+    /// It is not what a compressor makes.
+    #[error("not compressed by zstd")]
+    Compression,
+    /// There is not enough memory for it.
+    #[error("too long for the memory of this machine")]
+    Memory,
+}
+
+impl DecodeError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_transient(self) -> bool {
+        self == Self::Memory
+    }
+
+    /// What should have been there, for [`RepositoryError::Damaged`].
+    pub fn expected(self) -> &'static str {
+        match self {
+            Self::Crypto(CryptoError::TooShort) => "at least 32 bytes",
+            Self::Crypto(_) => "data that this repository's key authenticates",
+            Self::Length => "data of the announced length",
+            Self::Compression => "data compressed by zstd",
+            Self::Memory => "data that fits the memory of this machine",
+        }
+    }
+
+    /// The error for damage in `file` (`pack 12ab…`) at `offset`.
+    pub fn in_file(self, file: String, offset: u64) -> RepositoryError {
+        RepositoryError::Damaged { file, offset, expected: self.expected().into() }
+    }
+}
+
+/// Reads blobs. It keeps the memory of its decompressor, so every worker has one of its own and reuses it.
+pub struct Decoder {
+    context: DCtx<'static>,
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").finish_non_exhaustive()
+    }
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder for any repository.
+    pub fn new() -> Self {
+        Self { context: DCtx::create() }
+    }
+
+    /// Decrypts `sealed` in place and puts the blob into `out` (what was there is gone). `uncompressed` is the announced
+    /// length of a compressed blob; never more than that is written. The blob's hash is not looked at.
+    ///
+    /// # Errors
+    /// `sealed` and `out` may be anything then.
+    pub fn decode(
+        &mut self,
+        key: &MasterKey,
+        sealed: &mut [u8],
+        uncompressed: Option<NonZeroU32>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DecodeError> {
+        out.clear();
+        let stored = key.open(sealed)?;
+        match uncompressed {
+            None => {
+                out.try_reserve(stored.len()).map_err(|_| DecodeError::Memory)?;
+                out.extend_from_slice(stored);
+                Ok(())
+            }
+            Some(length) => self.decompress(stored, length.get() as usize, out),
+        }
+    }
+
+    fn decompress(&mut self, stored: &[u8], length: usize, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+        // A frame that states another length is wrong before memory is taken for it.
+        if let Ok(Some(stated)) = zstd_safe::get_frame_content_size(stored)
+            && stated > length as u64
+        {
+            return Err(DecodeError::Length);
+        }
+        out.try_reserve(length).map_err(|_| DecodeError::Memory)?;
+        match self.context.decompress(out, stored) {
+            Ok(found) if found == length => Ok(()),
+            Ok(_) => Err(DecodeError::Length),
+            Err(_) => Err(DecodeError::Compression),
+        }
+    }
+
+    /// Decompresses a document whose length nobody announced (design document, section "Unpacked Data Format").
+    pub(super) fn decompress_document(&mut self, stored: &[u8]) -> Result<Vec<u8>, DecodeError> {
+        /// restic keeps index files below 8 MiB; a snapshot file holds a list of paths. Far more than that is an attack.
+        const LONGEST: u64 = 1 << 30;
+        let stated = zstd_safe::get_frame_content_size(stored).map_err(|_| DecodeError::Compression)?;
+        let mut out = Vec::new();
+        if let Some(length) = stated {
+            if length > LONGEST {
+                return Err(DecodeError::Length);
+            }
+            self.decompress(stored, length as usize, &mut out)?;
+            return Ok(out);
+        }
+        self.context.reset(zstd_safe::ResetDirective::SessionOnly).map_err(|_| DecodeError::Compression)?;
+        let mut input = zstd_safe::InBuffer::around(stored);
+        loop {
+            let length = out.len();
+            if length as u64 > LONGEST {
+                return Err(DecodeError::Length);
+            }
+            out.try_reserve(DCtx::out_size()).map_err(|_| DecodeError::Memory)?;
+            let mut cursor = Cursor::new(out);
+            cursor.set_position(length as u64);
+            let hint = self.context.decompress_stream(&mut zstd_safe::OutBuffer::around(&mut cursor), &mut input);
+            out = cursor.into_inner();
+            match hint {
+                Ok(0) if input.pos() == stored.len() => return Ok(out),
+                Err(_) => return Err(DecodeError::Compression),
+                Ok(_) if input.pos() == stored.len() && out.len() == length => return Err(DecodeError::Length),
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+fn noise(length: usize) -> Vec<u8> {
+    let mut data = vec![0; length];
+    super::super::crypto::random(&mut data).unwrap();
+    data
+}
+
+fn text(length: usize) -> Vec<u8> {
+    (0..).flat_map(|n: u32| format!("line {n} of a file that can be compressed\n").into_bytes()).take(length).collect()
+}
+
+const MODES: [Compression; 7] = [
+    Compression::Off,
+    Compression::Fastest,
+    Compression::Auto,
+    Compression::Better,
+    Compression::Max,
+    Compression::Level(-7),
+    Compression::Level(22),
+];
+
+#[test]
+fn every_blob_comes_back() {
+    let key = MasterKey::generate().unwrap();
+    let mut decoder = Decoder::new();
+    for compression in MODES {
+        for version in [1, 2] {
+            let mut encoder = Encoder::new(compression, version, true);
+            for plain in [Vec::new(), vec![7], text(100), text(300_000), noise(100), noise(300_000), vec![0; 1 << 20]] {
+                for kind in [BlobKind::Data, BlobKind::Tree] {
+                    let mut out = b"before".to_vec();
+                    let encoded = encoder.encode(&key, kind, &plain, &mut out).unwrap();
+                    assert_eq!(&out[..6], b"before");
+                    let mut sealed = out.split_off(6);
+                    assert_eq!(sealed.len(), encoded.length as usize);
+                    match encoded.uncompressed {
+                        None => assert_eq!(sealed.len(), plain.len() + OVERHEAD),
+                        Some(length) => {
+                            assert_eq!(length.get() as usize, plain.len());
+                            assert!(sealed.len() < plain.len() + OVERHEAD);
+                        }
+                    }
+                    if compression == Compression::Off && kind == BlobKind::Data || version == 1 {
+                        assert_eq!(encoded.uncompressed, None);
+                    } else if plain.starts_with(b"line ") && plain.len() > 1000 {
+                        assert!(encoded.uncompressed.is_some());
+                    }
+                    let mut again = b"left over".to_vec();
+                    decoder.decode(&key, &mut sealed, encoded.uncompressed, &mut again).unwrap();
+                    assert_eq!(again, plain);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn auto_knows_noise_from_data() {
+    assert!(looks_incompressible(&noise(1 << 20)));
+    assert!(looks_incompressible(&noise(40_000)));
+    assert!(!looks_incompressible(&text(1 << 20)));
+    assert!(!looks_incompressible(&vec![0; 1 << 20]));
+    // Base 64 and floating point numbers look like noise to people only.
+    let base64: Vec<u8> = noise(1 << 20).iter().map(|byte| b'0' + (byte & 63)).collect();
+    assert!(!looks_incompressible(&base64));
+    // Repeated noise is stored once even though it looks incompressible.
+    let key = MasterKey::generate().unwrap();
+    let mut out = Vec::new();
+    let encoded = Encoder::new(Compression::Auto, 2, true).encode(&key, BlobKind::Data, &noise(100_000).repeat(8), &mut out).unwrap();
+    assert!(encoded.length < 150_000, "{encoded:?}");
+}
+
+#[test]
+fn wrong_announcements_are_refused() {
+    let key = MasterKey::generate().unwrap();
+    let plain = text(100_000);
+    let mut sealed = Vec::new();
+    let encoded = Encoder::new(Compression::Auto, 2, true).encode(&key, BlobKind::Data, &plain, &mut sealed).unwrap();
+    let decode = |uncompressed: u32, sealed: &[u8]| {
+        let mut out = Vec::new();
+        let result = Decoder::new().decode(&key, &mut sealed.to_vec(), NonZeroU32::new(uncompressed), &mut out);
+        assert!(out.capacity() <= 2 * plain.len(), "{}", out.capacity());
+        result
+    };
+    let length = encoded.uncompressed.unwrap().get();
+    assert_eq!(decode(length, &sealed), Ok(()));
+    assert_eq!(decode(length - 1, &sealed), Err(DecodeError::Length));
+    assert_eq!(decode(length + 1, &sealed), Err(DecodeError::Length));
+    // Compressed, but announced as raw: what comes out is not the blob, which its hash tells.
+    assert_eq!(decode(0, &sealed), Ok(()));
+
+    let mut raw = Vec::new();
+    key.seal(&plain, &mut raw).unwrap();
+    assert_eq!(decode(length, &raw), Err(DecodeError::Compression));
+    assert_eq!(decode(length, &sealed[..20]), Err(DecodeError::Crypto(CryptoError::TooShort)));
+    assert_eq!(decode(length, &sealed[1..]), Err(DecodeError::Crypto(CryptoError::Unauthentic)));
+}
+
+/// A stream without its length in the head, as some programs write it.
+fn streamed(plain: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut writer = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+    for piece in plain.chunks(1000) {
+        writer.write_all(piece).unwrap();
+        writer.flush().unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+#[test]
+fn bombs_do_not_go_off() {
+    let key = MasterKey::generate().unwrap();
+    let bomb = streamed(&vec![0; 50_000_000]);
+    assert!(bomb.len() < 2_000_000);
+    let mut sealed = Vec::new();
+    key.seal(&bomb, &mut sealed).unwrap();
+    let mut out = Vec::new();
+    let result = Decoder::new().decode(&key, &mut sealed, NonZeroU32::new(1000), &mut out);
+    assert_eq!(result, Err(DecodeError::Compression));
+    assert!(out.capacity() < 10_000);
+}
+
+#[test]
+fn documents() {
+    let mut decoder = Decoder::new();
+    for plain in [Vec::new(), text(10), text(1_000_000)] {
+        assert_eq!(decoder.decompress_document(&streamed(&plain)).unwrap(), plain);
+        let whole = zstd::bulk::compress(&plain, 3).unwrap();
+        assert_eq!(decoder.decompress_document(&whole).unwrap(), plain);
+    }
+    let cut = streamed(&text(100_000));
+    for length in [0, 1, 3, 10, 500, cut.len() - 1] {
+        assert!(decoder.decompress_document(&cut[..length]).is_err(), "{length}");
+    }
+    assert!(decoder.decompress_document(b"\x28\xb5\x2f\xfd\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff").is_err());
+    assert!(decoder.decompress_document(b"plain").is_err());
+}
+
+#[test]
+fn verification_finds_flipped_bits() {
+    let key = MasterKey::generate().unwrap();
+    let mut verifier = Verifier { decoder: Decoder::new(), sealed: Vec::new(), plain: Vec::new() };
+    let mut sealed = Vec::new();
+    key.seal(b"blob", &mut sealed).unwrap();
+    assert!(verifier.verify(&key, &sealed, None, b"blob", BlobKind::Data).is_ok());
+    assert!(matches!(verifier.verify(&key, &sealed, None, b"blab", BlobKind::Data), Err(RepositoryError::Corrupted { .. })));
+    sealed[20] ^= 1;
+    assert!(matches!(verifier.verify(&key, &sealed, None, b"blob", BlobKind::Data), Err(RepositoryError::Corrupted { .. })));
+}
+
+#[test]
+fn words_of_compression() {
+    for mode in MODES {
+        assert_eq!(mode.to_string().parse(), Ok(mode));
+    }
+    for bad in ["", "zstd", "23", "-8", "3.5", "AUTO"] {
+        assert_eq!(bad.parse::<Compression>(), Err(CompressionError), "{bad}");
+    }
+}
