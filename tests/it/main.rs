@@ -1,3 +1,11 @@
 //! The integration tests: one binary, run against the real program, the real restic and a private Docker Engine.
 //!
 //! What a single module promises is tested beside its code.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+// What the other modules stand on; its own tests are in `ground`.
+mod support;
+
+// The ground itself: the private Engine, the oracle and the comparison of trees, without bbackup.
+mod ground;

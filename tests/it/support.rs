@@ -1,0 +1,14 @@
+//! What the tests stand on: a home of their own, the real restic, a private Docker Engine, trees to back up and the comparison of two trees.
+//!
+//! No test of bbackup is here.
+
+#![expect(dead_code, reason = "some of it waits for the commands that it tests")]
+
+pub(crate) mod engine;
+pub(crate) mod faults;
+pub(crate) mod home;
+pub(crate) mod manifest;
+pub(crate) mod oracle;
+pub(crate) mod parts;
+pub(crate) mod run;
+pub(crate) mod tree;
