@@ -3,7 +3,9 @@
 //! What a backup or restore does with this is decided in `jobs`; how volumes become trees of files in `sources` and `targets`.
 
 pub mod connect;
+pub mod create;
 pub mod error;
+pub mod normalise;
 pub mod wire;
 
 pub use connect::{Engine, EngineOptions};
