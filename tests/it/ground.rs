@@ -40,7 +40,7 @@ fn restic_keeps_the_nasty_tree() {
     restic.check();
     restic.restore("latest", &home.path("restored"));
     let restored = Manifest::of(&find_restored(&home.path("restored"), &folder));
-    Manifest::of(&folder).as_restic_restores().assert_equals(&restored.as_restic_restores());
+    Manifest::of(&folder).kept_by_restic().assert_equals(&restored.kept_by_restic());
 }
 
 #[test]

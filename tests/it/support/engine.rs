@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
@@ -43,8 +43,8 @@ rm -rf "$dir"
 /// The private Engine.
 pub(crate) struct Engine {
     folder: PathBuf,
-    /// The keeper's standard input: it ends with this process. Children never inherit it.
-    _keeper: Mutex<ChildStdin>,
+    /// Its standard input ends with this process, in whatever way that ends; other children never inherit it.
+    keeper: Mutex<Child>,
 }
 
 impl Engine {
@@ -60,7 +60,7 @@ impl Engine {
         let mut path = dockerd.parent().unwrap().as_os_str().to_owned();
         path.push(":");
         path.push(parts::search_path());
-        let mut keeper = Command::new("setsid")
+        let keeper = Command::new("setsid")
             .args(["sh", "-c", KEEPER, "keeper"])
             .arg(&folder)
             .arg(&dockerd)
@@ -71,11 +71,11 @@ impl Engine {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let engine = Self { folder, _keeper: Mutex::new(keeper.stdin.take().unwrap()) };
+        let engine = Self { folder, keeper: Mutex::new(keeper) };
         let start = Instant::now();
-        while !engine.docker_in(&engine.folder, ["version"]).run().code().is_some_and(|code| code == 0) {
+        while engine.docker_in(&engine.folder, ["version"]).run().code() != Some(0) {
             let log = || fs::read_to_string(engine.folder.join("log")).unwrap_or_default();
-            assert!(keeper.try_wait().unwrap().is_none(), "the private Engine ended:\n{}", log());
+            assert!(engine.keeper.lock().unwrap().try_wait().unwrap().is_none(), "the private Engine ended:\n{}", log());
             assert!(start.elapsed() < Duration::from_mins(1), "the private Engine does not answer:\n{}", log());
             thread::sleep(Duration::from_millis(100));
         }

@@ -84,8 +84,8 @@ impl Manifest {
 
     /// What restic 0.14 itself gives back of such a tree: no sockets, no second names of what is not a file, no link targets that are
     /// not UTF-8.
-    pub(crate) fn as_restic_restores(self) -> Self {
-        let kept = self.without(|_, line| line.kind == "socket" || std::str::from_utf8(&line.target).is_err());
+    pub(crate) fn kept_by_restic(self) -> Self {
+        let kept = self.without(|_, line| line.kind == "socket" || String::from_utf8_lossy(&line.target).contains('\u{fffd}'));
         kept.map(|line| {
             if line.kind != "file" {
                 line.link_group.clear();

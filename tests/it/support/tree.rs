@@ -217,7 +217,7 @@ fn modes(folder: &Path, as_root: bool) {
     }
     if as_root {
         write(&folder.join("no mode at all"), b"unreadable");
-        fs::set_permissions(folder.join("no mode at all"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(folder.join("no mode at all"), Permissions::from_mode(0o000)).unwrap();
         for (name, owner, group) in [("nobody", 65534, 65534), ("odd", 123_456, 7), ("large", 4_000_000_000, 4_000_000_001)] {
             let path = folder.join(format!("owner-{name}"));
             write(&path, name.as_bytes());
