@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use crate::model::application::Consistency;
 use crate::model::size::ByteSize;
 use password::PasswordSource;
 
@@ -275,29 +276,5 @@ pub const LOG_LINES: u32 = 1_000;
 impl Default for Scope {
     fn default() -> Self {
         Self { configs: true, logs: true, log_lines: LOG_LINES, volumes: true, networks: true, compose: true }
-    }
-}
-
-/// What happens to running containers while their volumes are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Consistency {
-    /// They are stopped: what is read is what a clean end left.
-    #[default]
-    Stop,
-    /// They are frozen: what is read is what a loss of power would leave.
-    Pause,
-    /// Nothing: files may change while they are read.
-    None,
-}
-
-impl Consistency {
-    /// The word of the configuration.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Pause => "pause",
-            Self::None => "none",
-        }
     }
 }

@@ -4,9 +4,13 @@
 
 pub mod connect;
 pub mod create;
+pub mod discover;
 pub mod error;
+mod inspect;
+pub mod labels;
 pub mod normalise;
 pub mod wire;
 
 pub use connect::{Engine, EngineOptions};
+pub use discover::{Discovery, discover};
 pub use error::DockerError;

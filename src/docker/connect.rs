@@ -24,7 +24,7 @@ const LOWEST_TEXT: &str = "1.41";
 const HIGHEST: (u64, u64) = (1, 53);
 const HIGHEST_TEXT: &str = "1.53";
 /// bollard counts in whole seconds until the head of an answer; this one never ends a stop or a wait.
-const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 86_400);
+const NO_LIMIT: Duration = Duration::from_hours(87_600);
 
 /// Which Engine, and how patiently.
 #[derive(Debug, Clone, Default)]
@@ -54,11 +54,13 @@ struct Inner {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Version {
-    api_version: String,
+struct Versions {
+    #[serde(rename = "ApiVersion")]
+    highest: String,
     #[serde(rename = "MinAPIVersion", default)]
-    min_api_version: String,
-    version: String,
+    lowest: String,
+    #[serde(rename = "Version")]
+    engine: String,
     #[serde(default)]
     os: String,
     #[serde(default)]
@@ -86,8 +88,8 @@ impl Engine {
     pub async fn connect(options: &EngineOptions) -> Result<Self, DockerError> {
         let address = parse_address(options.host.as_deref(), options.tls)?;
         let wire = Wire::new(address.clone(), options.timeouts);
-        let version: Version = decode(&address, &foreign(&address, wire.get_bytes("/version").await)?)?;
-        let agreed = negotiate(&address, &version)?;
+        let versions: Versions = decode(&address, &foreign(&address, wire.get_bytes("/version").await)?)?;
+        let agreed = negotiate(&address, &versions)?;
         let api_version = format!("{}.{}", agreed.0, agreed.1);
         let wire = wire.with_version(&api_version);
         let info: Info = decode(&address, &wire.get_bytes("/info").await?)?;
@@ -104,9 +106,9 @@ impl Engine {
             identity: EngineIdentity {
                 id: info.id,
                 name: info.name,
-                version: version.version,
+                version: versions.engine,
                 api_version,
-                platform: format!("{}/{}", version.os, version.arch),
+                platform: format!("{}/{}", versions.os, versions.arch),
             },
             api_version: agreed,
             data_root: PathBuf::from(info.docker_root_dir),
@@ -242,20 +244,20 @@ fn decode<'a, T: Deserialize<'a>>(address: &Address, bytes: &'a [u8]) -> Result<
     serde_json::from_slice(bytes).map_err(|error| DockerError::NotAnEngine { address: address.to_string(), source: error.into() })
 }
 
-fn negotiate(address: &Address, version: &Version) -> Result<(u64, u64), DockerError> {
+fn negotiate(address: &Address, versions: &Versions) -> Result<(u64, u64), DockerError> {
     let parse = |text: &str| {
         let (major, minor) = text.split_once('.')?;
         Some((major.parse::<u64>().ok()?, minor.parse::<u64>().ok()?))
     };
-    let highest = parse(&version.api_version).ok_or_else(|| DockerError::NotAnEngine {
+    let highest = parse(&versions.highest).ok_or_else(|| DockerError::NotAnEngine {
         address: address.to_string(),
-        source: format!("its API version is `{}`", version.api_version).into(),
+        source: format!("its API version is `{}`", versions.highest).into(),
     })?;
     if highest < LOWEST {
-        return Err(DockerError::TooOld { address: address.to_string(), found: version.api_version.clone(), needed: LOWEST_TEXT });
+        return Err(DockerError::TooOld { address: address.to_string(), found: versions.highest.clone(), needed: LOWEST_TEXT });
     }
-    if parse(&version.min_api_version).is_some_and(|lowest| lowest > HIGHEST) {
-        return Err(DockerError::TooNew { address: address.to_string(), found: version.min_api_version.clone(), known: HIGHEST_TEXT });
+    if parse(&versions.lowest).is_some_and(|lowest| lowest > HIGHEST) {
+        return Err(DockerError::TooNew { address: address.to_string(), found: versions.lowest.clone(), known: HIGHEST_TEXT });
     }
     Ok(highest.min(HIGHEST))
 }
@@ -301,10 +303,10 @@ mod tests {
     #[test]
     fn versions_are_agreed_on_or_refused() {
         let address = Address::Unix(PathBuf::from("/s"));
-        let version = |api: &str, min: &str| Version {
-            api_version: api.to_owned(),
-            min_api_version: min.to_owned(),
-            version: String::new(),
+        let version = |highest: &str, lowest: &str| Versions {
+            highest: highest.to_owned(),
+            lowest: lowest.to_owned(),
+            engine: String::new(),
             os: String::new(),
             arch: String::new(),
         };

@@ -199,8 +199,9 @@ impl DockerError {
             },
             Error::HyperResponseError { err } => Self::Lost { call: call.to_owned(), source: err.into() },
             Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => Self::Malformed { call: call.to_owned(), source: error.into() },
-            Error::DockerStreamError { error } => Self::Api { call: call.to_owned(), status: 500, message: error },
-            Error::DockerContainerWaitError { error, .. } => Self::Api { call: call.to_owned(), status: 500, message: error },
+            Error::DockerStreamError { error } | Error::DockerContainerWaitError { error, .. } => {
+                Self::Api { call: call.to_owned(), status: 500, message: error }
+            }
             other => Self::Malformed { call: call.to_owned(), source: other.into() },
         }
     }

@@ -273,13 +273,11 @@ impl Download {
     }
 }
 
-/// The transport that carries bollard's typed calls over `wire`. `limit` is the time to the head of the answer.
-pub(crate) fn transport(
-    wire: Wire,
-) -> impl Fn(bollard::BollardRequest) -> Pin<Box<dyn Future<Output = Result<Response<Incoming>, bollard::errors::Error>> + Send>>
-+ Send
-+ Sync
-+ 'static {
+/// What bollard waits for.
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Incoming>, bollard::errors::Error>> + Send>>;
+
+/// The transport that carries bollard's typed calls over `wire`.
+pub(crate) fn transport(wire: Wire) -> impl Fn(bollard::BollardRequest) -> Answer + Send + Sync + 'static {
     move |request| {
         let wire = wire.clone();
         Box::pin(async move {
@@ -320,15 +318,17 @@ fn versioned(prefix: &str, uri: &Uri) -> Result<Uri, hyper::http::uri::InvalidUr
     if has_version { path.parse() } else { format!("{prefix}{path}").parse() }
 }
 
+/// What an Engine sends with a status that is not 2xx.
+#[derive(serde::Deserialize)]
+struct Message {
+    message: String,
+}
+
 /// Turns an answer that is not 2xx (or 304) into the error that it means.
 async fn accepted(call: &str, response: Response<Incoming>) -> Result<Response<Incoming>, DockerError> {
     let status = response.status();
     if status.is_success() || status == hyper::StatusCode::NOT_MODIFIED {
         return Ok(response);
-    }
-    #[derive(serde::Deserialize)]
-    struct Message {
-        message: String,
     }
     // The status is what matters: a body that cannot be had leaves the message empty.
     let body = timeout(Duration::from_secs(10), collect(call, response.into_body(), MESSAGE_LIMIT)).await;

@@ -540,16 +540,28 @@ pub struct ItemRecord {
     pub helper_reason: Option<String>,
 }
 
-/// How the containers of an application were kept from writing while it was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What happens to running containers while their volumes are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Consistency {
-    /// They were stopped.
+    /// They are stopped: what is read is what a clean end left.
+    #[default]
     Stop,
-    /// They were frozen.
+    /// They are frozen: what is read is what a loss of power would leave.
     Pause,
-    /// They ran on.
+    /// Nothing: files may change while they are read.
     None,
+}
+
+impl Consistency {
+    /// The word of configuration and labels.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Pause => "pause",
+            Self::None => "none",
+        }
+    }
 }
 
 /// What was done to one container for the time of the read.

@@ -1,0 +1,198 @@
+//! Finds out what is on an Engine: containers, volumes, networks, and the applications that they form. Only reads.
+//!
+//! How things become applications is decided in `applications`, what is chosen of them in `sources/plan`.
+
+mod applications;
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use serde::de::DeserializeOwned;
+
+use super::connect::Engine;
+use super::error::DockerError;
+use super::inspect::{self, ContainerLine, ImageLine, RawNetwork, RawVolume, RawVolumes};
+use super::labels::{HELPER_LABEL, Policy};
+use super::wire::{Wire, encode};
+use crate::model::application::{Application, Container, EngineIdentity, Network, Volume};
+
+/// Calls that are under way at the same time.
+const PARALLEL: usize = 16;
+
+/// What was on an Engine at one moment.
+#[derive(Debug)]
+pub struct Discovery {
+    /// Which Engine.
+    pub engine: EngineIdentity,
+    /// Everything on it except default networks, sorted by name.
+    pub applications: Vec<Application>,
+    /// The networks that the Engine makes by itself, sorted by name.
+    pub default_networks: Vec<Network>,
+    /// What could not be looked at, and labels that make no sense; one sentence each.
+    pub warnings: Vec<String>,
+    policies: HashMap<String, Policy>,
+    raw_containers: HashMap<String, Bytes>,
+    raw_networks: HashMap<String, Bytes>,
+}
+
+impl Discovery {
+    /// All containers.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.applications.iter().flat_map(|application| &application.containers)
+    }
+
+    /// All volumes.
+    pub fn volumes(&self) -> impl Iterator<Item = &Volume> {
+        self.applications.iter().flat_map(|application| &application.volumes)
+    }
+
+    /// All networks except the default ones, sorted by name.
+    pub fn networks(&self) -> Vec<&Network> {
+        // A network that several applications join is with each of them.
+        let all = self.applications.iter().flat_map(|application| &application.networks);
+        all.map(|network| (&network.name, network)).collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// What the labels of the container of that name ask for.
+    pub fn policy(&self, container: &str) -> Option<&Policy> {
+        self.policies.get(container)
+    }
+
+    /// The inspect JSON of a container as it was when it was looked at, byte for byte, by its id.
+    pub fn raw_container(&self, id: &str) -> Option<&Bytes> {
+        self.raw_containers.get(id)
+    }
+
+    /// The inspect JSON of a network, byte for byte, by its id.
+    pub fn raw_network(&self, id: &str) -> Option<&Bytes> {
+        self.raw_networks.get(id)
+    }
+}
+
+/// Looks at everything on `engine`. What vanishes meanwhile is not there; what cannot be looked at is a warning.
+///
+/// # Errors
+/// One of the lists could not be had.
+pub async fn discover(engine: &Engine) -> Result<Discovery, DockerError> {
+    let wire = engine.wire();
+    let mut warnings = Vec::new();
+    let (containers, volumes, networks, images) = tokio::join!(
+        list::<Vec<ContainerLine>>(wire, "/containers/json?all=1"),
+        list::<RawVolumes>(wire, "/volumes"),
+        list::<Vec<RawNetwork>>(wire, "/networks"),
+        list::<Vec<ImageLine>>(wire, "/images/json"),
+    );
+    let (volumes, networks) = (volumes?, networks?);
+    warnings.extend(volumes.warnings.into_iter().map(|warning| format!("the Docker Engine says of its volumes: {warning}")));
+    let digests: HashMap<String, Vec<String>> = match images {
+        Ok(images) => images.into_iter().map(|image| (image.id, image.repo_digests)).collect(),
+        Err(error) => {
+            warnings.push(format!("image digests are not recorded: {error}"));
+            HashMap::new()
+        }
+    };
+    let containers = containers?.into_iter().filter(|line| !line.labels.contains_key(HELPER_LABEL));
+    let (containers, raw_containers) = inspect_containers(wire, containers, &digests, &mut warnings).await;
+    let (networks, default_networks, raw_networks) = inspect_networks(wire, networks, &mut warnings).await;
+
+    let mut policies = HashMap::new();
+    for container in &containers {
+        let (policy, bad) = Policy::parse(&container.name, &container.labels);
+        warnings.extend(bad);
+        policies.insert(container.name.clone(), policy);
+    }
+    let volumes = volumes.volumes.into_iter().map(Volume::from).collect();
+    Ok(Discovery {
+        engine: engine.identity().clone(),
+        applications: applications::build(containers, volumes, networks),
+        default_networks,
+        warnings,
+        policies,
+        raw_containers,
+        raw_networks,
+    })
+}
+
+async fn list<T: DeserializeOwned>(wire: &Wire, path: &str) -> Result<T, DockerError> {
+    let bytes = wire.get_bytes(path).await?;
+    serde_json::from_slice(&bytes).map_err(|error| DockerError::Malformed { call: format!("GET {path}"), source: error.into() })
+}
+
+async fn inspect_containers(
+    wire: &Wire,
+    lines: impl Iterator<Item = ContainerLine>,
+    digests: &HashMap<String, Vec<String>>,
+    warnings: &mut Vec<String>,
+) -> (Vec<Container>, HashMap<String, Bytes>) {
+    let answers = stream::iter(lines.map(|line| async move {
+        let answer = inspect_container(wire, &line.id).await;
+        (line, answer)
+    }));
+    let mut answers: Vec<_> = answers.buffer_unordered(PARALLEL).collect().await;
+    answers.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    let mut raw = HashMap::new();
+    let mut found = Vec::new();
+    for (line, answer) in answers {
+        let read = match answer {
+            Ok(bytes) => match inspect::container(&bytes, digests) {
+                Ok(container) => Ok((container, bytes)),
+                Err(error) => Err(error.to_string()),
+            },
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => Err(error.to_string()),
+        };
+        match read {
+            Ok((container, bytes)) => {
+                raw.insert(container.container().id.clone(), bytes);
+                found.push(container);
+            }
+            Err(error) => warnings.push(format!("container {} is not looked at: {error}", line.name())),
+        }
+    }
+    (inspect::resolve(found), raw)
+}
+
+async fn inspect_networks(
+    wire: &Wire,
+    listed: Vec<RawNetwork>,
+    warnings: &mut Vec<String>,
+) -> (Vec<Network>, Vec<Network>, HashMap<String, Bytes>) {
+    let (default, own): (Vec<_>, Vec<_>) = listed.into_iter().partition(RawNetwork::is_default);
+    let answers = stream::iter(own.into_iter().map(|network| async move {
+        let bytes = wire.get_bytes(&format!("/networks/{}", encode(&network.id))).await;
+        (network, bytes)
+    }));
+    let mut networks = Vec::new();
+    let mut raw = HashMap::new();
+    for (network, bytes) in answers.buffer_unordered(PARALLEL).collect::<Vec<_>>().await {
+        match bytes {
+            Ok(bytes) => {
+                raw.insert(network.id.clone(), bytes);
+                networks.push(Network::from(network));
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => warnings.push(format!("network {} is not looked at: {error}", network.name)),
+        }
+    }
+    let mut default: Vec<Network> = default.into_iter().map(Network::from).collect();
+    default.sort_by(|a, b| a.name.cmp(&b.name));
+    (networks, default, raw)
+}
+
+/// The inspect JSON of a container, byte for byte.
+///
+/// # Errors
+/// [`DockerError::NotFound`] if it is gone.
+pub async fn inspect_container(wire: &Wire, name: &str) -> Result<Bytes, DockerError> {
+    wire.get_bytes(&format!("/containers/{}/json", encode(name))).await.map_err(|error| error.about("container", name))
+}
+
+/// A volume as it is now; who uses it is left empty.
+///
+/// # Errors
+/// [`DockerError::NotFound`] if it is gone.
+pub async fn inspect_volume(wire: &Wire, name: &str) -> Result<Volume, DockerError> {
+    let raw: RawVolume = list(wire, &format!("/volumes/{}", encode(name))).await.map_err(|error| error.about("volume", name))?;
+    Ok(raw.into())
+}
