@@ -6,7 +6,14 @@
 //! `load` (which file), `password` (where a password comes from).
 
 pub mod duration;
+pub mod load;
 pub mod password;
+mod raw;
+mod schema;
+pub mod show;
+pub mod suggest;
+pub mod tree;
+pub mod validate;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -64,7 +71,7 @@ pub struct Docker {
 }
 
 /// Default of [`Docker::timeout`].
-pub const DOCKER_TIMEOUT: Duration = Duration::from_secs(120);
+pub const DOCKER_TIMEOUT: Duration = Duration::from_mins(2);
 
 impl Default for Docker {
     fn default() -> Self {
@@ -278,3 +285,9 @@ impl Default for Scope {
         Self { configs: true, logs: true, log_lines: LOG_LINES, volumes: true, networks: true, compose: true }
     }
 }
+
+/// The commented file that `init-config` writes.
+pub const STARTER: &str = include_str!("config/starter.yaml");
+
+#[cfg(test)]
+mod tests;

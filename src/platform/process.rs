@@ -87,7 +87,7 @@ impl Run {
             program: program.into(),
             arguments: arguments.into_iter().map(Into::into).collect(),
             secrets: Vec::new(),
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             output_limit: 1 << 20,
         }
     }

@@ -1,0 +1,130 @@
+//! Finds the configuration file and reads it to the end: a [`Config`], or every problem at once.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::tree::{self, Position, Problem};
+use super::validate::{self, Surroundings};
+use super::{Config, Docker, raw, schema};
+use crate::platform::directories::Directories;
+use crate::platform::files;
+
+/// No configuration is longer; what is longer is the wrong file.
+const SIZE_LIMIT: u64 = 4 << 20;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file that was asked for is not there.
+    #[error("there is no configuration file {}", .path.display())]
+    Missing {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// It cannot be read.
+    #[error("cannot read the configuration file {}", .path.display())]
+    Unreadable {
+        /// Its path.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It is wrong; every problem is here, in the order of the file.
+    #[error("{} has {}", .path.display(), count(.problems.len()))]
+    Wrong {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong, at least one.
+        problems: Vec<Problem>,
+    },
+}
+
+impl ConfigError {
+    /// Never: a file does not mend itself.
+    pub fn is_transient(&self) -> bool {
+        false
+    }
+}
+
+fn count(problems: usize) -> String {
+    if problems == 1 { "1 problem".to_owned() } else { format!("{problems} problems") }
+}
+
+/// The configuration file that counts: the one asked for, else the first that is there.
+pub fn find(wanted: Option<&Path>, directories: &Directories) -> Option<PathBuf> {
+    match wanted {
+        Some(path) => Some(path.to_owned()),
+        None => directories.config_candidates().into_iter().find(|path| path.is_file()),
+    }
+}
+
+/// Loads the configuration that counts, or the embedded defaults when there is no file and none was asked for.
+/// `hostname` is the default of `host`.
+///
+/// # Errors
+/// The file asked for is missing, or the one found cannot be read or is wrong.
+pub fn load(wanted: Option<&Path>, directories: &Directories, hostname: &str) -> Result<Config, ConfigError> {
+    let Some(path) = find(wanted, directories) else { return Ok(embedded(directories, hostname)) };
+    let text = files::read_text(&path, SIZE_LIMIT).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ConfigError::Missing { path: path.clone() },
+        _ => ConfigError::Unreadable { path: path.clone(), source },
+    })?;
+    parse(&text, &path, directories, hostname)
+}
+
+/// The configuration of a host that has none: everything on the Engine, into a repository in the data folder.
+pub fn embedded(directories: &Directories, hostname: &str) -> Config {
+    Config {
+        source: None,
+        host: hostname.to_owned(),
+        docker: Docker::default(),
+        repositories: vec![validate::embedded_repository(directories)],
+        sets: Vec::new(),
+    }
+}
+
+/// Reads a configuration from text; `path` is where it is from.
+///
+/// # Errors
+/// It is wrong.
+pub fn parse(text: &str, path: &Path, directories: &Directories, hostname: &str) -> Result<Config, ConfigError> {
+    let around = Surroundings { path, directories, hostname, spelled: true };
+    check(text.trim_start_matches('\u{feff}'), &around).map_err(|mut problems| {
+        problems.sort();
+        problems.dedup();
+        ConfigError::Wrong { path: path.to_owned(), problems }
+    })
+}
+
+fn check(text: &str, around: &Surroundings<'_>) -> Result<Config, Vec<Problem>> {
+    let Some(root) = tree::parse(text)? else {
+        return Err(vec![Problem {
+            at: Position::START,
+            message: "the file is empty: `bbackup init-config` writes one to start from".to_owned(),
+        }]);
+    };
+    let mut problems = schema::check(&root);
+    let around = &Surroundings { spelled: problems.is_empty(), ..*around };
+    match serde_yaml::from_str::<raw::File>(text) {
+        Ok(file) => match validate::validate(file, &root, around) {
+            Ok(config) if problems.is_empty() => Ok(config),
+            Ok(_) => Err(problems),
+            Err(more) => {
+                problems.extend(more);
+                Err(problems)
+            }
+        },
+        // What the schema has found is the same said better.
+        Err(_) if !problems.is_empty() => Err(problems),
+        Err(error) => {
+            let tabs = tree::tab_problems(text);
+            if !tabs.is_empty() {
+                return Err(tabs);
+            }
+            let at = error.location().map_or(Position::START, |place| Position { line: place.line(), column: place.column() });
+            Err(vec![Problem { at, message: format!("this cannot be read: {error}") }])
+        }
+    }
+}
