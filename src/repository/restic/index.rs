@@ -1,1 +1,397 @@
-//! (being written)
+//! Where every blob is: what the index files say (design document, section "Indexing") and what the running backup adds.
+//!
+//! Reading and writing index files is done by `state` and the archiver.
+//!
+//! What was loaded never changes and needs no locks; what a backup adds lies in small maps with a lock each, so that many
+//! workers can claim and look up at once.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use hashbrown::{HashMap, HashTable};
+
+use super::codec::BlobKind;
+use super::crypto::OVERHEAD;
+use super::file::IndexFile;
+use super::id::{BuildIdHasher, Id};
+use super::pack::PackedBlob;
+
+/// Where a blob is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The pack that holds it.
+    pub pack: Id,
+    /// Where it begins in the pack.
+    pub offset: u32,
+    /// Bytes in the pack, encryption included.
+    pub length: u32,
+    /// Bytes before compression; none if it is not compressed.
+    pub uncompressed: Option<NonZeroU32>,
+}
+
+impl Location {
+    /// Bytes of what the blob holds.
+    pub fn plain_length(&self) -> u32 {
+        self.uncompressed.map_or(self.length.saturating_sub(OVERHEAD as u32), NonZeroU32::get)
+    }
+}
+
+/// Loaded blobs are kept apart by kind and first byte.
+const PARTS: usize = 2 * 256;
+/// Locks over what a backup adds.
+const FRESH: usize = 256;
+
+/// Where a blob is, with the pack as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    pack: u32,
+    offset: u32,
+    length: u32,
+    /// Zero if the blob is not compressed.
+    uncompressed: u32,
+}
+
+/// A loaded blob in 47 bytes: the first byte of the id and the kind are those of the part it lies in, and numbers are
+/// kept as bytes, so that nothing is lost to alignment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    id: [u8; 31],
+    place: [[u8; 4]; 4],
+}
+
+impl Entry {
+    fn new(id: &Id, place: Place) -> Self {
+        let mut rest = [0; 31];
+        rest.copy_from_slice(&id.0[1..]);
+        let Place { pack, offset, length, uncompressed } = place;
+        Self { id: rest, place: [pack, offset, length, uncompressed].map(u32::to_be_bytes) }
+    }
+
+    fn place(&self) -> Place {
+        let [pack, offset, length, uncompressed] = self.place.map(u32::from_be_bytes);
+        Place { pack, offset, length, uncompressed }
+    }
+
+    fn id(&self, part: usize) -> Id {
+        let mut id = [part as u8; 32];
+        id[1..].copy_from_slice(&self.id);
+        Id(id)
+    }
+}
+
+fn part_of(kind: BlobKind, id: &Id) -> usize {
+    usize::from(id.0[0]) | usize::from(kind == BlobKind::Tree) << 8
+}
+
+fn kind_of(part: usize) -> BlobKind {
+    if part >> 8 == 0 { BlobKind::Data } else { BlobKind::Tree }
+}
+
+/// Takes index files in and becomes an [`Index`]. Files may be added from several threads at once.
+#[derive(Default)]
+pub struct IndexBuilder {
+    parts: Vec<Mutex<Vec<Entry>>>,
+    packs: Mutex<(Vec<Id>, HashMap<Id, u32, BuildIdHasher>)>,
+}
+
+impl std::fmt::Debug for IndexBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IndexBuilder").finish_non_exhaustive()
+    }
+}
+
+impl IndexBuilder {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), packs: Mutex::default() }
+    }
+
+    /// Adds what a file says. What several files say is kept once; of a blob in several packs every place is kept.
+    ///
+    /// # Errors
+    /// What the file should have said; nothing of it was added.
+    pub fn add(&self, file: &IndexFile) -> Result<(), &'static str> {
+        let possible = |offset: u32, length: u32| length >= OVERHEAD as u32 && offset.checked_add(length).is_some();
+        if !file.packs.iter().flat_map(|pack| &pack.blobs).all(|blob| possible(blob.offset, blob.length)) {
+            return Err("blobs that fit a pack");
+        }
+        for pack in &file.packs {
+            let number = self.number(&pack.id).ok_or("fewer packs")?;
+            for blob in &pack.blobs {
+                let uncompressed = blob.uncompressed_length.map_or(0, NonZeroU32::get);
+                let place = Place { pack: number, offset: blob.offset, length: blob.length, uncompressed };
+                let mut part = locked(&self.parts[part_of(blob.kind, &blob.id)]);
+                // Growing by a quarter instead of doubling: a large index would else need twice its memory.
+                if part.len() == part.capacity() {
+                    let more = (part.len() / 4).max(4);
+                    part.reserve_exact(more);
+                }
+                part.push(Entry::new(&blob.id, place));
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of a pack; none if there are too many.
+    fn number(&self, pack: &Id) -> Option<u32> {
+        let mut packs = locked(&self.packs);
+        let (list, numbers) = &mut *packs;
+        if let Some(number) = numbers.get(pack) {
+            return Some(*number);
+        }
+        let number = u32::try_from(list.len()).ok().filter(|number| *number < CLAIMED)?;
+        list.push(*pack);
+        numbers.insert(*pack, number);
+        Some(number)
+    }
+
+    /// Sorts what was added, on all cores.
+    pub fn finish(self) -> Index {
+        let mut parts: Vec<Vec<Entry>> =
+            self.parts.into_iter().map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let entries: usize = parts.iter().map(Vec::len).sum();
+        // Threads cost more than sorting a small index.
+        if entries < 50_000 || workers == 1 {
+            parts.iter_mut().for_each(sort);
+        } else {
+            std::thread::scope(|scope| {
+                for parts in parts.chunks_mut(PARTS.div_ceil(workers)) {
+                    scope.spawn(|| parts.iter_mut().for_each(sort));
+                }
+            });
+        }
+        let loaded = parts.iter().map(|part| part.chunk_by(|a, b| a.id == b.id).count()).sum();
+        let packs = self.packs.into_inner().unwrap_or_else(PoisonError::into_inner).0;
+        Index {
+            parts,
+            loaded,
+            packs: RwLock::new(packs),
+            fresh: (0..FRESH).map(|_| Mutex::default()).collect(),
+            published: AtomicUsize::new(0),
+            unsaved: Mutex::default(),
+        }
+    }
+}
+
+fn sort(part: &mut Vec<Entry>) {
+    part.sort_unstable();
+    part.dedup();
+    part.shrink_to_fit();
+}
+
+/// In the place of a pack's number: somebody is about to store this blob.
+const CLAIMED: u32 = u32::MAX;
+
+/// A blob that the running backup adds.
+struct Fresh {
+    id: Id,
+    place: Place,
+}
+
+/// Where all blobs are. Shared by reference; every method may be called from several threads at once.
+pub struct Index {
+    /// Sorted, by [`part_of`].
+    parts: Vec<Vec<Entry>>,
+    /// Distinct blobs in `parts`.
+    loaded: usize,
+    /// Packs by number. Only appended to.
+    packs: RwLock<Vec<Id>>,
+    /// What the running backup adds: data blobs in the first half, trees in the second, by the first byte of the id.
+    fresh: Vec<Mutex<HashTable<Fresh>>>,
+    /// Number of blobs in `fresh` that are stored.
+    published: AtomicUsize,
+    /// Packs that are in no index file yet.
+    unsaved: Mutex<Vec<(Id, Vec<PackedBlob>)>>,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index").field("blobs", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// What the index knows of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackSummary {
+    /// The pack.
+    pub id: Id,
+    /// Bytes that the file must have, if the index names all its blobs.
+    pub size: u64,
+    /// Blobs in it.
+    pub blobs: u32,
+}
+
+impl Index {
+    /// An index of nothing.
+    pub fn empty() -> Self {
+        IndexBuilder::new().finish()
+    }
+
+    /// Number of distinct blobs that are stored.
+    pub fn len(&self) -> usize {
+        self.loaded + self.published.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is stored.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where a stored blob is; one of the places if there are several.
+    pub fn lookup(&self, kind: BlobKind, id: &Id) -> Option<Location> {
+        let place = match self.loaded(kind, id).first() {
+            Some(entry) => entry.place(),
+            None => self.published_place(kind, id)?,
+        };
+        Some(self.location(place))
+    }
+
+    /// Every place of a stored blob: another copy may help where one is damaged.
+    pub fn lookup_all(&self, kind: BlobKind, id: &Id) -> Vec<Location> {
+        let loaded = self.loaded(kind, id).iter().map(Entry::place);
+        loaded.chain(self.published_place(kind, id)).map(|place| self.location(place)).collect()
+    }
+
+    /// Whether a blob is stored. A claim alone does not count.
+    pub fn contains(&self, kind: BlobKind, id: &Id) -> bool {
+        !self.loaded(kind, id).is_empty() || self.published_place(kind, id).is_some()
+    }
+
+    /// Whether the caller is the one who must store this blob. False if it is stored, or if somebody else is storing it.
+    ///
+    /// Who got true must store and publish the blob, or end the backup: nobody else will.
+    pub fn claim(&self, kind: BlobKind, id: &Id) -> bool {
+        if !self.loaded(kind, id).is_empty() {
+            return false;
+        }
+        let mut fresh = self.fresh(kind, id);
+        let place = Place { pack: CLAIMED, offset: 0, length: 0, uncompressed: 0 };
+        let entry = fresh.entry(hash(id), |other| other.id == *id, |other| hash(&other.id));
+        let vacant = matches!(entry, hashbrown::hash_table::Entry::Vacant(_));
+        entry.or_insert(Fresh { id: *id, place });
+        vacant
+    }
+
+    /// Makes the blobs of a pack known, once the pack is on disk. They stay unsaved until [`take_unsaved`](Self::take_unsaved).
+    pub fn publish(&self, pack: Id, blobs: &[PackedBlob]) {
+        let number = {
+            let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+            packs.push(pack);
+            packs.len() as u32 - 1
+        };
+        for blob in blobs {
+            let uncompressed = blob.uncompressed.map_or(0, NonZeroU32::get);
+            let place = Place { pack: number, offset: blob.offset, length: blob.length, uncompressed };
+            let mut fresh = self.fresh(blob.kind, &blob.id);
+            let entry = fresh.entry(hash(&blob.id), |other| other.id == blob.id, |other| hash(&other.id));
+            let mut entry = entry.or_insert(Fresh { id: blob.id, place: Place { pack: CLAIMED, ..place } });
+            let known = entry.get_mut();
+            if known.place.pack == CLAIMED {
+                known.place = place;
+                drop(fresh);
+                if self.loaded(blob.kind, &blob.id).is_empty() {
+                    self.published.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        locked(&self.unsaved).push((pack, blobs.to_vec()));
+    }
+
+    /// Takes the packs that were published and are in no index file yet, for the caller to write one.
+    pub fn take_unsaved(&self) -> Vec<(Id, Vec<PackedBlob>)> {
+        std::mem::take(&mut *locked(&self.unsaved))
+    }
+
+    /// Number of blobs that [`take_unsaved`](Self::take_unsaved) would give.
+    pub fn unsaved_blobs(&self) -> usize {
+        locked(&self.unsaved).iter().map(|(_, blobs)| blobs.len()).sum()
+    }
+
+    /// Every place of every stored blob with its pack: those that were loaded in the order of their ids, then those that
+    /// were published before this call.
+    pub fn blobs(&self) -> impl Iterator<Item = (Id, PackedBlob)> + '_ {
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut published = Vec::new();
+        for (slot, fresh) in self.fresh.iter().enumerate() {
+            let kind = kind_of(slot * PARTS / FRESH);
+            let fresh = locked(fresh);
+            published.extend(fresh.iter().filter(|fresh| fresh.place.pack != CLAIMED).map(|fresh| packed(kind, fresh.id, fresh.place)));
+        }
+        let loaded = self
+            .parts
+            .iter()
+            .enumerate()
+            .flat_map(|(part, entries)| entries.iter().map(move |entry| packed(kind_of(part), entry.id(part), entry.place())));
+        loaded.chain(published).filter_map(move |(pack, blob)| Some((*packs.get(pack as usize)?, blob)))
+    }
+
+    /// All packs that hold stored blobs.
+    pub fn packs(&self) -> impl Iterator<Item = PackSummary> + use<> {
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let empty = super::pack::pack_size([]);
+        let mut summaries: Vec<PackSummary> = packs.into_iter().map(|id| PackSummary { id, size: empty, blobs: 0 }).collect();
+        let mut count = |place: Place, blob: &PackedBlob| {
+            // Published while this runs: not wanted yet.
+            if let Some(summary) = summaries.get_mut(place.pack as usize) {
+                summary.size += super::pack::pack_size([blob]) - empty;
+                summary.blobs += 1;
+            }
+        };
+        for (part, entries) in self.parts.iter().enumerate() {
+            for entry in entries {
+                count(entry.place(), &packed(kind_of(part), entry.id(part), entry.place()).1);
+            }
+        }
+        for fresh in &self.fresh {
+            for fresh in locked(fresh).iter().filter(|fresh| fresh.place.pack != CLAIMED) {
+                count(fresh.place, &packed(BlobKind::Data, fresh.id, fresh.place).1);
+            }
+        }
+        summaries.into_iter()
+    }
+
+    fn loaded(&self, kind: BlobKind, id: &Id) -> &[Entry] {
+        let part = &self.parts[part_of(kind, id)];
+        let wanted = &id.0[1..];
+        let start = part.partition_point(|entry| entry.id[..] < *wanted);
+        let found = &part[start..];
+        &found[..found.iter().take_while(|entry| entry.id[..] == *wanted).count()]
+    }
+
+    fn published_place(&self, kind: BlobKind, id: &Id) -> Option<Place> {
+        let fresh = self.fresh(kind, id);
+        fresh.find(hash(id), |fresh| fresh.id == *id).map(|fresh| fresh.place).filter(|place| place.pack != CLAIMED)
+    }
+
+    fn fresh(&self, kind: BlobKind, id: &Id) -> MutexGuard<'_, HashTable<Fresh>> {
+        locked(&self.fresh[part_of(kind, id) * FRESH / PARTS])
+    }
+
+    fn location(&self, place: Place) -> Location {
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        let pack = packs.get(place.pack as usize).copied().unwrap_or(Id([0; 32]));
+        Location { pack, offset: place.offset, length: place.length, uncompressed: NonZeroU32::new(place.uncompressed) }
+    }
+}
+
+fn packed(kind: BlobKind, id: Id, place: Place) -> (u32, PackedBlob) {
+    let Place { pack, offset, length, uncompressed } = place;
+    (pack, PackedBlob { id, kind, offset, length, uncompressed: NonZeroU32::new(uncompressed) })
+}
+
+/// Not the first byte, which chooses the table.
+fn hash(id: &Id) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&id.0[1..9]);
+    u64::from_le_bytes(bytes)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these locks guard is whole after every statement, so a panic elsewhere spoils nothing.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
