@@ -1,1 +1,191 @@
-//! (being written)
+//! What is read: the folders and files of this machine, and tar streams, as entries in tree order.
+//!
+//! Where the entries go is the repository's business; what a container or volume is, `docker`'s.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+pub mod filter;
+
+pub mod host_path;
+pub mod metadata;
+pub mod tar;
+
+pub mod walk;
+
+/// A file or folder by what it is, not by how it is called: two paths with one identity are one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+}
+
+/// Files and folders that are never read, whatever was asked for: our own repository, cache and state, the Engine's data.
+///
+/// They are known by identity, so that a bind mount or another name does not get around them.
+#[derive(Debug, Clone, Default)]
+pub struct NeverRead(HashSet<Identity>);
+
+impl NeverRead {
+    /// Looks the paths up, following symbolic links; those that do not exist are left out.
+    ///
+    /// # Errors
+    /// One of them may exist but cannot be looked at: then it could not be recognised either.
+    pub fn of<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<Self, SourceError> {
+        let mut found = HashSet::new();
+        for path in paths {
+            let path = path.as_ref();
+            match rustix::fs::stat(path) {
+                Ok(stat) => {
+                    found.insert(metadata::identity(&stat));
+                }
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
+                Err(error) => return Err(SourceError::Unreadable { path: path.to_owned(), source: error.into() }),
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// Whether this is one of them.
+    pub fn contains(&self, identity: Identity) -> bool {
+        !self.0.is_empty() && self.0.contains(&identity)
+    }
+}
+
+/// What a source has given so far: the numbers of an item's proof. The reader holds one end, whoever asked for the source
+/// the other; the numbers are final once [`is_complete`](Self::is_complete) says so.
+#[derive(Debug, Default)]
+pub struct Counts {
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    problems: AtomicU64,
+    complete: AtomicBool,
+    root: OnceLock<Identity>,
+    pruned: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Counts {
+    /// Entries given, the root included.
+    pub fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Acquire)
+    }
+
+    /// Bytes that the regular files among them had when they were listed; hard links in a stream count nothing.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Entries that could not be read, or not fully, as far as the source itself noticed.
+    pub fn problems(&self) -> u64 {
+        self.problems.load(Ordering::Acquire)
+    }
+
+    /// Whether the source was read to its end: the walk was finished, or the stream's end marker seen.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    /// The root that was opened; none for a stream.
+    pub fn root(&self) -> Option<Identity> {
+        self.root.get().copied()
+    }
+
+    /// Paths relative to the root that were left out because they are [`NeverRead`].
+    pub fn pruned(&self) -> Vec<Vec<u8>> {
+        self.pruned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add_entry(&self, bytes: u64) {
+        self.entries.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    fn add_problem(&self) {
+        self.problems.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn add_pruned(&self, path: &[u8]) {
+        self.pruned.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_vec());
+    }
+
+    fn set_root(&self, identity: Identity) {
+        // A source has one root, which is set once.
+        let _ = self.root.set(identity);
+    }
+
+    fn set_complete(&self) {
+        self.complete.store(true, Ordering::Release);
+    }
+}
+
+/// Why a source cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// There is nothing at the path.
+    #[error("{} does not exist", .path.display())]
+    Missing {
+        /// The path as it was looked for.
+        path: PathBuf,
+    },
+    /// The path cannot be looked at or opened.
+    #[error("cannot read {}", .path.display())]
+    Unreadable {
+        /// Which path.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A folder was needed.
+    #[error("{} is not a folder", .path.display())]
+    NotAFolder {
+        /// Which path.
+        path: PathBuf,
+    },
+    /// The path is one that is never read.
+    #[error("{} belongs to bbackup itself or to the Docker Engine and is never backed up as files", .path.display())]
+    NeverRead {
+        /// Which path.
+        path: PathBuf,
+    },
+    /// The path itself was asked for, but an exclude pattern rules it out.
+    #[error("{} is to be backed up, but the exclude pattern `{pattern}` rules it out", .path.display())]
+    Excluded {
+        /// Which path.
+        path: PathBuf,
+        /// The pattern as it was written.
+        pattern: String,
+    },
+    /// A path that lies in another one, but would not be reached from it.
+    #[error("{} lies in {}, but {reason}: back it up in a run of its own", .inner.display(), .outer.display())]
+    Overlap {
+        /// The path that would be lost.
+        inner: PathBuf,
+        /// The path it lies in.
+        outer: PathBuf,
+        /// What stands between them.
+        reason: &'static str,
+    },
+    /// No path was given.
+    #[error("no path to back up was given")]
+    NoPath,
+    /// An exclude rule is wrong.
+    #[error(transparent)]
+    Filter(#[from] filter::FilterError),
+}
+
+impl SourceError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreadable { source, .. } => matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::TimedOut),
+            _ => false,
+        }
+    }
+}
