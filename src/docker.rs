@@ -2,12 +2,15 @@
 //!
 //! What a backup or restore does with this is decided in `jobs`; how volumes become trees of files in `sources` and `targets`.
 
+pub mod archive;
 pub mod connect;
 pub mod create;
 pub mod discover;
 pub mod error;
+pub mod helper;
 mod inspect;
 pub mod labels;
+pub mod logs;
 pub mod normalise;
 pub mod wire;
 

@@ -8,6 +8,7 @@ pub mod control;
 pub mod directories;
 pub mod files;
 pub mod host;
+pub mod identity;
 pub mod process;
 pub mod secret;
 pub mod signals;

@@ -1,0 +1,284 @@
+//! Tar streams out of and into containers, as blocking readers and writers for threads that know nothing of async.
+//!
+//! What is in the streams is the business of `sources/tar` and `targets/tar`.
+
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::Method;
+use hyper::body::{Body, Frame};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::connect::Engine;
+use super::error::DockerError;
+use super::wire::{Download, encode};
+
+/// Pieces that wait between the connection and the thread, in each direction. With the pieces' size this bounds the memory
+/// of one stream to about two megabytes.
+const WAITING: usize = 8;
+/// Bytes that are gathered before they are sent.
+const PIECE: usize = 128 << 10;
+
+/// What travels from one end of a stream to the other.
+enum Piece {
+    Data(Bytes),
+    /// The stream is whole. A channel that closes without this was cut.
+    End,
+    /// The stream is lost, from the Engine's side only.
+    Failed(DockerError),
+}
+
+/// Opens the tar stream of `path` in `container`. The names in it begin with the last component of `path`. Must be called in
+/// a tokio runtime.
+///
+/// # Errors
+/// [`DockerError::NotFound`] if the container or the path is gone; and whatever a connection can suffer.
+pub async fn archive_get(engine: &Engine, container: &str, path: &str) -> Result<ArchiveReader, DockerError> {
+    let target = format!("/containers/{}/archive?path={}", encode(container), encode(path));
+    let download = engine.wire().download(&target).await.map_err(|error| error.about("container", container))?;
+    let (sender, receiver) = mpsc::channel(WAITING);
+    tokio::spawn(pump(download, sender));
+    Ok(ArchiveReader { receiver, current: Bytes::new(), ended: false })
+}
+
+/// Moves the body to the reader. The receiver is the reader: once it is dropped, so is the connection.
+async fn pump(mut download: Download, sender: mpsc::Sender<Piece>) {
+    loop {
+        let piece = match download.next().await {
+            Ok(Some(data)) => Piece::Data(data),
+            Ok(None) => Piece::End,
+            Err(error) => Piece::Failed(error),
+        };
+        let last = !matches!(piece, Piece::Data(_));
+        if sender.send(piece).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// A tar stream from the Engine. Reads block, so it must not be read on a thread of the async runtime. It ends only where the
+/// Engine ended it: a connection that broke is an error.
+#[derive(Debug)]
+pub struct ArchiveReader {
+    receiver: mpsc::Receiver<Piece>,
+    current: Bytes,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Piece {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Data(data) => f.debug_tuple("Data").field(&data.len()).finish(),
+            Self::End => f.write_str("End"),
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+        }
+    }
+}
+
+impl Read for ArchiveReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            if self.ended || buffer.is_empty() {
+                return Ok(0);
+            }
+            match self.receiver.blocking_recv() {
+                Some(Piece::Data(data)) => self.current = data,
+                Some(Piece::End) => self.ended = true,
+                Some(Piece::Failed(error)) => return Err(error.into()),
+                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream from the Docker Engine was cut off")),
+            }
+        }
+        let length = buffer.len().min(self.current.len());
+        self.current.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}
+
+/// Opens a tar stream into the folder `path` of `container`. Must be called in a tokio runtime; the request is under way when
+/// this returns, so that most errors come from the writer.
+pub fn archive_put(engine: &Engine, container: &str, path: &str) -> ArchiveWriter {
+    let target = format!("/containers/{}/archive?path={}", encode(container), encode(path));
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let (answered, answer) = oneshot::channel();
+    let wire = engine.wire().clone();
+    let stall = wire.timeouts().stall;
+    let container = container.to_owned();
+    tokio::spawn(async move {
+        // Without this very type the Engine answers 200 and writes nothing.
+        let result = wire.upload(Method::PUT, &target, "application/x-tar", UploadBody { receiver, ended: false }).await;
+        // Nobody listens any more if the writer was dropped; then the request was aborted and its end tells nothing.
+        let _ = answered.send(result.map(drop).map_err(|error| error.about("container", &container)));
+    });
+    ArchiveWriter { sender, answer, outcome: None, buffer: BytesMut::new(), stall, runtime: Handle::current() }
+}
+
+/// A tar stream to the Engine. Writes block, so it must not be written on a thread of the async runtime. Dropped without
+/// [`finish`](Self::finish) it breaks the request off, so that the Engine does not take it for whole.
+#[derive(Debug)]
+pub struct ArchiveWriter {
+    sender: mpsc::Sender<Piece>,
+    answer: oneshot::Receiver<Result<(), DockerError>>,
+    /// Set once the answer has come; nothing can be sent after it.
+    outcome: Option<Result<(), String>>,
+    buffer: BytesMut,
+    stall: Duration,
+    runtime: Handle,
+}
+
+impl ArchiveWriter {
+    /// Sends what is left, ends the stream, and waits until the Engine has written everything.
+    ///
+    /// # Errors
+    /// The Engine's refusal, or a connection that broke or stalled. What was written before stays written.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.send_buffer()?;
+        self.send(Piece::End)?;
+        let stall = self.stall;
+        let runtime = self.runtime.clone();
+        match runtime.block_on(async { timeout(stall, &mut self.answer).await }) {
+            Ok(answer) => self.take(answer),
+            Err(_) => Err(self.stalled()),
+        }
+    }
+
+    fn send_buffer(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let piece = self.buffer.split().freeze();
+        self.send(Piece::Data(piece))
+    }
+
+    /// Sends one piece. An answer that comes before the end is a refusal, and says more than the broken pipe after it.
+    fn send(&mut self, piece: Piece) -> io::Result<()> {
+        if let Some(outcome) = &self.outcome {
+            let reason = outcome.as_ref().err().map_or("the Docker Engine has answered already", String::as_str);
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, reason.to_owned()));
+        }
+        let stall = self.stall;
+        let runtime = self.runtime.clone();
+        let sent = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                answer = &mut self.answer => Err(Some(answer)),
+                sent = timeout(stall, self.sender.send(piece)) => match sent {
+                    Ok(Ok(())) => Ok(()),
+                    // The body is gone: the answer, or the reason why there is none, comes at once.
+                    Ok(Err(_)) => Err(timeout(stall, &mut self.answer).await.ok()),
+                    Err(_) => Err(None),
+                },
+            }
+        });
+        match sent {
+            Ok(()) => Ok(()),
+            Err(None) => Err(self.stalled()),
+            Err(Some(answer)) => {
+                self.take(answer)?;
+                Err(io::Error::new(io::ErrorKind::BrokenPipe, "the Docker Engine answered before the archive was complete"))
+            }
+        }
+    }
+
+    fn take(&mut self, answer: Result<Result<(), DockerError>, oneshot::error::RecvError>) -> io::Result<()> {
+        let result = answer.unwrap_or_else(|_| {
+            Err(DockerError::Lost { call: CALL.to_owned(), source: "the request ended without an answer".into() })
+        });
+        self.outcome = Some(result.as_ref().map(|()| ()).map_err(ToString::to_string));
+        Ok(result?)
+    }
+
+    fn stalled(&mut self) -> io::Error {
+        let error = DockerError::Stalled { call: CALL.to_owned(), seconds: self.stall.as_secs() };
+        self.outcome = Some(Err(error.to_string()));
+        error.into()
+    }
+}
+
+const CALL: &str = "PUT archive";
+
+impl Write for ArchiveWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE {
+            self.send_buffer()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send_buffer()
+    }
+}
+
+/// The body of an upload: what the writer sends, in chunks.
+struct UploadBody {
+    receiver: mpsc::Receiver<Piece>,
+    ended: bool,
+}
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.receiver.poll_recv(cx)) {
+            Some(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+            Some(Piece::End) => {
+                self.ended = true;
+                None
+            }
+            // The writer gave up. An error makes hyper break the connection instead of ending the body well.
+            Some(Piece::Failed(_)) | None => {
+                self.ended = true;
+                Some(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the archive was given up")))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn reader(pieces: Vec<Piece>) -> ArchiveReader {
+        let (sender, receiver) = mpsc::channel(pieces.len().max(1));
+        for piece in pieces {
+            sender.try_send(piece).unwrap();
+        }
+        ArchiveReader { receiver, current: Bytes::new(), ended: false }
+    }
+
+    #[test]
+    fn a_stream_ends_only_where_it_was_ended() {
+        let mut out = Vec::new();
+        let pieces = || vec![Piece::Data(Bytes::from_static(b"ab")), Piece::Data(Bytes::new()), Piece::Data(Bytes::from_static(b"cde"))];
+        let mut whole = pieces();
+        whole.push(Piece::End);
+        let mut whole = reader(whole);
+        whole.read_to_end(&mut out).unwrap();
+        assert_eq!(out, b"abcde");
+        assert_eq!(whole.read(&mut [0; 4]).unwrap(), 0);
+
+        let cut = reader(pieces()).read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
+
+        let mut lost = pieces();
+        lost.push(Piece::Failed(DockerError::Stalled { call: "GET x".to_owned(), seconds: 7 }));
+        let lost = reader(lost).read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(lost.kind(), io::ErrorKind::TimedOut);
+        assert!(matches!(lost.downcast::<DockerError>(), Ok(DockerError::Stalled { seconds: 7, .. })));
+    }
+}
