@@ -185,10 +185,9 @@ impl ArchiveWriter {
     }
 
     fn take(&mut self, answer: Result<Result<(), DockerError>, oneshot::error::RecvError>) -> io::Result<()> {
-        let result = answer.unwrap_or_else(|_| {
-            Err(DockerError::Lost { call: CALL.to_owned(), source: "the request ended without an answer".into() })
-        });
-        self.outcome = Some(result.as_ref().map(|()| ()).map_err(ToString::to_string));
+        let result = answer
+            .unwrap_or_else(|_| Err(DockerError::Lost { call: CALL.to_owned(), source: "the request ended without an answer".into() }));
+        self.outcome = Some(result.as_ref().copied().map_err(ToString::to_string));
         Ok(result?)
     }
 

@@ -49,12 +49,11 @@ pub async fn last_lines(engine: &Engine, container: &Container, count: u32) -> R
     };
     let mut demux = Demux::new(container.tty);
     while let Some(piece) = download.next().await? {
-        demux.take(&piece).map_err(|reason| DockerError::Malformed { call: format!("logs of {}", container.name), source: reason.into() })?;
+        demux
+            .take(&piece)
+            .map_err(|reason| DockerError::Malformed { call: format!("logs of {}", container.name), source: reason.into() })?;
     }
-    demux
-        .finish()
-        .map(Some)
-        .map_err(|reason| DockerError::Malformed { call: format!("logs of {}", container.name), source: reason.into() })
+    demux.finish().map(Some).map_err(|reason| DockerError::Malformed { call: format!("logs of {}", container.name), source: reason.into() })
 }
 
 /// Engines answer 500 or 501 with this sentence, whatever their version.
