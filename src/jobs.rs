@@ -3,5 +3,8 @@
 //!
 //! Faces (`cli`) hand over a [`request`] and get [`results`]; nothing here prints, asks or exits.
 
+pub mod error;
+pub mod report;
 pub mod request;
 pub mod results;
+pub mod select;

@@ -1,0 +1,356 @@
+//! The command line as clap reads it: every command, flag and alias with the text of its help.
+//!
+//! What the words mean together is in `request`; nothing here looks at the configuration or the environment, except for
+//! `BBACKUP_CONFIG`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::config::duration;
+use crate::model::application::Consistency;
+
+/// Back up a Docker host and bring it back: encrypted, deduplicated, readable by restic.
+#[derive(Debug, Parser)]
+#[command(name = "bbackup", version, max_term_width = 110, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(after_help = AFTER_HELP)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 success, 1 usage or failed, 2 configuration, 3 environment (no Docker, no permission), 4 done with warnings,
+in part, or nothing done, 10 no such repository, 11 locked, 12 wrong password, 130 interrupted";
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Configuration file
+    #[arg(long, global = true, value_name = "FILE", env = "BBACKUP_CONFIG", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Repository: a name of the configuration, or a folder
+    #[arg(long, visible_alias = "repository", global = true, value_name = "NAME|PATH")]
+    pub repo: Option<String>,
+    /// File with the repository's password
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "password_command")]
+    pub password_file: Option<PathBuf>,
+    /// Command that writes the repository's password
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub password_command: Option<String>,
+    /// Write one JSON object per line to standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Plain output instead of the terminal app (in this version there is only plain output)
+    #[arg(long, global = true)]
+    pub no_tui: bool,
+    /// Say more (can be repeated)
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing but results, warnings and errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// How long to wait for a repository that another process has locked
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
+    pub retry_lock: Option<Duration>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Back up applications and paths
+    #[command(visible_alias = "create")]
+    Backup(Backup),
+    /// Bring applications, items or files back
+    #[command(visible_alias = "extract")]
+    Restore(Restore),
+    /// List snapshots
+    #[command(visible_aliases = ["list-backups", "archives"])]
+    Snapshots(Snapshots),
+    /// List what is in a snapshot
+    Ls(Ls),
+    /// Write a file of a snapshot, or a tar archive of a folder, to standard output
+    Dump(Dump),
+    /// Make a new repository
+    Init,
+    /// Look for damage in a repository
+    Check(Check),
+    /// Remove stale locks of a repository
+    #[command(visible_alias = "break-lock")]
+    Unlock(Unlock),
+    /// Show numbers about a repository
+    #[command(visible_alias = "info")]
+    Stats,
+    /// List the containers of the Docker Engine
+    ListContainers,
+    /// List the volumes of the Docker Engine
+    ListVolumes,
+    /// List the networks of the Docker Engine
+    ListNetworks,
+    /// List the backup sets of the configuration
+    ListBackupSets,
+    /// Write a configuration file to start from
+    InitConfig(InitConfig),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Write a completion script for a shell to standard output
+    Completions(Completions),
+}
+
+impl Command {
+    /// Its name in the JSON envelope.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Backup(_) => "backup",
+            Self::Restore(_) => "restore",
+            Self::Snapshots(_) => "snapshots",
+            Self::Ls(_) => "ls",
+            Self::Dump(_) => "dump",
+            Self::Init => "init",
+            Self::Check(_) => "check",
+            Self::Unlock(_) => "unlock",
+            Self::Stats => "stats",
+            Self::ListContainers => "list-containers",
+            Self::ListVolumes => "list-volumes",
+            Self::ListNetworks => "list-networks",
+            Self::ListBackupSets => "list-backup-sets",
+            Self::InitConfig(_) => "init-config",
+            Self::Config(ConfigCommand::Check) => "config check",
+            Self::Config(ConfigCommand::Show) => "config show",
+            Self::Completions(_) => "completions",
+        }
+    }
+}
+
+/// Flags of `backup`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Backup {
+    /// Backup sets of the configuration; none: all that are enabled, and without a configuration everything
+    #[arg(value_name = "SET", conflicts_with_all = ["all", "containers", "projects", "volumes", "paths"])]
+    pub sets: Vec<String>,
+    /// Everything on the Docker Engine
+    #[arg(long)]
+    pub all: bool,
+    /// Applications of these containers (globs; `!` before one takes away)
+    #[arg(long, short = 'C', value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub containers: Vec<String>,
+    /// These compose projects (globs)
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub projects: Vec<String>,
+    /// These volumes (globs)
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub volumes: Vec<String>,
+    /// These files and folders of this host
+    #[arg(long, short = 'p', value_name = "PATH", num_args = 1.., value_hint = ValueHint::AnyPath)]
+    pub paths: Vec<PathBuf>,
+    /// No volumes and no logs: only configurations, networks and compose files
+    #[arg(long, conflicts_with = "volumes_only")]
+    pub config_only: bool,
+    /// Only volumes
+    #[arg(long)]
+    pub volumes_only: bool,
+    /// No networks
+    #[arg(long)]
+    pub no_networks: bool,
+    /// No logs
+    #[arg(long)]
+    pub no_logs: bool,
+    /// Accepted and not needed: every backup stores only what is new
+    #[arg(long, conflicts_with = "full")]
+    pub incremental: bool,
+    /// Read every file again, also those that look unchanged
+    #[arg(long)]
+    pub full: bool,
+    /// Leave out files that match (can be repeated)
+    #[arg(long, short = 'e', value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Leave out files that match a line of this file (can be repeated)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub exclude_file: Vec<PathBuf>,
+    /// Leave out folders that hold such a file (can be repeated)
+    #[arg(long, value_name = "NAME[:HEADER]")]
+    pub exclude_if_present: Vec<String>,
+    /// Do not cross into other file systems
+    #[arg(long, short = 'x')]
+    pub one_file_system: bool,
+    /// Tag the snapshots (can be repeated)
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub tag: Vec<String>,
+    /// Only say what would be done
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// What happens to running containers while their volumes are read
+    #[arg(long, value_name = "HOW")]
+    pub consistency: Option<ConsistencyArgument>,
+}
+
+/// Words of `--consistency`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConsistencyArgument {
+    /// Stop them: a clean state
+    Stop,
+    /// Freeze them: as after a loss of power
+    Pause,
+    /// Nothing: files may change while they are read
+    None,
+}
+
+impl From<ConsistencyArgument> for Consistency {
+    fn from(word: ConsistencyArgument) -> Self {
+        match word {
+            ConsistencyArgument::Stop => Self::Stop,
+            ConsistencyArgument::Pause => Self::Pause,
+            ConsistencyArgument::None => Self::None,
+        }
+    }
+}
+
+/// Flags that narrow which snapshots are meant.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Which snapshots")]
+pub struct Narrow {
+    /// Only snapshots of this backup set
+    #[arg(long, value_name = "SET")]
+    pub set: Option<String>,
+    /// Only snapshots of this host
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Only snapshots with this tag (can be repeated: with all of them)
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub tag: Vec<String>,
+    /// Only snapshots made before this time (`2026-08-20`, `2026-08-20 14:30`, `2026-08-20T14:30:00Z`, or `3 days ago`)
+    #[arg(long, value_name = "TIME")]
+    pub before: Option<String>,
+}
+
+/// Flags of `restore`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Restore {
+    /// An id or its beginning, `latest`, or `run:<id of a run>`
+    pub snapshot: String,
+    /// With `latest`: the newest snapshot of every application of this host
+    #[arg(long, conflicts_with_all = ["container", "volume", "network", "path"])]
+    pub all: bool,
+    /// Only this container (can be repeated)
+    #[arg(long, short = 'C', value_name = "NAME")]
+    pub container: Vec<String>,
+    /// Only this volume (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub volume: Vec<String>,
+    /// Only this network (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub network: Vec<String>,
+    /// Only this file or folder (can be repeated)
+    #[arg(long, short = 'p', value_name = "PATH")]
+    pub path: Vec<PathBuf>,
+    /// Write plain files below this folder; the Docker Engine is left alone
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["rename", "as_new", "no_start"])]
+    pub to: Option<PathBuf>,
+    /// Give a container, volume, network or project another name (can be repeated)
+    #[arg(long, value_name = "OLD:NEW")]
+    pub rename: Vec<String>,
+    /// Give everything whose name is taken a free name
+    #[arg(long)]
+    pub as_new: bool,
+    /// Do not start restored containers
+    #[arg(long)]
+    pub no_start: bool,
+    /// Only say what would be done
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub narrow: Narrow,
+}
+
+/// Flags of `snapshots`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Snapshots {
+    /// Only these: ids or their beginnings, `latest`, `run:<id of a run>`
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshots: Vec<String>,
+    #[command(flatten)]
+    pub narrow: Narrow,
+}
+
+/// Flags of `ls`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Ls {
+    /// An id or its beginning, or `latest`
+    pub snapshot: String,
+    /// Files or folders in it; none: everything
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Only what is in the folder itself, not what is in the folders in it
+    #[arg(long)]
+    pub no_recursive: bool,
+    /// Show type, mode, owner, size and time too
+    #[arg(long, short)]
+    pub long: bool,
+    #[command(flatten)]
+    pub narrow: Narrow,
+}
+
+/// Flags of `dump`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Dump {
+    /// An id or its beginning, or `latest`
+    pub snapshot: String,
+    /// File in it; with `--tar` also a folder
+    pub path: PathBuf,
+    /// Write a tar archive
+    #[arg(long)]
+    pub tar: bool,
+    #[command(flatten)]
+    pub narrow: Narrow,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Check {
+    /// Read and verify all data
+    #[arg(long, conflicts_with = "read_data_subset")]
+    pub read_data: bool,
+    /// Read and verify a part: `2/5` (the second of five parts), `10%` or `500M` (chosen at random)
+    #[arg(long, value_name = "PART")]
+    pub read_data_subset: Option<String>,
+}
+
+/// Flags of `unlock`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Unlock {
+    /// Remove all locks, also those of processes that are still at work
+    #[arg(long)]
+    pub remove_all: bool,
+}
+
+/// Flags of `init-config`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct InitConfig {
+    /// Where it goes; none: the user's configuration folder
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Commands of `config`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ConfigCommand {
+    /// Say everything that is wrong with the configuration
+    Check,
+    /// Show what the configuration means, with every default; never a secret
+    Show,
+}
+
+/// Flags of `completions`.
+#[derive(Debug, Clone, Args)]
+pub struct Completions {
+    /// Which shell
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,248 @@
+//! The one place where an error of the floors below becomes a [`Report`]: whose business it is, one sentence, what to do.
+//!
+//! Faces show reports and exit with their code; none of them words an error itself.
+
+use crate::config::load::ConfigError;
+use crate::config::password::PasswordError;
+use crate::docker::DockerError;
+use crate::model::report::{Blame, Report};
+use crate::platform::directories::NoHome;
+use crate::repository::contract::RepositoryError;
+
+use super::error::JobError;
+use super::select::SelectError;
+
+/// The report of a job that was not done.
+pub fn of(error: &JobError) -> Report {
+    match error {
+        JobError::Repository(error) => repository(error),
+        JobError::Docker(error) => docker(error),
+        JobError::Config(error) => config(error),
+        JobError::Password(error) => password(error),
+        JobError::Select(error) => select(error),
+        JobError::Directories(error) => no_home(error),
+        JobError::NoPassword { .. } => Report::new(Blame::User, "no_password", sentence(error))
+            .hint("Give it with --password-file, --password-command, RESTIC_PASSWORD, or in the configuration."),
+        JobError::KeyLost { location, key } => {
+            let message = format!("The repository at {location} is there, but its key {} is gone.", key.display());
+            Report::new(Blame::Repository, "key_missing", message)
+                .hint("Put your copy of the key back; without it nobody can read the repository.")
+                .hint("If you changed the password, give the new one with --password-file.")
+        }
+        JobError::Request { code, message, hint } => {
+            let report = Report::new(Blame::User, code, full(message));
+            if hint.is_empty() { report } else { report.hint(hint) }
+        }
+        JobError::File { source, .. } => {
+            let blame = match source.kind() {
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::StorageFull | std::io::ErrorKind::ReadOnlyFilesystem => {
+                    Blame::Environment
+                }
+                _ => Blame::User,
+            };
+            Report::new(blame, "file", sentence(error)).caused_by(source)
+        }
+        JobError::Internal(_) => internal(error),
+    }
+}
+
+fn internal(error: &dyn std::error::Error) -> Report {
+    Report::new(Blame::Internal, "internal", sentence(error)).hint("This is a defect of bbackup: please report it.")
+}
+
+/// An error's own text as a sentence.
+fn sentence(error: &dyn std::error::Error) -> String {
+    full(&error.to_string())
+}
+
+fn full(text: &str) -> String {
+    let mut text = text.to_owned();
+    // A path or name at the start keeps its spelling.
+    if text.split_whitespace().next().is_some_and(|word| word.chars().all(char::is_alphabetic)) {
+        text = text.chars().next().into_iter().flat_map(char::to_uppercase).chain(text.chars().skip(1)).collect();
+    }
+    if !text.ends_with(['.', '!', '?']) {
+        text.push('.');
+    }
+    text
+}
+
+fn with_cause(report: Report, error: &dyn std::error::Error) -> Report {
+    match error.source() {
+        Some(cause) => report.caused_by(cause),
+        None => report,
+    }
+}
+
+fn repository(error: &RepositoryError) -> Report {
+    use RepositoryError as E;
+    let repository = |code, message: String| Report::new(Blame::Repository, code, message);
+    let report = match error {
+        E::Missing { location } => repository("repository_missing", format!("There is no repository at {location}."))
+            .hint("If it should be there: is the disk with it mounted?")
+            .hint("`bbackup init` makes a new one."),
+        E::Exists { location } => {
+            Report::new(Blame::User, "repository_exists", format!("There is a repository at {location} already; it was left as it is."))
+        }
+        E::UnknownVersion { .. } => repository("repository_version", sentence(error)).hint("A newer bbackup may know it."),
+        E::WrongPassword { location } => repository("wrong_password", format!("The password does not open the repository at {location}."))
+            .hint("Check --password-file, RESTIC_PASSWORD and the configuration: `bbackup config show` says which one is used."),
+        E::Locked { location, pid, host, since, exclusive } => {
+            let alone = if *exclusive { ", which needs it alone" } else { "" };
+            let message = format!("The repository at {location} is locked by PID {pid} on {host} since {since}{alone}.");
+            repository("repository_locked", message)
+                .hint("`--retry-lock 5m` waits for it.")
+                .hint("If that process is gone: `bbackup unlock`.")
+        }
+        E::LockLost { .. } => repository("lock_lost", sentence(error)).hint("Nothing is damaged; run it again."),
+        E::Damaged { .. } | E::BlobMissing { .. } => {
+            repository("repository_damaged", sentence(error)).hint("`bbackup check --read-data` finds everything that is damaged.")
+        }
+        E::NoSnapshot { .. } => Report::new(Blame::User, "no_snapshot", sentence(error)).hint(SEE_SNAPSHOTS),
+        E::AmbiguousSnapshot { candidates, .. } => {
+            Report::new(Blame::User, "ambiguous_snapshot", sentence(error)).hint(write_more(candidates.iter().map(|id| &id.0)))
+        }
+        E::NoPath { snapshot, .. } => {
+            Report::new(Blame::User, "no_path", sentence(error)).hint(format!("`bbackup ls {}` lists what is in it.", snapshot.short()))
+        }
+        E::WrongKind { .. } => Report::new(Blame::User, "wrong_kind", sentence(error)),
+        E::Storage { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
+        E::Source { .. } => Report::new(Blame::Environment, "source_lost", sentence(error)),
+        E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
+        E::Skipped => Report::new(Blame::User, "skipped", "It was skipped.".to_owned()),
+        E::Cancelled => Report::new(Blame::User, "cancelled", "It was cancelled.".to_owned()),
+        E::Corrupted { .. } => Report::new(Blame::Environment, "faulty_memory", sentence(error))
+            .hint("Nothing wrong was written. Test this machine's memory before you trust it again."),
+        E::Internal(_) => internal(error),
+    };
+    with_cause(report, error)
+}
+
+const SEE_SNAPSHOTS: &str = "`bbackup snapshots` lists them.";
+
+fn write_more<'a>(ids: impl Iterator<Item = &'a String>) -> String {
+    let ids: Vec<&str> = ids.map(|id| id.get(..12).unwrap_or(id)).take(5).collect();
+    format!("Write more of it: {}.", ids.join(", "))
+}
+
+fn io_code(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => "disk_full",
+        std::io::ErrorKind::PermissionDenied => "no_permission",
+        std::io::ErrorKind::ReadOnlyFilesystem => "read_only",
+        _ => "storage",
+    }
+}
+
+fn docker(error: &DockerError) -> Report {
+    use DockerError as E;
+    let environment = |code| Report::new(Blame::Environment, code, sentence(error));
+    let without = "`backup --paths` needs no Docker.";
+    let report = match error {
+        E::Address { .. } => Report::new(Blame::Config, "docker_address", sentence(error)).hint("For example unix:///var/run/docker.sock."),
+        E::Unsupported { .. } => environment("docker_unsupported"),
+        E::NoSocket { .. } | E::Refused { .. } | E::Unreachable { .. } => environment("no_docker")
+            .hint("Is Docker running? Where it listens is said by DOCKER_HOST, or `docker.host` in the configuration.")
+            .hint(without),
+        E::PermissionDenied { .. } => {
+            environment("docker_permission").hint("Run bbackup as root, or as a member of the group `docker`.").hint(without)
+        }
+        E::NotAnEngine { .. } => environment("not_docker"),
+        E::TooOld { .. } | E::TooNew { .. } => environment("docker_version"),
+        E::Denied { .. } => environment("docker_denied").hint("The socket proxy or authorization plugin before the Engine must allow it."),
+        E::NotFound { .. } => Report::new(Blame::User, "docker_not_found", sentence(error)),
+        E::Api { .. } | E::Malformed { .. } => environment("docker_answer"),
+        E::Lost { .. } | E::Stalled { .. } | E::Timeout { .. } => environment("docker_lost"),
+    };
+    with_cause(report, error)
+}
+
+fn config(error: &ConfigError) -> Report {
+    match error {
+        ConfigError::Missing { .. } => {
+            Report::new(Blame::Config, "config_missing", sentence(error)).hint("`bbackup init-config FILE` writes one to start from.")
+        }
+        ConfigError::Unreadable { source, .. } => Report::new(Blame::Config, "config_unreadable", sentence(error)).caused_by(source),
+        ConfigError::Wrong { problems, .. } => {
+            let mut report = Report::new(Blame::Config, "config_wrong", sentence(error));
+            report.source = problems.iter().map(ToString::to_string).collect();
+            report
+        }
+    }
+}
+
+fn password(error: &PasswordError) -> Report {
+    let code = match error {
+        PasswordError::Empty { .. } => "password_empty",
+        _ => "password_source",
+    };
+    with_cause(Report::new(Blame::Config, code, sentence(error)), error)
+}
+
+fn select(error: &SelectError) -> Report {
+    use SelectError as E;
+    let user = |code| Report::new(Blame::User, code, sentence(error));
+    match error {
+        E::Empty { narrowed: true } => user("no_snapshot").hint("Take --set, --host, --tag or --before away, or `bbackup snapshots`."),
+        E::Empty { narrowed: false } => user("no_snapshot").hint("`bbackup backup` makes the first one."),
+        E::NoneOfHost { others, .. } => user("no_snapshot").hint(format!("There are snapshots of {}: add --host.", others.join(", "))),
+        E::Ambiguous { candidates, .. } => user("ambiguous_snapshot").hint(write_more(candidates.iter().map(|id| &id.0))),
+        E::AmbiguousRun { candidates, .. } => user("ambiguous_snapshot").hint(format!("Write more of it: {}.", candidates.join(", "))),
+        E::NotHeld { partial: Some(partial), .. } | E::OnlyPartial { newest: partial } => {
+            user("only_partial").hint(format!("Name the partial snapshot itself to use it: {}.", partial.short()))
+        }
+        E::NotOne { .. } => user("not_one_snapshot").hint(SEE_SNAPSHOTS),
+        _ => user("no_snapshot").hint(SEE_SNAPSHOTS),
+    }
+}
+
+fn no_home(error: &NoHome) -> Report {
+    Report::new(Blame::Environment, "no_home", sentence(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_says_what_kind_of_error_it_was() {
+        let location = "/r".to_owned();
+        let locked =
+            RepositoryError::Locked { location: location.clone(), pid: 7, host: "h".into(), since: "noon".into(), exclusive: true };
+        let cases: [(JobError, u8, &str); 9] = [
+            (RepositoryError::Missing { location: location.clone() }.into(), 10, "repository_missing"),
+            (locked.into(), 11, "repository_locked"),
+            (RepositoryError::WrongPassword { location }.into(), 12, "wrong_password"),
+            (ConfigError::Missing { path: "x".into() }.into(), 2, "config_missing"),
+            (DockerError::NoSocket { path: "/s".into() }.into(), 3, "no_docker"),
+            (SelectError::Empty { narrowed: false }.into(), 1, "no_snapshot"),
+            (JobError::request("unknown_set", "there is no set `x`", ""), 1, "unknown_set"),
+            (PasswordError::Environment { name: "P".into() }.into(), 2, "password_source"),
+            (JobError::Internal("x".into()), 1, "internal"),
+        ];
+        for (error, exit_code, code) in cases {
+            let report = of(&error);
+            assert_eq!((report.exit_code(), report.code), (exit_code, code), "{error}");
+            assert!(report.message.ends_with('.') && !report.message.starts_with(char::is_lowercase), "{}", report.message);
+        }
+    }
+
+    #[test]
+    fn causes_are_kept_apart_from_the_sentence() {
+        let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = RepositoryError::Storage { action: "write", file: "pack ab".into(), source };
+        let report = of(&error.into());
+        assert_eq!((report.message.as_str(), report.code, report.exit_code()), ("Cannot write pack ab.", "disk_full", 3));
+        assert_eq!(report.source, ["no storage space"]);
+    }
+
+    #[test]
+    fn every_problem_of_a_configuration_is_there() {
+        let at = crate::config::tree::Position { line: 3, column: 5 };
+        let problem = |message: &str| crate::config::tree::Problem { at, message: message.to_owned() };
+        let error = ConfigError::Wrong { path: "c.yaml".into(), problems: vec![problem("one"), problem("two")] };
+        let report = of(&error.into());
+        assert_eq!(report.message, "c.yaml has 2 problems.");
+        assert_eq!(report.source, ["line 3, column 5: one", "line 3, column 5: two"]);
+    }
+}

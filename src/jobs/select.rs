@@ -1,0 +1,370 @@
+//! Which snapshots `latest`, a beginning of an id, or `run:…` mean, narrowed by set, host, tag and time.
+//!
+//! It decides over lists that are given; what is inside a snapshot it asks through a question that the caller answers.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::model::text::printable;
+use crate::repository::contract::{Snapshot, SnapshotId, TAG_RUN};
+
+/// Why no snapshot was chosen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SelectError {
+    /// There is none, or none is left after narrowing.
+    #[error("no snapshot {}", if *.narrowed { "is left after narrowing" } else { "is in the repository" })]
+    Empty {
+        /// Whether there are snapshots, all of them narrowed away.
+        narrowed: bool,
+    },
+    /// None of this host, while there are others.
+    #[error("no snapshot is of the host `{host}`")]
+    NoneOfHost {
+        /// This host.
+        host: String,
+        /// The hosts that there are snapshots of.
+        others: Vec<String>,
+    },
+    /// No id begins so.
+    #[error("no snapshot matches `{wanted}`")]
+    NoMatch {
+        /// What was asked for, made printable.
+        wanted: String,
+    },
+    /// Several ids begin so.
+    #[error("`{wanted}` is the beginning of {} snapshots", .candidates.len())]
+    Ambiguous {
+        /// What was asked for.
+        wanted: String,
+        /// The ids that begin so.
+        candidates: Vec<SnapshotId>,
+    },
+    /// Several runs begin so.
+    #[error("`run:{wanted}` is the beginning of {} runs", .candidates.len())]
+    AmbiguousRun {
+        /// What was asked for.
+        wanted: String,
+        /// The runs that begin so.
+        candidates: Vec<String>,
+    },
+    /// No snapshot has the item.
+    #[error("no complete snapshot holds the {item}")]
+    NotHeld {
+        /// `volume shop_db`.
+        item: String,
+        /// A partial snapshot that holds it, which is never `latest`.
+        partial: Option<SnapshotId>,
+    },
+    /// All that are left are partial.
+    #[error("every snapshot that could be the latest is partial")]
+    OnlyPartial {
+        /// The newest of them.
+        newest: SnapshotId,
+    },
+    /// One snapshot is needed and the words mean several.
+    #[error("`{wanted}` means {count} snapshots, and one is needed")]
+    NotOne {
+        /// What was asked for.
+        wanted: String,
+        /// How many.
+        count: usize,
+    },
+}
+
+impl SelectError {
+    /// Never: lists do not change by themselves.
+    pub fn is_transient(&self) -> bool {
+        false
+    }
+}
+
+/// Which snapshots are looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Narrowing {
+    /// Only of this set.
+    pub set: Option<String>,
+    /// Only of this host.
+    pub host: Option<String>,
+    /// Only with all of these tags.
+    pub tags: Vec<String>,
+    /// Only made before this time.
+    pub before: Option<Timestamp>,
+}
+
+impl Narrowing {
+    /// Whether a snapshot is looked at.
+    pub fn accepts(&self, snapshot: &Snapshot) -> bool {
+        self.set.as_deref().is_none_or(|set| snapshot.set() == Some(set))
+            && self.host.as_deref().is_none_or(|host| snapshot.host == host)
+            && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
+            && self.before.is_none_or(|before| snapshot.time < before)
+    }
+
+    /// Whether nothing is narrowed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The word that names snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// The newest complete one that holds what is asked for.
+    Latest,
+    /// All of one run.
+    Run(String),
+    /// One, by its id or the beginning of it.
+    Id(String),
+}
+
+impl Wanted {
+    /// Reads the word.
+    pub fn parse(word: &str) -> Self {
+        match word.strip_prefix(TAG_RUN) {
+            _ if word == "latest" => Self::Latest,
+            Some(run) => Self::Run(run.to_owned()),
+            None => Self::Id(word.to_owned()),
+        }
+    }
+}
+
+/// Something that a snapshot may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A container by name.
+    Container(String),
+    /// A volume by name.
+    Volume(String),
+    /// A network by name.
+    Network(String),
+    /// A file or folder by its absolute path in the snapshot.
+    Path(Vec<u8>),
+}
+
+impl Item {
+    /// For people: `volume shop_db`.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Container(name) => format!("container {}", printable(name.as_bytes())),
+            Self::Volume(name) => format!("volume {}", printable(name.as_bytes())),
+            Self::Network(name) => format!("network {}", printable(name.as_bytes())),
+            Self::Path(path) => format!("path {}", printable(path)),
+        }
+    }
+
+    /// Where it is in a snapshot of this application; none for an item that such a snapshot cannot hold.
+    pub fn path_in(&self, snapshot: &Snapshot) -> Option<Vec<u8>> {
+        let root = |application: &str| format!("{}/{application}", crate::model::application::DOCKER_ROOT);
+        match (self, snapshot.application()) {
+            (Self::Container(name), Some(application)) => Some(format!("{}/containers/{name}", root(application)).into_bytes()),
+            (Self::Volume(name), Some(application)) => Some(format!("{}/volumes/{name}", root(application)).into_bytes()),
+            (Self::Network(name), Some(application)) => Some(format!("{}/networks/{name}.json", root(application)).into_bytes()),
+            (Self::Path(path), _) => {
+                let related = |stored: &String| is_below(path, stored.as_bytes()) || is_below(stored.as_bytes(), path);
+                snapshot.paths.iter().any(related).then(|| path.clone())
+            }
+            (_, None) => None,
+        }
+    }
+}
+
+/// Whether `path` is `folder` or in it.
+fn is_below(path: &[u8], folder: &[u8]) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || folder.ends_with(b"/"))
+}
+
+/// What was chosen, oldest first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Chosen {
+    /// The snapshots.
+    pub snapshots: Vec<Snapshot>,
+    /// What a person should know about the choice, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Chooses the snapshots that `word` means. `all` asks for the newest of every application (and of every set of paths) of
+/// `host`; otherwise `latest` is the newest that holds the items, and each item may be in another one.
+///
+/// `holds` answers whether a snapshot has something at a path.
+///
+/// # Errors
+/// Nothing, or more than one thing, is meant; or `holds` failed.
+pub fn choose<E: From<SelectError>>(
+    snapshots: &[Snapshot],
+    word: &str,
+    narrowing: &Narrowing,
+    request: &Request<'_>,
+    mut holds: impl FnMut(&Snapshot, &[u8]) -> Result<bool, E>,
+) -> Result<Chosen, E> {
+    let left: Vec<&Snapshot> = snapshots.iter().filter(|snapshot| narrowing.accepts(snapshot)).collect();
+    let mut chosen = match Wanted::parse(word) {
+        Wanted::Id(prefix) => return Ok(Chosen { snapshots: vec![by_id(&left, &prefix)?.clone()], notes: Vec::new() }),
+        Wanted::Run(run) => return Ok(Chosen { snapshots: by_run(&left, &run)?, notes: Vec::new() }),
+        Wanted::Latest if left.is_empty() => return Err(SelectError::Empty { narrowed: !snapshots.is_empty() }.into()),
+        Wanted::Latest if request.all => latest_of_all(&left, narrowing, request.host)?,
+        Wanted::Latest if request.items.is_empty() => Chosen { snapshots: vec![newest_complete(&left)?.clone()], notes: Vec::new() },
+        Wanted::Latest => latest_of_items(&left, request.items, &mut holds)?,
+    };
+    if narrowing.host.is_none() {
+        // A repository of several hosts: `latest` may be somebody else's.
+        for snapshot in chosen.snapshots.iter().filter(|snapshot| snapshot.host != request.host) {
+            chosen.notes.push(format!("{} is of the host {}", snapshot.id.short(), printable(snapshot.host.as_bytes())));
+        }
+    }
+    Ok(chosen)
+}
+
+/// What `latest` is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Request<'a> {
+    /// The newest of every application.
+    pub all: bool,
+    /// This host: what `all` is about unless the narrowing names another.
+    pub host: &'a str,
+    /// The items that must be in it.
+    pub items: &'a [Item],
+}
+
+/// The one snapshot whose id begins so.
+///
+/// # Errors
+/// There is none, or several.
+pub fn by_id<'a>(snapshots: &[&'a Snapshot], prefix: &str) -> Result<&'a Snapshot, SelectError> {
+    let wanted = prefix.to_ascii_lowercase();
+    let mut matching = snapshots.iter().filter(|snapshot| !wanted.is_empty() && snapshot.id.0.starts_with(&wanted));
+    match (matching.next(), matching.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => Err(SelectError::NoMatch { wanted: printable(prefix.as_bytes()) }),
+        (Some(first), Some(second)) => {
+            let mut candidates: Vec<SnapshotId> = [first, second].into_iter().chain(matching).map(|one| one.id.clone()).collect();
+            candidates.sort();
+            Err(SelectError::Ambiguous { wanted, candidates })
+        }
+    }
+}
+
+fn by_run(snapshots: &[&Snapshot], wanted: &str) -> Result<Vec<Snapshot>, SelectError> {
+    let upper = wanted.to_ascii_uppercase();
+    let mut runs: BTreeMap<&str, Vec<Snapshot>> = BTreeMap::new();
+    for snapshot in snapshots {
+        if let Some(run) = snapshot.run().filter(|run| !upper.is_empty() && run.to_ascii_uppercase().starts_with(&upper)) {
+            runs.entry(run).or_default().push((*snapshot).clone());
+        }
+    }
+    if runs.len() > 1 {
+        let candidates = runs.into_keys().map(str::to_owned).collect();
+        return Err(SelectError::AmbiguousRun { wanted: printable(wanted.as_bytes()), candidates });
+    }
+    runs.into_values().next().ok_or_else(|| SelectError::NoMatch { wanted: format!("{TAG_RUN}{}", printable(wanted.as_bytes())) })
+}
+
+/// The newest of these that is complete.
+fn newest_complete<'a>(snapshots: &[&'a Snapshot]) -> Result<&'a Snapshot, SelectError> {
+    let newest = |complete: bool| snapshots.iter().filter(|snapshot| !(complete && snapshot.is_partial())).max_by_key(|one| one.time);
+    match (newest(true), newest(false)) {
+        (Some(one), _) => Ok(one),
+        (None, Some(partial)) => Err(SelectError::OnlyPartial { newest: partial.id.clone() }),
+        (None, None) => Err(SelectError::Empty { narrowed: true }),
+    }
+}
+
+fn latest_of_all(snapshots: &[&Snapshot], narrowing: &Narrowing, host: &str) -> Result<Chosen, SelectError> {
+    let host = narrowing.host.as_deref().unwrap_or(host);
+    let mut groups: BTreeMap<(Option<&str>, &[String]), Vec<&Snapshot>> = BTreeMap::new();
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.host == host) {
+        // Two snapshots are of the same thing if they are of one application, or else of the same paths.
+        let key = match snapshot.application() {
+            Some(application) => (Some(application), [].as_slice()),
+            None => (None, snapshot.paths.as_slice()),
+        };
+        groups.entry(key).or_default().push(snapshot);
+    }
+    if groups.is_empty() {
+        let mut others: Vec<String> = snapshots.iter().map(|snapshot| snapshot.host.clone()).collect();
+        others.sort();
+        others.dedup();
+        return Err(SelectError::NoneOfHost { host: host.to_owned(), others });
+    }
+    let mut chosen = Chosen::default();
+    let mut only_partial = None;
+    for ((application, paths), group) in groups {
+        match newest_complete(&group) {
+            Ok(newest) => {
+                if let Some(partial) = group.iter().filter(|one| one.time > newest.time).max_by_key(|one| one.time) {
+                    let name = application.map_or_else(|| paths.join(", "), str::to_owned);
+                    chosen.notes.push(format!(
+                        "{}: the newer snapshot {} is partial, so {} is taken",
+                        printable(name.as_bytes()),
+                        partial.id.short(),
+                        newest.id.short()
+                    ));
+                }
+                chosen.snapshots.push(newest.clone());
+            }
+            Err(SelectError::OnlyPartial { newest }) => {
+                let name = application.map_or_else(|| paths.join(", "), str::to_owned);
+                chosen.notes.push(format!(
+                    "{}: there are only partial snapshots, the newest is {}",
+                    printable(name.as_bytes()),
+                    newest.short()
+                ));
+                only_partial = Some(newest);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match only_partial {
+        Some(newest) if chosen.snapshots.is_empty() => Err(SelectError::OnlyPartial { newest }),
+        _ => {
+            chosen.snapshots.sort_by_key(|snapshot| snapshot.time);
+            Ok(chosen)
+        }
+    }
+}
+
+fn latest_of_items<E: From<SelectError>>(
+    snapshots: &[&Snapshot],
+    items: &[Item],
+    holds: &mut impl FnMut(&Snapshot, &[u8]) -> Result<bool, E>,
+) -> Result<Chosen, E> {
+    let mut newest_first = snapshots.to_vec();
+    newest_first.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.time));
+    let mut chosen = Chosen::default();
+    for item in items {
+        let mut partial = None;
+        let mut found = None;
+        for snapshot in &newest_first {
+            let Some(path) = item.path_in(snapshot) else { continue };
+            if !holds(snapshot, &path)? {
+                continue;
+            }
+            if snapshot.is_partial() {
+                partial.get_or_insert_with(|| snapshot.id.clone());
+                continue;
+            }
+            found = Some(*snapshot);
+            break;
+        }
+        let Some(found) = found else { return Err(SelectError::NotHeld { item: item.label(), partial }.into()) };
+        if chosen.snapshots.iter().any(|snapshot| snapshot.id == found.id) {
+            continue;
+        }
+        if let Some(other) = chosen.snapshots.iter().find(|one| one.application().is_some() && one.application() == found.application()) {
+            chosen.notes.push(format!(
+                "{} is put together from two snapshots: the {} comes from {}, what was named before from {}",
+                printable(found.application().unwrap_or_default().as_bytes()),
+                item.label(),
+                found.id.short(),
+                other.id.short()
+            ));
+        }
+        chosen.snapshots.push(found.clone());
+    }
+    chosen.snapshots.sort_by_key(|snapshot| snapshot.time);
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests;

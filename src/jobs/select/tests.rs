@@ -1,0 +1,129 @@
+//! Choosing among made-up snapshots: every meaning of the words, and what is never chosen.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+/// `id time host tags`, of the application that its tags name, else of `/srv`.
+fn snapshot(id: &str, second: i64, host: &str, tags: &[&str]) -> Snapshot {
+    let tags: Vec<String> = tags.iter().map(|&tag| tag.to_owned()).collect();
+    let application = tags.iter().find_map(|tag| tag.strip_prefix("app:"));
+    Snapshot {
+        id: SnapshotId(format!("{id:0<64}")),
+        time: Timestamp::from_second(second).unwrap(),
+        host: host.to_owned(),
+        username: String::new(),
+        paths: vec![application.map_or("/srv/www".to_owned(), |name| format!("/docker/{name}"))],
+        tags,
+        parent: None,
+        original: None,
+        program: String::new(),
+        summary: None,
+    }
+}
+
+fn some() -> Vec<Snapshot> {
+    vec![
+        snapshot("a1", 100, "h", &["app:shop", "run:01AA", "set:web"]),
+        snapshot("a2", 101, "h", &["app:wiki", "run:01AA", "set:web"]),
+        snapshot("b1", 200, "h", &["app:shop", "run:01AB", "set:web", "mine"]),
+        snapshot("b2", 201, "h", &["app:wiki", "run:01AB", "set:web", "partial"]),
+        snapshot("c1", 150, "other", &["app:mail", "run:02CC"]),
+        snapshot("d1", 120, "h", &["run:03DD"]),
+    ]
+}
+
+fn ids(chosen: &Chosen) -> Vec<&str> {
+    chosen.snapshots.iter().map(|one| &one.id.0[..2]).collect()
+}
+
+fn pick(word: &str, narrowing: &Narrowing, all: bool, items: &[Item], held: &[(&str, &str)]) -> Result<Chosen, SelectError> {
+    let request = Request { all, host: "h", items };
+    choose(&some(), word, narrowing, &request, |snapshot, path| {
+        Ok(held.iter().any(|(id, item)| snapshot.id.0.starts_with(id) && item.as_bytes() == path))
+    })
+}
+
+fn plainly(word: &str) -> Result<Chosen, SelectError> {
+    pick(word, &Narrowing::default(), false, &[], &[])
+}
+
+#[test]
+fn an_id_is_found_by_its_beginning() {
+    assert_eq!(ids(&plainly("b2").unwrap()), ["b2"]);
+    assert_eq!(ids(&plainly("B2").unwrap()), ["b2"]);
+    let Err(SelectError::Ambiguous { candidates, .. }) = plainly("a") else { unreachable!() };
+    assert_eq!(candidates.len(), 2);
+    assert_eq!(plainly("zz"), Err(SelectError::NoMatch { wanted: "zz".to_owned() }));
+    assert_eq!(plainly(""), Err(SelectError::NoMatch { wanted: String::new() }));
+    assert!(matches!(plainly("\x1b[1m"), Err(SelectError::NoMatch { wanted }) if wanted == "\\x1b[1m"));
+}
+
+#[test]
+fn a_run_is_a_whole_restore_point() {
+    assert_eq!(ids(&plainly("run:01AB").unwrap()), ["b1", "b2"]);
+    assert_eq!(ids(&plainly("run:02").unwrap()), ["c1"]);
+    assert!(matches!(plainly("run:01A"), Err(SelectError::AmbiguousRun { candidates, .. }) if candidates.len() == 2));
+    assert!(matches!(plainly("run:"), Err(SelectError::NoMatch { .. })));
+}
+
+#[test]
+fn latest_is_the_newest_complete_one() {
+    assert_eq!(ids(&plainly("latest").unwrap()), ["b1"]);
+    let narrowed = |narrowing| pick("latest", &narrowing, false, &[], &[]);
+    let before = Narrowing { before: Some(Timestamp::from_second(150).unwrap()), ..Narrowing::default() };
+    assert_eq!(ids(&narrowed(before).unwrap()), ["d1"]);
+    let host = Narrowing { host: Some("other".to_owned()), ..Narrowing::default() };
+    assert_eq!(ids(&narrowed(host).unwrap()), ["c1"]);
+    let partial = Narrowing { tags: vec!["partial".to_owned()], ..Narrowing::default() };
+    assert!(matches!(narrowed(partial), Err(SelectError::OnlyPartial { newest }) if newest.0.starts_with("b2")));
+    let set = Narrowing { set: Some("web".to_owned()), tags: vec!["mine".to_owned()], ..Narrowing::default() };
+    assert_eq!(ids(&narrowed(set).unwrap()), ["b1"]);
+    let none = Narrowing { set: Some("no".to_owned()), ..Narrowing::default() };
+    assert_eq!(narrowed(none), Err(SelectError::Empty { narrowed: true }));
+    let empty = choose(&[], "latest", &Narrowing::default(), &Request::default(), |_, _| Ok::<_, SelectError>(true));
+    assert_eq!(empty, Err(SelectError::Empty { narrowed: false }));
+}
+
+#[test]
+fn all_is_the_newest_of_every_application_of_this_host() {
+    let chosen = pick("latest", &Narrowing::default(), true, &[], &[]).unwrap();
+    assert_eq!(ids(&chosen), ["a2", "d1", "b1"]);
+    assert_eq!(chosen.notes.len(), 1);
+    assert!(chosen.notes[0].contains("wiki") && chosen.notes[0].contains("partial"), "{:?}", chosen.notes);
+    let host = Narrowing { host: Some("other".to_owned()), ..Narrowing::default() };
+    assert_eq!(ids(&pick("latest", &host, true, &[], &[]).unwrap()), ["c1"]);
+    let request = Request { all: true, host: "new-name", items: &[] };
+    let error = choose(&some(), "latest", &Narrowing::default(), &request, |_, _| Ok::<_, SelectError>(true)).unwrap_err();
+    assert_eq!(error, SelectError::NoneOfHost { host: "new-name".to_owned(), others: vec!["h".to_owned(), "other".to_owned()] });
+}
+
+#[test]
+fn items_are_looked_for_from_the_newest_on() {
+    let volume = [Item::Volume("db".to_owned())];
+    let held = [("a1", "/docker/shop/volumes/db"), ("b1", "/docker/shop/volumes/db")];
+    assert_eq!(ids(&pick("latest", &Narrowing::default(), false, &volume, &held).unwrap()), ["b1"]);
+    assert_eq!(ids(&pick("latest", &Narrowing::default(), false, &volume, &held[..1]).unwrap()), ["a1"]);
+    let path = [Item::Path(b"/srv".to_vec())];
+    assert_eq!(ids(&pick("latest", &Narrowing::default(), false, &path, &[("d1", "/srv")]).unwrap()), ["d1"]);
+    let partial = [("b2", "/docker/wiki/networks/net.json")];
+    let network = [Item::Network("net".to_owned())];
+    let error = pick("latest", &Narrowing::default(), false, &network, &partial).unwrap_err();
+    assert!(matches!(error, SelectError::NotHeld { item, partial: Some(_) } if item == "network net"));
+}
+
+#[test]
+fn parts_of_different_snapshots_are_never_joined_in_silence() {
+    let items = [Item::Volume("db".to_owned()), Item::Container("web".to_owned())];
+    let held = [("a1", "/docker/shop/volumes/db"), ("b1", "/docker/shop/containers/web")];
+    let chosen = pick("latest", &Narrowing::default(), false, &items, &held).unwrap();
+    assert_eq!(ids(&chosen), ["a1", "b1"]);
+    assert!(chosen.notes[0].contains("two snapshots"), "{:?}", chosen.notes);
+}
+
+#[test]
+fn another_hosts_snapshot_is_said() {
+    let items = [Item::Volume("mail".to_owned())];
+    let chosen = pick("latest", &Narrowing::default(), false, &items, &[("c1", "/docker/mail/volumes/mail")]).unwrap();
+    assert!(chosen.notes[0].ends_with("is of the host other"), "{:?}", chosen.notes);
+}
