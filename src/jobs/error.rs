@@ -11,6 +11,7 @@ use crate::config::password::PasswordError;
 use crate::docker::DockerError;
 use crate::platform::directories::NoHome;
 use crate::repository::contract::RepositoryError;
+use crate::sources::SourceError;
 
 /// Why a job was not done.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,32 @@ pub enum JobError {
     /// The Docker Engine.
     #[error(transparent)]
     Docker(#[from] DockerError),
+    /// What was to be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The document of an application in a snapshot.
+    #[error("the description of {application} in snapshot {snapshot} cannot be used")]
+    Document {
+        /// Name of the application.
+        application: String,
+        /// Short id of the snapshot.
+        snapshot: String,
+        /// Cause.
+        #[source]
+        source: crate::model::application::DocumentError,
+    },
+    /// bbackup's own files on this machine.
+    #[error("cannot {action}")]
+    Own {
+        /// What was tried, with the path.
+        action: String,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The job was cancelled.
+    #[error("cancelled")]
+    Cancelled,
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -58,17 +85,6 @@ pub enum JobError {
         /// What to do, one sentence; empty when there is nothing.
         hint: String,
     },
-    /// A file of this machine.
-    #[error("cannot {action} {}", .path.display())]
-    File {
-        /// `read`, `write`.
-        action: &'static str,
-        /// Its path.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
     /// A defect of bbackup.
     #[error("internal error: {0}")]
     Internal(String),
@@ -87,7 +103,7 @@ impl JobError {
             Self::Docker(error) => error.is_transient(),
             Self::Config(error) => error.is_transient(),
             Self::Password(error) => error.is_transient(),
-            Self::File { source, .. } => source.kind() == io::ErrorKind::Interrupted,
+            Self::Source(error) => error.is_transient(),
             _ => false,
         }
     }

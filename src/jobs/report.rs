@@ -8,6 +8,7 @@ use crate::docker::DockerError;
 use crate::model::report::{Blame, Report};
 use crate::platform::directories::NoHome;
 use crate::repository::contract::RepositoryError;
+use crate::sources::SourceError;
 
 use super::error::JobError;
 use super::select::SelectError;
@@ -33,21 +34,20 @@ pub fn of(error: &JobError) -> Report {
             let report = Report::new(Blame::User, code, full(message));
             if hint.is_empty() { report } else { report.hint(hint) }
         }
-        JobError::File { source, .. } => {
-            let blame = match source.kind() {
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::StorageFull | std::io::ErrorKind::ReadOnlyFilesystem => {
-                    Blame::Environment
-                }
-                _ => Blame::User,
-            };
-            Report::new(blame, "file", sentence(error)).caused_by(source)
-        }
+        JobError::Source(error) => source(error),
+        JobError::Document { .. } => with_cause(Report::new(Blame::Repository, "document", sentence(error)), error),
+        JobError::Own { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)).caused_by(source),
+        JobError::Cancelled => cancelled(),
         JobError::Internal(_) => internal(error),
     }
 }
 
 fn internal(error: &dyn std::error::Error) -> Report {
     Report::new(Blame::Internal, "internal", sentence(error)).hint("This is a defect of bbackup: please report it.")
+}
+
+fn cancelled() -> Report {
+    Report::new(Blame::User, "cancelled", "It was cancelled.")
 }
 
 /// An error's own text as a sentence.
@@ -110,7 +110,7 @@ fn repository(error: &RepositoryError) -> Report {
         E::Source { .. } => Report::new(Blame::Environment, "source_lost", sentence(error)),
         E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
         E::Skipped => Report::new(Blame::User, "skipped", "It was skipped.".to_owned()),
-        E::Cancelled => Report::new(Blame::User, "cancelled", "It was cancelled.".to_owned()),
+        E::Cancelled => cancelled(),
         E::Corrupted { .. } => Report::new(Blame::Environment, "faulty_memory", sentence(error))
             .hint("Nothing wrong was written. Test this machine's memory before you trust it again."),
         E::Internal(_) => internal(error),
@@ -155,6 +155,21 @@ fn docker(error: &DockerError) -> Report {
         E::Lost { .. } | E::Stalled { .. } | E::Timeout { .. } => environment("docker_lost"),
     };
     with_cause(report, error)
+}
+
+fn source(error: &SourceError) -> Report {
+    use SourceError as E;
+    let (blame, code) = match error {
+        E::Missing { .. } => (Blame::User, "no_source"),
+        E::Unreadable { source, .. } => (Blame::Environment, io_code(source)),
+        E::Filter(_) => (Blame::User, "filter"),
+        _ => (Blame::User, "source"),
+    };
+    let report = with_cause(Report::new(blame, code, sentence(error)), error);
+    match error {
+        E::Missing { .. } => report.hint("If it should be there: is what it is on mounted?"),
+        _ => report,
+    }
 }
 
 fn config(error: &ConfigError) -> Report {
