@@ -9,6 +9,7 @@ pub mod discover;
 pub mod error;
 pub mod helper;
 mod inspect;
+pub mod journal;
 pub mod labels;
 pub mod logs;
 pub mod normalise;

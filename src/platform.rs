@@ -9,6 +9,7 @@ pub mod directories;
 pub mod files;
 pub mod host;
 pub mod identity;
+pub mod journal_file;
 pub mod process;
 pub mod secret;
 pub mod signals;

@@ -58,7 +58,7 @@ fn every_field_that_somebody_set_counts() {
     assert_eq!(changed("rich", |inspect| inspect["State"]["Running"] = json!(false)), ["State"]);
     assert_eq!(changed("mac", |inspect| inspect["Config"]["MacAddress"] = json!("02:42:00:00:00:01")), ["Networks"]);
     assert_eq!(changed("rich", |inspect| inspect["NetworkSettings"]["Networks"]["statnet"]["IPAMConfig"] = Value::Null), ["Networks"]);
-    assert_eq!(changed("rich", |inspect| inspect["Mounts"][0]["RW"] = json!(true)), ["Mounts"]);
+    assert_eq!(changed("rich", |inspect| inspect["Mounts"][4]["RW"] = json!(false)), ["Mounts"]);
     assert_eq!(changed("rich", |inspect| inspect["HostConfig"]["Mounts"][1]["BindOptions"] = json!({"Propagation": "shared"})), ["Mounts"]);
 }
 

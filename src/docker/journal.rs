@@ -1,0 +1,321 @@
+//! What is written down before a container is stopped or paused, so that whoever comes after a crash can bring it back.
+//!
+//! One file per run, one JSON object per line, locked while the run lives. Who stops and starts what is `quiesce`'s business;
+//! nothing here talks to an Engine.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::application::Status;
+use crate::platform::journal_file::{self, LockedFile};
+
+#[cfg(test)]
+mod tests;
+
+/// Folder of the journals in the state folder.
+const FOLDER: &str = "quiesce";
+const SUFFIX: &str = ".journal";
+/// Held by whoever changes what is held: reads other runs' journals and writes its own, or starts a container again.
+const GATE: &str = "gate";
+/// Longest journal that is read. A line has some 300 bytes.
+const LIMIT: u64 = 64 << 20;
+
+/// What was done to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Stopped; to be started.
+    Stop,
+    /// Frozen; to be unfrozen.
+    Pause,
+}
+
+/// One container that is to come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Id of the Engine.
+    pub engine: String,
+    /// The run.
+    pub run: String,
+    /// Id of the container.
+    pub container: String,
+    /// Its name.
+    pub name: String,
+    /// What it did before.
+    pub before: Status,
+    /// What is about to be done to it.
+    pub action: Action,
+    /// Counts the entries of a run from zero. They are undone from the highest to the lowest.
+    pub order: u64,
+}
+
+/// One line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line {
+    /// About to be stopped or paused, or already so by another run.
+    Held(Entry),
+    /// Back again, or somebody else's to bring back.
+    Released {
+        /// The entry's `order`.
+        order: u64,
+    },
+}
+
+/// What can go wrong with journals.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// A journal can be neither read nor written. Nothing is stopped without one.
+    #[error("cannot use the journal of stopped containers at {}", .path.display())]
+    Storage {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Another run holds the gate for too long.
+    #[error("another run of bbackup has been starting or stopping containers for more than {seconds} seconds ({})", .path.display())]
+    GateHeld {
+        /// The gate.
+        path: PathBuf,
+        /// Limit.
+        seconds: u64,
+    },
+}
+
+impl JournalError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::GateHeld { .. })
+    }
+}
+
+/// The journals of all runs.
+#[derive(Debug, Clone)]
+pub struct Journals {
+    folder: PathBuf,
+}
+
+impl Journals {
+    /// The journals in a state folder, which is made when the first one is written.
+    pub fn new(state: &Path) -> Self {
+        Self { folder: state.join(FOLDER) }
+    }
+
+    /// Takes the gate: as long as it is held, nobody else begins or ends to hold a container.
+    ///
+    /// # Errors
+    /// It cannot be opened, or somebody held it for all of `limit`.
+    pub async fn gate(&self, limit: Duration) -> Result<Gate, JournalError> {
+        crate::platform::files::create_directories(&self.folder, 0o700).map_err(|source| self.failed(&self.folder, source))?;
+        let path = self.folder.join(GATE);
+        let start = tokio::time::Instant::now();
+        loop {
+            if let Some(lock) = LockedFile::try_lock(&path).map_err(|source| self.failed(&path, source))? {
+                return Ok(Gate { _lock: lock });
+            }
+            if start.elapsed() > limit {
+                return Err(JournalError::GateHeld { path, seconds: limit.as_secs() });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Starts the journal of a run. The gate shows that nobody is just looking for journals of dead runs.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn start(&self, _gate: &Gate, engine: &str, run: &str) -> Result<Journal, JournalError> {
+        // A run may have several journals, one for each guard that it holds at a time.
+        let mut number = 0_u32;
+        loop {
+            let path = self.folder.join(format!("{}-{number}{SUFFIX}", file_name(run)));
+            match LockedFile::create(&path) {
+                Ok(file) => {
+                    return Ok(Journal { file: Some(file), engine: engine.to_owned(), run: run.to_owned(), next: 0, open: Vec::new() });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(source) => return Err(JournalError::Storage { path, source }),
+            }
+        }
+    }
+
+    /// Every container that another run holds, living or dead, on this Engine.
+    ///
+    /// # Errors
+    /// A journal cannot be read.
+    pub fn held_by_others(&self, _gate: &Gate, own: Option<&Journal>, engine: &str) -> Result<Vec<Holding>, JournalError> {
+        let mut holdings = Vec::new();
+        for path in self.paths()? {
+            if own.and_then(Journal::path) == Some(path.as_path()) {
+                continue;
+            }
+            let unheld = LockedFile::open_unheld(&path).map_err(|source| self.failed(&path, source))?;
+            let Some(bytes) = journal_file::read_unlocked(&path, LIMIT).map_err(|source| self.failed(&path, source))? else { continue };
+            let living = unheld.is_none();
+            holdings.extend(open_entries(&bytes).into_iter().filter(|entry| entry.engine == engine).map(|entry| Holding { entry, living }));
+        }
+        Ok(holdings)
+    }
+
+    /// The journals of runs that have died, locked for us. Those of other Engines are left alone.
+    ///
+    /// # Errors
+    /// A journal cannot be read.
+    pub fn dead(&self, _gate: &Gate, engine: &str) -> Result<Vec<Journal>, JournalError> {
+        let mut journals = Vec::new();
+        for path in self.paths()? {
+            let failed = |source| self.failed(&path, source);
+            let Some(mut file) = LockedFile::open_unheld(&path).map_err(failed)? else { continue };
+            let bytes = file.read(LIMIT).map_err(failed)?;
+            let open = open_entries(&bytes);
+            if open.iter().any(|entry| entry.engine != engine) {
+                continue;
+            }
+            // A line that was cut off by the crash must not swallow the next one.
+            if bytes.last().is_some_and(|last| *last != b'\n') {
+                file.append(b"\n").map_err(failed)?;
+            }
+            let run = open.first().map(|entry| entry.run.clone()).unwrap_or_default();
+            let next = open.iter().map(|entry| entry.order + 1).max().unwrap_or(0);
+            journals.push(Journal { file: Some(file), engine: engine.to_owned(), run, next, open });
+        }
+        Ok(journals)
+    }
+
+    /// Whether there is any journal at all, so that a start without one costs nothing.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn any(&self) -> Result<bool, JournalError> {
+        Ok(!self.paths()?.is_empty())
+    }
+
+    fn paths(&self) -> Result<Vec<PathBuf>, JournalError> {
+        journal_file::list(&self.folder, SUFFIX).map_err(|source| self.failed(&self.folder, source))
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as what fails")]
+    fn failed(&self, path: &Path, source: io::Error) -> JournalError {
+        JournalError::Storage { path: path.to_owned(), source }
+    }
+}
+
+/// Shows that nobody else begins or ends to hold a container just now.
+#[derive(Debug)]
+pub struct Gate {
+    _lock: LockedFile,
+}
+
+/// A container that another run holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// What its journal says.
+    pub entry: Entry,
+    /// Whether that run lives.
+    pub living: bool,
+}
+
+/// The journal of one guard, or of a run that has died. Dropped with entries that are still open, its file stays for
+/// whoever comes next; without any, it goes.
+#[derive(Debug)]
+pub struct Journal {
+    /// None only once the file was removed.
+    file: Option<LockedFile>,
+    engine: String,
+    run: String,
+    next: u64,
+    open: Vec<Entry>,
+}
+
+impl Journal {
+    /// Writes down what is about to be done to a container, and returns once that would survive a loss of power.
+    ///
+    /// # Errors
+    /// It is not written down, so it must not be done.
+    pub fn hold(&mut self, container: &str, name: &str, before: Status, action: Action) -> Result<Entry, JournalError> {
+        let entry = Entry {
+            engine: self.engine.clone(),
+            run: self.run.clone(),
+            container: container.to_owned(),
+            name: name.to_owned(),
+            before,
+            action,
+            order: self.next,
+        };
+        self.append(&Line::Held(entry.clone()))?;
+        self.next += 1;
+        self.open.push(entry.clone());
+        Ok(entry)
+    }
+
+    /// Writes down that a container is back, or that another run brings it back.
+    ///
+    /// # Errors
+    /// It is not written down: the next start looks at the container again and finds it running.
+    pub fn released(&mut self, order: u64) -> Result<(), JournalError> {
+        self.append(&Line::Released { order })?;
+        self.open.retain(|entry| entry.order != order);
+        Ok(())
+    }
+
+    /// What is still to be undone, the last first.
+    pub fn open_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.open.iter().rev()
+    }
+
+    /// The run.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(LockedFile::path)
+    }
+
+    fn append(&mut self, line: &Line) -> Result<(), JournalError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let path = file.path().to_owned();
+        let bytes = serde_json::to_vec(line).map_err(io::Error::from);
+        let written = bytes.and_then(|mut bytes| {
+            bytes.push(b'\n');
+            file.append(&bytes)
+        });
+        written.map_err(|source| JournalError::Storage { path, source })
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if self.open.is_empty()
+            && let Some(file) = self.file.take()
+        {
+            // One that stays says that nothing is to be done, which is true.
+            let _ = file.remove();
+        }
+    }
+}
+
+/// What a journal says is still to be undone, in the order in which it was done. A line that was cut off belongs to an
+/// action that was never begun; a line that cannot be read is passed over, since what stands around it still counts.
+fn open_entries(bytes: &[u8]) -> Vec<Entry> {
+    let mut open: Vec<Entry> = Vec::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        match serde_json::from_slice(line) {
+            Ok(Line::Held(entry)) => open.push(entry),
+            Ok(Line::Released { order }) => open.retain(|entry| entry.order != order),
+            Err(_) => {}
+        }
+    }
+    open
+}
+
+/// A run's name as part of a file name.
+fn file_name(run: &str) -> String {
+    run.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect()
+}

@@ -1,0 +1,96 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+use super::*;
+
+fn journals() -> (tempfile::TempDir, Journals) {
+    let folder = tempfile::tempdir().unwrap();
+    let journals = Journals::new(folder.path());
+    (folder, journals)
+}
+
+const SOON: Duration = Duration::from_millis(150);
+
+fn names<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<&'a str> {
+    entries.map(|entry| entry.name.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_living_run_keeps_its_journal_and_a_dead_one_gives_it_up() {
+    let (_folder, journals) = journals();
+    assert!(!journals.any().unwrap());
+    let gate = journals.gate(SOON).await.unwrap();
+    let mut journal = journals.start(&gate, "engine", "RUN").unwrap();
+    journal.hold("c1", "db", Status::Running, Action::Stop).unwrap();
+    journal.hold("c2", "web", Status::Running, Action::Pause).unwrap();
+    journal.released(0).unwrap();
+    assert!(journals.dead(&gate, "engine").unwrap().is_empty());
+    let held = journals.held_by_others(&gate, None, "engine").unwrap();
+    assert_eq!((held.len(), held[0].living, held[0].entry.name.as_str()), (1, true, "web"));
+    assert!(journals.held_by_others(&gate, Some(&journal), "engine").unwrap().is_empty());
+    assert!(journals.held_by_others(&gate, None, "other").unwrap().is_empty());
+
+    drop(journal);
+    assert!(!journals.held_by_others(&gate, None, "engine").unwrap()[0].living);
+    assert!(journals.dead(&gate, "other").unwrap().is_empty(), "another Engine's");
+    let mut dead = journals.dead(&gate, "engine").unwrap();
+    let journal = dead.first_mut().unwrap();
+    assert_eq!((journal.run(), names(journal.open_entries())), ("RUN", vec!["web"]));
+    journal.released(1).unwrap();
+    drop(dead);
+    assert!(!journals.any().unwrap(), "a journal with nothing to do goes");
+}
+
+#[tokio::test]
+async fn what_was_done_last_is_undone_first() {
+    let (_folder, journals) = journals();
+    let gate = journals.gate(SOON).await.unwrap();
+    let mut journal = journals.start(&gate, "e", "R").unwrap();
+    for name in ["web", "app", "db"] {
+        journal.hold(name, name, Status::Running, Action::Stop).unwrap();
+    }
+    assert_eq!(names(journal.open_entries()), ["db", "app", "web"]);
+}
+
+#[tokio::test]
+async fn a_line_that_a_crash_cut_off_was_never_acted_on() {
+    let (folder, journals) = journals();
+    let gate = journals.gate(SOON).await.unwrap();
+    let mut journal = journals.start(&gate, "e", "R").unwrap();
+    journal.hold("c1", "db", Status::Running, Action::Stop).unwrap();
+    drop(journal);
+    let path = folder.path().join(FOLDER).join("R-0.journal");
+    let whole = std::fs::read(&path).unwrap();
+    let mut cut = whole.clone();
+    cut.extend_from_slice(&whole[..whole.len() / 2]);
+    std::fs::write(&path, &cut).unwrap();
+    let mut dead = journals.dead(&gate, "e").unwrap();
+    assert_eq!(dead[0].open_entries().count(), 1);
+    dead[0].released(0).unwrap();
+    assert!(open_entries(&std::fs::read(&path).unwrap()).is_empty(), "the new line stands on its own");
+}
+
+#[tokio::test]
+async fn the_gate_lets_one_in() {
+    let (_folder, journals) = journals();
+    let gate = journals.gate(SOON).await.unwrap();
+    assert!(matches!(journals.gate(SOON).await, Err(JournalError::GateHeld { .. })));
+    drop(gate);
+    assert!(journals.gate(SOON).await.is_ok());
+}
+
+#[tokio::test]
+async fn guards_of_one_run_have_journals_of_their_own() {
+    let (_folder, journals) = journals();
+    let gate = journals.gate(SOON).await.unwrap();
+    let mut first = journals.start(&gate, "e", "R/../x").unwrap();
+    let mut second = journals.start(&gate, "e", "R/../x").unwrap();
+    first.hold("a", "a", Status::Running, Action::Stop).unwrap();
+    second.hold("b", "b", Status::Running, Action::Stop).unwrap();
+    assert_eq!(journals.held_by_others(&gate, Some(&first), "e").unwrap()[0].entry.name, "b");
+}
+
+#[tokio::test]
+async fn no_journal_no_action() {
+    let journals = Journals::new(Path::new("/proc/nowhere"));
+    assert!(matches!(journals.gate(SOON).await, Err(JournalError::Storage { .. })));
+    assert!(!journals.any().unwrap());
+}
