@@ -13,6 +13,7 @@ pub mod journal;
 pub mod labels;
 pub mod logs;
 pub mod normalise;
+pub mod quiesce;
 pub mod wire;
 
 pub use connect::{Engine, EngineOptions};

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::application::Status;
@@ -50,6 +51,28 @@ pub struct Entry {
     pub action: Action,
     /// Counts the entries of a run from zero. They are undone from the highest to the lowest.
     pub order: u64,
+    /// When the container was started last, in the Engine's words: if that changes, somebody has started it since.
+    pub started_at: String,
+    /// From when on the action is done or will never be. Until then a container that still runs may be about to end,
+    /// also if the run that asked for it is dead.
+    pub settled: Timestamp,
+}
+
+/// What is to be written down of a container before something is done to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// Its id.
+    pub container: String,
+    /// Its name.
+    pub name: String,
+    /// What it does now, or did before another run stopped it.
+    pub before: Status,
+    /// What is about to be done.
+    pub action: Action,
+    /// When it was started last, in the Engine's words.
+    pub started_at: String,
+    /// From when on the action is done or will never be.
+    pub settled: Timestamp,
 }
 
 /// One line.
@@ -105,6 +128,11 @@ impl Journals {
     /// The journals in a state folder, which is made when the first one is written.
     pub fn new(state: &Path) -> Self {
         Self { folder: state.join(FOLDER) }
+    }
+
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Takes the gate: as long as it is held, nobody else begins or ends to hold a container.
@@ -238,15 +266,18 @@ impl Journal {
     ///
     /// # Errors
     /// It is not written down, so it must not be done.
-    pub fn hold(&mut self, container: &str, name: &str, before: Status, action: Action) -> Result<Entry, JournalError> {
+    pub fn hold(&mut self, intent: Intent) -> Result<Entry, JournalError> {
+        let Intent { container, name, before, action, started_at, settled } = intent;
         let entry = Entry {
             engine: self.engine.clone(),
             run: self.run.clone(),
-            container: container.to_owned(),
-            name: name.to_owned(),
+            container,
+            name,
             before,
             action,
             order: self.next,
+            started_at,
+            settled,
         };
         self.append(&Line::Held(entry.clone()))?;
         self.next += 1;

@@ -9,6 +9,17 @@ fn journals() -> (tempfile::TempDir, Journals) {
 
 const SOON: Duration = Duration::from_millis(150);
 
+fn intent(container: &str, name: &str, action: Action) -> Intent {
+    Intent {
+        container: container.to_owned(),
+        name: name.to_owned(),
+        before: Status::Running,
+        action,
+        started_at: String::new(),
+        settled: Timestamp::UNIX_EPOCH,
+    }
+}
+
 fn names<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<&'a str> {
     entries.map(|entry| entry.name.as_str()).collect()
 }
@@ -19,8 +30,8 @@ async fn a_living_run_keeps_its_journal_and_a_dead_one_gives_it_up() {
     assert!(!journals.any().unwrap());
     let gate = journals.gate(SOON).await.unwrap();
     let mut journal = journals.start(&gate, "engine", "RUN").unwrap();
-    journal.hold("c1", "db", Status::Running, Action::Stop).unwrap();
-    journal.hold("c2", "web", Status::Running, Action::Pause).unwrap();
+    journal.hold(intent("c1", "db", Action::Stop)).unwrap();
+    journal.hold(intent("c2", "web", Action::Pause)).unwrap();
     journal.released(0).unwrap();
     assert!(journals.dead(&gate, "engine").unwrap().is_empty());
     let held = journals.held_by_others(&gate, None, "engine").unwrap();
@@ -45,7 +56,7 @@ async fn what_was_done_last_is_undone_first() {
     let gate = journals.gate(SOON).await.unwrap();
     let mut journal = journals.start(&gate, "e", "R").unwrap();
     for name in ["web", "app", "db"] {
-        journal.hold(name, name, Status::Running, Action::Stop).unwrap();
+        journal.hold(intent(name, name, Action::Stop)).unwrap();
     }
     assert_eq!(names(journal.open_entries()), ["db", "app", "web"]);
 }
@@ -55,7 +66,7 @@ async fn a_line_that_a_crash_cut_off_was_never_acted_on() {
     let (folder, journals) = journals();
     let gate = journals.gate(SOON).await.unwrap();
     let mut journal = journals.start(&gate, "e", "R").unwrap();
-    journal.hold("c1", "db", Status::Running, Action::Stop).unwrap();
+    journal.hold(intent("c1", "db", Action::Stop)).unwrap();
     drop(journal);
     let path = folder.path().join(FOLDER).join("R-0.journal");
     let whole = std::fs::read(&path).unwrap();
@@ -83,8 +94,8 @@ async fn guards_of_one_run_have_journals_of_their_own() {
     let gate = journals.gate(SOON).await.unwrap();
     let mut first = journals.start(&gate, "e", "R/../x").unwrap();
     let mut second = journals.start(&gate, "e", "R/../x").unwrap();
-    first.hold("a", "a", Status::Running, Action::Stop).unwrap();
-    second.hold("b", "b", Status::Running, Action::Stop).unwrap();
+    first.hold(intent("a", "a", Action::Stop)).unwrap();
+    second.hold(intent("b", "b", Action::Stop)).unwrap();
     assert_eq!(journals.held_by_others(&gate, Some(&first), "e").unwrap()[0].entry.name, "b");
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::order::start_order;
 use crate::docker::journal::Action;
-use crate::model::application::{Consistency, Container, DependencyReason, MountKind, Status};
+use crate::model::application::{Consistency, Container, DependencyCondition, DependencyReason, Health, Status};
 
 /// What is to be kept still, and what must be known for it.
 #[derive(Debug, Clone, Default)]
@@ -78,7 +78,7 @@ pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan
         }
         actions.push((container, action, note));
     }
-    keep_shared_namespaces(&mut actions, &request.bystanders);
+    keep_shared_namespaces(&mut actions, request);
     plan.planned = actions.into_iter().map(|(container, action, note)| planned(container, action, note)).collect();
     plan
 }
@@ -98,32 +98,31 @@ fn why_not_stopped(container: &Container, request: &QuiesceRequest) -> Option<St
     if let Some(volume) = volatile {
         return Some(format!("paused instead of stopped: volume {volume} lives in memory and would be emptied"));
     }
-    // A tmpfs of the container's own is lost with every restart and is nobody's data; an image's or cluster's mount is no
-    // concern of ours either.
-    debug_assert!(container.mounts.iter().all(|mount| mount.kind != MountKind::Volume || mount.name.is_some() || mount.source.is_empty()));
     None
 }
 
 /// A container whose network, ipc or process space another one shares must not be stopped while that other one is not:
 /// after the start it has a new one, and the other one is left with nothing.
-fn keep_shared_namespaces(actions: &mut [(&Container, Action, Option<String>)], bystanders: &[Container]) {
+fn keep_shared_namespaces(actions: &mut [(&Container, Action, Option<String>)], request: &QuiesceRequest) {
     loop {
         let stopped: BTreeSet<&str> =
             actions.iter().filter(|(_, action, _)| *action == Action::Stop).map(|(container, ..)| container.name.as_str()).collect();
-        let acted_on = actions.iter().map(|(container, ..)| *container);
-        let guests: Vec<&Container> =
-            acted_on.chain(bystanders.iter().filter(|container| runs(container))).filter(|guest| !stopped.contains(guest.name.as_str())).collect();
+        let everybody = request.containers.iter().chain(&request.bystanders);
+        let guests = everybody.filter(|container| runs(container) && !stopped.contains(container.name.as_str()));
         let mut hosts: Vec<(String, String)> = Vec::new();
         for guest in guests {
             let shared = guest.depends_on.iter().filter(|needs| needs.reason == DependencyReason::Namespace);
-            hosts.extend(shared.filter(|needs| stopped.contains(needs.container.as_str())).map(|needs| (needs.container.clone(), guest.name.clone())));
+            hosts.extend(
+                shared
+                    .filter(|needs| stopped.contains(needs.container.as_str()))
+                    .map(|needs| (needs.container.clone(), guest.name.clone())),
+            );
         }
         if hosts.is_empty() {
             return;
         }
         for (host, guest) in hosts {
-            for (container, action, note) in actions.iter_mut().filter(|(container, ..)| container.name == host) {
-                let _ = container;
+            for (_, action, note) in actions.iter_mut().filter(|(container, ..)| container.name == host) {
                 *action = Action::Pause;
                 *note = Some(format!("paused instead of stopped: {guest} runs in its network or process space"));
             }
@@ -132,7 +131,6 @@ fn keep_shared_namespaces(actions: &mut [(&Container, Action, Option<String>)], 
 }
 
 fn planned(container: &Container, action: Action, note: Option<String>) -> Planned {
-    use crate::model::application::{DependencyCondition, Health};
     Planned {
         id: container.id.clone(),
         name: container.name.clone(),

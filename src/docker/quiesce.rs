@@ -1,0 +1,308 @@
+//! Keeps containers still while they are read, and brings them back: the guard, and the repair after a crash.
+//!
+//! What is done to whom is decided in `decide`, written down in `journal`; when it is done is the business of `jobs`.
+
+mod calls;
+mod decide;
+mod order;
+mod recover;
+mod release;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use self::calls::{ENGINE_STOP_TIMEOUT, look, pause, settled_after, stop};
+use super::connect::Engine;
+use super::error::DockerError;
+use super::journal::{Action, Entry, Gate, Intent, Journal, JournalError, Journals};
+use crate::model::application::Status;
+use crate::model::progress::{Event, Progress};
+use crate::platform::clock;
+use crate::platform::control::Control;
+
+pub use self::decide::{Planned, QuiescePlan, QuiesceRequest, decide};
+pub use self::order::start_order;
+pub use self::recover::{Recovery, RepairOutcome, Repaired, recover};
+pub use self::release::{Release, StartCause, StartFailure};
+
+/// How long somebody else may hold the gate: the time of a stop that is killed in the end.
+const GATE_LIMIT: Duration = Duration::from_mins(5);
+/// What the Engine may take on top of a container's own time to stop.
+const STOP_MARGIN: Duration = Duration::from_mins(1);
+
+/// How patiently.
+#[derive(Debug, Clone)]
+pub struct QuiesceOptions {
+    /// How long a container may take to stop before the Engine kills it; none for its own setting.
+    pub stop_timeout: Option<Duration>,
+    /// How long is waited, after the start, for all of them together to be healthy.
+    pub health_limit: Duration,
+}
+
+impl Default for QuiesceOptions {
+    fn default() -> Self {
+        Self { stop_timeout: None, health_limit: Duration::from_mins(2) }
+    }
+}
+
+/// Why containers could not be kept still.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuiesceError {
+    /// A container could not be stopped, or refused to.
+    #[error("cannot stop container {container}")]
+    Stop {
+        /// Its name.
+        container: String,
+        /// Cause.
+        #[source]
+        source: DockerError,
+    },
+    /// A container could not be frozen.
+    #[error("cannot pause container {container}")]
+    Pause {
+        /// Its name.
+        container: String,
+        /// Cause.
+        #[source]
+        source: DockerError,
+    },
+    /// The Engine says that it stopped a container, and the container runs.
+    #[error("container {container} is {status} after it was told to {action}")]
+    StillRunning {
+        /// Its name.
+        container: String,
+        /// What it does.
+        status: &'static str,
+        /// `stop`, `pause`.
+        action: &'static str,
+    },
+    /// The state of a container cannot be had.
+    #[error("cannot see what container {container} does")]
+    Look {
+        /// Its name.
+        container: String,
+        /// Cause.
+        #[source]
+        source: DockerError,
+    },
+    /// What is about to be done cannot be written down, so it is not done.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The operation was cancelled in between.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl QuiesceError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Stop { source, .. } | Self::Pause { source, .. } | Self::Look { source, .. } => source.is_transient(),
+            Self::Journal(error) => error.is_transient(),
+            Self::StillRunning { .. } => true,
+            Self::Cancelled => false,
+        }
+    }
+}
+
+/// Containers could not be kept still; those that had been stopped before were brought back.
+#[derive(Debug)]
+pub struct QuiesceFailure {
+    /// Why.
+    pub error: QuiesceError,
+    /// How bringing them back went.
+    pub release: Release,
+}
+
+/// Containers that are kept still for as long as this lives.
+///
+/// End it with [`release`](Self::release), also on errors and when cancelled: it tells how it went. Dropped without, it blocks
+/// until the containers are back, as well as that can be done.
+#[derive(Debug)]
+pub struct Quiesce {
+    /// None only once it was released.
+    inner: Option<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    journals: Journals,
+    /// None where nothing had to be done.
+    journal: Option<Journal>,
+    options: QuiesceOptions,
+    held: Vec<Held>,
+    notes: Vec<String>,
+}
+
+/// One container that is to come back.
+#[derive(Debug, Clone)]
+struct Held {
+    planned: Planned,
+    entry: Entry,
+    /// When we began with it.
+    since: Instant,
+    /// Whether it was seen still after we had begun.
+    still: bool,
+}
+
+impl Quiesce {
+    /// Stops or freezes what the plan says, in its order. Each is written down in the state folder first.
+    ///
+    /// A container that another living run has stopped is held as well: it is started by whichever of the two ends last.
+    ///
+    /// # Errors
+    /// At the first that cannot be kept still. What was stopped before is back by then, or in the failure's `release`.
+    pub async fn begin(
+        engine: &Engine,
+        state: &Path,
+        run: &str,
+        plan: QuiescePlan,
+        options: QuiesceOptions,
+        control: &Control,
+        progress: &dyn Progress,
+    ) -> Result<Self, Box<QuiesceFailure>> {
+        let mut inner =
+            Inner { engine: engine.clone(), journals: Journals::new(state), journal: None, options, held: Vec::new(), notes: plan.notes };
+        let mut result = Ok(());
+        for planned in plan.planned {
+            if control.is_cancelled() {
+                result = Err(QuiesceError::Cancelled);
+            } else {
+                result = inner.quiet(planned, run, progress).await;
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        let guard = Self { inner: Some(inner) };
+        match result {
+            Ok(()) => Ok(guard),
+            Err(error) => Err(Box::new(QuiesceFailure { error, release: guard.release(progress).await })),
+        }
+    }
+
+    /// Names of the containers that are kept still, in the order in which they were stopped.
+    pub fn held(&self) -> impl Iterator<Item = &str> {
+        self.inner.iter().flat_map(|inner| &inner.held).map(|held| held.planned.name.as_str())
+    }
+
+    /// Why containers that run are left running, or are paused and not stopped, one sentence each.
+    pub fn notes(&self) -> &[String] {
+        self.inner.as_ref().map_or(&[], |inner| &inner.notes)
+    }
+
+    /// Brings everything back in dependency order and waits until it is healthy.
+    pub async fn release(mut self, progress: &dyn Progress) -> Release {
+        // The guard keeps what it holds until each is back: a caller that gives up in the middle leaves the rest to `drop`.
+        let release = match &mut self.inner {
+            Some(inner) => inner.release(progress).await,
+            None => Release::default(),
+        };
+        self.inner = None;
+        release
+    }
+}
+
+impl Drop for Quiesce {
+    fn drop(&mut self) {
+        let Some(mut inner) = self.inner.take().filter(|inner| !inner.held.is_empty()) else { return };
+        // The runtime that we are dropped on may be ending, and must not be blocked on from within: a thread has its own.
+        let rescue = move || {
+            if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                runtime.block_on(inner.release(&crate::model::progress::Silent));
+            }
+        };
+        if let Ok(thread) = std::thread::Builder::new().name("bring containers back".to_owned()).spawn(rescue) {
+            // A panic in it leaves the journal, from which the next start repairs.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Inner {
+    async fn quiet(&mut self, planned: Planned, run: &str, progress: &dyn Progress) -> Result<(), QuiesceError> {
+        let gate = self.journals.gate(GATE_LIMIT).await?;
+        let other = self.journals.held_by_others(&gate, self.journal.as_ref(), self.engine.id())?;
+        let other = other.into_iter().map(|holding| holding.entry).find(|entry| entry.container == planned.id);
+        let name = &planned.name;
+        let seen = look(&self.engine, &planned.id).await.map_err(|source| QuiesceError::Look { container: name.clone(), source })?;
+        let Some(seen) = seen else {
+            self.notes.push(format!("{name} was removed before it could be stopped"));
+            return Ok(());
+        };
+        let runs = matches!(seen.status, Status::Running | Status::Restarting);
+        // What another run holds is held as that one does it: it knows what the container was before.
+        let (before, action, settled) = match &other {
+            Some(entry) => (entry.before, entry.action, entry.settled),
+            None if !runs => return Ok(()),
+            None => {
+                let own = seen.stop_timeout.unwrap_or(ENGINE_STOP_TIMEOUT);
+                (seen.status, planned.action, settled_after(planned.action, self.options.stop_timeout.unwrap_or(own)))
+            }
+        };
+        let intent =
+            Intent { container: planned.id.clone(), name: name.clone(), before, action, started_at: seen.started_at.clone(), settled };
+        let since = clock::monotonic();
+        let entry = self.hold(&gate, run, intent)?;
+        self.held.push(Held { planned: planned.clone(), entry, since, still: !runs });
+        if let Some(note) = &planned.note {
+            self.notes.push(format!("{name}: {note}"));
+        }
+        // From here on others see that it is held, so nobody needs to wait until it has stopped.
+        drop(gate);
+        if runs {
+            self.act(&planned, action, seen.stop_timeout, progress).await?;
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, gate: &Gate, run: &str, intent: Intent) -> Result<Entry, JournalError> {
+        let journal = match &mut self.journal {
+            Some(journal) => journal,
+            empty => empty.insert(self.journals.start(gate, self.engine.id(), run)?),
+        };
+        journal.hold(intent)
+    }
+
+    async fn act(
+        &mut self,
+        planned: &Planned,
+        action: Action,
+        own_timeout: Option<Duration>,
+        progress: &dyn Progress,
+    ) -> Result<(), QuiesceError> {
+        let (id, name) = (&planned.id, &planned.name);
+        match action {
+            Action::Stop => {
+                progress.event(Event::Phase(&format!("stopping {name}")));
+                let patience = self.options.stop_timeout.or(own_timeout).unwrap_or(ENGINE_STOP_TIMEOUT) + STOP_MARGIN;
+                let stopped = stop(&self.engine, id, self.options.stop_timeout, patience).await;
+                stopped.map_err(|source| QuiesceError::Stop { container: name.clone(), source })?;
+            }
+            Action::Pause => {
+                progress.event(Event::Phase(&format!("pausing {name}")));
+                pause(&self.engine, id).await.map_err(|source| QuiesceError::Pause { container: name.clone(), source })?;
+            }
+        }
+        let seen = look(&self.engine, id).await.map_err(|source| QuiesceError::Look { container: name.clone(), source })?;
+        // One that is gone, or ended instead of being frozen, is still as well.
+        let status = seen.map_or(Status::Removing, |seen| seen.status);
+        if matches!(status, Status::Running | Status::Restarting) {
+            let action = if action == Action::Stop { "stop" } else { "pause" };
+            return Err(QuiesceError::StillRunning { container: name.clone(), status: status.as_str(), action });
+        }
+        if let Some(held) = self.held.last_mut() {
+            held.still = true;
+        }
+        Ok(())
+    }
+}
+
+/// Where the journals are, for messages.
+pub fn journal_folder(state: &Path) -> PathBuf {
+    Journals::new(state).folder().to_owned()
+}

@@ -1,0 +1,208 @@
+//! Brings back what a guard holds: each after what it depends on, then waits until all are healthy.
+//!
+//! The order and the decision what was done are `decide`'s.
+
+use std::time::{Duration, Instant};
+
+use super::calls::{Seen, Undone, look, start, undo};
+use super::{GATE_LIMIT, Held, Inner};
+use crate::docker::error::DockerError;
+use crate::docker::journal::{Action, Entry};
+use crate::model::application::{Consistency, Health, QuiesceRecord, Status};
+use crate::model::progress::{Event, Progress};
+use crate::platform::clock;
+
+/// Waits before the second, third and fourth attempt to start a container.
+pub(super) const BACKOFF: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
+
+/// How bringing containers back went.
+#[derive(Debug, Default)]
+pub struct Release {
+    /// What was done to each, in the order in which they came back.
+    pub records: Vec<QuiesceRecord>,
+    /// The containers that did not come back. Nothing is worse than this.
+    pub failures: Vec<StartFailure>,
+    /// From the first that was stopped to the last that came back.
+    pub downtime: Duration,
+    /// What somebody should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A container that did not come back. Its entry stays in the journal, so that the next start of bbackup tries again.
+#[derive(Debug, thiserror::Error)]
+#[error("container {container} was {before} before the backup and could not be started again", before = .before.as_str())]
+pub struct StartFailure {
+    /// Its name.
+    pub container: String,
+    /// Its id.
+    pub id: String,
+    /// What it did before.
+    pub before: Status,
+    /// Why the last attempt failed.
+    #[source]
+    pub cause: StartCause,
+}
+
+/// Why a container did not come back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartCause {
+    /// The Engine refused.
+    #[error(transparent)]
+    Engine(#[from] DockerError),
+    /// It was started and ended again at once.
+    #[error("it ended at once with exit code {exit_code}")]
+    Ended {
+        /// Its exit code.
+        exit_code: i64,
+    },
+}
+
+impl StartFailure {
+    /// Whether a later attempt may succeed without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(&self.cause, StartCause::Engine(error) if error.is_transient())
+    }
+}
+
+/// How one container came back.
+enum Back {
+    Undone(Undone),
+    /// Another living run holds it and will start it.
+    LeftTo(String),
+}
+
+impl Inner {
+    pub(super) async fn release(&mut self, progress: &dyn Progress) -> Release {
+        let mut release = Release { notes: std::mem::take(&mut self.notes), ..Release::default() };
+        let first = self.held.first().map(|held| held.since);
+        let deadline = clock::monotonic() + self.options.health_limit;
+        let mut back: Vec<Held> = Vec::new();
+        // Taken from the end one by one: whoever gives up waiting for us leaves the rest in the guard.
+        while let Some(held) = self.held.last().cloned() {
+            self.wait_for_needs(&held, &back, deadline).await;
+            let verb = if held.entry.action == Action::Stop { "starting" } else { "resuming" };
+            progress.event(Event::Phase(&format!("{verb} {}", held.planned.name)));
+            let result = self.bring_back(&held.entry).await;
+            let now = clock::monotonic();
+            self.held.pop();
+            release.downtime = first.map_or(Duration::ZERO, |first| now.duration_since(first));
+            let mut record = record(&held, now);
+            match result {
+                Ok(Back::Undone(Undone::Restored)) => back.push(held),
+                Ok(Back::Undone(Undone::Ran)) if held.still => {
+                    record.note = Some("somebody else started it while it was being read".to_owned());
+                }
+                Ok(Back::Undone(Undone::Ran)) => {}
+                Ok(Back::Undone(Undone::Gone)) => record.note = Some("somebody removed it while it was stopped".to_owned()),
+                Ok(Back::LeftTo(run)) => record.note = Some(format!("left to run {run}, which still needs it stopped")),
+                Err(cause) => {
+                    record.note = Some("it could not be started again".to_owned());
+                    release.failures.push(failure(&held, cause.into()));
+                }
+            }
+            release.records.push(record);
+        }
+        progress.event(Event::Phase("waiting for health"));
+        for held in &back {
+            self.settle(held, deadline, &mut release).await;
+        }
+        self.journal = None;
+        release
+    }
+
+    /// Waits until those that this container needs healthy are, or until the limit.
+    async fn wait_for_needs(&self, held: &Held, back: &[Held], deadline: Instant) {
+        for needed in back.iter().filter(|other| other.planned.has_health && held.planned.needs_healthy.contains(&other.planned.name)) {
+            let _ = self.wait_for_health(needed, deadline).await;
+        }
+    }
+
+    async fn bring_back(&mut self, entry: &Entry) -> Result<Back, DockerError> {
+        let mut attempt = 0;
+        loop {
+            // Whatever is wrong with the journals, a container that we stopped is started.
+            let gate = self.journals.gate(GATE_LIMIT).await.ok();
+            if let Some(gate) = &gate
+                && let Ok(others) = self.journals.held_by_others(gate, self.journal.as_ref(), self.engine.id())
+                && let Some(other) = others.iter().find(|other| other.living && other.entry.container == entry.container)
+            {
+                self.released(entry);
+                return Ok(Back::LeftTo(other.entry.run.clone()));
+            }
+            match undo(&self.engine, entry).await {
+                Ok(undone) => {
+                    self.released(entry);
+                    return Ok(Back::Undone(undone));
+                }
+                Err(error) => {
+                    drop(gate);
+                    let Some(wait) = BACKOFF.get(attempt) else { return Err(error) };
+                    attempt += 1;
+                    tokio::time::sleep(*wait).await;
+                }
+            }
+        }
+    }
+
+    /// A line that cannot be written costs the next start a look at a container that runs.
+    fn released(&mut self, entry: &Entry) {
+        if let Some(journal) = &mut self.journal {
+            let _ = journal.released(entry.order);
+        }
+    }
+
+    /// Sees whether a container that was started stays, and becomes healthy again if it was.
+    async fn settle(&self, held: &Held, deadline: Instant, release: &mut Release) {
+        let name = &held.planned.name;
+        let seen =
+            if held.planned.has_health { self.wait_for_health(held, deadline).await } else { look(&self.engine, &held.planned.id).await };
+        match seen {
+            Ok(Some(Seen { status: Status::Exited | Status::Dead, exit_code, .. })) if exit_code != 0 => {
+                // Once more: databases that were killed may need a second attempt; then it is somebody's business.
+                let again = start(&self.engine, &held.planned.id).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let runs = look(&self.engine, &held.planned.id).await.is_ok_and(|seen| seen.is_some_and(|seen| seen.status.is_alive()));
+                if again.is_err() || !runs {
+                    release.failures.push(failure(held, StartCause::Ended { exit_code }));
+                }
+            }
+            Ok(Some(seen)) if held.planned.has_health && seen.health != Health::Healthy => {
+                let limit = self.options.health_limit.as_secs();
+                release.notes.push(format!("{name} runs again and was not healthy within {limit} seconds"));
+            }
+            Ok(_) => {}
+            Err(error) => release.notes.push(format!("cannot see whether {name} is healthy: {error}")),
+        }
+    }
+
+    /// Waits until a container is healthy, unhealthy for good, or not running any more.
+    async fn wait_for_health(&self, held: &Held, deadline: Instant) -> Result<Option<Seen>, DockerError> {
+        loop {
+            let seen = look(&self.engine, &held.planned.id).await?;
+            let waiting =
+                seen.as_ref().is_some_and(|seen| seen.status.is_alive() && matches!(seen.health, Health::Starting | Health::Unhealthy));
+            if !waiting || clock::monotonic() >= deadline {
+                return Ok(seen);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+fn record(held: &Held, now: Instant) -> QuiesceRecord {
+    QuiesceRecord {
+        container: held.planned.name.clone(),
+        before: held.entry.before,
+        action: match held.entry.action {
+            Action::Stop => Consistency::Stop,
+            Action::Pause => Consistency::Pause,
+        },
+        downtime_seconds: now.duration_since(held.since).as_secs_f64(),
+        note: held.planned.note.clone(),
+    }
+}
+
+fn failure(held: &Held, cause: StartCause) -> StartFailure {
+    StartFailure { container: held.planned.name.clone(), id: held.planned.id.clone(), before: held.entry.before, cause }
+}

@@ -1,0 +1,150 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+use super::*;
+use crate::model::application::{
+    Consistency, Container, ContainerState, Dependency, DependencyCondition, DependencyReason, Health, Image, Mount, MountKind,
+    RestartPolicy,
+};
+
+/// A running container that depends on others.
+pub(super) fn container(name: &str, needs: &[&str]) -> Container {
+    Container {
+        id: format!("id-{name}"),
+        name: name.to_owned(),
+        service: None,
+        image: Image::default(),
+        state: ContainerState {
+            status: Status::Running,
+            health: Health::None,
+            exit_code: 0,
+            started_at: String::new(),
+            finished_at: String::new(),
+        },
+        labels: std::collections::BTreeMap::new(),
+        mounts: Vec::new(),
+        networks: Vec::new(),
+        network_mode: "bridge".to_owned(),
+        depends_on: needs.iter().map(|needed| dependency(needed, DependencyReason::DependsOn)).collect(),
+        auto_remove: false,
+        restart_policy: RestartPolicy::default(),
+        swarm_task: false,
+        tty: false,
+        log_driver: "json-file".to_owned(),
+        stop_signal: None,
+        stop_timeout_secs: None,
+    }
+}
+
+fn dependency(container: &str, reason: DependencyReason) -> Dependency {
+    Dependency { container: container.to_owned(), condition: DependencyCondition::Started, reason, restart: false }
+}
+
+fn guest_of(name: &str, host: &str) -> Container {
+    let mut guest = container(name, &[]);
+    guest.depends_on = vec![dependency(host, DependencyReason::Namespace)];
+    guest
+}
+
+fn actions(request: &QuiesceRequest, consistency: Consistency) -> Vec<(String, Action)> {
+    decide(request, consistency).planned.into_iter().map(|planned| (planned.name, planned.action)).collect()
+}
+
+fn named(list: &[(&str, Action)]) -> Vec<(String, Action)> {
+    list.iter().map(|(name, action)| ((*name).to_owned(), *action)).collect()
+}
+
+#[test]
+fn what_depends_on_others_is_stopped_first() {
+    let request = QuiesceRequest {
+        containers: vec![container("db", &[]), container("web", &["app"]), container("app", &["db"])],
+        ..Default::default()
+    };
+    assert_eq!(actions(&request, Consistency::Stop), named(&[("web", Action::Stop), ("app", Action::Stop), ("db", Action::Stop)]));
+    assert_eq!(actions(&request, Consistency::Pause), named(&[("web", Action::Pause), ("app", Action::Pause), ("db", Action::Pause)]));
+    assert_eq!(actions(&request, Consistency::None), []);
+}
+
+#[test]
+fn only_what_runs_is_touched() {
+    let with = |name: &str, status| {
+        let mut made = container(name, &[]);
+        made.state.status = status;
+        made
+    };
+    let containers = vec![
+        with("created", Status::Created),
+        with("exited", Status::Exited),
+        with("paused", Status::Paused),
+        with("restarting", Status::Restarting),
+        with("dead", Status::Dead),
+    ];
+    let request = QuiesceRequest { containers, ..Default::default() };
+    assert_eq!(actions(&request, Consistency::Stop), named(&[("restarting", Action::Stop)]));
+    assert_eq!(actions(&request, Consistency::Pause), [], "nothing of it is there to be frozen");
+}
+
+#[test]
+fn what_a_stop_would_destroy_is_paused() {
+    let mut removed = container("removed", &[]);
+    removed.auto_remove = true;
+    let mut task = container("task", &[]);
+    task.swarm_task = true;
+    let mut memory = container("memory", &[]);
+    memory.mounts.push(Mount {
+        kind: MountKind::Volume,
+        name: Some("ram".to_owned()),
+        source: String::new(),
+        destination: "/ram".to_owned(),
+        read_only: false,
+    });
+    let request = QuiesceRequest {
+        containers: vec![removed, task, memory, container("plain", &[])],
+        volatile_volumes: ["ram".to_owned()].into(),
+        ..Default::default()
+    };
+    let plan = decide(&request, Consistency::Stop);
+    let found: Vec<_> = plan.planned.iter().map(|planned| (planned.name.as_str(), planned.action, planned.note.is_some())).collect();
+    assert_eq!(
+        found,
+        [("task", Action::Pause, true), ("removed", Action::Pause, true), ("plain", Action::Stop, false), ("memory", Action::Pause, true)]
+    );
+}
+
+#[test]
+fn we_do_not_stop_what_we_stand_on() {
+    let request = QuiesceRequest {
+        containers: vec![container("us", &[]), container("db", &[])],
+        protected: ["id-us".to_owned()].into(),
+        ..Default::default()
+    };
+    let plan = decide(&request, Consistency::Stop);
+    assert_eq!((plan.planned.len(), plan.planned[0].name.as_str(), plan.notes.len()), (1, "db", 1));
+}
+
+#[test]
+fn a_container_that_lends_its_network_is_not_stopped_under_its_guest() {
+    let stopped = QuiesceRequest { containers: vec![container("vpn", &[]), guest_of("torrent", "vpn")], ..Default::default() };
+    assert_eq!(
+        actions(&stopped, Consistency::Stop),
+        named(&[("torrent", Action::Stop), ("vpn", Action::Stop)]),
+        "both go and both come back"
+    );
+    let bystander =
+        QuiesceRequest { containers: vec![container("vpn", &[])], bystanders: vec![guest_of("torrent", "vpn")], ..Default::default() };
+    assert_eq!(actions(&bystander, Consistency::Stop), named(&[("vpn", Action::Pause)]));
+    let mut guest = guest_of("torrent", "vpn");
+    guest.auto_remove = true;
+    let chain = QuiesceRequest { containers: vec![container("base", &[]), guest_of("vpn", "base"), guest], ..Default::default() };
+    assert!(actions(&chain, Consistency::Stop).iter().all(|(_, action)| *action == Action::Pause), "all the way down");
+    let mut ended = guest_of("torrent", "vpn");
+    ended.state.status = Status::Exited;
+    let request = QuiesceRequest { containers: vec![container("vpn", &[])], bystanders: vec![ended], ..Default::default() };
+    assert_eq!(actions(&request, Consistency::Stop), named(&[("vpn", Action::Stop)]));
+}
+
+#[test]
+fn failures_name_the_container_and_what_it_was() {
+    let cause = StartCause::Ended { exit_code: 3 };
+    let failure = StartFailure { container: "db".to_owned(), id: String::new(), before: Status::Running, cause };
+    assert_eq!(failure.to_string(), "container db was running before the backup and could not be started again");
+    assert_eq!(std::error::Error::source(&failure).unwrap().to_string(), "it ended at once with exit code 3");
+}
