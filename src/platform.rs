@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod control;
 pub mod directories;
+pub mod environment;
 pub mod files;
 pub mod host;
 pub mod identity;

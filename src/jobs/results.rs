@@ -26,6 +26,8 @@ pub struct ApplicationResult {
     pub application: String,
     /// Its snapshot; none when nothing was saved (a failure, a dry run).
     pub snapshot: Option<SnapshotId>,
+    /// Whether a snapshot was written, or would have been if this were no dry run.
+    pub saved: bool,
     /// Counts.
     pub summary: SnapshotSummary,
     /// Every item of it.
@@ -40,6 +42,34 @@ pub struct ApplicationResult {
     /// For how long something of it was stopped or paused; none when nothing was.
     #[serde(rename = "downtime_seconds", serialize_with = "maybe_seconds")]
     pub downtime: Option<Duration>,
+}
+
+impl ApplicationResult {
+    /// One of which nothing has been done.
+    pub fn new(application: impl Into<String>) -> Self {
+        Self {
+            application: application.into(),
+            snapshot: None,
+            saved: false,
+            summary: SnapshotSummary::default(),
+            items: Vec::new(),
+            warnings: Vec::new(),
+            problems: Vec::new(),
+            duration: Duration::ZERO,
+            downtime: None,
+        }
+    }
+
+    /// One that could not be saved.
+    pub fn failed(application: impl Into<String>, reason: String) -> Self {
+        Self { warnings: vec![reason], ..Self::new(application) }
+    }
+
+    /// What somebody should look at: sentences, paths, and items that are not stored whole.
+    pub fn warning_count(&self) -> u64 {
+        let incomplete = self.items.iter().filter(|item| !item.outcome.is_complete()).count();
+        (self.warnings.len() + self.problems.len() + incomplete) as u64
+    }
 }
 
 /// What a backup did.

@@ -134,6 +134,8 @@ pub struct SnapshotRequest {
     pub paths: Vec<String>,
     /// Tags that are known at the start. Grouping tags (`app:`) take part in finding the parent.
     pub tags: Vec<String>,
+    /// The patterns that were left out, for the record.
+    pub excludes: Vec<String>,
     /// Read every file again instead of comparing with a parent.
     pub ignore_parent: bool,
     /// The parent to compare with instead of the latest of the same host, paths and application.
@@ -155,10 +157,14 @@ pub struct AddSummary {
     pub bytes_added: u64,
     /// Bytes of unchanged files that were not read.
     pub bytes_unread: u64,
-    /// Files and folders that could not be read, or that changed while they were read. At most 1 000 are kept.
+    /// Entries that could not be read and are not in the snapshot: it is partial. At most 1 000 are kept.
     pub problems: Vec<Problem>,
     /// Number of problems in all.
     pub problem_count: u64,
+    /// Entries that changed while they were read (they are stored as they were met) or vanished before. At most 1 000.
+    pub warnings: Vec<Problem>,
+    /// Number of warnings in all.
+    pub warning_count: u64,
 }
 
 /// An entry that could not be read or written.
