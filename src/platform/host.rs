@@ -1,1 +1,166 @@
-//! (see src/platform.rs)
+//! Who and where we are: host name, user, process; and whether another process of this machine still runs.
+//!
+//! What follows from that, for a lock say, is decided by whoever asks.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rustix::process::{Pid, test_kill_process};
+
+use super::clock;
+
+/// The name of this machine as its kernel knows it; empty if that is no text.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_str().unwrap_or_default().to_owned()
+}
+
+/// Our process id.
+pub fn pid() -> u32 {
+    std::process::id()
+}
+
+/// The user id that we act as.
+pub fn uid() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// The group id that we act as.
+pub fn gid() -> u32 {
+    rustix::process::getgid().as_raw()
+}
+
+/// The name of our user: from the list of users, else from the environment, else the number.
+pub fn username() -> String {
+    let uid = uid().to_string();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let listed = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    });
+    let told = || ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    listed.or_else(told).unwrap_or(uid)
+}
+
+/// Whether this machine can be trusted to tell about the processes of everybody who has its host name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// A process of that number runs, here or in a container.
+    Alive,
+    /// None does.
+    Gone,
+    /// It cannot be told from here.
+    Unknown,
+}
+
+/// Whether the process `pid`, which existed at `seen` on a machine of our host name, still runs.
+///
+/// The number may be one of a container's own, which only shows in the list of all processes; and if we are in a
+/// container ourselves, the processes outside are hidden from us, so that an absence proves nothing.
+pub fn liveness(pid: i64, seen: Timestamp) -> Liveness {
+    if seen < clock::boot_time() {
+        return Liveness::Gone;
+    }
+    let Some(number) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else { return Liveness::Unknown };
+    if is_process_alive(number) {
+        return Liveness::Alive;
+    }
+    if !sees_all_processes() {
+        return Liveness::Unknown;
+    }
+    match is_in_some_namespace(Path::new("/proc"), pid) {
+        Ok(true) => Liveness::Alive,
+        Ok(false) => Liveness::Gone,
+        Err(_) => Liveness::Unknown,
+    }
+}
+
+/// Whether a process of this number runs in our own process namespace. One that we may not signal is alive too.
+fn is_process_alive(pid: Pid) -> bool {
+    !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+}
+
+/// The first process namespace of every kernel has this inode number.
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Whether we are in the machine's first process namespace and `/proc` hides nothing from us.
+fn sees_all_processes() -> bool {
+    let namespace = fs::read_link("/proc/self/ns/pid");
+    namespace.is_ok_and(|link| link.as_os_str() == OsStr::new(INITIAL_PID_NAMESPACE)) && fs::metadata("/proc/1/status").is_ok()
+}
+
+/// Whether any process has this number in one of the namespaces that it is in.
+fn is_in_some_namespace(proc: &Path, pid: i64) -> io::Result<bool> {
+    let wanted = pid.to_string();
+    for entry in fs::read_dir(proc)? {
+        let entry = entry?;
+        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        let status = match fs::read_to_string(entry.path().join("status")) {
+            Ok(status) => status,
+            // It ended while we were reading.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).ok_or(io::ErrorKind::Unsupported)?;
+        if numbers.split_whitespace().any(|number| number == wanted) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn we_are_alive() {
+        assert_eq!(liveness(i64::from(pid()), clock::now()), Liveness::Alive);
+        assert!(!hostname().is_empty());
+        assert!(!username().is_empty());
+    }
+
+    #[test]
+    fn a_process_that_ended_is_gone_or_out_of_sight() {
+        // Numbers are never this high.
+        let gone = if sees_all_processes() { Liveness::Gone } else { Liveness::Unknown };
+        assert_eq!(liveness(i64::from(i32::MAX), clock::now()), gone);
+        assert_eq!(liveness(0, clock::now()), Liveness::Unknown);
+        assert_eq!(liveness(-1, clock::now()), Liveness::Unknown);
+        assert_eq!(liveness(i64::MAX, clock::now()), Liveness::Unknown);
+    }
+
+    #[test]
+    fn nothing_survives_a_restart_of_the_machine() {
+        let before = clock::boot_time().checked_sub(Duration::from_mins(1)).unwrap();
+        assert_eq!(liveness(i64::from(pid()), before), Liveness::Gone);
+    }
+
+    #[test]
+    fn processes_of_containers_are_found() {
+        let proc = tempfile::tempdir().unwrap();
+        for (name, status) in [("1", "Name:\tinit\nNSpid:\t1\n"), ("4711", "Name:\tbackup\nNSpid:\t4711\t12\t7\n"), ("self", "x")] {
+            fs::create_dir(proc.path().join(name)).unwrap();
+            fs::write(proc.path().join(name).join("status"), status).unwrap();
+        }
+        for (pid, found) in [(1, true), (7, true), (12, true), (4711, true), (71, false), (2, false)] {
+            assert_eq!(is_in_some_namespace(proc.path(), pid).unwrap(), found, "{pid}");
+        }
+        fs::create_dir(proc.path().join("5")).unwrap();
+        fs::write(proc.path().join("5/status"), "Name:\told kernel\n").unwrap();
+        assert!(is_in_some_namespace(proc.path(), 2).is_err());
+    }
+}

@@ -419,6 +419,14 @@ pub enum RepositoryError {
         /// Where.
         location: String,
     },
+    /// The password opens none of the keys that were tried, and there are more. A key can be named.
+    #[error("the password opens none of the first {tried} keys of the repository at {location}, and there are more")]
+    TooManyKeys {
+        /// Where.
+        location: String,
+        /// How many keys were tried.
+        tried: usize,
+    },
     /// Somebody else holds a lock that excludes ours.
     #[error("the repository at {location} is locked by PID {pid} on {host} since {since}")]
     Locked {

@@ -1,1 +1,545 @@
-//! (being written)
+//! A repository on its way from closed to open to indexed, each a type of its own that can do more than the one before
+//! (design document, sections "Repository Format" and "Unpacked Data Format").
+//!
+//! What is done with an opened repository is the business of the verbs (`archive`, `restore`, `check`).
+
+use std::io;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use super::chunker::Polynomial;
+use super::codec::{BlobKind, Decoder};
+use super::crypto::{self, CryptoError, MasterKey, OVERHEAD};
+use super::file::{ConfigFile, IndexFile, SnapshotFile, to_json};
+use super::id::Id;
+use super::index::{Index, IndexBuilder, Location};
+use super::key;
+use crate::platform::clock;
+use crate::platform::secret::Secret;
+use crate::repository::backend::{Backend, FileKind};
+use crate::repository::contract::RepositoryError;
+
+/// A place where a repository is, or will be.
+#[derive(Clone)]
+pub struct Closed {
+    backend: Arc<dyn Backend>,
+}
+
+impl std::fmt::Debug for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Closed").field("location", &self.backend.location()).finish_non_exhaustive()
+    }
+}
+
+/// What a new repository is to be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InitOptions {
+    /// Version of the format: 2, or 1 for programs that know no compression.
+    pub version: u32,
+    /// Where chunks end; random if none. Repositories that exchange snapshots should share it.
+    pub polynomial: Option<Polynomial>,
+}
+
+impl Default for InitOptions {
+    fn default() -> Self {
+        Self { version: 2, polynomial: None }
+    }
+}
+
+impl Closed {
+    /// Nothing is read yet.
+    pub fn new(backend: Arc<dyn Backend>) -> Self {
+        Self { backend }
+    }
+
+    /// Makes a new repository.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Exists`] if there is one; [`RepositoryError::Damaged`] if there is one without its config. Then
+    /// nothing was changed. [`RepositoryError::Storage`] if it could not be written; then the same call may be tried again.
+    pub fn init(self, password: &Secret<String>, options: InitOptions) -> Result<Open, RepositoryError> {
+        let location = self.backend.location();
+        if !(1..=2).contains(&options.version) {
+            return Err(RepositoryError::UnknownVersion { location, version: options.version });
+        }
+        match self.read_config() {
+            Ok(_) => return Err(RepositoryError::Exists { location }),
+            Err(RepositoryError::Missing { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        self.backend.create().map_err(|source| storage("create", location.clone(), source))?;
+        self.remove_unused_keys()?;
+        let polynomial = match options.polynomial {
+            Some(polynomial) => polynomial,
+            None => Polynomial::random().map_err(internal)?,
+        };
+        let mut id = [0; 32];
+        crypto::random(&mut id).map_err(internal)?;
+        let master = MasterKey::generate().map_err(internal)?;
+        let config =
+            ConfigFile { version: options.version, id: Id(id).to_string(), chunker_polynomial: polynomial, more: serde_json::Map::new() };
+        let json = to_json(&config).map_err(|error| RepositoryError::Internal(error.to_string()))?;
+        let mut sealed = Vec::with_capacity(json.len() + OVERHEAD);
+        master.seal(&json, &mut sealed).map_err(internal)?;
+
+        let (key_id, key_file) = key::create(&master, password, clock::now())?;
+        let key_name = key_id.to_string();
+        self.backend.write(FileKind::Key, &key_name, &[&key_file]).map_err(|source| storage("write", format!("key {key_id}"), source))?;
+        // The config last: until it is there, there is no repository.
+        if let Err(source) = self.backend.write(FileKind::Config, "", &[&sealed]) {
+            // Without a config the key opens nothing; with somebody else's it would only be in the way.
+            drop(self.backend.remove(FileKind::Key, &key_name));
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                return Err(RepositoryError::Exists { location });
+            }
+            return Err(storage("write", "config".into(), source));
+        }
+        Ok(Open::new(self.backend, master, config))
+    }
+
+    /// Removes keys that an interrupted `init` left: other programs would take them for the repository's own.
+    fn remove_unused_keys(&self) -> Result<(), RepositoryError> {
+        let list = |kind: FileKind| self.backend.list(kind).map_err(|source| storage("list", folder(kind), source));
+        let keys = list(FileKind::Key)?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
+            if !list(kind)?.is_empty() {
+                return Err(RepositoryError::Damaged {
+                    file: "config".into(),
+                    offset: 0,
+                    expected: "a file beside the keys and data".into(),
+                });
+            }
+        }
+        for (name, _) in keys {
+            self.backend.remove(FileKind::Key, &name).map_err(|source| storage("remove", format!("key {name}"), source))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the repository with a password.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Missing`], [`RepositoryError::UnknownVersion`], [`RepositoryError::WrongPassword`],
+    /// [`RepositoryError::Damaged`] and [`RepositoryError::Storage`].
+    pub fn open(self, password: &Secret<String>) -> Result<Open, RepositoryError> {
+        self.open_with(password, None)
+    }
+
+    /// As [`open`](Self::open); the key whose id begins with `hint` is tried first.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_with(self, password: &Secret<String>, hint: Option<&str>) -> Result<Open, RepositoryError> {
+        let sealed = self.read_config()?;
+        let location = self.backend.location();
+        let (master, config) = key::search(&*self.backend, password, hint, |master| {
+            let config = open_config(&master, &sealed, &location)?;
+            Ok((master, config))
+        })?;
+        Ok(Open::new(self.backend, master, config))
+    }
+
+    fn read_config(&self) -> Result<Vec<u8>, RepositoryError> {
+        let source = match self.backend.read(FileKind::Config, "") {
+            Ok(sealed) => return Ok(sealed),
+            Err(source) => source,
+        };
+        if !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+            return Err(storage("read", "config".into(), source));
+        }
+        let has_snapshots = self.backend.list(FileKind::Snapshot).is_ok_and(|snapshots| !snapshots.is_empty());
+        if has_snapshots {
+            return Err(RepositoryError::Damaged { file: "config".into(), offset: 0, expected: "a file beside the snapshots".into() });
+        }
+        Err(RepositoryError::Missing { location: self.backend.location() })
+    }
+}
+
+fn open_config(master: &MasterKey, sealed: &[u8], location: &str) -> Result<ConfigFile, RepositoryError> {
+    let damaged = |expected: &str| RepositoryError::Damaged { file: "config".into(), offset: 0, expected: expected.into() };
+    let mut sealed = sealed.to_vec();
+    let plain = master.open(&mut sealed).map_err(|error| damaged(expected(error)))?;
+    // The version first: what else a later one holds is not known.
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let Version { version } = serde_json::from_slice(plain).map_err(|_| damaged("a configuration in JSON"))?;
+    if !(1..=2).contains(&version) {
+        return Err(RepositoryError::UnknownVersion { location: location.into(), version });
+    }
+    let config: ConfigFile = serde_json::from_slice(plain).map_err(|_| damaged("a configuration in JSON"))?;
+    if !config.chunker_polynomial.is_usable() {
+        return Err(damaged("an irreducible chunker polynomial"));
+    }
+    Ok(config)
+}
+
+fn expected(error: CryptoError) -> &'static str {
+    match error {
+        CryptoError::TooShort => "at least 32 bytes",
+        _ => "data that this repository's key authenticates",
+    }
+}
+
+fn internal(error: CryptoError) -> RepositoryError {
+    RepositoryError::Internal(error.to_string())
+}
+
+fn storage(action: &'static str, file: String, source: io::Error) -> RepositoryError {
+    RepositoryError::Storage { action, file, source }
+}
+
+fn folder(kind: FileKind) -> String {
+    format!("{} files", kind.word())
+}
+
+/// Kind and id of a file, for people.
+fn file_name(kind: FileKind, id: &Id) -> String {
+    format!("{} {id}", kind.word())
+}
+
+/// An opened repository. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct Open(Arc<Core>);
+
+struct Core {
+    backend: Arc<dyn Backend>,
+    key: MasterKey,
+    config: ConfigFile,
+    /// Decoders that are at rest, for those who read one blob now and then.
+    decoders: Mutex<Vec<Decoder>>,
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").field("location", &self.location()).finish_non_exhaustive()
+    }
+}
+
+impl Open {
+    fn new(backend: Arc<dyn Backend>, key: MasterKey, config: ConfigFile) -> Self {
+        Self(Arc::new(Core { backend, key, config, decoders: Mutex::default() }))
+    }
+
+    /// Where its files are.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.0.backend
+    }
+
+    /// Where it is, for people.
+    pub fn location(&self) -> String {
+        self.0.backend.location()
+    }
+
+    /// The keys that everything is encrypted with.
+    pub fn key(&self) -> &MasterKey {
+        &self.0.key
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &ConfigFile {
+        &self.0.config
+    }
+
+    /// Version of its format.
+    pub fn version(&self) -> u32 {
+        self.0.config.version
+    }
+
+    /// Reads a file that is no pack, key or config: verifies that its name is its hash, decrypts and decompresses it.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Storage`] and [`RepositoryError::Damaged`].
+    pub fn read_unpacked(&self, kind: FileKind, id: &Id) -> Result<Vec<u8>, RepositoryError> {
+        let file = || file_name(kind, id);
+        let damaged = |expected: &str| RepositoryError::Damaged { file: file(), offset: 0, expected: expected.into() };
+        let mut sealed = self.0.backend.read(kind, &id.to_string()).map_err(|source| storage("read", file(), source))?;
+        if Id::of(&sealed) != *id {
+            return Err(damaged("content whose SHA-256 is its name"));
+        }
+        let plain = self.0.key.open(&mut sealed).map_err(|error| damaged(expected(error)))?;
+        match plain.split_first() {
+            _ if self.version() < 2 => Ok(plain.to_vec()),
+            // Written before an upgrade from version 1.
+            Some((b'{' | b'[', _)) => Ok(plain.to_vec()),
+            Some((2, compressed)) => {
+                self.with_decoder(|decoder| decoder.decompress_document(compressed)).map_err(|error| error.in_file(file(), 0))
+            }
+            _ => Err(damaged("a document in JSON, or one compressed by zstd")),
+        }
+    }
+
+    /// Compresses, encrypts and writes a document; gives its id.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Storage`], and [`RepositoryError::Corrupted`] if it came out wrong.
+    pub fn write_unpacked(&self, kind: FileKind, json: &[u8]) -> Result<Id, RepositoryError> {
+        let corrupted = || RepositoryError::Corrupted { what: format!("{} file", kind.word()) };
+        let mut plain = Vec::new();
+        if self.version() < 2 {
+            plain.extend_from_slice(json);
+        } else {
+            plain.push(2);
+            let compressed = zstd::bulk::compress(json, 3).map_err(|error| RepositoryError::Internal(error.to_string()))?;
+            plain.extend_from_slice(&compressed);
+        }
+        let mut sealed = Vec::with_capacity(plain.len() + OVERHEAD);
+        self.0.key.seal(&plain, &mut sealed).map_err(internal)?;
+        // Read back before anybody relies on it: these files are small, and a wrong one loses much.
+        let mut again = sealed.clone();
+        let read = self.0.key.open(&mut again).map_err(|_| corrupted())?;
+        let same = match read.split_first() {
+            Some((2, compressed)) if self.version() >= 2 => {
+                self.with_decoder(|decoder| decoder.decompress_document(compressed)).is_ok_and(|document| document == json)
+            }
+            _ => read == json,
+        };
+        if !same {
+            return Err(corrupted());
+        }
+        let id = Id::of(&sealed);
+        self.0.backend.write(kind, &id.to_string(), &[&sealed]).map_err(|source| storage("write", file_name(kind, &id), source))?;
+        Ok(id)
+    }
+
+    /// Removes a file. It is no error if it is gone already.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Storage`].
+    pub fn remove(&self, kind: FileKind, id: &Id) -> Result<(), RepositoryError> {
+        self.0.backend.remove(kind, &id.to_string()).map_err(|source| storage("remove", file_name(kind, id), source))
+    }
+
+    /// The ids of all files of a kind, sorted.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Storage`].
+    pub fn list_ids(&self, kind: FileKind) -> Result<Vec<Id>, RepositoryError> {
+        let mut ids: Vec<Id> = self.list_sizes(kind)?.into_iter().map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// The ids and sizes of all files of a kind, in no order.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Storage`].
+    pub fn list_sizes(&self, kind: FileKind) -> Result<Vec<(Id, u64)>, RepositoryError> {
+        let names = self.0.backend.list(kind).map_err(|source| storage("list", folder(kind), source))?;
+        Ok(names.into_iter().filter_map(|(name, size)| Some((name.parse().ok()?, size))).collect())
+    }
+
+    /// All snapshots, in the order of their ids. One that was removed meanwhile is left out.
+    ///
+    /// # Errors
+    /// The first file that cannot be read, by its name.
+    pub fn snapshots(&self) -> Result<Vec<(Id, SnapshotFile)>, RepositoryError> {
+        let files = self.snapshot_files()?;
+        files.into_iter().map(|(id, snapshot)| Ok((id, snapshot?))).collect()
+    }
+
+    /// As [`snapshots`](Self::snapshots), with what is wrong beside each.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn snapshot_files(&self) -> Result<Vec<(Id, Result<SnapshotFile, RepositoryError>)>, RepositoryError> {
+        let ids = self.list_ids(FileKind::Snapshot)?;
+        let mut files = self.read_all(FileKind::Snapshot, &ids, |id, json| {
+            serde_json::from_slice(&json).map_err(|_| RepositoryError::Damaged {
+                file: file_name(FileKind::Snapshot, id),
+                offset: 0,
+                expected: "a snapshot in JSON".into(),
+            })
+        });
+        files.retain(|(_, result)| !matches!(result, Err(error) if is_gone(error)));
+        Ok(files)
+    }
+
+    /// Reads one snapshot.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NoSnapshot`], [`RepositoryError::Storage`] and [`RepositoryError::Damaged`].
+    pub fn snapshot(&self, id: &Id) -> Result<SnapshotFile, RepositoryError> {
+        let json = match self.read_unpacked(FileKind::Snapshot, id) {
+            Err(error) if is_gone(&error) => return Err(RepositoryError::NoSnapshot { wanted: id.to_string() }),
+            result => result?,
+        };
+        serde_json::from_slice(&json).map_err(|_| RepositoryError::Damaged {
+            file: file_name(FileKind::Snapshot, id),
+            offset: 0,
+            expected: "a snapshot in JSON".into(),
+        })
+    }
+
+    /// Reads the given files on all cores, turns them into what `read` makes of them, and keeps the order.
+    fn read_all<T: Send>(
+        &self,
+        kind: FileKind,
+        ids: &[Id],
+        read: impl Fn(&Id, Vec<u8>) -> Result<T, RepositoryError> + Sync,
+    ) -> Vec<(Id, Result<T, RepositoryError>)> {
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(Vec::with_capacity(ids.len()));
+        let work = || {
+            while let Some((number, id)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, ids.get(n)?))) {
+                let result = self.read_unpacked(kind, id).and_then(|plain| read(id, plain));
+                results.lock().unwrap_or_else(PoisonError::into_inner).push((number, *id, result));
+            }
+        };
+        let workers = thread::available_parallelism().map_or(1, usize::from).max(self.0.backend.connections()).min(ids.len());
+        if workers <= 1 {
+            work();
+        } else {
+            thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
+        }
+        let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        results.sort_unstable_by_key(|(number, ..)| *number);
+        results.into_iter().map(|(_, id, result)| (id, result)).collect()
+    }
+
+    fn with_decoder<T>(&self, work: impl FnOnce(&mut Decoder) -> T) -> T {
+        let decoders = || self.0.decoders.lock().unwrap_or_else(PoisonError::into_inner);
+        let resting = decoders().pop();
+        let mut decoder = resting.unwrap_or_default();
+        let result = work(&mut decoder);
+        decoders().push(decoder);
+        result
+    }
+
+    /// Loads the index.
+    ///
+    /// # Errors
+    /// The first index file that cannot be read, by its name.
+    pub fn into_indexed(self) -> Result<Indexed, RepositoryError> {
+        let (indexed, mut errors) = self.into_indexed_in_part()?;
+        if errors.is_empty() { Ok(indexed) } else { Err(errors.swap_remove(0)) }
+    }
+
+    /// Loads what can be loaded of the index, and says what could not: blobs of which only that knows are missing.
+    ///
+    /// # Errors
+    /// The index files cannot be listed.
+    pub fn into_indexed_in_part(self) -> Result<(Indexed, Vec<RepositoryError>), RepositoryError> {
+        // Who removes index files has written others before; three rounds are more than any such program needs.
+        for _ in 0..3 {
+            let (index, errors) = self.load_index()?;
+            if !errors.iter().any(is_gone) {
+                return Ok((Indexed { open: self, index }, errors));
+            }
+        }
+        let (index, errors) = self.load_index()?;
+        Ok((Indexed { open: self, index }, errors))
+    }
+
+    fn load_index(&self) -> Result<(Index, Vec<RepositoryError>), RepositoryError> {
+        let mut ids = self.list_ids(FileKind::Index)?;
+        loop {
+            let builder = IndexBuilder::new();
+            let results = self.read_all(FileKind::Index, &ids, |id, json| {
+                let damaged = |expected: &str| RepositoryError::Damaged {
+                    file: file_name(FileKind::Index, id),
+                    offset: 0,
+                    expected: expected.into(),
+                };
+                let file = IndexFile::parse(&json).map_err(|_| damaged("an index in JSON"))?;
+                drop(json);
+                builder.add(&file).map_err(damaged)?;
+                Ok(file.supersedes)
+            });
+            let mut errors = Vec::new();
+            let mut superseded = Vec::new();
+            for (id, result) in results {
+                match result {
+                    Ok(ids) => superseded.extend(ids.into_iter().filter(|old| *old != id)),
+                    Err(error) => errors.push(error),
+                }
+            }
+            // What was replaced may name packs that are gone. It is seldom still there, so the second round is cheap.
+            superseded.sort_unstable();
+            let count = ids.len();
+            ids.retain(|id| superseded.binary_search(id).is_err());
+            if ids.len() == count {
+                return Ok((builder.finish(), errors));
+            }
+        }
+    }
+}
+
+/// Whether a file was listed, but is not there any more.
+fn is_gone(error: &RepositoryError) -> bool {
+    matches!(error, RepositoryError::Storage { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
+/// An opened repository that knows where its blobs are.
+#[derive(Debug)]
+pub struct Indexed {
+    open: Open,
+    index: Index,
+}
+
+impl Deref for Indexed {
+    type Target = Open;
+
+    fn deref(&self) -> &Open {
+        &self.open
+    }
+}
+
+impl Indexed {
+    /// The repository.
+    pub fn open(&self) -> &Open {
+        &self.open
+    }
+
+    /// Where blobs are.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Puts a blob into `out` (what was there is gone), verified by its hash. If it is damaged in one pack and another
+    /// has it too, that one is read.
+    ///
+    /// # Errors
+    /// [`RepositoryError::BlobMissing`], [`RepositoryError::Storage`] and [`RepositoryError::Damaged`].
+    pub fn read_blob(&self, kind: BlobKind, id: &Id, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
+        let Some(location) = self.index.lookup(kind, id) else {
+            return Err(RepositoryError::BlobMissing { kind: kind.word(), id: id.to_string() });
+        };
+        let first = self.read_place(id, &location, out);
+        if first.is_ok() {
+            return Ok(());
+        }
+        let others = self.index.lookup_all(kind, id).into_iter().filter(|other| *other != location);
+        if others.into_iter().any(|other| self.read_place(id, &other, out).is_ok()) { Ok(()) } else { first }
+    }
+
+    fn read_place(&self, id: &Id, location: &Location, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
+        let file = || file_name(FileKind::Pack, &location.pack);
+        let offset = u64::from(location.offset);
+        let mut sealed = vec![0; location.length as usize];
+        let read = self.backend().read_at(FileKind::Pack, &location.pack.to_string(), offset, &mut sealed);
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(RepositoryError::Damaged { file: file(), offset, expected: format!("a blob of {} bytes", location.length) });
+            }
+            result => result.map_err(|source| storage("read", file(), source))?,
+        }
+        self.with_decoder(|decoder| decoder.decode(self.key(), &mut sealed, location.uncompressed, out))
+            .map_err(|error| error.in_file(file(), offset))?;
+        if Id::of(out) != *id {
+            return Err(RepositoryError::Damaged { file: file(), offset, expected: format!("the blob {id}") });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,338 @@
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::testing::{PASSWORD, closed, empty_repository, has_restic, password, restic};
+use super::*;
+use crate::repository::restic::chunker::Chunker;
+use crate::repository::restic::codec::{Compression, Encoder};
+use crate::repository::restic::file::{IndexBlob, IndexPack};
+use crate::repository::restic::pack::{PackedBlob, encode_header, read_header};
+
+fn is_damaged<T>(result: Result<T, RepositoryError>, wanted: &str) -> bool {
+    match result {
+        Err(RepositoryError::Damaged { file, .. }) => file.starts_with(wanted),
+        _ => false,
+    }
+}
+
+#[test]
+fn a_new_repository_opens_with_its_password_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("deep/repository");
+    assert!(matches!(closed(&root).open(&password()), Err(RepositoryError::Missing { .. })));
+    let open = closed(&root).init(&password(), InitOptions::default()).unwrap();
+    assert_eq!(open.version(), 2);
+    let again = closed(&root).open(&password()).unwrap();
+    assert_eq!(again.config(), open.config());
+    assert!(again.key() == open.key());
+    let wrong = closed(&root).open(&Secret::new("wrong".into()));
+    assert!(matches!(wrong, Err(RepositoryError::WrongPassword { .. })), "{wrong:?}");
+    let twice = closed(&root).init(&password(), InitOptions::default());
+    assert!(matches!(twice, Err(RepositoryError::Exists { .. })), "{twice:?}");
+    assert_eq!(fs::read_dir(root.join("data")).unwrap().count(), 256);
+    assert_eq!(fs::read_dir(root.join("keys")).unwrap().count(), 1);
+    assert_eq!(fs::metadata(root.join("config")).unwrap().permissions().mode() & 0o777, 0o400);
+    assert_eq!(fs::metadata(root.join("keys")).unwrap().permissions().mode() & 0o777, 0o700);
+    let not_a_folder = folder.path().join("file");
+    fs::write(&not_a_folder, "").unwrap();
+    assert!(matches!(closed(&not_a_folder).open(&password()), Err(RepositoryError::Missing { .. })));
+}
+
+#[test]
+fn an_interrupted_init_can_be_done_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    closed(root).init(&password(), InitOptions::default()).unwrap();
+    fs::remove_file(root.join("config")).unwrap();
+    closed(root).init(&password(), InitOptions::default()).unwrap();
+    assert_eq!(fs::read_dir(root.join("keys")).unwrap().count(), 1, "the key of the first is gone");
+    closed(root).open(&password()).unwrap();
+    // But where there is data, the keys are all that is left of it.
+    fs::remove_file(root.join("config")).unwrap();
+    fs::write(root.join("index").join(Id::of(b"x").to_string()), "x").unwrap();
+    assert!(is_damaged(closed(root).init(&password(), InitOptions::default()), "config"));
+    assert_eq!(fs::read_dir(root.join("keys")).unwrap().count(), 1);
+}
+
+#[test]
+fn unknown_versions_and_damaged_configs() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let open = closed(root).init(&password(), InitOptions::default()).unwrap();
+    let write = |json: &str| {
+        let mut sealed = Vec::new();
+        open.key().seal(json.as_bytes(), &mut sealed).unwrap();
+        fs::remove_file(root.join("config")).unwrap();
+        fs::write(root.join("config"), sealed).unwrap();
+        closed(root).open(&password())
+    };
+    let id = &open.config().id;
+    for version in [0, 3, 77] {
+        let result = write(&format!(r#"{{"version":{version},"novel":true}}"#));
+        assert!(matches!(result, Err(RepositoryError::UnknownVersion { version: found, .. }) if found == version), "{result:?}");
+    }
+    // A polynomial that is a product, one that is too small, none, and no JSON at all.
+    for polynomial in ["38f1e565e288df", "b", ""] {
+        assert!(is_damaged(write(&format!(r#"{{"version":2,"id":"{id}","chunker_polynomial":"{polynomial}"}}"#)), "config"));
+    }
+    assert!(is_damaged(write(&format!(r#"{{"version":2,"id":"{id}"}}"#)), "config"));
+    assert!(is_damaged(write("{"), "config"));
+    assert!(write(&format!(r#"{{"version":1,"id":"{id}","chunker_polynomial":"3da3358b4dc173"}}"#)).is_ok());
+    fs::write(root.join("config"), "short").unwrap_or_else(|_| {
+        fs::remove_file(root.join("config")).unwrap();
+        fs::write(root.join("config"), "short").unwrap();
+    });
+    assert!(is_damaged(closed(root).open(&password()), "config"));
+}
+
+#[test]
+fn documents_come_back_and_damage_is_told() {
+    for version in [1, 2] {
+        let (folder, open) = empty_repository(version);
+        let json = br#"{"packs":[]}"#.repeat(1000);
+        let id = open.write_unpacked(FileKind::Index, &json).unwrap();
+        assert_eq!(open.read_unpacked(FileKind::Index, &id).unwrap(), json);
+        assert_eq!(open.list_ids(FileKind::Index).unwrap(), [id]);
+        let path = folder.path().join("index").join(id.to_string());
+        let stored = fs::read(&path).unwrap();
+        assert_eq!(stored.len() < json.len(), version == 2);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o400);
+        for damage in [&stored[..stored.len() - 1], &stored[..10], &[], &[&[stored[0] ^ 1], &stored[1..]].concat()] {
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, damage).unwrap();
+            assert!(is_damaged(open.read_unpacked(FileKind::Index, &id), &format!("index {id}")));
+            assert!(is_damaged(open.clone().into_indexed(), &format!("index {id}")));
+        }
+        let (_, errors) = open.clone().into_indexed_in_part().unwrap();
+        assert_eq!(errors.len(), 1);
+        open.remove(FileKind::Index, &id).unwrap();
+        open.remove(FileKind::Index, &id).unwrap();
+        let gone = open.read_unpacked(FileKind::Index, &id);
+        assert!(matches!(gone, Err(RepositoryError::Storage { action: "read", .. })), "{gone:?}");
+    }
+}
+
+/// Writes sealed bytes under their right name.
+fn plant(open: &Open, kind: FileKind, plain: &[u8]) -> Id {
+    let mut sealed = Vec::new();
+    open.key().seal(plain, &mut sealed).unwrap();
+    let id = Id::of(&sealed);
+    open.backend().write(kind, &id.to_string(), &[&sealed]).unwrap();
+    id
+}
+
+#[test]
+fn documents_of_upgraded_repositories_are_not_compressed() {
+    let (_folder, open) = empty_repository(2);
+    for plain in [&b"{\"packs\":[]}"[..], b"[]"] {
+        let id = plant(&open, FileKind::Index, plain);
+        assert_eq!(open.read_unpacked(FileKind::Index, &id).unwrap(), plain);
+    }
+    for bad in [&b""[..], b"\x01{}", b"\x02", b"\x02{}", b" {}"] {
+        let id = plant(&open, FileKind::Lock, bad);
+        assert!(is_damaged(open.read_unpacked(FileKind::Lock, &id), "lock"), "{bad:?}");
+    }
+}
+
+/// Stores a pack with these blobs and gives what an index says of it.
+fn store(open: &Open, blobs: &[&[u8]]) -> IndexPack {
+    let mut encoder = Encoder::new(Compression::Auto, open.version(), true);
+    let (mut pack, mut entries) = (Vec::new(), Vec::new());
+    for plain in blobs {
+        let offset = pack.len() as u32;
+        let encoded = encoder.encode(open.key(), BlobKind::Data, plain, &mut pack).unwrap();
+        let (length, uncompressed) = (encoded.length, encoded.uncompressed);
+        entries.push(PackedBlob { id: Id::of(plain), kind: BlobKind::Data, offset, length, uncompressed });
+    }
+    pack.extend(encode_header(open.key(), &entries).unwrap());
+    let id = Id::of(&pack);
+    open.backend().write(FileKind::Pack, &id.to_string(), &[&pack]).unwrap();
+    let blobs = entries.iter().map(|entry| IndexBlob {
+        id: entry.id,
+        kind: entry.kind,
+        offset: entry.offset,
+        length: entry.length,
+        uncompressed_length: entry.uncompressed,
+    });
+    IndexPack { id, blobs: blobs.collect() }
+}
+
+fn save_index(open: &Open, supersedes: Vec<Id>, packs: Vec<IndexPack>) -> Id {
+    open.write_unpacked(FileKind::Index, &to_json(&IndexFile { supersedes, packs }).unwrap()).unwrap()
+}
+
+fn pack_path(folder: &Path, id: &Id) -> PathBuf {
+    let name = id.to_string();
+    folder.join("data").join(&name[..2]).join(name)
+}
+
+#[test]
+fn blobs_are_read_from_whichever_pack_is_whole() {
+    let (folder, open) = empty_repository(2);
+    let text = b"a blob that is there twice ".repeat(100);
+    let packs = [store(&open, &[&text, b"other"]), store(&open, &[b"before", &text])];
+    save_index(&open, Vec::new(), packs.to_vec());
+    let indexed = open.into_indexed().unwrap();
+    let mut out = Vec::new();
+    let id = Id::of(&text);
+    indexed.read_blob(BlobKind::Data, &id, &mut out).unwrap();
+    assert_eq!(out, text);
+    let none = indexed.read_blob(BlobKind::Tree, &id, &mut out);
+    assert!(matches!(none, Err(RepositoryError::BlobMissing { kind: "tree", .. })));
+
+    let ruin = |pack: &IndexPack, blob: usize| {
+        let path = pack_path(folder.path(), &pack.id);
+        let mut data = fs::read(&path).unwrap();
+        data[pack.blobs[blob].offset as usize + 20] ^= 4;
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, data).unwrap();
+    };
+    ruin(&packs[0], 0);
+    indexed.read_blob(BlobKind::Data, &id, &mut out).unwrap();
+    assert_eq!(out, text);
+    fs::remove_file(pack_path(folder.path(), &packs[1].id)).unwrap();
+    assert!(indexed.read_blob(BlobKind::Data, &id, &mut out).is_err());
+    indexed.read_blob(BlobKind::Data, &Id::of(b"other"), &mut out).unwrap();
+    assert_eq!(out, b"other");
+    // Cut off in the middle of the blob.
+    fs::OpenOptions::new().write(true).open(pack_path(folder.path(), &packs[0].id)).unwrap().set_len(40).unwrap();
+    let cut = indexed.read_blob(BlobKind::Data, &Id::of(b"other"), &mut out);
+    assert!(is_damaged(cut, &format!("pack {}", packs[0].id)));
+}
+
+#[test]
+fn an_authentic_blob_under_a_wrong_name_is_damage() {
+    let (_folder, open) = empty_repository(2);
+    let mut pack = store(&open, &[b"one", b"two"]);
+    let second = pack.blobs[1].id;
+    pack.blobs[0].id = second;
+    pack.blobs.truncate(1);
+    save_index(&open, Vec::new(), vec![pack]);
+    let indexed = open.into_indexed().unwrap();
+    assert!(is_damaged(indexed.read_blob(BlobKind::Data, &second, &mut Vec::new()), "pack"));
+}
+
+#[test]
+fn superseded_index_files_do_not_count() {
+    let (_folder, open) = empty_repository(2);
+    let (one, two) = (store(&open, &[b"one"]), store(&open, &[b"two"]));
+    let old = save_index(&open, Vec::new(), vec![one.clone(), two.clone()]);
+    save_index(&open, vec![old], vec![two.clone()]);
+    let indexed = open.into_indexed().unwrap();
+    assert_eq!(indexed.index().lookup(BlobKind::Data, &one.blobs[0].id), None);
+    assert!(indexed.index().contains(BlobKind::Data, &two.blobs[0].id));
+}
+
+#[test]
+fn snapshots_are_read_and_a_damaged_one_is_named() {
+    let (folder, open) = empty_repository(2);
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        let json = format!(r#"{{"time":"2024-01-01T00:00:{n:02}Z","tree":"{}","paths":["/{n}"]}}"#, Id::of(b"tree"));
+        ids.push((n, open.write_unpacked(FileKind::Snapshot, json.as_bytes()).unwrap()));
+    }
+    let snapshots = open.snapshots().unwrap();
+    assert_eq!(snapshots.len(), 20);
+    for (n, id) in &ids {
+        let (_, snapshot) = snapshots.iter().find(|(found, _)| found == id).unwrap();
+        assert_eq!(snapshot.paths, [format!("/{n}")]);
+        assert_eq!(open.snapshot(id).unwrap(), *snapshot);
+    }
+    assert!(matches!(open.snapshot(&Id::of(b"none")), Err(RepositoryError::NoSnapshot { .. })));
+    let bad = ids[7].1;
+    let path = folder.path().join("snapshots").join(bad.to_string());
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "damaged").unwrap();
+    assert!(is_damaged(open.snapshots(), &format!("snapshot {bad}")));
+    assert_eq!(open.snapshot_files().unwrap().iter().filter(|(_, result)| result.is_ok()).count(), 19);
+    let odd = plant(&open, FileKind::Snapshot, b"{}");
+    assert!(is_damaged(open.snapshot(&odd), &format!("snapshot {odd}")));
+}
+
+/// Reads everything that restic stored: keys, config, index, pack headers, every blob; and cuts a file as restic did.
+#[test]
+fn a_repository_of_restic_is_read_to_the_last_blob() {
+    if !has_restic() {
+        return;
+    }
+    for version in ["1", "2"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, source) = (folder.path().join("repository"), folder.path().join("source"));
+        fs::create_dir_all(source.join("folder")).unwrap();
+        let mut noise = vec![0; 9_000_000];
+        crypto::random(&mut noise).unwrap();
+        fs::write(source.join("noise"), &noise).unwrap();
+        fs::write(source.join("folder/text"), "some text\n".repeat(100_000)).unwrap();
+        fs::write(source.join("folder/empty"), "").unwrap();
+        restic(&root, &["init", "--repository-version", version]);
+        restic(&root, &["backup", "--tag", "one", "--host", "somewhere", source.to_str().unwrap()]);
+
+        let indexed = closed(&root).open(&password()).unwrap().into_indexed().unwrap();
+        assert_eq!(indexed.version().to_string(), version);
+        let snapshots = indexed.snapshots().unwrap();
+        assert_eq!(snapshots.len(), 1);
+        let (_, snapshot) = &snapshots[0];
+        assert_eq!((&*snapshot.hostname, &snapshot.tags[..]), ("somewhere", &["one".to_owned()][..]));
+        assert_eq!(snapshot.paths, [source.to_str().unwrap()]);
+
+        let mut out = Vec::new();
+        indexed.read_blob(BlobKind::Tree, &snapshot.tree, &mut out).unwrap();
+        assert!(out.starts_with(b"{\"nodes\":["));
+        let mut blobs = 0;
+        for (pack, size) in indexed.list_sizes(FileKind::Pack).unwrap() {
+            for blob in read_header(&**indexed.backend(), indexed.key(), &pack, size).unwrap() {
+                assert!(
+                    indexed.index().lookup_all(blob.kind, &blob.id).iter().any(|place| place.pack == pack && place.offset == blob.offset)
+                );
+                assert_eq!(blob.uncompressed.is_some(), version == "2");
+                indexed.read_blob(blob.kind, &blob.id, &mut out).unwrap();
+                assert_eq!(out.len(), blob.plain_length() as usize);
+                blobs += 1;
+            }
+        }
+        assert_eq!(blobs, indexed.index().len());
+        for summary in indexed.index().packs() {
+            assert!(indexed.list_sizes(FileKind::Pack).unwrap().contains(&(summary.id, summary.size)));
+        }
+
+        let chunker = Chunker::new(indexed.config().chunker_polynomial);
+        let mut rest = &noise[..];
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(chunker.cut(rest));
+            assert!(indexed.index().contains(BlobKind::Data, &Id::of(chunk)), "restic cut elsewhere");
+            rest = after;
+        }
+    }
+}
+
+/// restic opens what we made, and is content with packs, index and snapshot of ours.
+#[test]
+fn restic_reads_a_repository_of_ours() {
+    if !has_restic() {
+        return;
+    }
+    for version in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let open = closed(folder.path()).init(&password(), InitOptions { version, polynomial: None }).unwrap();
+        let mut encoder = Encoder::new(Compression::Auto, version, true);
+        let tree = b"{\"nodes\":[]}\n";
+        let mut pack = Vec::new();
+        let encoded = encoder.encode(open.key(), BlobKind::Tree, tree, &mut pack).unwrap();
+        let (length, uncompressed) = (encoded.length, encoded.uncompressed);
+        let blob = PackedBlob { id: Id::of(tree), kind: BlobKind::Tree, offset: 0, length, uncompressed };
+        pack.extend(encode_header(open.key(), &[blob]).unwrap());
+        let pack_id = Id::of(&pack);
+        open.backend().write(FileKind::Pack, &pack_id.to_string(), &[&pack[..5], &pack[5..]]).unwrap();
+        let blobs = vec![IndexBlob { id: blob.id, kind: blob.kind, offset: 0, length, uncompressed_length: uncompressed }];
+        save_index(&open, Vec::new(), vec![IndexPack { id: pack_id, blobs }]);
+        let json = format!(r#"{{"time":"2024-01-01T00:00:00Z","tree":"{}","paths":["/x"],"hostname":"ours"}}"#, blob.id);
+        open.write_unpacked(FileKind::Snapshot, json.as_bytes()).unwrap();
+        restic(folder.path(), &["check", "--read-data"]);
+        assert!(restic(folder.path(), &["snapshots", "--json"]).contains("\"ours\""));
+        assert!(restic(folder.path(), &["cat", "config"]).contains(&open.config().id));
+        assert!(!PASSWORD.is_empty());
+    }
+}
