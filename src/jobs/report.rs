@@ -87,7 +87,9 @@ fn repository(error: &RepositoryError) -> Report {
         E::UnknownVersion { .. } => repository("repository_version", sentence(error)).hint("A newer bbackup may know it."),
         E::WrongPassword { location } => repository("wrong_password", format!("The password does not open the repository at {location}."))
             .hint("Check --password-file, RESTIC_PASSWORD and the configuration: `bbackup config show` says which one is used."),
-        E::TooManyKeys { .. } => repository("wrong_password", sentence(error)).hint("`restic key remove` takes keys away that nobody needs."),
+        E::TooManyKeys { .. } => {
+            repository("wrong_password", sentence(error)).hint("`restic key remove` takes keys away that nobody needs.")
+        }
         E::Locked { location, pid, host, since, exclusive } => {
             let alone = if *exclusive { ", which needs it alone" } else { "" };
             let message = format!("The repository at {location} is locked by PID {pid} on {host} since {since}{alone}.");

@@ -3,6 +3,8 @@
 //! A store knows names, bytes and folders; it knows nothing of what the bytes mean.
 
 pub mod local;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::io;
 

@@ -181,6 +181,15 @@ impl Chunker {
         self.first_end(data, MIN_SIZE).unwrap_or(data.len())
     }
 
+    /// As [`cut`](Self::cut) for a reader that brings a file piece by piece: `data` begins with a chunk and holds what has
+    /// been read of it, `scanned` bytes of which an earlier call has seen. None if more is needed; at the end of the file
+    /// all of `data` is then the last chunk.
+    pub fn find_cut(&self, data: &[u8], scanned: usize) -> Option<usize> {
+        let data = &data[..data.len().min(MAX_SIZE)];
+        let end = if data.len() > MIN_SIZE { self.first_end(data, scanned.max(MIN_SIZE)) } else { None };
+        end.or_else(|| (data.len() == MAX_SIZE).then_some(MAX_SIZE))
+    }
+
     /// The first `n >= from` (which is at least [`WINDOW`]) such that the window before `n` is an end.
     fn first_end(&self, data: &[u8], from: usize) -> Option<usize> {
         // The end at `from` itself is looked at alone; from then on every byte that enters is a candidate.

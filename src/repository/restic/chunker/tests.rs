@@ -141,4 +141,22 @@ proptest! {
             rest = &rest[cut..];
         }
     }
+    #[test]
+    fn the_same_cuts_piece_by_piece(seed: u64, length in 0..12 * 1024 * 1024_usize, step in 1..2 * 1024 * 1024_usize) {
+        let chunker = Chunker::new(Polynomial::random().unwrap());
+        // The second half is zeroes, which cut only at the longest or the shortest.
+        let mut data = noise(seed, length / 2);
+        data.resize(length, 0);
+        let (mut start, mut end, mut scanned) = (0, 0, 0);
+        while start < data.len() {
+            let cut = chunker.find_cut(&data[start..end], scanned).or((end == data.len()).then_some(end - start));
+            if let Some(cut) = cut {
+                prop_assert_eq!(cut, chunker.cut(&data[start..]));
+                (start, scanned) = (start + cut, 0);
+            } else {
+                scanned = end - start;
+                end = (end + step).min(data.len());
+            }
+        }
+    }
 }

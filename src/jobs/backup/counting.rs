@@ -1,0 +1,61 @@
+//! A writer that only counts: a dry run before there is a repository.
+
+use std::sync::Arc;
+
+use crate::model::entry::{Metadata, Source, Step};
+use crate::model::progress::{Event, Progress};
+use crate::model::text::printable;
+use crate::repository::contract::{AddSummary, Problem, RepositoryError, SnapshotId, SnapshotSummary, SnapshotWriter};
+
+/// Takes sources, reads no file, stores nothing.
+pub(super) struct Counting {
+    progress: Arc<dyn Progress>,
+    summary: SnapshotSummary,
+}
+
+impl Counting {
+    pub(super) fn new(progress: Arc<dyn Progress>) -> Self {
+        Self { progress, summary: SnapshotSummary::default() }
+    }
+}
+
+impl SnapshotWriter for Counting {
+    fn add(&mut self, path: &[u8], mut source: Box<dyn Source>) -> Result<AddSummary, RepositoryError> {
+        let mut added = AddSummary::default();
+        loop {
+            match source.next_step().map_err(|source| RepositoryError::Source { path: printable(path), source })? {
+                Step::End => return Ok(added),
+                Step::Problem(problem) => {
+                    let full = [path, b"/", &problem.path].concat();
+                    added.problem_count += 1;
+                    added.problems.push(Problem { path: printable(&full), message: problem.error.to_string() });
+                }
+                Step::Entry(entry) => {
+                    added.entries += 1;
+                    if entry.metadata.is_dir() {
+                        self.summary.dirs_new += 1;
+                    } else if entry.metadata.is_file() {
+                        self.summary.files_new += 1;
+                        self.summary.total_files_processed += 1;
+                        self.summary.total_bytes_processed += entry.metadata.size;
+                        added.bytes += entry.metadata.size;
+                        self.progress.event(Event::Bytes(entry.metadata.size));
+                    }
+                }
+            }
+        }
+    }
+
+    fn add_bytes(&mut self, _path: &[u8], bytes: &[u8]) -> Result<(), RepositoryError> {
+        self.summary.files_new += 1;
+        self.summary.total_files_processed += 1;
+        self.summary.total_bytes_processed += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn describe_directory(&mut self, _path: &[u8], _metadata: Metadata) {}
+
+    fn finish(self: Box<Self>, _tags: Vec<String>) -> Result<(Option<SnapshotId>, SnapshotSummary), RepositoryError> {
+        Ok((None, self.summary))
+    }
+}

@@ -1,0 +1,105 @@
+//! The paths of a set: one snapshot for all of them together, under their absolute names.
+
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use super::{Run, closing_tags, filter_of};
+use crate::config::BackupSet;
+use crate::jobs::backup::counting::Counting;
+use crate::jobs::error::JobError;
+use crate::jobs::results::{ApplicationResult, ItemResult};
+use crate::model::outcome::{EndMark, ItemOutcome, Proof, ReadMethod};
+use crate::model::progress::Event;
+use crate::model::text::printable;
+use crate::platform::{clock, environment};
+use crate::repository::contract::{AddSummary, RepositoryError};
+use crate::sources::Counts;
+use crate::sources::host_path::HostPaths;
+use crate::sources::walk::WalkOptions;
+
+/// What the paths of a set are called in results.
+pub(super) fn name(set: &BackupSet) -> String {
+    set.selection.paths.iter().map(|path| printable(path.as_os_str().as_bytes())).collect::<Vec<_>>().join(", ")
+}
+
+/// Saves the paths of a set.
+pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResult, JobError> {
+    run.control.checkpoint().map_err(RepositoryError::from)?;
+    let started = clock::monotonic();
+    let current = environment::current_directory()
+        .map_err(|source| JobError::Own { action: "find out the current folder".into(), source })?;
+    let options = WalkOptions {
+        one_file_system: set.filter.one_file_system,
+        filter: Some(Arc::new(filter_of(set)?)),
+        never_read: Arc::clone(&run.never_read),
+        ..WalkOptions::default()
+    };
+    let opened = HostPaths::open(&set.selection.paths, &current, &options)?;
+    let paths = opened.paths.iter().map(|path| path.path.to_string_lossy().into_owned()).collect();
+    let request = run.snapshot_request(set.name.as_deref(), None, paths, set.filter.exclude.clone());
+    let mut writer = match run.repository() {
+        Some(repository) => repository.write_snapshot(request, run.control, Arc::clone(run.progress))?,
+        None => Box::new(Counting::new(Arc::clone(run.progress))),
+    };
+    for (path, metadata) in opened.folders_above {
+        writer.describe_directory(&path, metadata);
+    }
+    let mut result = ApplicationResult::new(name(set));
+    result.warnings.extend(opened.notes);
+    let mut complete = true;
+    for path in opened.paths {
+        let stored = path.path.as_os_str().as_bytes();
+        let label = format!("path {}", printable(stored));
+        run.progress.event(Event::ItemStarted { label: &label });
+        let added = writer.add(stored, Box::new(path.source));
+        run.progress.event(Event::ItemFinished { label: &label });
+        let outcome = match added {
+            Ok(summary) => {
+                let outcome = outcome(&path.counts, &summary);
+                result.problems.extend(summary.problems);
+                result.problems.extend(summary.warnings);
+                outcome
+            }
+            Err(RepositoryError::Skipped) => ItemOutcome::Skipped,
+            Err(RepositoryError::Source { source, .. }) => ItemOutcome::Failed { reason: source.to_string() },
+            Err(error) => return Err(error.into()),
+        };
+        complete &= outcome.is_complete();
+        result.items.push(ItemResult { item: label, outcome });
+    }
+    if result.items.iter().any(|item| matches!(item.outcome, ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. })) {
+        let (snapshot, summary) = writer.finish(closing_tags(complete))?;
+        result.saved = true;
+        (result.snapshot, result.summary) = (snapshot, summary);
+    }
+    result.duration = started.elapsed();
+    Ok(result)
+}
+
+/// How an item ended that was read from the file system.
+pub(super) fn outcome(counts: &Counts, summary: &AddSummary) -> ItemOutcome {
+    let proof = Proof {
+        method: ReadMethod::Direct,
+        end: EndMark::WalkFinished,
+        mount: counts.root().map(|root| format!("{}:{}", root.device, root.inode)),
+        entries: summary.entries,
+        bytes: summary.bytes,
+    };
+    judge(proof, counts.is_complete(), summary)
+}
+
+/// Complete only if the source came to its end and nothing of it is missing.
+pub(super) fn judge(proof: Proof, at_end: bool, summary: &AddSummary) -> ItemOutcome {
+    let mut reasons = Vec::new();
+    if !at_end {
+        reasons.push("the source did not come to its end".to_owned());
+    }
+    if summary.problem_count > 0 {
+        reasons.push(format!("{} could not be read", plural(summary.problem_count, "entry", "entries")));
+    }
+    if reasons.is_empty() { ItemOutcome::Complete { proof } } else { ItemOutcome::Partial { proof, reasons } }
+}
+
+fn plural(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}

@@ -1,0 +1,99 @@
+//! A backend in memory for tests, with a switch that makes the n-th call that writes fail.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use super::{Backend, FileKind};
+
+/// Keeps everything in memory.
+#[derive(Default)]
+pub(crate) struct MemoryBackend {
+    files: Mutex<BTreeMap<(FileKind, String), Vec<u8>>>,
+    /// Counts down with every write and removal; the call that brings it below zero fails, and so do all after it.
+    /// `i64::MAX` and the like never get there.
+    calls_left: AtomicI64,
+    /// Calls of `read` and `read_at`.
+    pub(crate) reads: AtomicUsize,
+}
+
+impl MemoryBackend {
+    /// One that never fails.
+    pub(crate) fn new() -> Self {
+        Self { calls_left: AtomicI64::new(i64::MAX), ..Self::default() }
+    }
+
+    /// Lets `count` more writes and removals succeed.
+    pub(crate) fn fail_after(&self, count: i64) {
+        self.calls_left.store(count, Ordering::SeqCst);
+    }
+
+    /// Whether a call has been made to fail.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.calls_left.load(Ordering::SeqCst) < 0
+    }
+
+    /// Names of all files of a kind.
+    pub(crate) fn names(&self, kind: FileKind) -> Vec<String> {
+        self.files.lock().unwrap().keys().filter(|(found, _)| *found == kind).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Changes a file in its place.
+    pub(crate) fn tamper(&self, kind: FileKind, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        change(self.files.lock().unwrap().get_mut(&(kind, name.to_owned())).unwrap());
+    }
+
+    fn count_call(&self) -> io::Result<()> {
+        if self.calls_left.fetch_sub(1, Ordering::SeqCst) <= 0 {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "made to fail"));
+        }
+        Ok(())
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn location(&self) -> String {
+        "memory".into()
+    }
+
+    fn create(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn list(&self, kind: FileKind) -> io::Result<Vec<(String, u64)>> {
+        let files = self.files.lock().unwrap();
+        Ok(files.iter().filter(|((found, _), _)| *found == kind).map(|((_, name), data)| (name.clone(), data.len() as u64)).collect())
+    }
+
+    fn read(&self, kind: FileKind, name: &str) -> io::Result<Vec<u8>> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.files.lock().unwrap().get(&(kind, name.to_owned())).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn read_at(&self, kind: FileKind, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let data = self.read(kind, name)?;
+        let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+        let part = start.checked_add(buffer.len()).and_then(|end| data.get(start..end)).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(part);
+        Ok(())
+    }
+
+    fn write(&self, kind: FileKind, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+        self.count_call()?;
+        self.files.lock().unwrap().insert((kind, name.to_owned()), parts.concat());
+        Ok(())
+    }
+
+    fn remove(&self, kind: FileKind, name: &str) -> io::Result<()> {
+        self.count_call()?;
+        self.files.lock().unwrap().remove(&(kind, name.to_owned()));
+        Ok(())
+    }
+
+    fn connections(&self) -> usize {
+        2
+    }
+}

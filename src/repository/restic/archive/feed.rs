@@ -1,0 +1,287 @@
+//! The feeder: takes the entries of a source in tree order, compares them with the parent snapshot, and hands files to the
+//! workers.
+//!
+//! Folders of a stream are sealed only at its end: a hard link may name an earlier file, whose node must then say so.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::Sender;
+
+use super::build::{Dir, FileInProgress};
+use super::item::Item;
+use super::parent::ParentTree;
+use super::read::{FileJob, State};
+use super::worker::Worker;
+use crate::model::entry::{Content, Entry, Source, Step};
+use crate::model::progress::{Event, FileOutcome};
+use crate::model::text::printable;
+use crate::repository::contract::RepositoryError;
+use crate::repository::restic::codec::BlobKind;
+use crate::repository::restic::id::Id;
+use crate::repository::restic::tree::Node;
+
+/// One source on its way into the repository.
+pub(super) struct Feeder<'a> {
+    /// The feeder's own hands: streams are cut and folders sealed here.
+    pub(super) worker: &'a mut Worker,
+    pub(super) files: &'a Sender<FileJob>,
+    pub(super) item: Arc<Item>,
+    /// Holds the root's node.
+    cradle: Arc<Dir>,
+    /// The folders that are open, the root first.
+    open: Vec<Frame>,
+    /// Folders of a stream that are sealed at its end, in the order in which they were closed.
+    held: Vec<Arc<Dir>>,
+    /// Files of a stream by path: a hard link may name them.
+    streamed: HashMap<Vec<u8>, (Arc<Dir>, usize)>,
+    /// Hard links of a stream: their place, and the path that they name.
+    links: Vec<(Arc<Dir>, usize, Vec<u8>)>,
+    root_seen: bool,
+}
+
+struct Frame {
+    dir: Arc<Dir>,
+    path: Vec<u8>,
+    last_name: Vec<u8>,
+    parent: ParentTree,
+}
+
+impl<'a> Feeder<'a> {
+    pub(super) fn new(worker: &'a mut Worker, files: &'a Sender<FileJob>, item: Arc<Item>) -> Self {
+        let cradle = Dir::new(None, Arc::clone(&item), None);
+        Self {
+            worker,
+            files,
+            item,
+            cradle,
+            open: Vec::new(),
+            held: Vec::new(),
+            streamed: HashMap::new(),
+            links: Vec::new(),
+            root_seen: false,
+        }
+    }
+
+    /// Archives everything that the source gives and returns the root's node. `before` is the same path's node in the parent
+    /// snapshot.
+    pub(super) fn run(mut self, source: &mut dyn Source, before: Option<Node>) -> Result<Option<Node>, RepositoryError> {
+        let fed = self.feed(source, before);
+        let item = Arc::clone(&self.item);
+        // Also after a failure of the source no worker may be left reading it.
+        let settled = self.worker.shared.failure().wait(|| item.jobs.load(Ordering::Acquire) == 0);
+        fed?;
+        settled?;
+        item.control.checkpoint()?;
+        self.join_links();
+        for dir in std::mem::take(&mut self.held) {
+            self.worker.release(&dir)?;
+        }
+        self.worker.release(&self.cradle)?;
+        self.worker.shared.failure().wait(|| item.complete.load(Ordering::Acquire) || item.control.is_skipped())?;
+        item.control.checkpoint()?;
+        Ok(self.cradle.child(0))
+    }
+
+    fn feed(&mut self, source: &mut dyn Source, mut before: Option<Node>) -> Result<(), RepositoryError> {
+        loop {
+            self.item.control.checkpoint()?;
+            self.worker.shared.check()?;
+            match source.next_step().map_err(|error| self.lost(error))? {
+                Step::Entry(entry) => self.entry(entry, &mut before)?,
+                Step::Problem(problem) => {
+                    let path = self.item.full_path(&problem.path);
+                    self.item.unreadable(&path, &problem.error);
+                    self.worker.shared.progress.event(Event::Problem { path: &path, message: &problem.error.to_string() });
+                }
+                Step::End => break,
+            }
+        }
+        while let Some(frame) = self.open.pop() {
+            self.close(frame)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: Entry, root_before: &mut Option<Node>) -> Result<(), RepositoryError> {
+        let (folder, name) = match entry.path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => (&entry.path[..slash], &entry.path[slash + 1..]),
+            None => (&entry.path[..0], &entry.path[..]),
+        };
+        let (dir, before) = if entry.path.is_empty() {
+            if std::mem::replace(&mut self.root_seen, true) {
+                return Err(self.lost(io::Error::other("the root was given twice")));
+            }
+            (Arc::clone(&self.cradle), root_before.take())
+        } else {
+            while self.open.last().is_some_and(|frame| frame.path != folder) {
+                if let Some(frame) = self.open.pop() {
+                    self.close(frame)?;
+                }
+            }
+            let repository = Arc::clone(&self.worker.shared.repository);
+            let Some(frame) = self.open.last_mut() else {
+                return Err(self.lost(out_of_order(&entry.path)));
+            };
+            if name <= frame.last_name.as_slice() {
+                return Err(self.lost(out_of_order(&entry.path)));
+            }
+            frame.last_name = name.to_vec();
+            let before = frame.parent.child(&repository, name);
+            (Arc::clone(&frame.dir), before)
+        };
+        self.place(dir, name.to_vec(), entry, before)
+    }
+
+    /// Puts one entry into its folder.
+    fn place(&mut self, dir: Arc<Dir>, name: Vec<u8>, entry: Entry, before: Option<Node>) -> Result<(), RepositoryError> {
+        let Entry { path, mut metadata, content } = entry;
+        if !self.worker.shared.with_atime {
+            metadata.atime = metadata.mtime;
+        }
+        let is_dir = metadata.is_dir();
+        let mut node = Node { name, metadata, content: Vec::new(), subtree: None };
+        if is_dir {
+            self.item.entries.fetch_add(1, Ordering::Relaxed);
+            let before = before.and_then(|node| node.subtree);
+            let index = dir.push_pending(node);
+            let dir = Dir::new(Some((dir, index)), Arc::clone(&self.item), before);
+            self.open.push(Frame { dir, path, last_name: Vec::new(), parent: ParentTree::new(before) });
+            return Ok(());
+        }
+        match content {
+            Content::None if node.metadata.is_file() && node.metadata.size > 0 => {
+                return Err(self.lost(io::Error::other(format!("`{}` came without its data", printable(&path)))));
+            }
+            Content::None => {
+                self.item.entries.fetch_add(1, Ordering::Relaxed);
+                dir.push(node);
+            }
+            Content::File(source) => {
+                let full_path = self.item.full_path(&path);
+                if let Some(content) = self.unchanged(&node, before.as_ref()) {
+                    let size = node.metadata.size;
+                    node.content = content;
+                    dir.push(node);
+                    self.item.bytes_unread.fetch_add(size, Ordering::Relaxed);
+                    self.worker.shared.progress.event(Event::Bytes(size));
+                    self.worker.file_done(&self.item, &full_path, size, FileOutcome::Unchanged);
+                    return Ok(());
+                }
+                let seen = State { size: node.metadata.size, mtime: node.metadata.mtime, ctime: node.metadata.ctime };
+                let outcome = outcome(before.as_ref());
+                let identity = (node.metadata.inode != 0).then_some((node.metadata.device, node.metadata.inode));
+                let index = dir.push_pending(node);
+                self.item.jobs.fetch_add(1, Ordering::Relaxed);
+                let job = FileJob { dir, index, source, path: full_path, seen, identity, outcome };
+                if self.files.send(job).is_err() {
+                    return Err(RepositoryError::Internal("the workers of the backup have ended".into()));
+                }
+            }
+            Content::Bytes(bytes) => {
+                let size = bytes.len() as u64;
+                node.metadata.size = size;
+                if !bytes.is_empty() {
+                    node.content.push(self.worker.store(BlobKind::Data, &bytes, &self.item)?);
+                }
+                dir.push(node);
+                self.worker.shared.progress.event(Event::Bytes(size));
+                self.worker.file_done(&self.item, &self.item.full_path(&path), size, outcome(before.as_ref()));
+            }
+            Content::Stream(mut reader) => {
+                let full_path = self.item.full_path(&path);
+                self.worker.shared.progress.event(Event::FileStarted { path: &full_path });
+                let announced = node.metadata.size;
+                let index = dir.push_pending(node);
+                self.streamed.insert(path, (Arc::clone(&dir), index));
+                let file = Arc::new(FileInProgress::new(Arc::clone(&dir), index));
+                let size = self.worker.stream(&mut *reader, &file, &dir)?.map_err(|error| self.lost(error))?;
+                if size != announced {
+                    let text = format!("`{}` has {size} bytes instead of {announced}", printable(&full_path));
+                    return Err(self.lost(io::Error::new(io::ErrorKind::UnexpectedEof, text)));
+                }
+                self.worker.finish_chunk(&file)?;
+                self.worker.file_done(&self.item, &full_path, size, outcome(before.as_ref()));
+            }
+            Content::HardLink(target) => {
+                let index = dir.push(node);
+                self.links.push((dir, index, target));
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, frame: Frame) -> Result<(), RepositoryError> {
+        // Only a source that streams can have hard links to earlier entries.
+        if self.streamed.is_empty() && self.links.is_empty() {
+            self.worker.release(&frame.dir)
+        } else {
+            self.held.push(frame.dir);
+            Ok(())
+        }
+    }
+
+    /// The content of a file that is as the parent snapshot has it, if the repository still has all of it.
+    fn unchanged(&self, node: &Node, before: Option<&Node>) -> Option<Vec<Id>> {
+        let (now, then) = (&node.metadata, &before?.metadata);
+        let same = then.is_file()
+            && now.size == then.size
+            && now.mtime == then.mtime
+            && now.ctime == then.ctime
+            && now.inode == then.inode
+            && now.inode != 0;
+        let content = &before?.content;
+        let index = self.worker.shared.repository.index();
+        (same && content.iter().all(|id| index.contains(BlobKind::Data, id))).then(|| content.clone())
+    }
+
+    /// Gives hard links the content of the file that they name, and all links of one file the same inode.
+    fn join_links(&mut self) {
+        let mut groups: HashMap<Vec<u8>, Vec<(Arc<Dir>, usize)>> = HashMap::new();
+        for (dir, index, target) in std::mem::take(&mut self.links) {
+            groups.entry(target).or_default().push((dir, index));
+        }
+        // Real inodes are unique on one device. These are unique in this item, whose path makes up the device.
+        let device = u64::from_le_bytes(Id::of(&self.item.path).0.first_chunk().copied().unwrap_or_default()) >> 32 | 1;
+        let mut targets: Vec<_> = groups.into_iter().collect();
+        targets.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        for (number, (target, links)) in targets.into_iter().enumerate() {
+            let first = self.streamed.get(&target).and_then(|(dir, index)| Some((dir, *index, dir.child(*index)?)));
+            let Some((first_dir, first_index, mut first)) = first else {
+                for (dir, index) in links {
+                    let path = self.item.full_path(&target);
+                    self.item.lost(&path, "a hard link names it, but it was not in the stream");
+                    dir.update(index, |child| *child = None);
+                }
+                continue;
+            };
+            first.metadata.inode = number as u64 + 1;
+            first.metadata.device = device;
+            first.metadata.links = links.len() as u64 + 1;
+            for (dir, index) in links {
+                let size = first.metadata.size;
+                self.worker.file_done(&self.item, &target, size, FileOutcome::New);
+                dir.update(index, |child| {
+                    if let Some(node) = child {
+                        *node = Node { name: std::mem::take(&mut node.name), ..first.clone() };
+                    }
+                });
+            }
+            first_dir.update(first_index, |child| *child = Some(first));
+        }
+    }
+
+    fn lost(&self, source: io::Error) -> RepositoryError {
+        RepositoryError::Source { path: printable(&self.item.path), source }
+    }
+}
+
+fn outcome(before: Option<&Node>) -> FileOutcome {
+    if before.is_some() { FileOutcome::Changed } else { FileOutcome::New }
+}
+
+fn out_of_order(path: &[u8]) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("`{}` came out of order", printable(path)))
+}

@@ -1,0 +1,65 @@
+//! The parent snapshot: which one it is, and its trees, loaded only where they are asked for.
+
+use crate::repository::contract::{RepositoryError, SnapshotRequest, TAG_APPLICATION};
+use crate::repository::restic::codec::BlobKind;
+use crate::repository::restic::file::SnapshotFile;
+use crate::repository::restic::id::Id;
+use crate::repository::restic::state::Indexed;
+use crate::repository::restic::tree::{self, Node, TreeError};
+
+/// One folder of the parent snapshot.
+pub(super) struct ParentTree {
+    /// Not loaded yet.
+    id: Option<Id>,
+    nodes: Vec<Node>,
+}
+
+impl ParentTree {
+    pub(super) fn new(id: Option<Id>) -> Self {
+        Self { id, nodes: Vec::new() }
+    }
+
+    /// The child of this name. A tree that cannot be read counts as empty: its files are read again, which loses nothing.
+    pub(super) fn child(&mut self, repository: &Indexed, name: &[u8]) -> Option<Node> {
+        if let Some(id) = self.id.take() {
+            self.nodes = load(repository, &id).unwrap_or_default();
+        }
+        let place = self.nodes.binary_search_by(|node| node.name.as_slice().cmp(name)).ok()?;
+        self.nodes.get(place).cloned()
+    }
+}
+
+fn load(repository: &Indexed, id: &Id) -> Result<Vec<Node>, RepositoryError> {
+    let mut json = Vec::new();
+    repository.read_blob(BlobKind::Tree, id, &mut json)?;
+    let damaged = |error: TreeError| RepositoryError::Damaged { file: format!("tree {id}"), offset: 0, expected: error.to_string() };
+    Ok(tree::parse(&json).map_err(damaged)?.nodes)
+}
+
+/// The node at an absolute path below `root`.
+pub(super) fn find(repository: &Indexed, root: Id, path: &[u8]) -> Option<Node> {
+    let mut tree = ParentTree::new(Some(root));
+    let mut found = None;
+    for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+        let node = tree.child(repository, name)?;
+        tree = ParentTree::new(node.subtree);
+        found = Some(node);
+    }
+    found
+}
+
+/// The snapshot to compare with: the one that was asked for, else the latest of the same host, paths and application.
+pub(super) fn choose(snapshots: Vec<(Id, SnapshotFile)>, request: &SnapshotRequest) -> Option<(Id, SnapshotFile)> {
+    if request.ignore_parent {
+        return None;
+    }
+    if let Some(wanted) = &request.parent {
+        return snapshots.into_iter().find(|(id, _)| id.to_string() == wanted.0);
+    }
+    let application = |tags: &[String]| tags.iter().find(|tag| tag.starts_with(TAG_APPLICATION)).cloned();
+    let wanted = application(&request.tags);
+    snapshots
+        .into_iter()
+        .filter(|(_, file)| file.hostname == request.host && file.paths == request.paths && application(&file.tags) == wanted)
+        .max_by_key(|(_, file)| file.time.instant)
+}

@@ -1,0 +1,370 @@
+//! What was archived is read back blob by blob, without the verbs that restore and check.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::model::entry::{Content, Entry, Kind, Step, Timestamp};
+use crate::model::progress::{Event, Silent};
+use crate::platform::secret::Secret;
+use crate::repository::backend::testing::MemoryBackend;
+use crate::repository::restic::codec::BlobKind;
+use crate::repository::restic::state::{Closed, InitOptions};
+
+struct Script(VecDeque<io::Result<Step>>);
+
+impl Source for Script {
+    fn next_step(&mut self) -> io::Result<Step> {
+        self.0.pop_front().unwrap_or(Ok(Step::End))
+    }
+}
+
+fn script(entries: Vec<Entry>) -> Box<dyn Source> {
+    Box::new(Script(entries.into_iter().map(|entry| Ok(Step::Entry(entry))).collect()))
+}
+
+fn entry(path: &str, kind: Kind, size: u64, content: Content) -> Entry {
+    let mut metadata = if kind == Kind::Directory { Metadata::virtual_directory() } else { Metadata::virtual_file(size) };
+    metadata.kind = kind;
+    Entry { path: path.into(), metadata, content }
+}
+
+fn dir(path: &str) -> Entry {
+    entry(path, Kind::Directory, 0, Content::None)
+}
+
+fn bytes(path: &str, data: &[u8]) -> Entry {
+    entry(path, Kind::File, data.len() as u64, Content::Bytes(data.to_vec()))
+}
+
+fn stream(path: &str, data: &[u8]) -> Entry {
+    entry(path, Kind::File, data.len() as u64, Content::Stream(Box::new(io::Cursor::new(data.to_vec()))))
+}
+
+fn on_disk(path: &str, file: &Path) -> Entry {
+    use std::os::unix::fs::MetadataExt;
+    let stat = fs::metadata(file).unwrap();
+    let mut found = entry(path, Kind::File, stat.len(), Content::File(file.to_owned()));
+    found.metadata.mtime = Timestamp { secs: stat.mtime(), nanos: stat.mtime_nsec() as u32 };
+    found.metadata.ctime = Timestamp { secs: stat.ctime(), nanos: stat.ctime_nsec() as u32 };
+    found.metadata.inode = stat.ino();
+    found
+}
+
+/// Bytes that neither compress nor repeat.
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut out = Vec::with_capacity(length + 8);
+    while out.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    out.truncate(length);
+    out
+}
+
+struct Bench {
+    backend: Arc<MemoryBackend>,
+    control: Control,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let backend = Arc::new(MemoryBackend::new());
+        Closed::new(backend.clone()).init(&password(), InitOptions::default()).unwrap();
+        Self { backend, control: Control::new() }
+    }
+
+    fn repository(&self) -> Arc<Indexed> {
+        Arc::new(Closed::new(self.backend.clone()).open(&password()).unwrap().into_indexed().unwrap())
+    }
+
+    fn request() -> SnapshotRequest {
+        SnapshotRequest {
+            time: jiff::Timestamp::UNIX_EPOCH,
+            host: "h".into(),
+            paths: vec!["/x".into()],
+            tags: Vec::new(),
+            excludes: Vec::new(),
+            ignore_parent: false,
+            parent: None,
+            with_atime: false,
+            dry_run: false,
+        }
+    }
+
+    fn start(&self) -> Result<Archive, RepositoryError> {
+        self.start_with(Self::request(), Arc::new(Silent))
+    }
+
+    fn start_with(&self, request: SnapshotRequest, progress: Arc<dyn Progress>) -> Result<Archive, RepositoryError> {
+        Archive::start(self.repository(), request, Options::default(), &self.control, progress, Box::new(|| Ok(())))
+    }
+
+    /// Archives one source and gives what the snapshot says.
+    fn archive(&self, source: Box<dyn Source>) -> (SnapshotSummary, AddSummary) {
+        let mut archive = self.start().unwrap();
+        let added = archive.add(b"/x", source).unwrap();
+        (Box::new(archive).finish(Vec::new()).unwrap().1, added)
+    }
+
+    /// Every file of the latest snapshot with its data, and every other entry with its kind.
+    fn contents(&self) -> BTreeMap<String, (Vec<u8>, Metadata)> {
+        let repository = self.repository();
+        let (_, file) = repository.open().snapshots().unwrap().into_iter().max_by_key(|(_, file)| file.time.instant).unwrap();
+        let mut found = BTreeMap::new();
+        walk(&repository, file.tree, "", &mut found);
+        found
+    }
+
+    fn snapshots(&self) -> usize {
+        self.backend.names(FileKind::Snapshot).len()
+    }
+}
+
+fn walk(repository: &Indexed, tree: Id, prefix: &str, found: &mut BTreeMap<String, (Vec<u8>, Metadata)>) {
+    let mut json = Vec::new();
+    repository.read_blob(BlobKind::Tree, &tree, &mut json).unwrap();
+    for node in tree::parse(&json).unwrap().nodes {
+        let path = format!("{prefix}/{}", String::from_utf8_lossy(&node.name));
+        let mut data = Vec::new();
+        for id in &node.content {
+            let mut blob = Vec::new();
+            repository.read_blob(BlobKind::Data, id, &mut blob).unwrap();
+            data.extend_from_slice(&blob);
+        }
+        found.insert(path.clone(), (data, node.metadata));
+        if let Some(tree) = node.subtree {
+            walk(repository, tree, &path, found);
+        }
+    }
+}
+
+fn password() -> Secret<String> {
+    Secret::new("secret".into())
+}
+
+#[test]
+fn a_tree_comes_out_as_it_went_in() {
+    let bench = Bench::new();
+    let large = noise(30 << 20, 1);
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("large"), &large).unwrap();
+    fs::write(folder.path().join("small"), b"small").unwrap();
+    let link = entry("d/l", Kind::Symlink { target: b"../nowhere".to_vec() }, 0, Content::None);
+    let (summary, added) = bench.archive(script(vec![
+        dir(""),
+        bytes("a", b"alpha"),
+        dir("d"),
+        on_disk("d/e", &folder.path().join("large")),
+        link,
+        dir("d/sub"),
+        on_disk("d/sub/deep", &folder.path().join("small")),
+        on_disk("e", &folder.path().join("large")),
+        bytes("empty", b""),
+    ]));
+    let found = bench.contents();
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        ["/x", "/x/a", "/x/d", "/x/d/e", "/x/d/l", "/x/d/sub", "/x/d/sub/deep", "/x/e", "/x/empty"]
+    );
+    assert_eq!(found["/x/a"].0, b"alpha");
+    assert!(found["/x/d/e"].0 == large && found["/x/e"].0 == large);
+    assert_eq!(found["/x/d/sub/deep"].0, b"small");
+    assert_eq!(found["/x/d/l"].1.kind, Kind::Symlink { target: b"../nowhere".to_vec() });
+    assert_eq!(summary.files_new, 5);
+    assert_eq!((added.entries, added.bytes), (9, 2 * (30 << 20) + 10));
+    // The file that is there twice was stored once.
+    assert!(summary.data_added < 31 << 20, "{}", summary.data_added);
+}
+
+#[test]
+fn unchanged_files_are_not_read() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["one", "two"] {
+        fs::write(folder.path().join(name), noise(700_000, name.len() as u64 + u64::from(name.as_bytes()[0]))).unwrap();
+    }
+    let source = || script(vec![dir(""), on_disk("one", &folder.path().join("one")), on_disk("two", &folder.path().join("two"))]);
+    let (first, _) = bench.archive(source());
+    assert_eq!((first.files_new, first.dirs_new), (2, 1));
+    let (second, added) = bench.archive(source());
+    assert_eq!((second.files_unmodified, second.dirs_unmodified, second.data_blobs, second.tree_blobs), (2, 1, 0, 0));
+    assert_eq!(added.bytes_unread, 1_400_000);
+    fs::write(folder.path().join("two"), b"other").unwrap();
+    let (third, added) = bench.archive(source());
+    assert_eq!((third.files_unmodified, third.files_changed, third.dirs_changed), (1, 1, 1));
+    assert_eq!(added.bytes_unread, 700_000);
+    assert_eq!(bench.contents()["/x/two"].0, b"other");
+}
+
+#[test]
+fn hard_links_in_a_stream_are_one_file() {
+    let bench = Bench::new();
+    let data = noise(3 << 20, 7);
+    let link = |path: &str, target: &str| entry(path, Kind::File, data.len() as u64, Content::HardLink(target.into()));
+    let lost = link("z", "not-there");
+    let (_, added) = bench.archive(script(vec![
+        dir(""),
+        dir("d"),
+        stream("d/first", &data),
+        link("d/second", "d/first"),
+        stream("e", b"e"),
+        link("f", "d/first"),
+        lost,
+    ]));
+    let found = bench.contents();
+    let first = &found["/x/d/first"];
+    assert_eq!(first.1.links, 3);
+    for name in ["/x/d/second", "/x/f"] {
+        assert!(found[name].0 == data && found[name].1 == first.1, "{name}");
+    }
+    assert_eq!(found["/x/e"].1.links, 1);
+    assert!(!found.contains_key("/x/z"));
+    assert_eq!(added.problem_count, 1);
+}
+
+#[test]
+fn a_source_that_is_lost_is_not_in_the_snapshot() {
+    let bench = Bench::new();
+    let short = Entry { content: Content::Stream(Box::new(io::Cursor::new(b"sho".to_vec()))), ..stream("a", b"short") };
+    let cut_off =
+        Script(VecDeque::from([Ok(Step::Entry(dir(""))), Ok(Step::Entry(bytes("a", b"a"))), Err(io::ErrorKind::UnexpectedEof.into())]));
+    let order = script(vec![dir(""), bytes("b", b""), bytes("a", b"")]);
+    let twice = script(vec![dir(""), dir("b"), bytes("b/x", b""), bytes("c", b""), bytes("b/y", b"")]);
+    let mut archive = bench.start().unwrap();
+    for source in [script(vec![dir(""), short]), Box::new(cut_off), order, twice] {
+        let lost = archive.add(b"/x/lost", source).unwrap_err();
+        assert!(matches!(lost, RepositoryError::Source { .. }), "{lost}");
+    }
+    archive.add(b"/x/kept", script(vec![dir(""), bytes("k", b"k")])).unwrap();
+    archive.add_bytes(b"/x/document.json", b"{}").unwrap();
+    Box::new(archive).finish(vec!["partial".into()]).unwrap();
+    assert_eq!(bench.contents().into_keys().collect::<Vec<_>>(), ["/x", "/x/document.json", "/x/kept", "/x/kept/k"]);
+}
+
+#[test]
+fn unreadable_and_vanished_files_are_told_apart() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("f"), b"here").unwrap();
+    let gone = on_disk("gone", &folder.path().join("f"));
+    let gone = Entry { content: Content::File(folder.path().join("gone")), ..gone };
+    // A folder in the place of the file, as after a race.
+    let other = Entry { content: Content::File(folder.path().to_owned()), ..on_disk("other", &folder.path().join("f")) };
+    let (_, added) = bench.archive(script(vec![dir(""), on_disk("f", &folder.path().join("f")), gone, other]));
+    assert_eq!((added.problem_count, added.warning_count), (1, 1), "{added:?}");
+    assert_eq!(added.problems[0].path, "/x/other");
+    assert_eq!(bench.contents().into_keys().collect::<Vec<_>>(), ["/x", "/x/f"]);
+}
+
+/// A body of which the first byte does something to the control handle.
+struct Trigger(Control, fn(&Control), usize);
+
+impl Read for Trigger {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (self.1)(&self.0);
+        let count = buffer.len().min(self.2);
+        self.2 -= count;
+        buffer[..count].fill(b'x');
+        Ok(count)
+    }
+}
+
+#[test]
+fn a_skipped_item_is_left_out_and_the_others_stay() {
+    let bench = Bench::new();
+    let mut archive = bench.start().unwrap();
+    archive.add(b"/x/before", script(vec![bytes("", b"1")])).unwrap();
+    let body = Trigger(bench.control.clone(), Control::skip, 20 << 20);
+    let skipped = script(vec![dir(""), entry("f", Kind::File, 20 << 20, Content::Stream(Box::new(body)))]);
+    assert!(matches!(archive.add(b"/x/skipped", skipped), Err(RepositoryError::Skipped)));
+    archive.add(b"/x/then", script(vec![bytes("", b"2")])).unwrap();
+    Box::new(archive).finish(Vec::new()).unwrap();
+    assert_eq!(bench.contents().into_keys().collect::<Vec<_>>(), ["/x", "/x/before", "/x/then"]);
+}
+
+#[test]
+fn a_cancelled_run_leaves_no_snapshot_and_what_it_stored_is_used() {
+    let bench = Bench::new();
+    let data = noise(40 << 20, 3);
+    let mut archive = bench.start().unwrap();
+    archive.add(b"/x/data", script(vec![stream("", &data)])).unwrap();
+    let body = Trigger(bench.control.clone(), Control::cancel, 20 << 20);
+    let cancelled = script(vec![entry("", Kind::File, 20 << 20, Content::Stream(Box::new(body)))]);
+    assert!(matches!(archive.add(b"/x/more", cancelled), Err(RepositoryError::Cancelled)));
+    assert!(matches!(Box::new(archive).finish(Vec::new()), Err(RepositoryError::Cancelled)));
+    assert_eq!(bench.snapshots(), 0);
+    let bench = Bench { control: Control::new(), ..bench };
+    let (summary, _) = bench.archive(script(vec![stream("", &data)]));
+    assert!(summary.data_added < 24 << 20, "full packs of the cancelled run are found again: {}", summary.data_added);
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_counts_everything() {
+    let bench = Bench::new();
+    bench.backend.fail_after(0);
+    let mut archive = bench.start_with(SnapshotRequest { dry_run: true, ..Bench::request() }, Arc::new(Silent)).unwrap();
+    archive.add(b"/x", script(vec![stream("", &noise(40 << 20, 5))])).unwrap();
+    let (id, summary) = Box::new(archive).finish(Vec::new()).unwrap();
+    assert!(id.is_none());
+    assert!(!bench.backend.has_failed());
+    assert!(summary.data_added > 40 << 20);
+}
+
+#[test]
+fn whichever_write_fails_no_snapshot_lacks_anything() {
+    let data = noise(36 << 20, 11);
+    for calls in 0.. {
+        let bench = Bench::new();
+        bench.backend.fail_after(calls);
+        let done = bench.start().and_then(|mut archive| {
+            archive.add(b"/x", script(vec![dir(""), stream("f", &data)]))?;
+            Box::new(archive).finish(Vec::new())
+        });
+        bench.backend.fail_after(i64::MAX);
+        if done.is_ok() {
+            assert!(calls > 4, "packs, index and snapshot are several writes");
+            assert!(bench.contents()["/x/f"].0 == data);
+            return;
+        }
+        assert!(matches!(done, Err(RepositoryError::Storage { .. })), "{done:?}");
+        assert_eq!(bench.snapshots(), 0);
+        bench.archive(script(vec![dir(""), stream("f", &data)]));
+        assert!(bench.contents()["/x/f"].0 == data);
+    }
+}
+
+#[test]
+fn events_add_up() {
+    #[derive(Default)]
+    struct Count(AtomicUsize, AtomicUsize);
+    impl Progress for Count {
+        fn event(&self, event: Event<'_>) {
+            match event {
+                Event::Bytes(bytes) => drop(self.0.fetch_add(bytes as usize, Ordering::Relaxed)),
+                Event::FileFinished { .. } => drop(self.1.fetch_add(1, Ordering::Relaxed)),
+                _ => {}
+            }
+        }
+    }
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("f"), noise(5_000_000, 2)).unwrap();
+    let file = || on_disk("f", &folder.path().join("f"));
+    let count = Arc::new(Count::default());
+    for _ in 0..2 {
+        let mut archive = bench.start_with(Bench::request(), count.clone()).unwrap();
+        archive.add(b"/x", script(vec![dir(""), bytes("a", b"12345"), file(), stream("s", b"123")])).unwrap();
+        Box::new(archive).finish(Vec::new()).unwrap();
+    }
+    assert_eq!((count.0.load(Ordering::Relaxed), count.1.load(Ordering::Relaxed)), (2 * 5_000_008, 6));
+}

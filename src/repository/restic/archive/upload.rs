@@ -1,0 +1,232 @@
+//! Packs on their way to the backend: open ones that workers fill, full ones that a few threads write, and the index files
+//! that name them.
+//!
+//! Order on disk: a pack, then an index that names it. The snapshot comes after both, from `archive`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use sha2::{Digest, Sha256};
+
+use super::shared::Failure;
+use crate::platform::clock;
+use crate::repository::backend::FileKind;
+use crate::repository::contract::RepositoryError;
+use crate::repository::restic::file::{self, IndexBlob, IndexFile, IndexPack};
+use crate::repository::restic::id::Id;
+use crate::repository::restic::pack::{self, PackedBlob};
+use crate::repository::restic::state::Indexed;
+
+/// What is stored is named in an index at least this often, so that a run that is killed has not worked in vain.
+const INDEX_INTERVAL: Duration = Duration::from_mins(5);
+/// Blobs in one index file, as in restic.
+const INDEX_BLOBS: usize = 50_000;
+/// Blobs in one pack: far below what a header can hold, and so that reading a header stays cheap.
+const PACK_BLOBS: usize = 50_000;
+
+/// A pack that is being filled.
+#[derive(Default)]
+pub(super) struct OpenPack {
+    /// The sealed blobs one after the other.
+    pub(super) buffer: Vec<u8>,
+    blobs: Vec<PackedBlob>,
+    /// Of `buffer`, fed while each blob is still in the cache.
+    hasher: Sha256,
+}
+
+impl OpenPack {
+    /// Records the blob that was just appended to `buffer`.
+    pub(super) fn push(&mut self, blob: PackedBlob) {
+        self.hasher.update(&self.buffer[blob.offset as usize..]);
+        self.blobs.push(blob);
+    }
+
+    /// Appends everything that `other` holds.
+    pub(super) fn absorb(&mut self, other: Self) {
+        for blob in other.blobs {
+            let offset = self.buffer.len() as u32;
+            let start = blob.offset as usize;
+            self.buffer.extend_from_slice(&other.buffer[start..start + blob.length as usize]);
+            self.push(PackedBlob { offset, ..blob });
+        }
+    }
+
+    /// Whether it is time to write it.
+    pub(super) fn is_full(&self, pack_size: usize) -> bool {
+        self.buffer.len() >= pack_size || self.blobs.len() >= PACK_BLOBS
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.blobs.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+}
+
+/// The threads that write packs. The queue is short: workers wait when the backend is slower than they are.
+pub(super) struct Uploads {
+    /// Workers send full packs; closing it ends the threads.
+    queue: Mutex<Option<Sender<OpenPack>>>,
+    /// Buffers that were written and can be filled again.
+    spare: Receiver<Vec<u8>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    writer: Arc<PackWriter>,
+}
+
+/// Tells whether the lock still holds.
+pub type LockCheck = Box<dyn Fn() -> Result<(), RepositoryError> + Send + Sync>;
+
+struct PackWriter {
+    repository: Arc<Indexed>,
+    failure: Arc<Failure>,
+    lock_check: LockCheck,
+    dry_run: bool,
+    /// When an index was last written; held while one is.
+    index_written: Mutex<Duration>,
+}
+
+impl Uploads {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub(super) fn start(
+        repository: Arc<Indexed>,
+        failure: Arc<Failure>,
+        lock_check: LockCheck,
+        dry_run: bool,
+    ) -> Result<Self, RepositoryError> {
+        let connections = repository.open().backend().connections().clamp(1, 16);
+        let (queue, packs) = bounded::<OpenPack>(1);
+        let (returns, spare) = bounded(connections + 1);
+        let writer = Arc::new(PackWriter { repository, failure, lock_check, dry_run, index_written: Mutex::new(clock::since_boot()) });
+        let mut threads = Vec::with_capacity(connections);
+        for number in 0..connections {
+            let (writer, packs, returns) = (Arc::clone(&writer), packs.clone(), returns.clone());
+            let thread = std::thread::Builder::new().name(format!("upload-{number}")).spawn(move || writer.run(&packs, &returns));
+            threads.push(thread.map_err(|error| RepositoryError::Internal(format!("cannot start a thread: {error}")))?);
+        }
+        Ok(Self { queue: Mutex::new(Some(queue)), spare, threads: Mutex::new(threads), writer })
+    }
+
+    /// An empty pack, in a used buffer if there is one.
+    pub(super) fn fresh(&self) -> OpenPack {
+        let mut buffer = self.spare.try_recv().unwrap_or_default();
+        buffer.clear();
+        OpenPack { buffer, ..OpenPack::default() }
+    }
+
+    /// Hands over a pack to be written; waits while too many are under way.
+    pub(super) fn send(&self, pack: OpenPack) -> Result<(), RepositoryError> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match queue {
+            Some(queue) if queue.send(pack).is_ok() => Ok(()),
+            _ => Err(RepositoryError::Internal("the threads that write packs have ended".into())),
+        }
+    }
+
+    /// # Errors
+    /// The lock was lost.
+    pub(super) fn check_lock(&self) -> Result<(), RepositoryError> {
+        if self.writer.dry_run { Ok(()) } else { (self.writer.lock_check)() }
+    }
+
+    /// Waits until every pack is written, then writes the index of what no index names yet.
+    pub(super) fn finish(&self) -> Result<(), RepositoryError> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+            if thread.join().is_err() {
+                return Err(RepositoryError::Internal("a thread that writes packs panicked".into()));
+            }
+        }
+        self.writer.save_index()
+    }
+}
+
+impl PackWriter {
+    fn run(&self, packs: &Receiver<OpenPack>, returns: &Sender<Vec<u8>>) {
+        for pack in packs {
+            if self.failure.is_set() {
+                continue;
+            }
+            match self.write(pack) {
+                // A full return queue only means that there are spare buffers enough.
+                Ok(buffer) => drop(returns.try_send(buffer)),
+                Err(error) => self.failure.set(error),
+            }
+        }
+    }
+
+    fn write(&self, pack: OpenPack) -> Result<Vec<u8>, RepositoryError> {
+        let OpenPack { buffer, blobs, mut hasher } = pack;
+        if self.dry_run {
+            return Ok(buffer);
+        }
+        (self.lock_check)()?;
+        let open = self.repository.open();
+        let header = pack::encode_header(open.key(), &blobs)?;
+        hasher.update(&header);
+        let id = Id(hasher.finalize().into());
+        let name = id.to_string();
+        open.backend().write(FileKind::Pack, &name, &[&buffer, &header]).map_err(|source| RepositoryError::Storage {
+            action: "write",
+            file: format!("pack {name}"),
+            source,
+        })?;
+        self.repository.index().publish(id, &blobs);
+        let due = {
+            let mut written = self.index_written.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = clock::since_boot().saturating_sub(*written) >= INDEX_INTERVAL;
+            if due {
+                *written = clock::since_boot();
+            }
+            due
+        };
+        if due {
+            self.save_index()?;
+        }
+        Ok(buffer)
+    }
+
+    /// Writes what no index names yet, in files of a bounded size.
+    fn save_index(&self) -> Result<(), RepositoryError> {
+        if self.dry_run {
+            return Ok(());
+        }
+        let unsaved = self.repository.index().take_unsaved();
+        if unsaved.is_empty() {
+            return Ok(());
+        }
+        (self.lock_check)()?;
+        let mut rest = unsaved.as_slice();
+        while !rest.is_empty() {
+            let mut blobs = 0;
+            let fits = |(_, pack): &&(Id, Vec<PackedBlob>)| {
+                blobs += pack.len();
+                blobs - pack.len() < INDEX_BLOBS
+            };
+            let packs = rest.iter().take_while(fits).count();
+            let (now, later) = rest.split_at(packs);
+            let index = IndexFile { supersedes: Vec::new(), packs: now.iter().map(|(id, blobs)| index_pack(*id, blobs)).collect() };
+            let json = file::to_json(&index).map_err(|error| RepositoryError::Internal(format!("an index cannot be encoded: {error}")))?;
+            self.repository.open().write_unpacked(FileKind::Index, &json)?;
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+fn index_pack(id: Id, blobs: &[PackedBlob]) -> IndexPack {
+    let blob = |blob: &PackedBlob| IndexBlob {
+        id: blob.id,
+        kind: blob.kind,
+        offset: blob.offset,
+        length: blob.length,
+        uncompressed_length: blob.uncompressed,
+    };
+    IndexPack { id, blobs: blobs.iter().map(blob).collect() }
+}

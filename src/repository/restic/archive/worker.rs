@@ -1,0 +1,274 @@
+//! One worker does the whole chain for a blob: hash, claim, compress, seal, append to its own open pack. No hand-over.
+//!
+//! Where the bytes come from is `read`'s business, what becomes of folders `build`'s.
+
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, select};
+
+use super::build::{Dir, FileInProgress};
+use super::item::Item;
+use super::read::FileJob;
+use super::shared::Shared;
+use super::upload::OpenPack;
+use crate::model::progress::{Event, FileOutcome};
+use crate::repository::contract::RepositoryError;
+use crate::repository::restic::codec::{BlobKind, Encoder};
+use crate::repository::restic::id::Id;
+use crate::repository::restic::pack::PackedBlob;
+use crate::repository::restic::tree::Node;
+
+/// A chunk of a file that another thread reads.
+pub(super) struct ChunkJob {
+    pub(super) data: Vec<u8>,
+    pub(super) file: Arc<FileInProgress>,
+    /// Which chunk of the file.
+    pub(super) number: usize,
+}
+
+/// Where work comes from and where it can be shared out.
+#[derive(Clone)]
+pub(super) struct Queues {
+    /// Chunks of large files and of streams. Taken before files, so that what is in memory leaves it first.
+    pub(super) chunks: Receiver<ChunkJob>,
+    pub(super) share: Sender<ChunkJob>,
+    /// Files; the feeder closes it, which ends the workers.
+    pub(super) files: Receiver<FileJob>,
+    /// Buffers of chunks that were dealt with.
+    pub(super) spare: Receiver<Vec<u8>>,
+    pub(super) returns: Sender<Vec<u8>>,
+}
+
+/// What one thread needs to store blobs: its encoder and its open packs.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) queues: Queues,
+    encoder: Encoder,
+    data: OpenPack,
+    trees: OpenPack,
+    pack_size: usize,
+    /// File data is read into it.
+    pub(super) buffer: Vec<u8>,
+    json: Vec<u8>,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, queues: Queues, encoder: Encoder, pack_size: usize) -> Self {
+        Self {
+            shared,
+            queues,
+            encoder,
+            data: OpenPack::default(),
+            trees: OpenPack::default(),
+            pack_size,
+            buffer: Vec::new(),
+            json: Vec::new(),
+        }
+    }
+
+    /// Works until there are no more files, then gives back the packs that did not become full.
+    pub(super) fn run(mut self) -> (OpenPack, OpenPack) {
+        while let Some(work) = self.next() {
+            let shared = Arc::clone(&self.shared);
+            // A panic must not leave the feeder waiting for ever.
+            let done = catch_unwind(AssertUnwindSafe(|| self.perform(work)));
+            match done {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => shared.failure().set(error),
+                Err(_) => shared.failure().set(RepositoryError::Internal("a worker of the backup panicked".into())),
+            }
+        }
+        (self.data, self.trees)
+    }
+
+    fn next(&self) -> Option<Work> {
+        match self.queues.chunks.try_recv() {
+            Ok(chunk) => return Some(Work::Chunk(chunk)),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+        }
+        self.shared.idle.fetch_add(1, Ordering::Relaxed);
+        let work = select! {
+            recv(self.queues.chunks) -> chunk => chunk.ok().map(Work::Chunk),
+            recv(self.queues.files) -> file => file.ok().map(Work::File),
+        };
+        self.shared.idle.fetch_sub(1, Ordering::Relaxed);
+        work
+    }
+
+    fn perform(&mut self, work: Work) -> Result<(), RepositoryError> {
+        match work {
+            Work::Chunk(job) => {
+                let item = Arc::clone(&job.file.dir.item);
+                let result = self.chunk(job);
+                self.job_done(&item);
+                result
+            }
+            Work::File(job) => {
+                let item = Arc::clone(&job.dir.item);
+                let result = self.file(job);
+                self.job_done(&item);
+                result
+            }
+        }
+    }
+
+    /// Counts a job as done and wakes the feeder after the last.
+    pub(super) fn job_done(&self, item: &Item) {
+        if item.jobs.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.failure().notify();
+        }
+    }
+
+    /// Stores one chunk of a file, and completes the file if it was the last.
+    pub(super) fn chunk(&mut self, job: ChunkJob) -> Result<(), RepositoryError> {
+        if !self.shared.failure().is_set() && !job.file.dir.item.control.is_skipped() {
+            let id = self.store(BlobKind::Data, &job.data, &job.file.dir.item)?;
+            job.file.set(job.number, id);
+        }
+        // A full return queue only means that there are spare buffers enough.
+        drop(self.queues.returns.try_send(job.data));
+        self.finish_chunk(&job.file)
+    }
+
+    /// Counts one pending thing of a file as done; the last one writes the content into its node.
+    pub(super) fn finish_chunk(&mut self, file: &FileInProgress) -> Result<(), RepositoryError> {
+        if file.finish_one() {
+            let content = file.take_content();
+            file.dir.update(file.index, |child| {
+                if let Some(node) = child {
+                    node.content = content;
+                }
+            });
+            self.release(&file.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Stores a blob unless the repository has it.
+    pub(super) fn store(&mut self, kind: BlobKind, plain: &[u8], item: &Item) -> Result<Id, RepositoryError> {
+        let (id, added) = self.store_blob(kind, plain)?;
+        if added {
+            item.bytes_added.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        }
+        Ok(id)
+    }
+
+    /// As `store`, and says whether the blob is new.
+    pub(super) fn store_blob(&mut self, kind: BlobKind, plain: &[u8]) -> Result<(Id, bool), RepositoryError> {
+        let id = Id::of(plain);
+        let repository = Arc::clone(&self.shared.repository);
+        if !repository.index().claim(kind, &id) {
+            return Ok((id, false));
+        }
+        let pack = match kind {
+            BlobKind::Data => &mut self.data,
+            BlobKind::Tree => &mut self.trees,
+        };
+        let offset = pack.len() as u32;
+        let encoded = self.encoder.encode(repository.open().key(), kind, plain, &mut pack.buffer)?;
+        let (length, uncompressed): (u32, Option<NonZeroU32>) = (encoded.length, encoded.uncompressed);
+        pack.push(PackedBlob { id, kind, offset, length, uncompressed });
+        let full = pack.is_full(self.pack_size);
+        let stats = &self.shared.stats;
+        let blobs = if kind == BlobKind::Data { &stats.data_blobs } else { &stats.tree_blobs };
+        blobs.fetch_add(1, Ordering::Relaxed);
+        stats.data_added.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        stats.data_added_packed.fetch_add(u64::from(length), Ordering::Relaxed);
+        self.shared.progress.event(Event::Stored { raw: plain.len() as u64, stored: u64::from(length) });
+        if full {
+            let fresh = self.shared.uploads.fresh();
+            let pack = match kind {
+                BlobKind::Data => &mut self.data,
+                BlobKind::Tree => &mut self.trees,
+            };
+            self.shared.uploads.send(std::mem::replace(pack, fresh))?;
+        }
+        Ok((id, true))
+    }
+
+    /// Counts one pending thing of a folder as done. Whoever finishes the last one seals the folder, and so on upwards.
+    pub(super) fn release(&mut self, dir: &Arc<Dir>) -> Result<(), RepositoryError> {
+        let mut dir = Arc::clone(dir);
+        while dir.finish_one() {
+            let Some((above, index)) = dir.above.clone() else {
+                dir.item.complete.store(true, Ordering::Release);
+                self.shared.failure().notify();
+                return Ok(());
+            };
+            if self.shared.failure().is_set() || dir.item.control.is_skipped() {
+                return Ok(());
+            }
+            let id = self.store_tree(&dir.take_nodes(), &dir.item)?;
+            let stats = &self.shared.stats;
+            let counter = match dir.before {
+                None => &stats.dirs_new,
+                Some(before) if before == id => &stats.dirs_unmodified,
+                Some(_) => &stats.dirs_changed,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+            above.update(index, |child| {
+                if let Some(node) = child {
+                    node.subtree = Some(id);
+                }
+            });
+            dir = above;
+        }
+        Ok(())
+    }
+
+    /// Encodes and stores a tree.
+    pub(super) fn store_tree(&mut self, nodes: &[Node], item: &Item) -> Result<Id, RepositoryError> {
+        let mut json = std::mem::take(&mut self.json);
+        json.clear();
+        self.shared.trees.encode(nodes, &mut json);
+        let id = self.store(BlobKind::Tree, &json, item);
+        self.json = json;
+        id
+    }
+
+    /// Takes over the packs that another worker left.
+    pub(super) fn absorb(&mut self, data: OpenPack, trees: OpenPack) -> Result<(), RepositoryError> {
+        for (own, other) in [(&mut self.data, data), (&mut self.trees, trees)] {
+            own.absorb(other);
+            if own.is_full(self.pack_size) {
+                let fresh = self.shared.uploads.fresh();
+                self.shared.uploads.send(std::mem::replace(own, fresh))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over the packs that are not full.
+    pub(super) fn flush(&mut self) -> Result<(), RepositoryError> {
+        for pack in [&mut self.data, &mut self.trees] {
+            if !pack.is_empty() {
+                self.shared.uploads.send(std::mem::take(pack))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a file that is in the snapshot.
+    pub(super) fn file_done(&self, item: &Item, path: &[u8], size: u64, outcome: FileOutcome) {
+        let stats = &self.shared.stats;
+        let counter = match outcome {
+            FileOutcome::New => &stats.files_new,
+            FileOutcome::Changed => &stats.files_changed,
+            FileOutcome::Unchanged => &stats.files_unmodified,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        stats.total_files.fetch_add(1, Ordering::Relaxed);
+        stats.total_bytes.fetch_add(size, Ordering::Relaxed);
+        item.entries.fetch_add(1, Ordering::Relaxed);
+        item.bytes.fetch_add(size, Ordering::Relaxed);
+        self.shared.progress.event(Event::FileFinished { path, size, outcome });
+    }
+}
+
+enum Work {
+    Chunk(ChunkJob),
+    File(FileJob),
+}
