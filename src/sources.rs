@@ -8,12 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+pub mod compose;
+pub mod container;
+pub mod document;
 pub mod filter;
-
+pub mod filtered;
 pub mod host_path;
+pub mod logs;
 pub mod metadata;
+pub mod network;
+pub mod plan;
 pub mod tar;
-
+pub mod volume;
 pub mod walk;
 
 /// A file or folder by what it is, not by how it is called: two paths with one identity are one file.

@@ -165,6 +165,13 @@ impl Engine {
         self.socket().is_some()
     }
 
+    /// The process that listens at the other end of the socket, as this process's namespace numbers it: the Engine, or
+    /// whoever opened the socket for it. None over TCP, and where it lives in a namespace that is not seen from here.
+    pub async fn process(&self) -> Option<i32> {
+        let stream = tokio::net::UnixStream::connect(self.socket()?).await.ok()?;
+        stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0)
+    }
+
     /// Where it keeps its data, on its own machine (`/var/lib/docker`).
     pub fn data_root(&self) -> &Path {
         &self.0.data_root

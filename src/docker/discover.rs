@@ -42,6 +42,11 @@ impl Discovery {
         self.applications.iter().flat_map(|application| &application.containers)
     }
 
+    /// The container of that name.
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.containers().find(|container| container.name == name)
+    }
+
     /// All volumes.
     pub fn volumes(&self) -> impl Iterator<Item = &Volume> {
         self.applications.iter().flat_map(|application| &application.volumes)

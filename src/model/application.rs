@@ -4,6 +4,7 @@
 //! Where this comes from is `docker/discover`'s business. Environment variables are not here on purpose: they hold secrets
 //! and live only in the raw inspect JSON.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -57,7 +58,7 @@ pub struct Application {
 impl Application {
     /// Its folder in a snapshot.
     pub fn root(&self) -> String {
-        format!("{DOCKER_ROOT}/{}", self.name)
+        format!("{DOCKER_ROOT}/{}", segment(&self.name))
     }
 
     /// Where its document is in a snapshot.
@@ -67,22 +68,22 @@ impl Application {
 
     /// Where a container's configuration is in a snapshot.
     pub fn inspect_path(&self, container: &str) -> String {
-        format!("{}/containers/{container}/inspect.json", self.root())
+        format!("{}/containers/{}/inspect.json", self.root(), segment(container))
     }
 
     /// Where a container's log lines are in a snapshot.
     pub fn logs_path(&self, container: &str) -> String {
-        format!("{}/containers/{container}/logs.jsonl", self.root())
+        format!("{}/containers/{}/logs.jsonl", self.root(), segment(container))
     }
 
     /// Where a network's configuration is in a snapshot.
     pub fn network_path(&self, network: &str) -> String {
-        format!("{}/networks/{network}.json", self.root())
+        format!("{}/networks/{}.json", self.root(), segment(network))
     }
 
     /// Where a volume's files are in a snapshot.
     pub fn volume_path(&self, volume: &str) -> String {
-        format!("{}/volumes/{volume}", self.root())
+        format!("{}/volumes/{}", self.root(), segment(volume))
     }
 
     /// Where the compose files are in a snapshot.
@@ -99,6 +100,27 @@ impl Application {
     pub fn volume(&self, name: &str) -> Option<&Volume> {
         self.volumes.iter().find(|volume| volume.name == name)
     }
+}
+
+/// A name as one component of a path in a snapshot. Nearly every name is itself; bytes that a component cannot have, control
+/// characters and `%` are percent-encoded, and so are the names `.` and `..`.
+pub fn segment(name: &str) -> Cow<'_, str> {
+    let bad = |byte: u8| byte.is_ascii_control() || matches!(byte, b'/' | b'%');
+    let dots = matches!(name, "." | "..");
+    if !dots && !name.is_empty() && !name.bytes().any(bad) {
+        return Cow::Borrowed(name);
+    }
+    if name.is_empty() {
+        return Cow::Borrowed("%");
+    }
+    let mut out = String::with_capacity(name.len() + 8);
+    for c in name.chars() {
+        match u8::try_from(c) {
+            Ok(byte) if byte.is_ascii() && (bad(byte) || dots) => out.push_str(&format!("%{byte:02X}")),
+            _ => out.push(c),
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// A volume that an application uses and another one stores.
@@ -435,6 +457,12 @@ impl Volume {
         self.users.iter().any(|user| !user.read_only)
     }
 
+    /// Whether it lies in memory, so that it loses everything once no container that uses it runs: its users are paused,
+    /// never stopped.
+    pub fn is_volatile(&self) -> bool {
+        self.options.get("type").is_some_and(|kind| kind == "tmpfs" || kind == "ramfs")
+    }
+
     /// Whether the Engine made up its name (64 hexadecimal digits).
     pub fn is_anonymous(&self) -> bool {
         self.name.len() == 64 && self.name.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -595,8 +623,11 @@ pub struct ApplicationDocument {
     pub time: Timestamp,
     /// The Engine it is of.
     pub engine: EngineIdentity,
-    /// The application with its containers (and their states before), volumes, networks, mounts and images.
+    /// The application with its containers (and their states before), volumes, networks, mounts and images: all of it,
+    /// whatever was saved of it.
     pub application: Application,
+    /// Whether all of the application was chosen, not only some of its containers or volumes.
+    pub whole: bool,
     /// What is in the snapshot, and how each part ended.
     pub items: Vec<ItemRecord>,
     /// What was done to its containers.
@@ -669,5 +700,40 @@ impl DocumentError {
     /// Whether reading it again may help: never.
     pub fn is_transient(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_one_component() {
+        for (name, expected) in [
+            ("shop_db-1.x", "shop_db-1.x"),
+            ("grün", "grün"),
+            ("..", "%2E%2E"),
+            (".", "%2E"),
+            ("...", "..."),
+            ("a/../b", "a%2F..%2Fb"),
+            ("100%", "100%25"),
+            ("a\nb", "a%0Ab"),
+            ("", "%"),
+        ] {
+            assert_eq!(segment(name), expected);
+        }
+    }
+
+    #[test]
+    fn documents_of_later_versions_are_refused() {
+        let later = br#"{"format_version": 2, "something": "else"}"#;
+        assert!(matches!(ApplicationDocument::from_json(later), Err(DocumentError::TooNew { version: 2 })));
+        assert!(matches!(ApplicationDocument::from_json(b"{}"), Err(DocumentError::Malformed(_))));
+    }
+
+    #[test]
+    fn words_of_later_versions_are_unknown_and_not_errors() {
+        assert_eq!(serde_json::from_str::<Status>("\"hibernating\"").ok(), Some(Status::Unknown));
+        assert_eq!(serde_json::from_str::<MountKind>("\"cloud\"").ok(), Some(MountKind::Unknown));
     }
 }

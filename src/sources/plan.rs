@@ -1,0 +1,168 @@
+//! Decides what of a host a backup set saves: from what was discovered and what was chosen to applications with items.
+//!
+//! Nothing is read here, so a dry run shows exactly this.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::config::{BackupSet, Scope};
+use crate::docker::Discovery;
+use crate::docker::labels::{Policy, VolumeExclude};
+use crate::model::application::{Application, ApplicationKind, Container, ItemKind, MountKind, Network, Volume};
+use crate::model::text::printable;
+
+mod choice;
+
+use choice::{Choice, Patterns};
+pub use choice::{Miss, PlanError};
+
+/// What one set saves of an Engine.
+#[derive(Debug)]
+pub struct BackupPlan {
+    /// The applications, sorted by name. None of them is without items.
+    pub applications: Vec<PlannedApplication>,
+    /// What somebody should do something about, one sentence each.
+    pub warnings: Vec<String>,
+    /// What is worth knowing and nobody's fault, one sentence each: what is left out, and what cannot be brought back.
+    pub notes: Vec<String>,
+}
+
+/// One application and what is saved of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedApplication {
+    /// All of the application, whatever is saved of it.
+    pub application: Application,
+    /// What is saved: networks, configurations, logs, compose files, then volumes.
+    pub items: Vec<PlannedItem>,
+    /// Whether all of its containers, volumes and networks were chosen.
+    pub whole: bool,
+}
+
+impl PlannedApplication {
+    /// The volumes that are saved.
+    pub fn volumes(&self) -> impl Iterator<Item = &Volume> {
+        let saved = |volume: &&Volume| self.items.iter().any(|item| item.kind == ItemKind::Volume && item.name == volume.name);
+        self.application.volumes.iter().filter(saved)
+    }
+
+    /// Names of the containers, of whatever application, that can write to the volumes that are saved. They are what has to
+    /// be kept from writing.
+    pub fn writers(&self) -> BTreeSet<&str> {
+        self.volumes().flat_map(|volume| &volume.users).filter(|user| !user.read_only).map(|user| user.container.as_str()).collect()
+    }
+}
+
+/// One thing that is saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedItem {
+    /// What it is.
+    pub kind: ItemKind,
+    /// Name of the container, volume, network or project.
+    pub name: String,
+    /// Absolute path in the snapshot.
+    pub path: String,
+    /// Patterns of what labels leave out of a volume, besides those of the set.
+    pub exclude: Vec<String>,
+}
+
+/// Plans what `set` saves. A set without a name was put together on the command line: every name in it must be there.
+///
+/// # Errors
+/// A pattern is malformed; something was named that is not there; nothing at all was chosen.
+pub fn plan(discovery: &Discovery, set: &BackupSet) -> Result<BackupPlan, PlanError> {
+    let mut patterns = Patterns::parse(&set.selection)?;
+    let choice = Choice::make(discovery, &mut patterns, set.name.as_deref());
+    let misses = patterns.misses(discovery);
+    let mut warnings: Vec<String> = choice.warnings.clone();
+    if set.name.is_none() && !misses.is_empty() {
+        return Err(PlanError::NoMatch { misses });
+    }
+    let mut notes = Vec::new();
+    let applications: Vec<PlannedApplication> =
+        discovery.applications.iter().filter_map(|application| planned(discovery, application, &choice, &set.scope)).collect();
+    for container in discovery.containers().filter(|container| choice.containers.contains(container.name.as_str())) {
+        warnings.extend(discovery.policy(&container.name).into_iter().flat_map(|policy| policy.unsupported(&container.name)));
+        notes.extend(unsaved(container, &set.scope));
+    }
+    notes.extend(choice.notes);
+    if applications.is_empty() && !misses.is_empty() {
+        return Err(PlanError::NoMatch { misses });
+    }
+    warnings.extend(misses.into_iter().map(|miss| miss.to_string()));
+    Ok(BackupPlan { applications, warnings, notes })
+}
+
+fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>, scope: &Scope) -> Option<PlannedApplication> {
+    let chosen_container = |container: &Container| choice.containers.contains(container.name.as_str());
+    let chosen_volume = |volume: &Volume| choice.volumes.contains(volume.name.as_str());
+    let chosen_network = |network: &Network| choice.networks(application).contains(network.name.as_str());
+    let item = |kind, name: &str, path: String| PlannedItem { kind, name: name.to_owned(), path, exclude: Vec::new() };
+    let mut items = Vec::new();
+    if scope.networks {
+        let networks = application.networks.iter().filter(|network| chosen_network(network));
+        items.extend(networks.map(|network| item(ItemKind::Network, &network.name, application.network_path(&network.name))));
+    }
+    let containers: Vec<&Container> = application.containers.iter().filter(|container| chosen_container(container)).collect();
+    if scope.configs {
+        items.extend(containers.iter().map(|one| item(ItemKind::Configuration, &one.name, application.inspect_path(&one.name))));
+    }
+    if scope.logs {
+        items.extend(containers.iter().map(|one| item(ItemKind::Logs, &one.name, application.logs_path(&one.name))));
+    }
+    if scope.compose
+        && !containers.is_empty()
+        && let Some(compose) = application.compose.as_ref().filter(|compose| !compose.config_files.is_empty())
+    {
+        items.push(item(ItemKind::Compose, &compose.project, application.compose_path()));
+    }
+    if scope.volumes {
+        for volume in application.volumes.iter().filter(|volume| chosen_volume(volume)) {
+            let mut item = item(ItemKind::Volume, &volume.name, application.volume_path(&volume.name));
+            item.exclude = excluded_by_labels(discovery, volume);
+            items.push(item);
+        }
+    }
+    if items.is_empty() {
+        return None;
+    }
+    let whole = application.containers.iter().all(chosen_container)
+        && application.volumes.iter().all(chosen_volume)
+        && application.networks.iter().all(chosen_network);
+    Some(PlannedApplication { application: application.clone(), items, whole })
+}
+
+/// The policies of the containers that mount a volume.
+fn policies<'a>(discovery: &'a Discovery, volume: &'a Volume) -> impl Iterator<Item = &'a Policy> {
+    volume.users.iter().filter_map(|user| discovery.policy(&user.container))
+}
+
+fn excluded_by_labels(discovery: &Discovery, volume: &Volume) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for policy in policies(discovery, volume) {
+        found.extend(policy.exclude.iter().cloned());
+        if let Some(VolumeExclude::Patterns(patterns)) = policy.volumes.get(&volume.name) {
+            found.extend(patterns.iter().cloned());
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// What of a chosen container is not saved, or could not be brought back.
+fn unsaved(container: &Container, scope: &Scope) -> Vec<String> {
+    // Of the machine itself, not of the container.
+    const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
+    let mut notes = Vec::new();
+    for mount in container.mounts.iter().filter(|mount| mount.kind == MountKind::Bind) {
+        let source = std::path::Path::new(&mount.source);
+        let is_system = source == std::path::Path::new("/") || SYSTEM.iter().any(|folder| source.starts_with(folder));
+        if !is_system && !mount.source.ends_with(".sock") {
+            notes.push(format!("container {}: the bind mount {} is not saved with it", container.name, printable(mount.source.as_bytes())));
+        }
+    }
+    if scope.configs && container.image.digests.is_empty() {
+        let image = printable(container.image.reference.as_bytes());
+        notes.push(format!("container {}: its image {image} is from no registry, a restore needs it on the Engine", container.name));
+    }
+    notes
+}

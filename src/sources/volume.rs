@@ -1,0 +1,315 @@
+//! A volume's files: chooses between the file system and a helper's archive stream, and keeps what shows that all was read.
+//!
+//! Walking and taking streams apart is `walk`'s and `tar`'s business; stopping who writes, that of `jobs`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+
+use super::filter::Filter;
+use super::filtered::Filtered;
+use super::metadata::identity;
+use super::tar::TarSource;
+use super::walk::{Walk, WalkOptions};
+use super::{Counts, Identity, NeverRead, SourceError};
+use crate::docker::archive::archive_get;
+use crate::docker::discover::inspect_volume;
+use crate::docker::helper::{Access, Helper, MOUNT, Owner};
+use crate::docker::{DockerError, Engine};
+use crate::model::application::Volume;
+use crate::model::entry::Source;
+use crate::model::outcome::{EndMark, Proof, ReadMethod};
+use crate::model::text::printable;
+
+/// What the Engine's archive stream does not carry, one sentence each.
+pub const STREAM_LOST: [&str; 5] = [
+    "extended attributes except security.capability, and with them access control lists",
+    "fractions of a second in modification times",
+    "sockets",
+    "which parts of a file are holes (runs of zeros are made holes again)",
+    "inode numbers and the times of the last change of the inode",
+];
+
+/// How a volume is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadMode {
+    /// Directly where that is safe, else through a helper.
+    #[default]
+    Auto,
+    /// Directly or not at all.
+    Direct,
+    /// Through a helper.
+    Helper,
+}
+
+/// How a volume is read.
+#[derive(Debug, Clone)]
+pub struct ReadOptions {
+    /// Which way.
+    pub mode: ReadMode,
+    /// What is left out.
+    pub filter: Option<Arc<Filter>>,
+    /// The absolute path under which the filter sees the volume's root: its path in the snapshot.
+    pub seen_as: Vec<u8>,
+    /// What is never read.
+    pub never_read: Arc<NeverRead>,
+    /// Who makes the helper.
+    pub owner: Owner,
+}
+
+/// A volume that is ready to be read.
+pub struct OpenVolume {
+    /// Its entries. Reads block, so it belongs on a thread of its own, not on one of the async runtime.
+    pub source: Box<dyn Source>,
+    /// What stays with whoever opened it.
+    pub receipt: Receipt,
+}
+
+impl std::fmt::Debug for OpenVolume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenVolume").field("receipt", &self.receipt).finish_non_exhaustive()
+    }
+}
+
+/// What shows afterwards how a volume was read, and holds the helper until it is [closed](Self::close).
+#[derive(Debug)]
+pub struct Receipt {
+    method: ReadMethod,
+    counts: Arc<Counts>,
+    helper_reason: Option<String>,
+    warnings: Vec<String>,
+    helper: Option<Helper>,
+}
+
+impl Receipt {
+    /// What shows that the volume was read to its end; none while it was not. The counts are those of the source, before
+    /// patterns left anything out of a stream.
+    pub fn proof(&self) -> Option<Proof> {
+        let end = match self.method {
+            ReadMethod::Direct => EndMark::WalkFinished,
+            ReadMethod::Helper | ReadMethod::Api => EndMark::TarEnd,
+        };
+        self.counts.is_complete().then(|| Proof {
+            method: self.method.clone(),
+            end,
+            mount: self.counts.root().map(|root| format!("{}:{}", root.device, root.inode)),
+            entries: self.counts.entries(),
+            bytes: self.counts.bytes(),
+        })
+    }
+
+    /// What was given so far. A volume of which the last snapshot had more than its root, and that now has only that, is
+    /// for the caller to refuse.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How it is read.
+    pub fn method(&self) -> &ReadMethod {
+        &self.method
+    }
+
+    /// Why it is not read directly; none if it is.
+    pub fn helper_reason(&self) -> Option<&str> {
+        self.helper_reason.as_deref()
+    }
+
+    /// What somebody should know, one sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether what [`STREAM_LOST`] says is missing.
+    pub fn came_as_stream(&self) -> bool {
+        self.method == ReadMethod::Helper
+    }
+
+    /// Removes the helper. To be called when the source has been read or dropped.
+    ///
+    /// # Errors
+    /// The helper could not be removed; the volume was read all the same.
+    pub async fn close(mut self) -> Result<(), DockerError> {
+        match self.helper.take() {
+            Some(helper) => helper.remove().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a volume cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VolumeError {
+    /// The Engine said no, or nothing.
+    #[error("volume {volume} cannot be opened")]
+    Docker {
+        /// Name of the volume.
+        volume: String,
+        /// Cause.
+        #[source]
+        source: DockerError,
+    },
+    /// Its folder cannot be walked.
+    #[error("volume {volume} cannot be opened")]
+    Folder {
+        /// Name of the volume.
+        volume: String,
+        /// Cause.
+        #[source]
+        source: SourceError,
+    },
+    /// Only a direct read was allowed.
+    #[error("volume {volume} cannot be read directly: {reason}")]
+    NotDirect {
+        /// Name of the volume.
+        volume: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl VolumeError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Docker { source, .. } => source.is_transient(),
+            Self::Folder { source, .. } => source.is_transient(),
+            Self::NotDirect { .. } => false,
+        }
+    }
+}
+
+/// Opens a volume for reading. It is looked at anew, so that what is read is what is there now.
+///
+/// # Errors
+/// [`DockerError::NotFound`] inside if the volume is gone; see [`VolumeError`].
+pub async fn open(engine: &Engine, name: &str, options: ReadOptions) -> Result<OpenVolume, VolumeError> {
+    let docker = |source| VolumeError::Docker { volume: name.to_owned(), source };
+    let volume = inspect_volume(engine.wire(), name).await.map_err(docker)?;
+    let reason = if options.mode == ReadMode::Helper {
+        "it was asked for".to_owned()
+    } else {
+        match open_directly(engine, &volume, &options).await {
+            Ok(walk) => {
+                let counts = walk.counts();
+                let receipt = Receipt { method: ReadMethod::Direct, counts, helper_reason: None, warnings: Vec::new(), helper: None };
+                return Ok(OpenVolume { source: Box::new(walk), receipt });
+            }
+            Err(NotDirectly::Refused(source)) => return Err(VolumeError::Folder { volume: volume.name, source }),
+            Err(NotDirectly::Because(reason)) if options.mode == ReadMode::Direct => {
+                return Err(VolumeError::NotDirect { volume: volume.name, reason });
+            }
+            Err(NotDirectly::Because(reason)) => reason,
+        }
+    };
+    let helper = Helper::create(engine, name, Access::Read, &options.owner).await.map_err(docker)?;
+    let stream = match archive_get(engine, helper.id(), MOUNT).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            // What failed first is told; the helper, if it stays, is swept later.
+            let _ = helper.remove().await;
+            return Err(docker(error));
+        }
+    };
+    let source = TarSource::new(stream, MOUNT.trim_start_matches('/').as_bytes());
+    let counts = source.counts();
+    let mut warnings = Vec::new();
+    let source: Box<dyn Source> = match options.filter.filter(|filter| !filter.is_empty()) {
+        Some(filter) => {
+            if !filter.tags().is_empty() {
+                warnings.push(format!("volume {name}: exclude_if_present is ignored, it cannot be told from a stream"));
+            }
+            Box::new(Filtered::new(source, filter, options.seen_as))
+        }
+        None => Box::new(source),
+    };
+    Ok(OpenVolume {
+        source,
+        receipt: Receipt { method: ReadMethod::Helper, counts, helper_reason: Some(reason), warnings, helper: Some(helper) },
+    })
+}
+
+/// Why a volume is not walked.
+enum NotDirectly {
+    /// A helper can do it.
+    Because(String),
+    /// Nothing may read it.
+    Refused(SourceError),
+}
+
+async fn open_directly(engine: &Engine, volume: &Volume, options: &ReadOptions) -> Result<Walk, NotDirectly> {
+    let path = direct_path(engine, volume).map_err(NotDirectly::Because)?;
+    let Some(process) = engine.process().await else {
+        return Err(NotDirectly::Because("the Docker Engine's process is not seen from here".to_owned()));
+    };
+    let walk = WalkOptions {
+        // What is mounted in the folder is what containers see there.
+        one_file_system: false,
+        also: Vec::new(),
+        filter: options.filter.clone(),
+        seen_as: Some(options.seen_as.clone()),
+        never_read: Arc::clone(&options.never_read),
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        let expected = same_folder(&path, process).map_err(NotDirectly::Because)?;
+        let walk = Walk::folder(&path, walk).map_err(|error| match error {
+            SourceError::Missing { .. } | SourceError::Unreadable { .. } | SourceError::NotAFolder { .. } => {
+                NotDirectly::Because(chain(&error))
+            }
+            other => NotDirectly::Refused(other),
+        })?;
+        if walk.counts().root() != Some(expected) {
+            return Err(NotDirectly::Because("its folder was replaced while it was opened".to_owned()));
+        }
+        Ok(walk)
+    });
+    opened.await.unwrap_or_else(|error| Err(NotDirectly::Because(error.to_string())))
+}
+
+/// The path of a volume that may be read as files, by what the Engine says of it; or why it may not. A volume with options
+/// is mounted only while a container uses it: without, its folder is there and empty.
+pub fn direct_path(engine: &Engine, volume: &Volume) -> Result<PathBuf, String> {
+    if !engine.is_local() {
+        return Err("the Docker Engine is not on this machine".to_owned());
+    }
+    if volume.driver != "local" {
+        return Err(format!("its driver is `{}`", printable(volume.driver.as_bytes())));
+    }
+    if !volume.options.is_empty() {
+        // Values may hold passwords; the type does not.
+        let kind = volume.options.get("type").map_or(String::new(), |kind| format!(", type `{}`", printable(kind.as_bytes())));
+        return Err(format!("it has mount options{kind}"));
+    }
+    let expected = engine.data_root().join("volumes").join(&volume.name).join("_data");
+    if !expected.is_absolute() || volume.name.contains('/') || Path::new(&volume.mountpoint) != expected {
+        return Err(format!("its mountpoint {} is not in the Docker Engine's data folder", printable(volume.mountpoint.as_bytes())));
+    }
+    Ok(expected)
+}
+
+/// Makes sure that a folder is the same for the Engine's process as for this one, and gives its identity.
+pub fn same_folder(path: &Path, process: i32) -> Result<Identity, String> {
+    let ours = rustix::fs::lstat(path).map_err(|error| format!("its folder is not seen from here: {error}"))?;
+    if FileType::from_raw_mode(ours.st_mode) != FileType::Directory {
+        return Err("its mountpoint is not a folder".to_owned());
+    }
+    let mut theirs = PathBuf::from(format!("/proc/{process}/root"));
+    theirs.push(path.strip_prefix("/").unwrap_or(path));
+    let theirs =
+        rustix::fs::lstat(&theirs).map_err(|error| format!("the Docker Engine's view of its folder is not seen from here: {error}"))?;
+    if identity(&ours) != identity(&theirs) {
+        return Err("its folder is not the one that the Docker Engine sees".to_owned());
+    }
+    Ok(identity(&ours))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
