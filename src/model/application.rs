@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -116,7 +117,10 @@ pub fn segment(name: &str) -> Cow<'_, str> {
     let mut out = String::with_capacity(name.len() + 8);
     for c in name.chars() {
         match u8::try_from(c) {
-            Ok(byte) if byte.is_ascii() && (bad(byte) || dots) => out.push_str(&format!("%{byte:02X}")),
+            Ok(byte) if byte.is_ascii() && (bad(byte) || dots) => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
             _ => out.push(c),
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! Nothing is read here, so a dry run shows exactly this.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::config::{BackupSet, Scope};
 use crate::docker::Discovery;
 use crate::docker::labels::{Policy, VolumeExclude};
-use crate::model::application::{Application, ApplicationKind, Container, ItemKind, MountKind, Network, Volume};
+use crate::model::application::{Application, Container, ItemKind, MountKind, Network, Volume};
 use crate::model::text::printable;
 
 mod choice;
@@ -154,9 +155,9 @@ fn unsaved(container: &Container, scope: &Scope) -> Vec<String> {
     const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
     let mut notes = Vec::new();
     for mount in container.mounts.iter().filter(|mount| mount.kind == MountKind::Bind) {
-        let source = std::path::Path::new(&mount.source);
-        let is_system = source == std::path::Path::new("/") || SYSTEM.iter().any(|folder| source.starts_with(folder));
-        if !is_system && !mount.source.ends_with(".sock") {
+        let source = Path::new(&mount.source);
+        let is_system = source == Path::new("/") || SYSTEM.iter().any(|folder| source.starts_with(folder));
+        if !is_system && source.extension().is_none_or(|extension| extension != "sock") {
             notes.push(format!("container {}: the bind mount {} is not saved with it", container.name, printable(mount.source.as_bytes())));
         }
     }

@@ -2,12 +2,17 @@
 //!
 //! What is saved of them is decided in the module above.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::*;
+use super::policies;
 use crate::config::Selection;
+use crate::docker::Discovery;
+use crate::docker::labels::{Policy, VolumeExclude};
+use crate::model::application::{Application, ApplicationKind, Container, Network, Volume};
+use crate::model::text::printable;
 
 /// Something that was named and is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
