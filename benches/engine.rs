@@ -1,0 +1,118 @@
+//! How fast the parts of the engine are on one core: chunker, hash, encryption, the whole way of a blob and back.
+//!
+//! Whole backups beside other tools are measured by `tests/bench/compare`.
+
+#![expect(clippy::unwrap_used, reason = "benches fail loudly")]
+
+use bbackup::repository::restic::chunker::{Chunker, MAX_SIZE, Polynomial};
+use bbackup::repository::restic::codec::{BlobKind, Compression, Decoder, Encoder};
+use bbackup::repository::restic::crypto::MasterKey;
+use divan::Bencher;
+use divan::counter::BytesCount;
+
+fn main() {
+    divan::main();
+}
+
+const SIZE: usize = 32 * 1024 * 1024;
+const BLOB: usize = 1024 * 1024;
+
+/// Bytes that nothing compresses, the same in every run.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Bytes that compress about as well as a database's pages.
+fn rows(length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 64);
+    let mut number = 1_u64;
+    while bytes.len() < length {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        bytes.extend_from_slice(format!("{:09},customer-{:04},shipped,{:016x}\n", number >> 40, number >> 52, number).as_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Finds the cuts of a large file.
+#[divan::bench]
+fn chunker(bencher: Bencher<'_, '_>) {
+    // The polynomial of restic's own design document.
+    let chunker = Chunker::new(Polynomial(0x003D_A335_8B4D_C173));
+    let data = noise(SIZE);
+    bencher.counter(BytesCount::new(SIZE)).bench(|| {
+        let mut rest = data.as_slice();
+        let mut chunks = 0;
+        while !rest.is_empty() {
+            rest = &rest[chunker.cut(&rest[..rest.len().min(MAX_SIZE)])..];
+            chunks += 1;
+        }
+        chunks
+    });
+}
+
+/// Encrypts and authenticates.
+#[divan::bench]
+fn seal(bencher: Bencher<'_, '_>) {
+    let key = MasterKey::generate().unwrap();
+    let data = noise(BLOB);
+    let mut out = Vec::with_capacity(BLOB + 64);
+    bencher.counter(BytesCount::new(BLOB)).bench_local(|| {
+        out.clear();
+        key.seal(&data, &mut out).unwrap();
+    });
+}
+
+/// Authenticates and decrypts.
+#[divan::bench]
+fn open(bencher: Bencher<'_, '_>) {
+    let key = MasterKey::generate().unwrap();
+    let mut sealed = Vec::new();
+    key.seal(&noise(BLOB), &mut sealed).unwrap();
+    bencher.counter(BytesCount::new(BLOB)).with_inputs(|| sealed.clone()).bench_refs(|sealed| key.open(sealed).unwrap().len());
+}
+
+fn encode(bencher: Bencher<'_, '_>, data: &[u8], verify: bool) {
+    let key = MasterKey::generate().unwrap();
+    let mut encoder = Encoder::new(Compression::Auto, 2, verify);
+    let mut out = Vec::with_capacity(BLOB + 1024);
+    bencher.counter(BytesCount::new(data.len())).bench_local(|| {
+        out.clear();
+        encoder.encode(&key, BlobKind::Data, data, &mut out).unwrap()
+    });
+}
+
+/// Compresses and encrypts a blob that compresses well.
+#[divan::bench(args = [false, true])]
+fn encode_rows(bencher: Bencher<'_, '_>, verify: bool) {
+    encode(bencher, &rows(BLOB), verify);
+}
+
+/// The same for a blob that does not compress.
+#[divan::bench(args = [false, true])]
+fn encode_noise(bencher: Bencher<'_, '_>, verify: bool) {
+    encode(bencher, &noise(BLOB), verify);
+}
+
+/// Decrypts and decompresses a blob.
+#[divan::bench]
+fn decode_rows(bencher: Bencher<'_, '_>) {
+    let key = MasterKey::generate().unwrap();
+    let mut sealed = Vec::new();
+    let encoded = Encoder::new(Compression::Auto, 2, false).encode(&key, BlobKind::Data, &rows(BLOB), &mut sealed).unwrap();
+    let mut decoder = Decoder::new();
+    let mut out = Vec::with_capacity(BLOB);
+    bencher.counter(BytesCount::new(BLOB)).with_inputs(|| sealed.clone()).bench_local_refs(|sealed| {
+        out.clear();
+        decoder.decode(&key, sealed, encoded.uncompressed, &mut out).unwrap();
+    });
+}
