@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, test_kill_process};
 
 use super::clock;
@@ -56,12 +56,15 @@ pub enum Liveness {
     Unknown,
 }
 
+/// How much the clock may have been set since something was dated.
+const CLOCK_ERROR: SignedDuration = SignedDuration::from_mins(5);
+
 /// Whether the process `pid`, which existed at `seen` on a machine of our host name, still runs.
 ///
 /// The number may be one of a container's own, which only shows in the list of all processes; and if we are in a
 /// container ourselves, the processes outside are hidden from us, so that an absence proves nothing.
 pub fn liveness(pid: i64, seen: Timestamp) -> Liveness {
-    if seen < clock::boot_time() {
+    if clock::boot_time().duration_since(seen) > CLOCK_ERROR {
         return Liveness::Gone;
     }
     let Some(number) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else { return Liveness::Unknown };
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn nothing_survives_a_restart_of_the_machine() {
-        let before = clock::boot_time().checked_sub(Duration::from_mins(1)).unwrap();
+        let before = clock::boot_time().checked_sub(Duration::from_mins(6)).unwrap();
         assert_eq!(liveness(i64::from(pid()), before), Liveness::Gone);
     }
 

@@ -1,1 +1,377 @@
-//! (being written)
+//! Locks, by which programs that use one repository at the same time keep out of each other's way (design document, section
+//! "Locks"): written, refreshed, honoured and removed as restic does.
+//!
+//! Which work needs which lock is decided by the verbs and the facade.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::file::{LockFile, Time, to_json};
+use super::id::Id;
+use super::state::{self, Open};
+use crate::platform::clock;
+use crate::platform::control::Control;
+use crate::platform::host::{self, Liveness};
+use crate::repository::backend::FileKind;
+use crate::repository::contract::RepositoryError;
+
+/// How long things take. Everything but the defaults is for tests: other programs count on them.
+#[derive(Debug, Clone, Copy)]
+pub struct LockTimes {
+    /// How often a lock is refreshed.
+    pub refresh: Duration,
+    /// After so long without a refresh, the holder must stop. Less than `stale` by more than clocks differ.
+    pub lost: Duration,
+    /// After so long without a refresh, others may remove the lock.
+    pub stale: Duration,
+    /// Between writing a lock and looking whether somebody else wrote one at the same time.
+    pub settle: Duration,
+    /// Before an unreadable lock is read again; it doubles with every try.
+    pub reread: Duration,
+    /// The first wait before a locked repository is tried again; it doubles up to `retry_most`.
+    pub retry: Duration,
+    /// The longest wait before a locked repository is tried again.
+    pub retry_most: Duration,
+    /// How often the refreshing thread looks at the clock, which may have jumped while the machine slept.
+    pub tick: Duration,
+}
+
+impl Default for LockTimes {
+    fn default() -> Self {
+        Self {
+            refresh: Duration::from_mins(5),
+            lost: Duration::from_secs(22 * 60 + 30),
+            stale: Duration::from_mins(30),
+            settle: Duration::from_millis(200),
+            reread: Duration::from_secs(5),
+            retry: Duration::from_secs(5),
+            retry_most: Duration::from_mins(1),
+            tick: Duration::from_secs(1),
+        }
+    }
+}
+
+/// An unreadable lock is read so often before it counts as damaged.
+const READS: u32 = 4;
+
+/// A lock on a repository. It is refreshed by a thread of its own, also while the work is paused, and given back when dropped.
+#[derive(Debug)]
+pub struct Lock {
+    shared: Arc<Shared>,
+    refresher: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    open: Open,
+    exclusive: bool,
+    times: LockTimes,
+    state: Mutex<State>,
+    /// Signalled when the lock is to be given back.
+    closing: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The file that is our lock.
+    file: Id,
+    /// Files that were our lock before and could not be removed yet.
+    old: Vec<Id>,
+    /// When the lock was last refreshed, since the machine started.
+    refreshed: Duration,
+    /// Others may have removed it: it never counts again.
+    lost: bool,
+    closing: bool,
+}
+
+impl Lock {
+    /// Takes a lock, exclusive or shared with all others that are shared. If somebody holds one that excludes ours, it is
+    /// tried again for `retry`. Stale locks are removed on the way.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Locked`]; [`RepositoryError::Damaged`] if there is a lock that cannot be read;
+    /// [`RepositoryError::Storage`]; [`RepositoryError::Cancelled`].
+    pub fn acquire(open: &Open, exclusive: bool, retry: Duration, control: &Control) -> Result<Self, RepositoryError> {
+        Self::acquire_with(open, exclusive, retry, control, LockTimes::default())
+    }
+
+    /// As [`acquire`](Self::acquire), with other times.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn acquire_with(
+        open: &Open,
+        exclusive: bool,
+        retry: Duration,
+        control: &Control,
+        times: LockTimes,
+    ) -> Result<Self, RepositoryError> {
+        let start = clock::since_boot();
+        let mut wait = times.retry;
+        loop {
+            let locked = match Self::try_acquire(open, exclusive, control, times) {
+                Err(error @ RepositoryError::Locked { .. }) => error,
+                result => return result,
+            };
+            let left = retry.saturating_sub(clock::since_boot().saturating_sub(start));
+            if left.is_zero() {
+                return Err(locked);
+            }
+            sleep(wait.min(left), control)?;
+            wait = (wait * 2).min(times.retry_most);
+        }
+    }
+
+    fn try_acquire(open: &Open, exclusive: bool, control: &Control, times: LockTimes) -> Result<Self, RepositoryError> {
+        look_for_others(open, exclusive, None, control, times)?;
+        let refreshed = clock::since_boot();
+        let file = write(open, exclusive)?;
+        let state = State { file, old: Vec::new(), refreshed, lost: false, closing: false };
+        let shared = Shared { open: open.clone(), exclusive, times, state: Mutex::new(state), closing: Condvar::new() };
+        // From here on the file is removed whatever happens.
+        let mut lock = Self { shared: Arc::new(shared), refresher: None };
+        sleep(times.settle, control)?;
+        look_for_others(open, exclusive, Some(&file), control, times)?;
+        let shared = Arc::clone(&lock.shared);
+        let refresher = thread::Builder::new().name("lock".into()).spawn(move || shared.keep_fresh());
+        lock.refresher = Some(refresher.map_err(|error| RepositoryError::Internal(format!("no thread for the lock: {error}")))?);
+        Ok(lock)
+    }
+
+    /// Whether the lock is still ours. To be asked before every write to the repository.
+    ///
+    /// # Errors
+    /// [`RepositoryError::LockLost`] from the time on when others may have removed it.
+    pub fn check(&self) -> Result<(), RepositoryError> {
+        let mut state = self.shared.state();
+        if self.shared.is_lost(&mut state) {
+            return Err(RepositoryError::LockLost { location: self.shared.open.location() });
+        }
+        Ok(())
+    }
+
+    /// Whether nobody else holds a lock.
+    pub fn is_exclusive(&self) -> bool {
+        self.shared.exclusive
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.shared.state().closing = true;
+        self.shared.closing.notify_all();
+        if let Some(refresher) = self.refresher.take() {
+            drop(refresher.join());
+        }
+        let state = self.shared.state();
+        for file in state.old.iter().chain([&state.file]) {
+            // What cannot be removed now is removed by others once it is stale.
+            drop(self.shared.open.remove(FileKind::Lock, file));
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_lost(&self, state: &mut State) -> bool {
+        state.lost |= clock::since_boot().saturating_sub(state.refreshed) > self.times.lost;
+        state.lost
+    }
+
+    /// Runs in a thread of its own until the lock is given back or lost.
+    fn keep_fresh(&self) {
+        let mut tried = self.state().refreshed;
+        // After a failure it is tried again sooner.
+        let mut due = self.times.refresh;
+        loop {
+            let mut state = self.state();
+            if !state.closing {
+                state = self.closing.wait_timeout(state, self.times.tick).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if state.closing || self.is_lost(&mut state) {
+                return;
+            }
+            drop(state);
+            let now = clock::since_boot();
+            if now.saturating_sub(tried) >= due {
+                tried = now;
+                due = if self.refresh(now).is_ok() { self.times.refresh } else { self.times.refresh / 10 };
+            }
+        }
+    }
+
+    /// Writes a new lock file and removes the one before. Nothing is locked meanwhile, as this may take long.
+    fn refresh(&self, now: Duration) -> Result<(), RepositoryError> {
+        let file = self.state().file;
+        if !self.open.list_ids(FileKind::Lock)?.contains(&file) {
+            // Somebody removed it and may rely on that: writing another would not help.
+            self.state().lost = true;
+            return Ok(());
+        }
+        let new = write(&self.open, self.exclusive)?;
+        let old = {
+            let mut state = self.state();
+            // It took so long that others may have given it up: what was written is removed with the rest.
+            if self.is_lost(&mut state) {
+                state.old.push(new);
+                return Ok(());
+            }
+            state.refreshed = now;
+            let before = std::mem::replace(&mut state.file, new);
+            state.old.push(before);
+            state.old.clone()
+        };
+        for file in old {
+            if self.open.remove(FileKind::Lock, &file).is_ok() {
+                self.state().old.retain(|other| *other != file);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits. Not held up by a pause: who waits for a lock holds nothing.
+fn sleep(time: Duration, control: &Control) -> Result<(), RepositoryError> {
+    let start = clock::monotonic();
+    loop {
+        if control.is_cancelled() {
+            return Err(RepositoryError::Cancelled);
+        }
+        let left = time.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(Duration::from_millis(50)));
+    }
+}
+
+/// Writes a lock file of ours.
+fn write(open: &Open, exclusive: bool) -> Result<Id, RepositoryError> {
+    let file = LockFile {
+        time: Time::in_zone(clock::now(), &clock::local_zone()),
+        exclusive,
+        hostname: host::hostname(),
+        username: host::username(),
+        pid: host::pid().into(),
+        uid: host::uid(),
+        gid: host::gid(),
+    };
+    let json = to_json(&file).map_err(|error| RepositoryError::Internal(error.to_string()))?;
+    open.write_unpacked(FileKind::Lock, &json)
+}
+
+/// Fails if somebody holds a lock that excludes ours. `own` is not looked at. Stale locks are removed.
+fn look_for_others(open: &Open, exclusive: bool, own: Option<&Id>, control: &Control, times: LockTimes) -> Result<(), RepositoryError> {
+    let mut wait = times.reread;
+    let mut tries = 0;
+    loop {
+        let unreadable = match read_others(open, own)? {
+            Ok(locks) => return judge(open, exclusive, &locks, times),
+            Err(error) => error,
+        };
+        // It may be about to be written, or be removed already. What stays unreadable must not be passed over.
+        tries += 1;
+        if tries >= READS {
+            return Err(unreadable);
+        }
+        sleep(wait, control)?;
+        wait *= 2;
+    }
+}
+
+/// All locks but `own`, or what was wrong with one that could not be read.
+type Others = Result<Vec<(Id, LockFile)>, RepositoryError>;
+
+/// Reads all locks but `own`.
+fn read_others(open: &Open, own: Option<&Id>) -> Result<Others, RepositoryError> {
+    // Locks are refreshed by writing another and removing the first. Where one goes while we read, the other may not be
+    // in our list yet, so the list is read anew; so many refreshes in a row do not happen.
+    let mut rounds = 0;
+    'list: loop {
+        rounds += 1;
+        let mut locks = Vec::new();
+        for (id, size) in open.list_sizes(FileKind::Lock)? {
+            // An empty file is one whose writing was cut off: its writer never held the lock.
+            if Some(&id) == own || size == 0 {
+                continue;
+            }
+            match read(open, &id) {
+                Ok(lock) => locks.push((id, lock)),
+                Err(error) if rounds < 10 && state::is_gone(&error) => continue 'list,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        return Ok(Ok(locks));
+    }
+}
+
+fn read(open: &Open, id: &Id) -> Result<LockFile, RepositoryError> {
+    let json = open.read_unpacked(FileKind::Lock, id)?;
+    serde_json::from_slice(&json).map_err(|_| RepositoryError::Damaged {
+        file: format!("lock {id}"),
+        offset: 0,
+        expected: "a lock in JSON".into(),
+    })
+}
+
+fn judge(open: &Open, exclusive: bool, locks: &[(Id, LockFile)], times: LockTimes) -> Result<(), RepositoryError> {
+    for (id, lock) in locks {
+        if is_stale(lock, clock::now(), times) {
+            open.remove(FileKind::Lock, id)?;
+        } else if exclusive || lock.exclusive {
+            return Err(RepositoryError::Locked {
+                location: open.location(),
+                pid: u32::try_from(lock.pid).unwrap_or(0),
+                host: lock.hostname.clone(),
+                since: since(lock),
+                exclusive: lock.exclusive,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// When the lock was made, in our time zone.
+fn since(lock: &LockFile) -> String {
+    lock.time.instant.to_zoned(clock::local_zone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// Whether nobody can hold this lock any more: it was not refreshed for long, or its process on this machine is gone. If the
+/// latter cannot be told, it is not stale.
+fn is_stale(lock: &LockFile, now: Timestamp, times: LockTimes) -> bool {
+    let age = now.duration_since(lock.time.instant);
+    if age > jiff::SignedDuration::try_from(times.stale).unwrap_or(jiff::SignedDuration::MAX) {
+        return true;
+    }
+    let is_here = !lock.hostname.is_empty() && lock.hostname == host::hostname();
+    is_here && host::liveness(lock.pid, lock.time.instant) == Liveness::Gone
+}
+
+/// Removes the locks that are stale, or all of them, and says how many.
+///
+/// # Warning
+/// Removing all takes locks from programs that still run: another may then remove the data that they rely on.
+///
+/// # Errors
+/// [`RepositoryError::Storage`].
+pub fn unlock(open: &Open, remove_all: bool) -> Result<usize, RepositoryError> {
+    let mut removed = 0;
+    for (id, size) in open.list_sizes(FileKind::Lock)? {
+        // What cannot be read may be anybody's; it is only removed with all the others.
+        let goes = remove_all || (size > 0 && read(open, &id).is_ok_and(|lock| is_stale(&lock, clock::now(), LockTimes::default())));
+        if goes {
+            open.remove(FileKind::Lock, &id)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -472,7 +472,7 @@ impl Open {
 }
 
 /// Whether a file was listed, but is not there any more.
-fn is_gone(error: &RepositoryError) -> bool {
+pub(super) fn is_gone(error: &RepositoryError) -> bool {
     matches!(error, RepositoryError::Storage { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
