@@ -52,6 +52,9 @@ impl Received {
 pub fn cancel_on_signal(control: Control, exit_code: i32, announce: impl FnOnce(Signal) + Send + 'static) -> io::Result<Received> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // SIGHUP is taken and does nothing from now on: `restic unlock` on this machine sends one to every holder of a lock to see
+    // whether it is alive, and a backup outlives its terminal.
+    drop(signal(SignalKind::hangup())?);
     let received = Received::default();
     let told = received.clone();
     tokio::spawn(async move {
