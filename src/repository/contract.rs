@@ -246,8 +246,10 @@ pub struct RestoreSummary {
     pub bytes_restored: u64,
     /// Bytes of all files in what was asked for.
     pub total_bytes: u64,
-    /// What could not be restored, or not fully.
+    /// What could not be restored, or not fully. At most 1 000 are kept.
     pub problems: Vec<Problem>,
+    /// Number of problems in all.
+    pub problem_count: u64,
 }
 
 /// How much a check reads.

@@ -12,6 +12,7 @@ pub mod key;
 pub mod list;
 pub mod lock;
 pub mod pack;
+pub mod reader;
 pub mod restore;
 pub mod state;
 pub mod stats;

@@ -64,7 +64,7 @@ const ENGINE: &[&[&str]] = &[
     &["pack", "key"],
     &["index", "tree"],
     &["state"],
-    &["lock"],
+    &["lock", "reader"],
     &["archive", "restore", "check", "list", "stats", "prune", "copy", "diff", "find", "mount", "repair"],
     &["facade"],
 ];

@@ -9,3 +9,6 @@ mod support;
 
 // The ground itself: the private Engine, the oracle and the comparison of trees, without bbackup.
 mod ground;
+
+// What the engine reads of repositories that restic has made: listing, dumping, streaming, restoring, checking, counting.
+mod reading;

@@ -1,1 +1,217 @@
-//! (being written)
+//! Looks for damage: what the index says against the packs that are there, every tree that a snapshot needs, and if wanted
+//! every byte.
+//!
+//! Nothing is repaired here. Damage never ends a check: it becomes a sentence that names the pack, blob, snapshot or path.
+
+mod affected;
+mod packs;
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashSet;
+
+use super::codec::BlobKind;
+use super::id::{BuildIdHasher, Id};
+use super::reader;
+use super::state::Indexed;
+use super::tree::Tree;
+use crate::model::progress::{Event, Progress};
+use crate::model::text::printable;
+use crate::platform::control::Control;
+use crate::repository::contract::{CheckSummary, ReadData, RepositoryError};
+
+/// Sentences that are kept of each sort; beyond that only their number is told.
+const KEPT: usize = 1000;
+
+/// Looks for damage. `index_errors` are what could not be loaded of the index.
+///
+/// # Errors
+/// [`RepositoryError::Cancelled`], and [`RepositoryError::Storage`] if packs or snapshots cannot be listed. Damage is in the
+/// summary.
+pub fn check(
+    repo: &Indexed,
+    index_errors: &[RepositoryError],
+    read_data: ReadData,
+    control: &Control,
+    progress: &dyn Progress,
+) -> Result<CheckSummary, RepositoryError> {
+    let found = Findings::default();
+    for error in index_errors {
+        found.error(sentence(error));
+    }
+    let check = Check { repo, control, progress, found: &found };
+    check.go_on()?;
+    progress.event(Event::Phase("checking packs"));
+    let mut sizes = packs::compare_with_index(&check)?;
+    progress.event(Event::Phase("checking snapshots"));
+    let snapshots = check.snapshots()?;
+    let used = check.trees(snapshots.iter().map(|(_, snapshot)| snapshot.tree));
+    check.go_on()?;
+    packs::find_unused(&check, &used);
+    let mut summary = CheckSummary {
+        snapshots: snapshots.len() as u64,
+        packs: sizes.len() as u64,
+        blobs_used: used.len() as u64,
+        ..CheckSummary::default()
+    };
+    drop(used);
+    packs::choose(&mut sizes, read_data)?;
+    if !sizes.is_empty() {
+        progress.event(Event::Phase("reading packs"));
+        (summary.packs_read, summary.bytes_read) = packs::read(&check, &sizes)?;
+    }
+    let bad = std::mem::take(&mut *locked(&found.bad));
+    if !bad.is_empty() {
+        progress.event(Event::Phase("finding the files that are affected"));
+        affected::name(&check, &snapshots, bad)?;
+    }
+    (summary.errors, summary.hints) = found.into_lists();
+    Ok(summary)
+}
+
+/// What the parts of a check share.
+struct Check<'a> {
+    repo: &'a Indexed,
+    control: &'a Control,
+    progress: &'a dyn Progress,
+    found: &'a Findings,
+}
+
+/// Blobs that the snapshots use, by the first eight bytes of their ids: enough to count them and to say what nobody uses.
+type Used = HashSet<u64, BuildIdHasher>;
+
+fn short(kind: BlobKind, id: &Id) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&id.0[..8]);
+    // A tree and a piece of a file may have the same bytes.
+    u64::from_le_bytes(first) ^ u64::from(kind == BlobKind::Tree)
+}
+
+impl Check<'_> {
+    fn go_on(&self) -> Result<(), RepositoryError> {
+        Ok(self.control.checkpoint()?)
+    }
+
+    /// The snapshots that can be read; the others are damage.
+    fn snapshots(&self) -> Result<Vec<(Id, super::file::SnapshotFile)>, RepositoryError> {
+        let mut good = Vec::new();
+        for (id, snapshot) in self.repo.snapshot_files()? {
+            match snapshot {
+                Ok(snapshot) => good.push((id, snapshot)),
+                Err(error) => self.found.error(format!("snapshot {}: {}", id.short(), sentence(&error))),
+            }
+        }
+        Ok(good)
+    }
+
+    /// Looks at every tree and returns what they use.
+    fn trees(&self, roots: impl Iterator<Item = Id>) -> Used {
+        let used = Mutex::new(Used::default());
+        reader::each_tree(self.repo, roots, |id, tree| {
+            match tree {
+                Ok(tree) => self.tree(id, tree, &used),
+                Err(error) => self.found.bad(BlobKind::Tree, *id, sentence(&error)),
+            }
+            self.control.checkpoint().is_ok()
+        });
+        used.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tree(&self, id: &Id, tree: &Tree, used: &Mutex<Used>) {
+        for node in &tree.nodes {
+            for blob in &node.content {
+                if !self.repo.index().contains(BlobKind::Data, blob) {
+                    self.found.bad(BlobKind::Data, *blob, format!("data blob {blob} is in no index"));
+                }
+            }
+            if let Err(error) = node.check_name() {
+                self.found.error(format!("tree {id}: {error}"));
+            }
+            if node.metadata.is_dir() && node.subtree.is_none() {
+                self.found.error(format!("tree {id}: the folder `{}` has no content", printable(&node.name)));
+            }
+        }
+        if !tree.nodes.is_sorted_by(|a, b| a.name < b.name) {
+            self.found.error(format!("tree {id}: its entries are not in order, or one is there twice"));
+        }
+        for unknown in &tree.unknown {
+            let (name, kind) = (printable(&unknown.name), printable(unknown.kind.as_bytes()));
+            self.found.error(format!("tree {id}: `{name}` has the type `{kind}`, which is not known"));
+        }
+        let mut used = locked(used);
+        used.insert(short(BlobKind::Tree, id));
+        used.extend(tree.nodes.iter().flat_map(|node| &node.content).map(|blob| short(BlobKind::Data, blob)));
+    }
+}
+
+/// What was found; filled from several threads.
+#[derive(Default)]
+struct Findings {
+    errors: Mutex<Sentences>,
+    hints: Mutex<Sentences>,
+    /// Blobs that are lost, and why. Who needs them is found out at the end.
+    bad: Mutex<Bad>,
+}
+
+/// Lost blobs with the reason.
+type Bad = HashMap<(BlobKind, Id), String>;
+
+#[derive(Default)]
+struct Sentences {
+    kept: Vec<String>,
+    more: u64,
+}
+
+impl Sentences {
+    fn add(&mut self, sentence: String) {
+        if self.kept.len() < KEPT {
+            self.kept.push(sentence);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn into_list(mut self) -> Vec<String> {
+        self.kept.sort();
+        if self.more > 0 {
+            self.kept.push(format!("and {} more", self.more));
+        }
+        self.kept
+    }
+}
+
+impl Findings {
+    fn error(&self, sentence: String) {
+        locked(&self.errors).add(sentence);
+    }
+
+    fn hint(&self, sentence: String) {
+        locked(&self.hints).add(sentence);
+    }
+
+    fn bad(&self, kind: BlobKind, id: Id, reason: String) {
+        locked(&self.bad).entry((kind, id)).or_insert(reason);
+    }
+
+    fn into_lists(self) -> (Vec<String>, Vec<String>) {
+        let list = |sentences: Mutex<Sentences>| sentences.into_inner().unwrap_or_else(PoisonError::into_inner).into_list();
+        (list(self.errors), list(self.hints))
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error with its causes on one line.
+fn sentence(error: &RepositoryError) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        sentence = format!("{sentence}: {error}");
+        cause = error.source();
+    }
+    sentence
+}

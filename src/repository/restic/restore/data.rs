@@ -1,0 +1,178 @@
+//! The second step of a batch: ranges of packs are read in the order of the packs, and each blob in them is decrypted,
+//! decompressed, verified and written to all its places.
+//!
+//! Which pieces are needed is `prepare`'s business.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::repository::backend::FileKind;
+use crate::repository::restic::codec::{BlobKind, Decoder};
+use crate::repository::restic::id::{BuildIdHasher, Id};
+use crate::repository::restic::reader;
+
+use super::files::{FileJob, OpenFiles};
+use super::prepare::Want;
+use super::run::Run;
+
+/// Blobs nearer to each other than this are read with what is between them: cheaper than another request.
+const GAP: u64 = 128 << 10;
+/// The most that is read at once, unless one blob is larger.
+const RANGE: u64 = 4 << 20;
+/// The most threads: each needs memory for a range and a blob.
+const THREADS: usize = 16;
+
+/// Calls `work` from several threads with each number below `count`, once. `state` makes what a thread keeps for itself, and
+/// what is left of it is returned.
+pub(super) fn in_parallel<S: Send>(
+    run: &Run<'_>,
+    threads: usize,
+    count: usize,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) + Sync,
+) -> Vec<S> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut own = state();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count || run.go_on().is_err() {
+                return own;
+            }
+            work(&mut own, number);
+        }
+    };
+    let threads = threads.clamp(1, THREADS).min(count);
+    if threads <= 1 {
+        return vec![worker()];
+    }
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().filter_map(|worker| worker.join().map_err(|panic| std::panic::resume_unwind(panic)).ok()).collect()
+    })
+}
+
+/// What a thread reuses from range to range.
+#[derive(Default)]
+struct Scratch {
+    decoder: Decoder,
+    sealed: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+/// Reads and writes all that is wanted.
+pub(super) fn restore(run: &Run<'_>, jobs: &[FileJob], files: &OpenFiles<'_>, mut wants: Vec<Want>) {
+    let ranges = ranges(&mut wants);
+    let threads = reader::cores().max(run.repo.backend().connections().min(8));
+    in_parallel(run, threads, ranges.len(), Scratch::default, |scratch, number| {
+        let range = &wants[ranges[number].clone()];
+        restore_range(run, jobs, files, range, scratch);
+    });
+}
+
+/// Sorts the pieces into the order of reading and says which are read together. Packs come in the order in which the files
+/// need them, so that files are written from front to back as far as possible.
+fn ranges(wants: &mut [Want]) -> Vec<Range<usize>> {
+    let mut order: HashMap<Id, u32, BuildIdHasher> = HashMap::default();
+    for want in &*wants {
+        let next = order.len() as u32;
+        order.entry(want.location.pack).or_insert(next);
+    }
+    wants.sort_unstable_by_key(|want| {
+        (order.get(&want.location.pack).copied(), want.location.offset, want.location.length, want.file, want.at)
+    });
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let mut end = 0;
+    for (at, want) in wants.iter().enumerate() {
+        let location = &want.location;
+        let blob_end = u64::from(location.offset) + u64::from(location.length);
+        let fits = ranges.last().is_some_and(|range| {
+            let first = &wants[range.start].location;
+            first.pack == location.pack
+                && u64::from(location.offset) <= end + GAP
+                && (blob_end <= end || blob_end - u64::from(first.offset) <= RANGE)
+        });
+        match ranges.last_mut().filter(|_| fits) {
+            Some(range) => range.end = at + 1,
+            None => {
+                ranges.push(at..at + 1);
+                end = 0;
+            }
+        }
+        end = end.max(blob_end);
+    }
+    ranges
+}
+
+fn restore_range(run: &Run<'_>, jobs: &[FileJob], files: &OpenFiles<'_>, wants: &[Want], scratch: &mut Scratch) {
+    let Some(first) = wants.first() else { return };
+    let start = u64::from(first.location.offset);
+    let end = wants.iter().map(|want| u64::from(want.location.offset) + u64::from(want.location.length)).max().unwrap_or(start);
+    let whole = read(run, first, end - start, &mut scratch.sealed);
+    for same in wants.chunk_by(|a, b| a.location == b.location && a.id == b.id) {
+        if run.go_on().is_err() {
+            return;
+        }
+        let want = &same[0];
+        let length = want.location.length as usize;
+        let mut outcome = match &whole {
+            Ok(()) => {
+                let from = (u64::from(want.location.offset) - start) as usize;
+                decode(run, want, &mut scratch.decoder, &mut scratch.sealed[from..from + length], &mut scratch.plain)
+            }
+            // Part of the range may be readable.
+            Err(_) => match read(run, want, length as u64, &mut scratch.sealed) {
+                Ok(()) => decode(run, want, &mut scratch.decoder, &mut scratch.sealed, &mut scratch.plain),
+                Err(message) => Err(message),
+            },
+        };
+        if outcome.is_err() && elsewhere(run, want, scratch) {
+            outcome = Ok(());
+        }
+        for want in same {
+            let Some(job) = jobs.get(want.file as usize) else { continue };
+            match &outcome {
+                Ok(()) => job.write(run, files, want.file, want.at, &scratch.plain),
+                Err(message) => {
+                    job.damage(run, message.clone());
+                    job.piece_done(run, None);
+                }
+            }
+        }
+    }
+}
+
+/// Whether another copy of a damaged blob is whole; then it is in the scratch memory.
+fn elsewhere(run: &Run<'_>, want: &Want, scratch: &mut Scratch) -> bool {
+    let copies = run.repo.index().lookup_all(BlobKind::Data, &want.id);
+    // The range that was read must stay: more blobs are in it.
+    let mut sealed = Vec::new();
+    copies.into_iter().filter(|location| *location != want.location).any(|location| {
+        let copy = Want { location, ..*want };
+        let read = read(run, &copy, u64::from(location.length), &mut sealed);
+        read.and_then(|()| decode(run, &copy, &mut scratch.decoder, &mut sealed, &mut scratch.plain)).is_ok()
+    })
+}
+
+/// Reads `length` bytes from the beginning of a blob.
+fn read(run: &Run<'_>, from: &Want, length: u64, buffer: &mut Vec<u8>) -> Result<(), String> {
+    let pack = &from.location.pack;
+    buffer.clear();
+    buffer.resize(length as usize, 0);
+    run.repo
+        .backend()
+        .read_at(FileKind::Pack, &pack.to_string(), u64::from(from.location.offset), buffer)
+        .map_err(|error| format!("cannot read pack {pack} at byte {}: {error}", from.location.offset))
+}
+
+fn decode(run: &Run<'_>, want: &Want, decoder: &mut Decoder, sealed: &mut [u8], plain: &mut Vec<u8>) -> Result<(), String> {
+    let damaged = |cause: &str| {
+        format!("data blob {} is damaged: {cause} expected in pack {} at byte {}", want.id, want.location.pack, want.location.offset)
+    };
+    decoder.decode(run.repo.key(), sealed, want.location.uncompressed, plain).map_err(|error| damaged(error.expected()))?;
+    if Id::of(plain) != want.id {
+        return Err(damaged("data with this hash"));
+    }
+    Ok(())
+}
