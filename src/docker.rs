@@ -12,6 +12,8 @@ mod inspect;
 pub mod journal;
 pub mod labels;
 pub mod logs;
+pub mod make;
+pub mod mountpoint;
 pub mod normalise;
 pub mod quiesce;
 pub mod wire;

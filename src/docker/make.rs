@@ -1,0 +1,199 @@
+//! Makes containers, networks and volumes, starts what was made, and removes it again.
+//!
+//! How the bodies are put together is `create`'s business, in which order they are sent that of `targets`.
+
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::Method;
+use hyper::body::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::connect::Engine;
+use super::create::{ContainerBody, NetworkBody};
+use super::error::DockerError;
+use super::wire::encode;
+
+/// Longest that a pull may take.
+const PULL_LIMIT: Duration = Duration::from_hours(6);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Created {
+    id: String,
+    #[serde(default)]
+    warnings: Option<Vec<String>>,
+    /// What the answer for a network has instead.
+    #[serde(default)]
+    warning: String,
+}
+
+/// Something that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Its id; a volume's name.
+    pub id: String,
+    /// What the Engine warns of.
+    pub warnings: Vec<String>,
+}
+
+/// Makes a network.
+///
+/// # Errors
+/// The Engine refuses: a name or subnet that is taken, an option or driver that it does not have.
+pub async fn network(engine: &Engine, network: &NetworkBody) -> Result<Made, DockerError> {
+    created(&post(engine, "/networks/create", Some(&network.body)).await?)
+}
+
+/// Makes a volume, and makes sure that it is a new one: asked for a name that is taken, an Engine says yes and makes nothing.
+///
+/// # Errors
+/// There is one of that name already (409), or the Engine refuses.
+pub async fn volume(engine: &Engine, body: &Value) -> Result<Made, DockerError> {
+    let name = body["Name"].as_str().unwrap_or_default();
+    match get(engine, &format!("/volumes/{}", encode(name))).await {
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error),
+        Ok(_) => {
+            let message = format!("a volume {name} exists already");
+            return Err(DockerError::Api { call: "POST /volumes/create".to_owned(), status: 409, message });
+        }
+    }
+    post(engine, "/volumes/create", Some(body)).await?;
+    Ok(Made { id: name.to_owned(), warnings: Vec::new() })
+}
+
+/// Makes a container and joins its further networks. One that cannot join them is removed again.
+///
+/// # Errors
+/// The Engine refuses.
+pub async fn container(engine: &Engine, container: &ContainerBody) -> Result<Made, DockerError> {
+    let path = format!("/containers/create?name={}", encode(&container.name));
+    let made = created(&post(engine, &path, Some(&container.body)).await?)?;
+    match join(engine, container, &made.id).await {
+        Ok(()) => Ok(made),
+        Err(error) => {
+            // The first error is the one that helps; a container that stays is found by its name.
+            let _ = remove_container(engine, &made.id).await;
+            Err(error)
+        }
+    }
+}
+
+async fn join(engine: &Engine, container: &ContainerBody, id: &str) -> Result<(), DockerError> {
+    for connection in &container.connect {
+        let path = format!("/networks/{}/connect", encode(&connection.network));
+        post(engine, &path, Some(&json!({ "Container": id, "EndpointConfig": connection.endpoint }))).await?;
+    }
+    for network in &container.disconnect {
+        let path = format!("/networks/{}/disconnect", encode(network));
+        post(engine, &path, Some(&json!({ "Container": id, "Force": false }))).await?;
+    }
+    Ok(())
+}
+
+/// Starts a container; nothing happens to one that runs.
+///
+/// # Errors
+/// The Engine cannot start it: a port that is taken, a program that is not in the image.
+pub async fn start(engine: &Engine, container: &str) -> Result<(), DockerError> {
+    post(engine, &format!("/containers/{}/start", encode(container)), None).await.map(drop)
+}
+
+/// Freezes a running container.
+///
+/// # Errors
+/// The Engine refuses.
+pub async fn pause(engine: &Engine, container: &str) -> Result<(), DockerError> {
+    post(engine, &format!("/containers/{}/pause", encode(container)), None).await.map(drop)
+}
+
+/// Removes a container, also while it runs, and none of its volumes. One that is gone is no error.
+///
+/// # Errors
+/// It is still there.
+pub async fn remove_container(engine: &Engine, container: &str) -> Result<(), DockerError> {
+    delete(engine, &format!("/containers/{}?force=1", encode(container))).await
+}
+
+/// Removes a network. One that is gone is no error.
+///
+/// # Errors
+/// It is still there: containers are on it.
+pub async fn remove_network(engine: &Engine, network: &str) -> Result<(), DockerError> {
+    delete(engine, &format!("/networks/{}", encode(network))).await
+}
+
+/// Removes a volume with everything in it. One that is gone is no error.
+///
+/// # Errors
+/// It is still there: containers use it.
+pub async fn remove_volume(engine: &Engine, volume: &str) -> Result<(), DockerError> {
+    delete(engine, &format!("/volumes/{}", encode(volume))).await
+}
+
+/// Has the Engine pull an image.
+///
+/// # Errors
+/// No registry has it, or none can be reached; the message is the Engine's.
+pub async fn pull(engine: &Engine, reference: &str) -> Result<(), DockerError> {
+    #[derive(Deserialize)]
+    struct Line {
+        error: Option<String>,
+    }
+    const CALL: &str = "POST /images/create";
+    // A name without a tag would pull every tag there is.
+    let has_tag = reference.contains('@') || reference.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let tag = if has_tag { "" } else { "&tag=latest" };
+    let path = format!("/images/create?fromImage={}{tag}", encode(reference));
+    let call = engine.wire().upload(Method::POST, &path, "application/json", Full::new(Bytes::new()));
+    let answer = tokio::time::timeout(PULL_LIMIT, call)
+        .await
+        .unwrap_or_else(|_| Err(DockerError::Timeout { call: CALL.to_owned(), seconds: PULL_LIMIT.as_secs() }))?;
+    // Errors come as lines of a 200 answer.
+    let error = serde_json::Deserializer::from_slice(&answer).into_iter::<Line>().filter_map(Result::ok).find_map(|line| line.error);
+    error.map_or(Ok(()), |message| Err(DockerError::Api { call: CALL.to_owned(), status: 500, message }))
+}
+
+/// Gives an image a further name (`postgres:16`).
+///
+/// # Errors
+/// There is no such image.
+pub async fn tag(engine: &Engine, image: &str, name: &str) -> Result<(), DockerError> {
+    let (repository, tag) = match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (name, "latest"),
+    };
+    let path = format!("/images/{}/tag?repo={}&tag={}", encode(image), encode(repository), encode(tag));
+    post(engine, &path, None).await.map(drop)
+}
+
+/// An answer of the Engine as raw JSON.
+///
+/// # Errors
+/// As for every call; see [`DockerError`].
+pub async fn get(engine: &Engine, path: &str) -> Result<Value, DockerError> {
+    let bytes = engine.wire().get_bytes(path).await?;
+    serde_json::from_slice(&bytes).map_err(|error| DockerError::Malformed { call: format!("GET {path}"), source: error.into() })
+}
+
+async fn post(engine: &Engine, path: &str, body: Option<&Value>) -> Result<Bytes, DockerError> {
+    engine.wire().call(Method::POST, path, body.map(|body| body.to_string().into_bytes())).await
+}
+
+async fn delete(engine: &Engine, path: &str) -> Result<(), DockerError> {
+    match engine.wire().call(Method::DELETE, path, None).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn created(answer: &[u8]) -> Result<Made, DockerError> {
+    let created: Created =
+        serde_json::from_slice(answer).map_err(|error| DockerError::Malformed { call: "create".to_owned(), source: error.into() })?;
+    let mut warnings = created.warnings.unwrap_or_default();
+    warnings.extend((!created.warning.is_empty()).then_some(created.warning));
+    Ok(Made { id: created.id, warnings })
+}

@@ -1,0 +1,407 @@
+//! The plan of a restore: every step in its order, and every conflict with what is there, before anything is done.
+//!
+//! Pure. What is there is looked at by `preflight`; the steps are taken by `network`, `volume` and `container`.
+
+mod build;
+mod checks;
+mod naming;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::docker::create::{ContainerBody, CreateError, NetworkBody};
+use crate::model::application::{ApplicationDocument, DocumentError};
+use crate::model::size::ByteSize;
+use crate::model::text::printable;
+use crate::targets::preflight::Wanted;
+
+pub use self::build::plan;
+
+/// What a plan for these applications will want to know of the Engine.
+pub fn wanted(applications: &[StoredApplication], options: &RestoreOptions) -> Wanted {
+    let volumes = applications.iter().flat_map(|stored| &stored.document.application.volumes).map(|volume| volume.name.clone());
+    // A renamed volume meets whatever has the new name.
+    let renamed = options.renames.iter().map(|(_, to)| to.clone());
+    Wanted { volumes: volumes.chain(renamed).collect(), paths: checks::host_paths(applications) }
+}
+
+/// One application as its snapshot has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredApplication {
+    /// `application.json`.
+    pub document: ApplicationDocument,
+    /// What inspect said of its containers, by name.
+    pub containers: BTreeMap<String, Value>,
+    /// What inspect said of its networks, by name.
+    pub networks: BTreeMap<String, Value>,
+}
+
+impl StoredApplication {
+    /// Reads the documents of a snapshot. `containers` and `networks` are the bytes of the files by the names of what they
+    /// describe; those that are not given were not saved.
+    ///
+    /// # Errors
+    /// One of them is not what it should be.
+    pub fn parse(
+        document: &[u8],
+        containers: impl IntoIterator<Item = (String, Vec<u8>)>,
+        networks: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> Result<Self, PlanError> {
+        let read = |kind: &'static str, (name, bytes): (String, Vec<u8>)| match serde_json::from_slice::<Value>(&bytes) {
+            Ok(value) if value.is_object() => Ok((name, value)),
+            Ok(_) => Err(PlanError::NotAnObject { kind, name: printable(name.as_bytes()) }),
+            Err(source) => Err(PlanError::Malformed { kind, name: printable(name.as_bytes()), source }),
+        };
+        Ok(Self {
+            document: ApplicationDocument::from_json(document)?,
+            containers: containers.into_iter().map(|file| read("container", file)).collect::<Result<_, _>>()?,
+            networks: networks.into_iter().map(|file| read("network", file)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Which items are restored. Nothing named means everything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Items {
+    /// Names of containers, as they are in the snapshot. What they need comes with them unless it is there.
+    pub containers: Vec<String>,
+    /// Names of volumes.
+    pub volumes: Vec<String>,
+    /// Names of networks.
+    pub networks: Vec<String>,
+}
+
+impl Items {
+    /// Whether nothing was named.
+    pub fn is_everything(&self) -> bool {
+        self.containers.is_empty() && self.volumes.is_empty() && self.networks.is_empty()
+    }
+}
+
+/// How a restore is done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RestoreOptions {
+    /// Which items.
+    pub items: Items,
+    /// Old names (of containers, volumes, networks or compose projects) and new ones.
+    pub renames: Vec<(String, String)>,
+    /// Give what is in the way a free name instead of reporting a conflict.
+    pub as_new: bool,
+    /// Leave the containers stopped.
+    pub no_start: bool,
+}
+
+/// Everything that a restore does, in its order, and what stands in its way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RestorePlan {
+    /// The steps.
+    pub steps: Vec<PlannedStep>,
+    /// What stands in the way, all of it. With any, nothing is done.
+    pub conflicts: Vec<Conflict>,
+    /// What will not be quite as it was, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// One step and the application it is for.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedStep {
+    /// Name of the application in the snapshot.
+    pub application: String,
+    /// What is done.
+    #[serde(flatten)]
+    pub step: Step,
+}
+
+/// One step of a restore.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// Have the Engine pull an image.
+    PullImage {
+        /// Its name or digest.
+        reference: String,
+        /// The name that it then gets, so that it is called as it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tag: Option<String>,
+    },
+    /// Use a network that is there and equal.
+    UseNetwork {
+        /// Its name.
+        name: String,
+    },
+    /// Make a network.
+    CreateNetwork {
+        /// How.
+        #[serde(serialize_with = "network_name", rename = "name")]
+        network: NetworkBody,
+    },
+    /// Use a volume that is there, as it is.
+    UseVolume {
+        /// Its name.
+        name: String,
+    },
+    /// Make a volume.
+    CreateVolume {
+        /// Its name.
+        name: String,
+        /// Body of the call.
+        #[serde(skip)]
+        body: Value,
+    },
+    /// Write a volume's files.
+    FillVolume {
+        /// Its name on the Engine.
+        name: String,
+        /// Where its files are in the snapshot.
+        path: String,
+        /// How many bytes of files were read when it was saved.
+        bytes: u64,
+    },
+    /// Make a container.
+    CreateContainer {
+        /// How.
+        #[serde(serialize_with = "container_name", rename = "name")]
+        container: Box<ContainerBody>,
+    },
+    /// Start a container.
+    StartContainer {
+        /// Its name.
+        name: String,
+    },
+    /// Wait until a container is healthy; one that does not become so is a warning.
+    WaitHealthy {
+        /// Its name.
+        name: String,
+    },
+    /// Freeze a container, as it was frozen.
+    PauseContainer {
+        /// Its name.
+        name: String,
+    },
+}
+
+fn network_name<S: serde::Serializer>(network: &NetworkBody, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&network.name)
+}
+
+/// The body holds environment variables, so only the name is shown.
+fn container_name<S: serde::Serializer>(container: &ContainerBody, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&container.name)
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |name: &str| printable(name.as_bytes());
+        match self {
+            Self::PullImage { reference, .. } => write!(f, "pull image {}", shown(reference)),
+            Self::UseNetwork { name } => write!(f, "use network {}, which is there and equal", shown(name)),
+            Self::CreateNetwork { network } => write!(f, "create network {}", shown(&network.name)),
+            Self::UseVolume { name } => write!(f, "use volume {} as it is", shown(name)),
+            Self::CreateVolume { name, .. } => write!(f, "create volume {}", shown(name)),
+            Self::FillVolume { name, bytes, .. } => write!(f, "restore the files of volume {} ({})", shown(name), ByteSize(*bytes)),
+            Self::CreateContainer { container } => write!(f, "create container {}", shown(&container.name)),
+            Self::StartContainer { name } => write!(f, "start container {}", shown(name)),
+            Self::WaitHealthy { name } => write!(f, "wait until container {} is healthy", shown(name)),
+            Self::PauseContainer { name } => write!(f, "pause container {}", shown(name)),
+        }
+    }
+}
+
+/// Something that stands in the way of a restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "conflict", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Conflict {
+    /// A container of that name is there, or two of the restored ones would have it.
+    ContainerExists {
+        /// The name.
+        name: String,
+        /// What it does (`running`), or that it is restored twice.
+        status: String,
+    },
+    /// A volume of that name is there.
+    VolumeExists {
+        /// The name.
+        name: String,
+        /// What makes it a conflict: `it holds files`, `container web uses it`.
+        reason: String,
+    },
+    /// A network of that name is there and differs.
+    NetworkDiffers {
+        /// The name.
+        name: String,
+        /// Names of the fields in which it does.
+        fields: Vec<String>,
+    },
+    /// Addresses that the restored network must have belong to another one.
+    SubnetTaken {
+        /// The restored network.
+        network: String,
+        /// Its subnet.
+        subnet: String,
+        /// The network that is there.
+        by: String,
+    },
+    /// A fixed address is in use.
+    AddressTaken {
+        /// The restored container.
+        container: String,
+        /// The network.
+        network: String,
+        /// The address.
+        address: String,
+        /// Who has it.
+        by: String,
+    },
+    /// A host port is in use.
+    PortTaken {
+        /// The restored container.
+        container: String,
+        /// The port, as `127.0.0.1:8080/tcp`.
+        port: String,
+        /// Who has it.
+        by: String,
+    },
+    /// The image is not there and cannot be pulled.
+    ImageMissing {
+        /// The restored container.
+        container: String,
+        /// Name of the image.
+        image: String,
+    },
+    /// Something that a container needs is neither restored nor there.
+    Missing {
+        /// The restored container.
+        container: String,
+        /// What it needs: `volume db`, `network front`, `container vpn`.
+        needs: String,
+        /// For what, or where it can be had.
+        reason: String,
+    },
+    /// The Engine lacks a plugin or runtime.
+    Unsupported {
+        /// What needs it: `volume db`, `container web`.
+        what: String,
+        /// What is lacking.
+        lacks: String,
+    },
+    /// The disk of the Engine is too small.
+    NoSpace {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// Something has no usable configuration in the snapshot.
+    NotSaved {
+        /// What: `container web`, `volume db`.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |name: &str| printable(name.as_bytes());
+        match self {
+            Self::ContainerExists { name, status } => write!(f, "container {} exists already ({})", shown(name), shown(status)),
+            Self::VolumeExists { name, reason } => write!(f, "volume {} exists already: {}", shown(name), shown(reason)),
+            Self::NetworkDiffers { name, fields } => {
+                write!(f, "network {} exists already and differs in {}", shown(name), shown(&fields.join(", ")))
+            }
+            Self::SubnetTaken { network, subnet, by } => {
+                write!(f, "network {} needs {}, which overlaps with network {}", shown(network), shown(subnet), shown(by))
+            }
+            Self::AddressTaken { container, network, address, by } => {
+                write!(f, "container {} needs {} on network {}, which {} has", shown(container), shown(address), shown(network), shown(by))
+            }
+            Self::PortTaken { container, port, by } => {
+                write!(f, "container {} needs port {}, which {} has", shown(container), shown(port), shown(by))
+            }
+            Self::ImageMissing { container, image } => {
+                write!(
+                    f,
+                    "container {} needs image {}, which is not on this Engine and came from no registry",
+                    shown(container),
+                    shown(image)
+                )
+            }
+            Self::Missing { container, needs, reason } => {
+                write!(f, "container {} needs {}: {}", shown(container), shown(needs), shown(reason))
+            }
+            Self::Unsupported { what, lacks } => write!(f, "{} needs {}, which this Engine does not have", shown(what), shown(lacks)),
+            Self::NoSpace { needed, free } => {
+                write!(f, "the volumes hold {}, and only {} are free on the Engine's disk", ByteSize(*needed), ByteSize(*free))
+            }
+            Self::NotSaved { what, reason } => write!(f, "{} is not in the snapshot: {}", shown(what), shown(reason)),
+        }
+    }
+}
+
+/// Why a restore cannot even be planned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// `application.json` cannot be used.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A configuration is not JSON.
+    #[error("the stored configuration of {kind} {name} cannot be understood")]
+    Malformed {
+        /// `container`, `network`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Cause.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A configuration is JSON of another kind.
+    #[error("the stored configuration of {kind} {name} is not a JSON object")]
+    NotAnObject {
+        /// `container`, `network`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A configuration lacks what nothing can be made without.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// An item was asked for that no snapshot has.
+    #[error("there is no {kind} `{name}` in what is restored")]
+    NoSuchItem {
+        /// `container`, `volume`, `network`.
+        kind: &'static str,
+        /// As it was asked for.
+        name: String,
+        /// Names that are there.
+        known: Vec<String>,
+    },
+    /// A rename of something that is not there.
+    #[error("nothing that is restored is called `{name}`, so it cannot be renamed")]
+    NothingToRename {
+        /// The old name.
+        name: String,
+    },
+    /// A new name that no Engine takes.
+    #[error(
+        "`{name}` cannot be the name of a container, volume or network: letters, digits, `_`, `.` and `-` can, the first a letter or digit"
+    )]
+    BadName {
+        /// The new name.
+        name: String,
+    },
+}
+
+impl PlanError {
+    /// Whether the same call may succeed later: never.
+    pub fn is_transient(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,338 @@
+//! Finds what stands in the way of a restore: names, ports, addresses, images, plugins, space.
+//!
+//! Pure; the steps themselves are put together in `build`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::build::{ChosenContainer, Draft};
+use super::{Conflict, Items, PlanError, Step, StoredApplication};
+use crate::docker::create::Names;
+use crate::docker::create::json::{array, object, text, texts};
+use crate::docker::normalise;
+use crate::model::application::Container;
+use crate::model::text::printable;
+use crate::targets::preflight::{Host, HostPort};
+
+/// Makes sure that every item that was asked for is there.
+pub(super) fn known_items(applications: &[StoredApplication], items: &Items) -> Result<(), PlanError> {
+    let all = || applications.iter().map(|stored| &stored.document.application);
+    let containers: Vec<String> = all().flat_map(|application| &application.containers).map(|container| container.name.clone()).collect();
+    let volumes: Vec<String> = all().flat_map(|application| &application.volumes).map(|volume| volume.name.clone()).collect();
+    let networks: Vec<String> = applications.iter().flat_map(|stored| stored.networks.keys().cloned()).collect();
+    for (kind, asked, known) in
+        [("container", &items.containers, containers), ("volume", &items.volumes, volumes), ("network", &items.networks, networks)]
+    {
+        if let Some(name) = asked.iter().find(|name| !known.contains(name)) {
+            return Err(PlanError::NoSuchItem { kind, name: name.clone(), known });
+        }
+    }
+    Ok(())
+}
+
+/// Where a container's image comes from.
+pub(super) enum Image {
+    /// It is there under this name.
+    There { reference: String, note: Option<String> },
+    /// A registry may have it. It then gets the name `tag`, if any, under which it is used.
+    Pull { reference: String, tag: Option<String> },
+    /// It was built on the machine that was saved.
+    Missing { image: String },
+}
+
+/// Finds a container's image: exactly the one that it had by id or digest, else one of its name.
+pub(super) fn image(container: &Container, inspect: &Value, host: &Host) -> Image {
+    let id = text(inspect, "/Image").unwrap_or(&container.image.id);
+    let reference = text(inspect, "/Config/Image").unwrap_or(&container.image.reference);
+    let tag = with_tag(reference);
+    let by_name = host.images.iter().find(|image| image.tags.contains(&tag) || image.digests.iter().any(|digest| digest == reference));
+    let by_id = host.images.iter().find(|image| !id.is_empty() && image.id == id);
+    if let Some(same) = by_id {
+        let named = by_name.is_some_and(|named| named.id == same.id);
+        return Image::There { reference: if named { reference.to_owned() } else { same.id.clone() }, note: None };
+    }
+    let digests = &container.image.digests;
+    if let Some(digest) = digests.iter().find(|digest| host.images.iter().any(|image| image.digests.contains(digest))) {
+        return Image::There { reference: if by_name.is_some() { reference.to_owned() } else { digest.clone() }, note: None };
+    }
+    if by_name.is_some() {
+        let (container, reference_shown) = (printable(container.name.as_bytes()), printable(reference.as_bytes()));
+        let note = format!(
+            "container {container} gets image {reference_shown} as it is there, which is another build than the one that was saved"
+        );
+        return Image::There { reference: reference.to_owned(), note: Some(note) };
+    }
+    let is_name = !reference.contains('@') && !reference.starts_with("sha256:");
+    match digests.first() {
+        Some(digest) => Image::Pull { reference: digest.clone(), tag: is_name.then(|| reference.to_owned()) },
+        // Named by digest, it came from a registry even if nobody wrote down from which.
+        None if reference.contains('@') => Image::Pull { reference: reference.to_owned(), tag: None },
+        None => Image::Missing { image: reference.to_owned() },
+    }
+}
+
+/// A name as the list of images has it: with a tag.
+fn with_tag(reference: &str) -> String {
+    let has_tag = reference.contains('@') || reference.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if has_tag { reference.to_owned() } else { format!("{reference}:latest") }
+}
+
+/// How a network that is there compares with the one that is restored.
+pub(super) enum Checked {
+    Same,
+    /// Names of the fields that are not equal.
+    Differs(Vec<String>),
+}
+
+pub(super) fn same_network(stored: &Value, there: &Value, names: &Names, addresses: bool) -> Checked {
+    // What is there is compared under its own name, so it is renamed by nothing.
+    let before = normalise::network(stored, names, addresses);
+    let after = normalise::network(there, &Names::new(), addresses);
+    let differences = normalise::differences(&before, &after);
+    // Networks that differ only in addresses that nobody asked for are equal for every use that is made of them here.
+    let fields: Vec<String> =
+        differences.into_iter().map(|difference| difference.field).filter(|field| addresses || field != "IPAM.Config").collect();
+    if fields.is_empty() { Checked::Same } else { Checked::Differs(fields) }
+}
+
+/// The first subnet of a network that overlaps with one of another network: the subnet and that network's name.
+pub(super) fn overlapping<'a>(inspect: &Value, others: impl Iterator<Item = (&'a String, &'a Value)>) -> Option<(String, String)> {
+    let ours: Vec<(&str, Subnet)> = subnets(inspect).collect();
+    for (name, other) in others {
+        for (_, theirs) in subnets(other) {
+            if let Some((text, _)) = ours.iter().find(|(_, ours)| ours.overlaps(&theirs)) {
+                return Some(((*text).to_owned(), name.clone()));
+            }
+        }
+    }
+    None
+}
+
+fn subnets(inspect: &Value) -> impl Iterator<Item = (&str, Subnet)> {
+    array(inspect, "/IPAM/Config").iter().filter_map(|pool| {
+        let subnet = text(pool, "/Subnet")?;
+        Some((subnet, Subnet::parse(subnet)?))
+    })
+}
+
+/// A range of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Subnet {
+    is_v4: bool,
+    first: u128,
+    last: u128,
+}
+
+impl Subnet {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, length) = text.split_once('/')?;
+        let length: u32 = length.parse().ok()?;
+        let (is_v4, bits, value): (bool, u32, u128) = match address.parse().ok()? {
+            IpAddr::V4(address) => (true, 32, u128::from(u32::from(address))),
+            IpAddr::V6(address) => (false, 128, u128::from(address)),
+        };
+        let host = bits.checked_sub(length)?;
+        let mask = if host == 128 { u128::MAX } else { (1 << host) - 1 };
+        Some(Self { is_v4, first: value & !mask, last: value | mask })
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.is_v4 == other.is_v4 && self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// Why a volume that is there cannot be filled; none if it is empty and at rest.
+pub(super) fn volume_in_the_way(name: &str, host: &Host) -> Option<String> {
+    let user = host.containers.iter().find(|container| container.is_alive() && container.volumes.iter().any(|volume| volume == name));
+    if let Some(user) = user {
+        return Some(format!("container {} uses it", user.name));
+    }
+    match host.volumes.get(name).and_then(|volume| volume.empty) {
+        Some(true) => None,
+        Some(false) => Some("it holds files".to_owned()),
+        None => Some("whether it holds files is not seen from here".to_owned()),
+    }
+}
+
+/// Whether an Engine has a volume driver. An Engine that does not say which it has is believed to have it.
+pub(super) fn has_driver(driver: &str, drivers: &BTreeSet<String>) -> bool {
+    let plain = driver.strip_suffix(":latest").unwrap_or(driver);
+    drivers.is_empty() || drivers.iter().any(|there| there.strip_suffix(":latest").unwrap_or(there) == plain)
+}
+
+/// Checks the names of the restored containers, the containers they refer to, their runtimes and the paths they mount.
+pub(super) fn containers(draft: &mut Draft<'_>) {
+    let mut seen = BTreeSet::new();
+    let mut conflicts = Vec::new();
+    let mut notes = Vec::new();
+    let restored: BTreeSet<String> = draft.containers.iter().map(|chosen| draft.names.container(&chosen.container.name)).collect();
+    for chosen in &draft.containers {
+        let name = draft.names.container(&chosen.container.name);
+        if let Some(there) = draft.host.container(&name) {
+            conflicts.push(Conflict::ContainerExists { name: name.clone(), status: there.status.clone() });
+        }
+        if !seen.insert(name.clone()) {
+            conflicts.push(Conflict::ContainerExists { name: name.clone(), status: "restored twice".to_owned() });
+        }
+        if let Some(runtime) = text(chosen.inspect, "/HostConfig/Runtime")
+            && !draft.host.runtimes.is_empty()
+            && !draft.host.runtimes.contains(runtime)
+        {
+            conflicts.push(Conflict::Unsupported { what: format!("container {name}"), lacks: format!("runtime {runtime}") });
+        }
+        for (reference, reason) in references(chosen.inspect) {
+            let target = draft.names.container(reference);
+            let there = restored.contains(&target)
+                || draft.host.container(&target).is_some()
+                || draft.host.containers.iter().any(|other| other.id == target);
+            if !there {
+                let needs = format!("container {target}");
+                conflicts.push(Conflict::Missing {
+                    container: name.clone(),
+                    needs,
+                    reason: format!("{reason}, and it is neither restored nor there"),
+                });
+            }
+        }
+        paths(chosen, &name, draft.host, &mut conflicts, &mut notes);
+    }
+    for conflict in conflicts {
+        draft.conflict(conflict);
+    }
+    for note in notes {
+        draft.note(note);
+    }
+}
+
+/// The containers that a container cannot be made without, and for what.
+fn references(inspect: &Value) -> Vec<(&str, &'static str)> {
+    let mut found = Vec::new();
+    let modes = [
+        ("/HostConfig/NetworkMode", "it shares its network"),
+        ("/HostConfig/IpcMode", "it shares its memory"),
+        ("/HostConfig/PidMode", "it shares its processes"),
+    ];
+    for (pointer, reason) in modes {
+        found.extend(text(inspect, pointer).and_then(|mode| mode.strip_prefix("container:")).map(|reference| (reference, reason)));
+    }
+    for entry in texts(inspect, "/HostConfig/VolumesFrom") {
+        found.push((entry.split(':').next().unwrap_or(entry), "it mounts its volumes"));
+    }
+    for entry in texts(inspect, "/HostConfig/Links") {
+        found.push((entry.split(':').next().unwrap_or(entry), "it is linked to it"));
+    }
+    found
+}
+
+/// Paths of the host that are not there: a mount of one fails, a bind makes an empty folder.
+fn paths(chosen: &ChosenContainer<'_>, name: &str, host: &Host, conflicts: &mut Vec<Conflict>, notes: &mut Vec<String>) {
+    for mount in array(chosen.inspect, "/HostConfig/Mounts").iter().filter(|mount| text(mount, "/Type") == Some("bind")) {
+        if let Some(path) = text(mount, "/Source").filter(|path| host.missing_paths.contains(*path)) {
+            let needs = format!("path {path}");
+            conflicts.push(Conflict::Missing {
+                container: name.to_owned(),
+                needs,
+                reason: "there is no such path on this machine".to_owned(),
+            });
+        }
+    }
+    for bind in texts(chosen.inspect, "/HostConfig/Binds") {
+        if let Some(path) = bind.split(':').next().filter(|path| host.missing_paths.contains(*path)) {
+            notes.push(format!(
+                "container {} mounts {}, which is not there: the Engine makes an empty folder",
+                printable(name.as_bytes()),
+                printable(path.as_bytes())
+            ));
+        }
+    }
+}
+
+/// The paths of the host that the containers of these applications mount.
+pub(super) fn host_paths(applications: &[StoredApplication]) -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
+    for inspect in applications.iter().flat_map(|stored| stored.containers.values()) {
+        let mounts = array(inspect, "/HostConfig/Mounts").iter().filter(|mount| text(mount, "/Type") == Some("bind"));
+        paths.extend(mounts.filter_map(|mount| text(mount, "/Source")).map(str::to_owned));
+        let binds = texts(inspect, "/HostConfig/Binds").filter_map(|bind| bind.split(':').next());
+        paths.extend(binds.filter(|path| path.starts_with('/')).map(str::to_owned));
+    }
+    paths
+}
+
+/// A fixed address of a restored container.
+pub(super) struct Fixed {
+    pub(super) container: String,
+    pub(super) network: String,
+    pub(super) address: IpAddr,
+}
+
+/// Checks fixed addresses against who is on the networks that are used, and against each other.
+pub(super) fn addresses(draft: &mut Draft<'_>, reused: &BTreeSet<String>) {
+    let mut taken: BTreeMap<(String, IpAddr), String> = BTreeMap::new();
+    for container in &draft.host.containers {
+        for (network, address) in &container.addresses {
+            taken.insert((network.clone(), *address), format!("container {}", container.name));
+        }
+    }
+    for (name, network) in draft.host.networks.iter().filter(|(name, _)| reused.contains(*name)) {
+        for (_, guest) in object(network, "/Containers").into_iter().flatten() {
+            for field in ["/IPv4Address", "/IPv6Address"] {
+                let address = text(guest, field).and_then(|address| address.split('/').next()?.parse().ok());
+                if let Some(address) = address {
+                    taken.insert((name.clone(), address), format!("container {}", text(guest, "/Name").unwrap_or("?")));
+                }
+            }
+        }
+    }
+    for Fixed { container, network, address } in draft.fixed_addresses() {
+        let key = (network.clone(), address);
+        match taken.get(&key) {
+            Some(by) => {
+                let by = by.clone();
+                draft.conflict(Conflict::AddressTaken { container, network, address: address.to_string(), by });
+            }
+            None => drop(taken.insert(key, format!("container {container}"))),
+        }
+    }
+}
+
+/// Checks the host ports of the containers that will be started against containers that run, programs that listen, and each
+/// other.
+pub(super) fn ports(draft: &mut Draft<'_>) {
+    let mut taken: Vec<(HostPort, String)> = Vec::new();
+    for container in draft.host.containers.iter().filter(|container| container.is_alive()) {
+        taken.extend(container.ports.iter().map(|port| (*port, format!("container {}", container.name))));
+    }
+    for port in draft.host.listening.iter().flatten() {
+        taken.push((*port, "a program on this machine".to_owned()));
+    }
+    let mut conflicts = Vec::new();
+    for chosen in draft.containers.iter().filter(|chosen| chosen.starts) {
+        let container = draft.names.container(&chosen.container.name);
+        let mut own = Vec::new();
+        for port in HostPort::requested(chosen.inspect) {
+            if let Some((_, by)) = taken.iter().find(|(other, _)| other.collides(&port)) {
+                conflicts.push(Conflict::PortTaken { container: container.clone(), port: port.to_string(), by: by.clone() });
+            }
+            own.push((port, format!("container {container}")));
+        }
+        taken.extend(own);
+    }
+    for conflict in conflicts {
+        draft.conflict(conflict);
+    }
+}
+
+/// Checks whether the files of all volumes have room where the Engine keeps its data.
+pub(super) fn space(draft: &mut Draft<'_>) {
+    let bytes = |step: &super::PlannedStep| match &step.step {
+        Step::FillVolume { bytes, .. } => *bytes,
+        _ => 0,
+    };
+    let needed = draft.plan.steps.iter().map(bytes).fold(0, u64::saturating_add);
+    if let Some(free) = draft.host.free_bytes.filter(|free| *free < needed) {
+        draft.conflict(Conflict::NoSpace { needed, free });
+    }
+}

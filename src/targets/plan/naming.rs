@@ -1,0 +1,117 @@
+//! Under which names things come back: what was asked for, and free names for what is in the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{PlanError, RestoreOptions, StoredApplication};
+use crate::docker::create::Renames;
+use crate::targets::preflight::Host;
+
+/// The renames, and the projects whose labels change with them.
+#[derive(Debug, Default)]
+pub(super) struct Naming {
+    pub(super) renames: Renames,
+    /// Old names of compose projects to new ones.
+    pub(super) projects: BTreeMap<String, String>,
+}
+
+/// Works out all renames.
+pub(super) fn naming(applications: &[StoredApplication], options: &RestoreOptions, host: &Host) -> Result<Naming, PlanError> {
+    let mut naming = Naming::default();
+    for (from, to) in &options.renames {
+        if !is_name(to) {
+            return Err(PlanError::BadName { name: to.clone() });
+        }
+        if !rename(applications, from, to, &mut naming) {
+            return Err(PlanError::NothingToRename { name: from.clone() });
+        }
+    }
+    if options.as_new {
+        free_names(applications, host, &mut naming.renames);
+    }
+    Ok(naming)
+}
+
+/// What every Engine takes: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+fn is_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// Renames whatever has that name. A container, volume or network of exactly that name goes first; a project renames all
+/// that compose named after it.
+fn rename(applications: &[StoredApplication], from: &str, to: &str, naming: &mut Naming) -> bool {
+    let mut found = false;
+    let renames = &mut naming.renames;
+    for application in applications.iter().map(|stored| &stored.document.application) {
+        if application.containers.iter().any(|container| container.name == from) {
+            renames.containers.insert(from.to_owned(), to.to_owned());
+            found = true;
+        }
+        if application.volumes.iter().any(|volume| volume.name == from)
+            || application.shared_volumes.iter().any(|volume| volume.name == from)
+        {
+            renames.volumes.insert(from.to_owned(), to.to_owned());
+            found = true;
+        }
+        if application.networks.iter().any(|network| network.name == from) {
+            renames.networks.insert(from.to_owned(), to.to_owned());
+            found = true;
+        }
+    }
+    if found {
+        return true;
+    }
+    for application in applications.iter().map(|stored| &stored.document.application) {
+        if application.compose.as_ref().is_none_or(|compose| compose.project != from) {
+            continue;
+        }
+        found = true;
+        naming.projects.insert(from.to_owned(), to.to_owned());
+        let after = |name: &str| {
+            let rest = name.strip_prefix(from)?;
+            rest.starts_with(['-', '_']).then(|| format!("{to}{rest}"))
+        };
+        let learn = |map: &mut BTreeMap<String, String>, names: Vec<&String>| {
+            for name in names {
+                if let Some(new) = after(name) {
+                    map.entry(name.clone()).or_insert(new);
+                }
+            }
+        };
+        learn(&mut naming.renames.containers, application.containers.iter().map(|container| &container.name).collect());
+        learn(&mut naming.renames.volumes, application.volumes.iter().map(|volume| &volume.name).collect());
+        learn(&mut naming.renames.networks, application.networks.iter().map(|network| &network.name).collect());
+    }
+    found
+}
+
+/// Gives everything whose name is taken a free one.
+fn free_names(applications: &[StoredApplication], host: &Host, renames: &mut Renames) {
+    let mut containers: BTreeSet<&str> = host.containers.iter().map(|container| container.name.as_str()).collect();
+    let mut volumes: BTreeSet<&str> = host.volumes.keys().map(String::as_str).collect();
+    let mut networks: BTreeSet<&str> = host.networks.keys().map(String::as_str).collect();
+    for application in applications.iter().map(|stored| &stored.document.application) {
+        let names = application.containers.iter().map(|container| container.name.as_str());
+        free(names.collect(), &mut containers, &mut renames.containers);
+        let names = application.volumes.iter().map(|volume| volume.name.as_str());
+        free(names.collect(), &mut volumes, &mut renames.volumes);
+        let names = application.networks.iter().map(|network| network.name.as_str());
+        free(names.collect(), &mut networks, &mut renames.networks);
+    }
+}
+
+fn free<'a>(names: Vec<&'a str>, taken: &mut BTreeSet<&'a str>, renames: &mut BTreeMap<String, String>) {
+    for name in names {
+        if renames.contains_key(name) || !taken.contains(name) {
+            continue;
+        }
+        let candidates = std::iter::once(format!("{name}-restored")).chain((2..).map(|number| format!("{name}-restored-{number}")));
+        let given: BTreeSet<&String> = renames.values().collect();
+        let new = candidates.into_iter().find(|candidate| !taken.contains(candidate.as_str()) && !given.contains(candidate));
+        drop(given);
+        if let Some(new) = new {
+            renames.insert(name.to_owned(), new);
+        }
+    }
+}

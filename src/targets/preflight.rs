@@ -1,0 +1,204 @@
+//! Looks at what is on an Engine and its machine before a restore. Only reads.
+//!
+//! What of it stands in the way is decided in `plan`.
+
+mod ports;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::docker::create::is_predefined_network;
+use crate::docker::create::json::{array, object, text, texts};
+use crate::docker::discover::inspect_volume;
+use crate::docker::{DockerError, Engine, make, mountpoint};
+use crate::model::application::EngineIdentity;
+
+pub use self::ports::{HostPort, Protocol};
+
+/// What is on an Engine.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Host {
+    /// Which Engine.
+    pub identity: EngineIdentity,
+    /// The API version that is spoken.
+    pub api: (u64, u64),
+    /// Its containers.
+    pub containers: Vec<HostContainer>,
+    /// Its volumes.
+    pub volumes: BTreeMap<String, HostVolume>,
+    /// What inspect says of its networks, by name.
+    pub networks: BTreeMap<String, Value>,
+    /// Its images.
+    pub images: Vec<HostImage>,
+    /// Ports on which programs of this machine listen; none where the Engine's network is not this process's.
+    pub listening: Option<Vec<HostPort>>,
+    /// Bytes free where the Engine keeps its data; none where that is not seen from here.
+    pub free_bytes: Option<u64>,
+    /// Volume drivers it has; empty where it does not say.
+    pub volume_drivers: BTreeSet<String>,
+    /// Runtimes it has; empty where it does not say.
+    pub runtimes: BTreeSet<String>,
+    /// Paths of its machine that were asked for and are not there; empty where its paths are not those of this machine.
+    pub missing_paths: BTreeSet<String>,
+}
+
+/// What a restore wants to know of an Engine beyond its lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Volumes of which it matters whether they are empty.
+    pub volumes: BTreeSet<String>,
+    /// Paths of its machine of which it matters whether they are there.
+    pub paths: BTreeSet<String>,
+}
+
+/// A container that is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostContainer {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What it does, in the Engine's word.
+    pub status: String,
+    /// Ports that it holds on the host; only a running one does.
+    pub ports: Vec<HostPort>,
+    /// Addresses that it has, or will have when it is started, with the network.
+    pub addresses: Vec<(String, IpAddr)>,
+    /// Volumes that it mounts.
+    pub volumes: Vec<String>,
+}
+
+impl HostContainer {
+    /// Whether it has processes.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.status.as_str(), "running" | "paused" | "restarting")
+    }
+}
+
+/// A volume that is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostVolume {
+    /// Whether there is nothing in it; none where that is not seen from here.
+    pub empty: Option<bool>,
+}
+
+/// An image that is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostImage {
+    /// Its id.
+    pub id: String,
+    /// Its names.
+    pub tags: Vec<String>,
+    /// Names under which registries have it.
+    pub digests: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Infos {
+    #[serde(rename = "Plugins", default)]
+    plugins: Value,
+    #[serde(rename = "Runtimes", default)]
+    runtimes: Value,
+}
+
+impl Host {
+    /// Looks at everything that a restore could run into.
+    ///
+    /// # Errors
+    /// One of the lists could not be had.
+    pub async fn look(engine: &Engine, wanted: &Wanted) -> Result<Self, DockerError> {
+        let (containers, all_volumes, networks, images, info) = tokio::join!(
+            make::get(engine, "/containers/json?all=1"),
+            make::get(engine, "/volumes"),
+            make::get(engine, "/networks"),
+            make::get(engine, "/images/json"),
+            make::get(engine, "/info"),
+        );
+        let info: Infos = serde_json::from_value(info?).unwrap_or(Infos { plugins: Value::Null, runtimes: Value::Null });
+        let mut host = Self {
+            identity: engine.identity().clone(),
+            api: engine.api_version(),
+            containers: containers?.as_array().into_iter().flatten().map(container).collect(),
+            volume_drivers: texts(&info.plugins, "/Volume").map(str::to_owned).collect(),
+            runtimes: info.runtimes.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect(),
+            images: images?.as_array().into_iter().flatten().map(image).collect(),
+            ..Self::default()
+        };
+        for network in networks?.as_array().into_iter().flatten() {
+            if let Some(name) = text(network, "/Name") {
+                host.networks.insert(name.to_owned(), network.clone());
+            }
+        }
+        // A running container's address is in the list only where it was asked for; the networks know them all.
+        for name in host.networks.keys().filter(|name| !is_predefined_network(name)).cloned().collect::<Vec<_>>() {
+            let path = format!("/networks/{}", crate::docker::wire::encode(&name));
+            match make::get(engine, &path).await {
+                Ok(network) => drop(host.networks.insert(name, network)),
+                Err(error) if error.is_not_found() => drop(host.networks.remove(&name)),
+                Err(error) => return Err(error),
+            }
+        }
+        for name in array(&all_volumes?, "/Volumes").iter().filter_map(|volume| text(volume, "/Name")) {
+            let empty = if wanted.volumes.contains(name) { is_empty(engine, name).await } else { None };
+            host.volumes.insert(name.to_owned(), HostVolume { empty });
+        }
+        host.listening = ports::listening(engine).await;
+        if mountpoint::same_root(engine).await {
+            let missing =
+                |path: &&String| matches!(rustix::fs::stat(path.as_str()), Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR));
+            host.missing_paths = wanted.paths.iter().filter(missing).cloned().collect();
+            host.free_bytes = rustix::fs::statvfs(engine.data_root()).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        }
+        Ok(host)
+    }
+
+    /// The container of that name.
+    pub fn container(&self, name: &str) -> Option<&HostContainer> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+}
+
+async fn is_empty(engine: &Engine, name: &str) -> Option<bool> {
+    let volume = inspect_volume(engine.wire(), name).await.ok()?;
+    let path = mountpoint::agreed(engine, &volume).await.ok()?;
+    let first = std::fs::read_dir(path).ok()?.next();
+    match first {
+        None => Some(true),
+        Some(Ok(_)) => Some(false),
+        Some(Err(_)) => None,
+    }
+}
+
+fn container(line: &Value) -> HostContainer {
+    let mut addresses = Vec::new();
+    for (network, endpoint) in object(line, "/NetworkSettings/Networks").into_iter().flatten() {
+        let fields = ["/IPAMConfig/IPv4Address", "/IPAMConfig/IPv6Address", "/IPAddress", "/GlobalIPv6Address"];
+        addresses.extend(fields.iter().filter_map(|field| text(endpoint, field)?.parse().ok()).map(|address| (network.clone(), address)));
+    }
+    HostContainer {
+        id: text(line, "/Id").unwrap_or_default().to_owned(),
+        // A container has one name with one slash; names with more are those by which others link to it.
+        name: texts(line, "/Names")
+            .map(|name| name.trim_start_matches('/'))
+            .find(|name| !name.contains('/'))
+            .unwrap_or_default()
+            .to_owned(),
+        status: text(line, "/State").unwrap_or_default().to_owned(),
+        ports: array(line, "/Ports").iter().filter_map(HostPort::from_list).collect(),
+        addresses,
+        volumes: array(line, "/Mounts")
+            .iter()
+            .filter(|mount| text(mount, "/Type") == Some("volume"))
+            .filter_map(|mount| text(mount, "/Name"))
+            .map(str::to_owned)
+            .collect(),
+    }
+}
+
+fn image(line: &Value) -> HostImage {
+    let names = |pointer| texts(line, pointer).filter(|name| !name.contains("<none>")).map(str::to_owned).collect();
+    HostImage { id: text(line, "/Id").unwrap_or_default().to_owned(), tags: names("/RepoTags"), digests: names("/RepoDigests") }
+}

@@ -1,0 +1,131 @@
+//! Writes a volume's files: through the file system where that is safe, else through a helper's archive stream.
+//!
+//! Where the files come from is the repository's business; making the volume itself is a step of the plan.
+
+use std::io;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::docker::archive::{ArchiveWriter, archive_put};
+use crate::docker::discover::inspect_volume;
+use crate::docker::helper::{Access, Helper, MOUNT, Owner};
+use crate::docker::make::{self, Made};
+use crate::docker::{DockerError, Engine, mountpoint};
+use crate::model::entry::{Metadata, Sink};
+use crate::targets::tar::{LeftOut, TarSink};
+
+/// How a volume is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Writing {
+    /// Its root is this folder of this machine.
+    Direct(PathBuf),
+    /// Through a helper container, for this reason.
+    Helper {
+        /// For people.
+        reason: String,
+    },
+}
+
+/// Decides how a volume is written, from what it is now.
+///
+/// # Errors
+/// There is no such volume, or the Engine does not say.
+pub async fn writing_mode(engine: &Engine, name: &str) -> Result<Writing, DockerError> {
+    let volume = inspect_volume(engine.wire(), name).await?;
+    match mountpoint::agreed(engine, &volume).await {
+        Ok(path) => Ok(Writing::Direct(path)),
+        Err(reason) => Ok(Writing::Helper { reason }),
+    }
+}
+
+/// Makes a volume; one that is there already is a conflict.
+///
+/// # Errors
+/// The Engine refuses.
+pub async fn create(engine: &Engine, body: &Value) -> Result<Made, DockerError> {
+    make::volume(engine, body).await
+}
+
+/// Removes a volume that a failed restore has made.
+///
+/// # Errors
+/// It is still there.
+pub async fn remove(engine: &Engine, name: &str) -> Result<(), DockerError> {
+    make::remove_volume(engine, name).await
+}
+
+/// A helper that mounts a volume to be written.
+#[derive(Debug)]
+pub struct HelperTarget {
+    engine: Engine,
+    helper: Helper,
+}
+
+impl HelperTarget {
+    /// Makes the helper. It must be [closed](Self::close).
+    ///
+    /// # Errors
+    /// There is no such volume, or no helper can be made.
+    pub async fn open(engine: &Engine, volume: &str, owner: &Owner) -> Result<Self, DockerError> {
+        let helper = Helper::create(engine, volume, Access::Write, owner).await?;
+        Ok(Self { engine: engine.clone(), helper })
+    }
+
+    /// A sink for the volume's entries, its root first. To be called in a tokio runtime, and used on a thread that is not
+    /// one of the runtime's. Dropped before it was finished, it breaks the request off; what was written stays written.
+    pub fn sink(&self) -> VolumeSink {
+        // From the root, so that the volume's own owner and mode are taken from its entry: with the volume as the path the
+        // entry `.` is passed over.
+        let writer = archive_put(&self.engine, self.helper.id(), "/");
+        VolumeSink { tar: Some(TarSink::new(writer, MOUNT.as_bytes())), left_out: Vec::new() }
+    }
+
+    /// Removes the helper.
+    ///
+    /// # Errors
+    /// It is still there; the next sweep removes it.
+    pub async fn close(self) -> Result<(), DockerError> {
+        self.helper.remove().await
+    }
+}
+
+/// Takes the entries of a volume and gives them to a helper. Its `finish` returns only once the Engine has written them all.
+#[derive(Debug)]
+pub struct VolumeSink {
+    /// None once it was finished.
+    tar: Option<TarSink<ArchiveWriter>>,
+    left_out: Vec<LeftOut>,
+}
+
+impl VolumeSink {
+    /// What the stream could not hold, known after `finish`.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    fn tar(&mut self) -> io::Result<&mut TarSink<ArchiveWriter>> {
+        self.tar.as_mut().ok_or_else(|| io::Error::other("the stream to the volume was finished already"))
+    }
+}
+
+impl Sink for VolumeSink {
+    fn begin(&mut self, path: &[u8], metadata: &Metadata, link_to: Option<&[u8]>) -> io::Result<()> {
+        self.tar()?.begin(path, metadata, link_to)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.tar()?.data(bytes)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.tar()?.end()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.tar()?.finish()?;
+        let Some(tar) = self.tar.take() else { return Ok(()) };
+        self.left_out = tar.left_out().to_vec();
+        tar.into_inner()?.finish()
+    }
+}
