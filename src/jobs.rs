@@ -3,6 +3,7 @@
 //!
 //! Faces (`cli`) hand over a [`request`] and get [`results`]; nothing here prints, asks or exits.
 
+pub mod backup;
 pub mod error;
 pub mod report;
 pub mod request;

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the door: nobody else calls the operating system so")]
 
 pub mod clock;
+pub mod container;
 pub mod control;
 pub mod directories;
 pub mod environment;

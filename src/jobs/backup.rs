@@ -6,6 +6,7 @@
 mod application;
 mod counting;
 mod paths;
+mod quiet;
 
 use std::sync::Arc;
 
@@ -13,13 +14,15 @@ use super::error::JobError;
 use super::request::{BackupRequest, JobContext};
 use super::results::{ApplicationResult, BackupResult};
 use crate::config::BackupSet;
+use crate::docker::discover::{Discovery, discover};
 use crate::docker::{Engine, EngineOptions};
 use crate::model::outcome::RunStatus;
 use crate::model::progress::Progress;
-use crate::platform::clock;
 use crate::platform::control::Control;
+use crate::platform::{clock, container};
 use crate::repository::contract::{Repository, RepositoryError, SnapshotRequest, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
 use crate::sources::NeverRead;
+use crate::sources::plan::{PlannedApplication, plan};
 
 /// The Engine's usual data folder, for runs that do not talk to an Engine.
 const USUAL_DATA_ROOT: &str = "/var/lib/docker";
@@ -33,7 +36,22 @@ struct Run<'a> {
     /// The run's ULID.
     id: String,
     never_read: Arc<NeverRead>,
-    engine: Option<Engine>,
+    /// None where only paths are saved.
+    host: Option<Host>,
+}
+
+/// The Docker host as it was when the run began.
+struct Host {
+    engine: Engine,
+    discovery: Discovery,
+    /// The id of the container that this very program runs in.
+    own_container: Option<String>,
+}
+
+/// One application to be saved, with the set that chose it.
+struct Unit {
+    set: BackupSet,
+    planned: PlannedApplication,
 }
 
 /// Backs up the sets of the request, one after the other.
@@ -47,31 +65,27 @@ pub async fn run(
     progress: Arc<dyn Progress>,
 ) -> Result<BackupResult, JobError> {
     let started = clock::monotonic();
-    let engine = match request.sets.iter().any(|set| set.selection.needs_docker()) {
-        true => Some(Engine::connect(&engine_options(context)).await?),
-        false => None,
-    };
+    let host = if request.sets.iter().any(|set| set.selection.needs_docker()) { Some(look_at_host(context).await?) } else { None };
     let run = Run {
         context,
         request: &request,
         control,
         progress: &progress,
         id: ulid::Ulid::from_datetime(clock::now().into()).to_string(),
-        never_read: Arc::new(never_read(context, engine.as_ref())?),
-        engine,
+        never_read: Arc::new(never_read(context, host.as_ref().map(|host| &host.engine))?),
+        host,
     };
     let mut outcome = Outcome::default();
-    let plans = run.plan(&mut outcome).await?;
-    let single = plans.len() + request.sets.iter().filter(|set| !set.selection.paths.is_empty()).count() == 1;
-    for plan in plans {
-        let name = plan.application.name.clone();
-        let done = application::back_up(&run, plan).await;
-        outcome.take(name, done, single)?;
+    let units = run.units(&mut outcome)?;
+    let single = units.len() + request.sets.iter().filter(|set| !set.selection.paths.is_empty()).count() == 1;
+    for unit in &units {
+        let done = application::back_up(&run, unit).await;
+        outcome.take(&unit.planned.application.name, done, single)?;
     }
     for set in request.sets.iter().filter(|set| !set.selection.paths.is_empty()) {
         let name = paths::name(set);
         let done = tokio::task::block_in_place(|| paths::back_up(&run, set));
-        outcome.take(name, done, single)?;
+        outcome.take(&name, done, single)?;
     }
     Ok(BackupResult {
         run: run.id.clone(),
@@ -79,9 +93,16 @@ pub async fn run(
         dry_run: request.dry_run,
         applications: outcome.applications,
         warnings: outcome.warnings,
+        notes: outcome.notes,
         repository: context.repository.as_ref().map(|repository| repository.info()),
         duration: started.elapsed(),
     })
+}
+
+async fn look_at_host(context: &JobContext) -> Result<Host, JobError> {
+    let engine = Engine::connect(&engine_options(context)).await?;
+    let discovery = discover(&engine).await?;
+    Ok(Host { engine, discovery, own_container: container::own_id() })
 }
 
 /// How the Engine of a configuration is reached.
@@ -107,6 +128,7 @@ fn never_read(context: &JobContext, engine: Option<&Engine>) -> Result<NeverRead
 struct Outcome {
     applications: Vec<ApplicationResult>,
     warnings: Vec<String>,
+    notes: Vec<String>,
     /// Parts that were not saved at all.
     failed: u64,
     cancelled: bool,
@@ -114,7 +136,7 @@ struct Outcome {
 
 impl Outcome {
     /// Takes how one part ended. One that failed does not keep the others from being saved.
-    fn take(&mut self, name: String, done: Result<ApplicationResult, JobError>, single: bool) -> Result<(), JobError> {
+    fn take(&mut self, name: &str, done: Result<ApplicationResult, JobError>, single: bool) -> Result<(), JobError> {
         match done {
             Ok(result) => self.applications.push(result),
             Err(JobError::Cancelled | JobError::Repository(RepositoryError::Cancelled)) => self.cancelled = true,
@@ -167,6 +189,20 @@ fn sentence(error: &dyn std::error::Error) -> String {
 }
 
 impl Run<'_> {
+    /// The applications that the sets choose.
+    fn units(&self, outcome: &mut Outcome) -> Result<Vec<Unit>, JobError> {
+        let Some(host) = &self.host else { return Ok(Vec::new()) };
+        outcome.warnings.extend(host.discovery.warnings.iter().cloned());
+        let mut units = Vec::new();
+        for set in self.request.sets.iter().filter(|set| set.selection.needs_docker()) {
+            let planned = plan(&host.discovery, set)?;
+            outcome.warnings.extend(planned.warnings);
+            outcome.notes.extend(planned.notes);
+            units.extend(planned.applications.into_iter().map(|planned| Unit { set: set.clone(), planned }));
+        }
+        Ok(units)
+    }
+
     fn repository(&self) -> Option<&dyn Repository> {
         self.context.repository.as_deref()
     }

@@ -12,6 +12,7 @@ use crate::docker::DockerError;
 use crate::platform::directories::NoHome;
 use crate::repository::contract::RepositoryError;
 use crate::sources::SourceError;
+use crate::sources::plan::PlanError;
 
 /// Why a job was not done.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum JobError {
     /// What was to be read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// What was chosen on the Engine.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// The document of an application in a snapshot.
     #[error("the description of {application} in snapshot {snapshot} cannot be used")]
     Document {

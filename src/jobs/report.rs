@@ -35,6 +35,8 @@ pub fn of(error: &JobError) -> Report {
             if hint.is_empty() { report } else { report.hint(hint) }
         }
         JobError::Source(error) => source(error),
+        JobError::Plan(error) => Report::new(Blame::User, "nothing_chosen", sentence(error))
+            .hint("`bbackup list-containers` and `bbackup list-volumes` show what there is."),
         JobError::Document { .. } => with_cause(Report::new(Blame::Repository, "document", sentence(error)), error),
         JobError::Own { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)).caused_by(source),
         JobError::Cancelled => cancelled(),

@@ -32,8 +32,12 @@ pub struct ApplicationResult {
     pub summary: SnapshotSummary,
     /// Every item of it.
     pub items: Vec<ItemResult>,
+    /// Containers that are down because of this backup. Nothing is worse; each is tried again at the next start of bbackup.
+    pub failures: Vec<String>,
     /// Sentences that do not belong to one path.
     pub warnings: Vec<String>,
+    /// What is worth knowing and nobody's fault.
+    pub notes: Vec<String>,
     /// Paths that could not be read, or changed meanwhile. At most 1 000 of each item.
     pub problems: Vec<Problem>,
     /// From its first action to its snapshot.
@@ -53,7 +57,9 @@ impl ApplicationResult {
             saved: false,
             summary: SnapshotSummary::default(),
             items: Vec::new(),
+            failures: Vec::new(),
             warnings: Vec::new(),
+            notes: Vec::new(),
             problems: Vec::new(),
             duration: Duration::ZERO,
             downtime: None,
@@ -68,7 +74,7 @@ impl ApplicationResult {
     /// What somebody should look at: sentences, paths, and items that are not stored whole.
     pub fn warning_count(&self) -> u64 {
         let incomplete = self.items.iter().filter(|item| !item.outcome.is_complete()).count();
-        (self.warnings.len() + self.problems.len() + incomplete) as u64
+        (self.failures.len() + self.warnings.len() + self.problems.len() + incomplete) as u64
     }
 }
 
@@ -85,6 +91,8 @@ pub struct BackupResult {
     pub applications: Vec<ApplicationResult>,
     /// Sentences about the whole run.
     pub warnings: Vec<String>,
+    /// What is worth knowing about the whole run and nobody's fault.
+    pub notes: Vec<String>,
     /// Where it is. None only in a dry run before the repository exists.
     pub repository: Option<RepositoryInfo>,
     /// The whole run.

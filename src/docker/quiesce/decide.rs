@@ -2,7 +2,7 @@
 //!
 //! Pure; the doing is in `quiesce`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::order::start_order;
 use crate::docker::journal::Action;
@@ -13,6 +13,8 @@ use crate::model::application::{Consistency, Container, DependencyCondition, Dep
 pub struct QuiesceRequest {
     /// The containers to be kept still: those of the application, and all others that write to its volumes.
     pub containers: Vec<Container>,
+    /// What single containers ask for by their labels, by name.
+    pub overrides: BTreeMap<String, Consistency>,
     /// Every other container on the Engine: one that lives in the network or process space of a container to be stopped
     /// would lose it.
     pub bystanders: Vec<Container>,
@@ -55,13 +57,14 @@ pub struct QuiescePlan {
 /// Decides what is done. Containers that do not run, and paused ones, are left alone.
 pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan {
     let mut plan = QuiescePlan::default();
-    if consistency == Consistency::None {
-        return plan;
-    }
     let running: Vec<&Container> = request.containers.iter().filter(|container| runs(container)).collect();
     let mut actions: Vec<(&Container, Action, Option<String>)> = Vec::new();
     for index in start_order(&running).into_iter().rev() {
         let container = running[index];
+        let consistency = request.overrides.get(&container.name).copied().unwrap_or(consistency);
+        if consistency == Consistency::None {
+            continue;
+        }
         if request.protected.contains(&container.id) {
             plan.notes.push(format!("{} is left running: bbackup itself depends on it", container.name));
             continue;

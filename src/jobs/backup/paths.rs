@@ -26,8 +26,8 @@ pub(super) fn name(set: &BackupSet) -> String {
 pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResult, JobError> {
     run.control.checkpoint().map_err(RepositoryError::from)?;
     let started = clock::monotonic();
-    let current = environment::current_directory()
-        .map_err(|source| JobError::Own { action: "find out the current folder".into(), source })?;
+    let current =
+        environment::current_directory().map_err(|source| JobError::Own { action: "find out the current folder".into(), source })?;
     let options = WalkOptions {
         one_file_system: set.filter.one_file_system,
         filter: Some(Arc::new(filter_of(set)?)),

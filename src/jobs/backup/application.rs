@@ -1,0 +1,271 @@
+//! One application: its documents, then its volumes while its containers are kept still, then `application.json`.
+//!
+//! Whatever happens between stopping and starting, the containers are started again, and before anything else is done.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::paths::judge;
+use super::quiet::{self, Quiet};
+use super::{Run, Unit, closing_tags, filter_of, sentence};
+use crate::jobs::backup::counting::Counting;
+use crate::jobs::error::JobError;
+use crate::jobs::results::{ApplicationResult, ItemResult};
+use crate::model::application::{ApplicationDocument, DOCUMENT_VERSION, ItemKind, ItemRecord};
+use crate::model::outcome::ItemOutcome;
+use crate::model::progress::Event;
+use crate::model::text::printable;
+use crate::platform::clock;
+use crate::repository::contract::{RepositoryError, SnapshotWriter};
+use crate::sources::document::Document;
+use crate::sources::filter::{Case, Filter};
+use crate::sources::plan::PlannedItem;
+use crate::sources::volume::{self, ReadMode, ReadOptions, STREAM_LOST, VolumeError};
+use crate::sources::{SourceError, compose, container, logs, network};
+
+/// One application on its way into a snapshot.
+struct Work<'a> {
+    run: &'a Run<'a>,
+    unit: &'a Unit,
+    writer: Box<dyn SnapshotWriter + 'a>,
+    result: ApplicationResult,
+    records: Vec<ItemRecord>,
+    /// Whether a volume came as a stream.
+    streamed: bool,
+}
+
+/// Saves one application.
+pub(super) async fn back_up(run: &Run<'_>, unit: &Unit) -> Result<ApplicationResult, JobError> {
+    run.control.checkpoint().map_err(RepositoryError::from)?;
+    let started = clock::monotonic();
+    let application = &unit.planned.application;
+    let filter = filter_of(&unit.set)?;
+    let request =
+        run.snapshot_request(unit.set.name.as_deref(), Some(&application.name), vec![application.root()], unit.set.filter.exclude.clone());
+    let time = request.time;
+    let writer = match run.repository() {
+        Some(repository) => tokio::task::block_in_place(|| repository.write_snapshot(request, run.control, Arc::clone(run.progress)))?,
+        None => Box::new(Counting::new(Arc::clone(run.progress))),
+    };
+    let result = ApplicationResult::new(&application.name);
+    let mut work = Work { run, unit, writer, result, records: Vec::new(), streamed: false };
+    for item in unit.planned.items.iter().filter(|item| item.kind != ItemKind::Volume) {
+        work.documents(item).await?;
+    }
+    let quiet = work.volumes(&filter).await?;
+    let mut result = work.close(time, quiet)?;
+    result.duration = started.elapsed();
+    Ok(result)
+}
+
+impl Work<'_> {
+    /// Stores what is small and needs nobody to keep still.
+    async fn documents(&mut self, item: &PlannedItem) -> Result<(), JobError> {
+        let (run, application) = (self.run, &self.unit.planned.application);
+        run.control.checkpoint().map_err(RepositoryError::from)?;
+        let Some(host) = &run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let gone = || "it was removed while the backup ran".to_owned();
+        let found: Result<Vec<Document>, String> = match item.kind {
+            ItemKind::Network => {
+                let found = application.networks.iter().find(|network| network.name == item.name);
+                found.and_then(|found| network::configuration(&host.discovery, application, found)).map(|one| vec![one]).ok_or_else(gone)
+            }
+            ItemKind::Configuration => {
+                let found = application.container(&item.name);
+                found.and_then(|found| container::configuration(&host.discovery, application, found)).map(|one| vec![one]).ok_or_else(gone)
+            }
+            ItemKind::Logs => match application.container(&item.name) {
+                Some(found) => {
+                    let lines = logs::lines(&host.engine, application, found, self.unit.set.scope.log_lines).await;
+                    lines.map(|one| vec![one]).map_err(|error| sentence(&error))
+                }
+                None => Err(gone()),
+            },
+            ItemKind::Compose => {
+                let (files, warnings) = compose::files(&host.engine, application).await;
+                self.result.warnings.extend(warnings);
+                Ok(files)
+            }
+            ItemKind::Volume | ItemKind::Database | ItemKind::HostPath => return Ok(()),
+        };
+        match found {
+            Ok(documents) => {
+                for document in documents {
+                    tokio::task::block_in_place(|| self.writer.add_bytes(document.path.as_bytes(), &document.bytes))?;
+                    let outcome = ItemOutcome::Complete { proof: document.proof() };
+                    self.result.warnings.extend(document.warnings);
+                    self.record(document.kind, document.name, document.path, outcome, None);
+                }
+            }
+            Err(reason) => self.record(item.kind, item.name.clone(), item.path.clone(), ItemOutcome::Failed { reason }, None),
+        }
+        Ok(())
+    }
+
+    /// Stores the volumes, and tells for how long what was kept still.
+    async fn volumes(&mut self, filter: &Filter) -> Result<Quiet, JobError> {
+        let volumes: Vec<&PlannedItem> = self.unit.planned.items.iter().filter(|item| item.kind == ItemKind::Volume).collect();
+        if volumes.is_empty() {
+            return Ok(Quiet::default());
+        }
+        let held = match quiet::begin(self.run, self.unit).await? {
+            Ok(held) => held,
+            Err(quiet) => {
+                // What cannot be kept still is not read: a torn copy would look like a good one.
+                let reason = quiet.failure.clone().unwrap_or_default();
+                for item in volumes {
+                    let failed = ItemOutcome::Failed { reason: reason.clone() };
+                    self.record(item.kind, item.name.clone(), item.path.clone(), failed, None);
+                }
+                return Ok(quiet);
+            }
+        };
+        let mut read = Ok(());
+        for item in volumes {
+            read = self.volume(item, filter).await;
+            if read.is_err() {
+                break;
+            }
+        }
+        let quiet = held.end(self.run).await;
+        read?;
+        Ok(quiet)
+    }
+
+    async fn volume(&mut self, item: &PlannedItem, filter: &Filter) -> Result<(), JobError> {
+        let run = self.run;
+        run.control.checkpoint().map_err(RepositoryError::from)?;
+        let label = format!("{} {}", item.kind.as_str(), item.name);
+        run.progress.event(Event::ItemStarted { label: &label });
+        let (outcome, helper_reason) = self.read_volume(item, filter).await?;
+        run.progress.event(Event::ItemFinished { label: &label });
+        self.record(item.kind, item.name.clone(), item.path.clone(), outcome, helper_reason);
+        Ok(())
+    }
+
+    async fn read_volume(&mut self, item: &PlannedItem, filter: &Filter) -> Result<(ItemOutcome, Option<String>), JobError> {
+        let run = self.run;
+        let Some(host) = &run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let mut filter = filter.clone();
+        for pattern in &item.exclude {
+            filter.exclude(pattern.as_bytes(), Case::Sensitive).map_err(SourceError::from)?;
+        }
+        let options = ReadOptions {
+            // A dry run makes no helper.
+            mode: if run.request.dry_run { ReadMode::Direct } else { ReadMode::Auto },
+            filter: Some(Arc::new(filter)),
+            seen_as: item.path.clone().into_bytes(),
+            never_read: Arc::clone(&run.never_read),
+            owner: crate::docker::helper::Owner::of_run(&run.id),
+        };
+        let opened = match volume::open(&host.engine, &item.name, options).await {
+            Ok(opened) => opened,
+            Err(VolumeError::NotDirect { reason, .. }) if run.request.dry_run => {
+                self.result.notes.push(format!("volume {} would be read through a helper container: {reason}", item.name));
+                return Ok((ItemOutcome::Skipped, Some(reason)));
+            }
+            Err(error) => return Ok((ItemOutcome::Failed { reason: sentence(&error) }, None)),
+        };
+        let receipt = opened.receipt;
+        let added = tokio::task::block_in_place(|| self.writer.add(item.path.as_bytes(), opened.source));
+        let outcome = match added {
+            Ok(summary) => {
+                let outcome = match receipt.proof() {
+                    _ if self.was_emptied(&item.path, summary.entries)? => ItemOutcome::Failed {
+                        reason: "it is empty, and in the last snapshot it was not: its data is gone or not mounted".to_owned(),
+                    },
+                    Some(proof) => judge(proof, true, &summary),
+                    None => ItemOutcome::Failed { reason: "it was not read to its end".to_owned() },
+                };
+                self.result.problems.extend(summary.problems);
+                self.result.problems.extend(summary.warnings);
+                Ok(outcome)
+            }
+            Err(RepositoryError::Skipped) => Ok(ItemOutcome::Skipped),
+            Err(RepositoryError::Source { source, .. }) => Ok(ItemOutcome::Failed { reason: sentence(&source) }),
+            Err(error) => Err(error),
+        };
+        self.streamed |= receipt.came_as_stream();
+        self.result.warnings.extend(receipt.warnings().iter().cloned());
+        let helper_reason = receipt.helper_reason().map(str::to_owned);
+        if let Err(error) = receipt.close().await {
+            self.result.warnings.push(format!(
+                "the helper container of volume {} stays until the next run: {}",
+                item.name,
+                sentence(&error)
+            ));
+        }
+        Ok((outcome?, helper_reason))
+    }
+
+    /// A volume that the last snapshot had full and that now is empty.
+    fn was_emptied(&self, path: &str, entries: u64) -> Result<bool, JobError> {
+        let Some(repository) = self.run.repository().filter(|_| entries <= 1) else { return Ok(false) };
+        let root = self.unit.planned.application.root();
+        let snapshots = tokio::task::block_in_place(|| repository.snapshots())?;
+        let host = &self.run.context.config.host;
+        let last = snapshots.into_iter().rev().find(|snapshot| snapshot.host == *host && snapshot.paths == [root.as_str()]);
+        let Some(last) = last else { return Ok(false) };
+        let mut found = 0;
+        let listed = tokio::task::block_in_place(|| {
+            repository.list(&last.id, path.as_bytes(), false, &mut |_| {
+                found += 1;
+                if found > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+        });
+        match listed {
+            Ok(()) => Ok(found > 1),
+            Err(RepositoryError::NoPath { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes `application.json` and the snapshot, unless there is nothing to put into one.
+    fn close(mut self, time: jiff::Timestamp, quiet: Quiet) -> Result<ApplicationResult, JobError> {
+        let mut result = self.result;
+        result.failures.extend(quiet.not_started);
+        result.warnings.extend(quiet.warnings);
+        result.notes.extend(quiet.notes.iter().cloned());
+        result.downtime = quiet.downtime;
+        if self.streamed {
+            result.notes.push(format!("volumes that were read through a helper lack: {}", STREAM_LOST.join("; ")));
+        }
+        if !self.records.iter().any(|record| matches!(record.outcome, ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. })) {
+            return Ok(result);
+        }
+        let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let complete = self.records.iter().all(|record| record.outcome.is_complete());
+        let mut warnings: BTreeSet<String> = result.warnings.iter().chain(&result.failures).chain(&result.notes).cloned().collect();
+        warnings.extend(result.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)));
+        let document = ApplicationDocument {
+            format_version: DOCUMENT_VERSION,
+            program: concat!("bbackup ", env!("CARGO_PKG_VERSION")).to_owned(),
+            host: self.run.context.config.host.clone(),
+            run: self.run.id.clone(),
+            time,
+            engine: host.discovery.engine.clone(),
+            application: self.unit.planned.application.clone(),
+            items: self.records,
+            whole: self.unit.planned.whole,
+            quiesced: quiet.records,
+            downtime_seconds: result.downtime.unwrap_or(Duration::ZERO).as_secs_f64(),
+            stream_lost: if self.streamed { STREAM_LOST.map(str::to_owned).to_vec() } else { Vec::new() },
+            warnings: warnings.into_iter().collect(),
+        };
+        let json = document.to_json().map_err(|error| JobError::Internal(format!("application.json cannot be written: {error}")))?;
+        let (snapshot, summary) = tokio::task::block_in_place(|| {
+            self.writer.add_bytes(document.application.document_path().as_bytes(), &json)?;
+            self.writer.finish(closing_tags(complete))
+        })?;
+        (result.snapshot, result.summary, result.saved) = (snapshot, summary, true);
+        Ok(result)
+    }
+
+    fn record(&mut self, kind: ItemKind, name: String, path: String, outcome: ItemOutcome, helper_reason: Option<String>) {
+        let item = format!("{} {}", kind.as_str(), printable(name.as_bytes()));
+        self.result.items.push(ItemResult { item, outcome: outcome.clone() });
+        self.records.push(ItemRecord { kind, name, path, outcome, helper_reason });
+    }
+}
