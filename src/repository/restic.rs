@@ -5,6 +5,7 @@ pub mod check;
 pub mod chunker;
 pub mod codec;
 pub mod crypto;
+pub mod facade;
 pub mod file;
 pub mod id;
 pub mod index;

@@ -129,11 +129,11 @@ impl Repository for ResticRepository {
         recursive: bool,
         visit: &mut dyn FnMut(Listed) -> ControlFlow<()>,
     ) -> Result<(), RepositoryError> {
-        list::list(&*self.read()?, snapshot, &self.tree(snapshot)?, path, recursive, visit)
+        list::list(self.read()?.as_ref(), snapshot, &self.tree(snapshot)?, path, recursive, visit)
     }
 
     fn dump(&self, snapshot: &SnapshotId, path: &[u8], out: &mut dyn Write) -> Result<(), RepositoryError> {
-        list::dump(&*self.read()?, snapshot, &self.tree(snapshot)?, path, out)
+        list::dump(self.read()?.as_ref(), snapshot, &self.tree(snapshot)?, path, out)
     }
 
     fn stream(
@@ -148,12 +148,7 @@ impl Repository for ResticRepository {
         list::stream(&indexed, snapshot, &self.tree(snapshot)?, path, sink, control, &*progress)
     }
 
-    fn restore(
-        &self,
-        request: &RestoreRequest,
-        control: &Control,
-        progress: Arc<dyn Progress>,
-    ) -> Result<RestoreSummary, RepositoryError> {
+    fn restore(&self, request: &RestoreRequest, control: &Control, progress: Arc<dyn Progress>) -> Result<RestoreSummary, RepositoryError> {
         let indexed = self.indexed(Access::Read, control)?;
         restore::restore(&indexed, &self.tree(&request.snapshot)?, request, control, &*progress)
     }
@@ -162,11 +157,13 @@ impl Repository for ResticRepository {
         let mut held = self.held();
         self.lock(&mut held, Access::Read, control)?;
         drop(held);
-        check::check(&self.open, read_data, control, &*progress)
+        // Loaded anew, and in part if parts are damaged: the damage is what is looked for.
+        let (indexed, errors) = self.open.clone().into_indexed_in_part()?;
+        check::check(&indexed, &errors, read_data, control, &*progress)
     }
 
     fn stats(&self) -> Result<RepositoryStats, RepositoryError> {
-        stats::stats(&*self.read()?)
+        stats::stats(self.read()?.as_ref())
     }
 }
 
