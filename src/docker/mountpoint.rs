@@ -19,22 +19,16 @@ use crate::model::text::printable;
 /// The reason, for people.
 pub async fn agreed(engine: &Engine, volume: &Volume) -> Result<PathBuf, String> {
     let path = candidate(engine, volume)?;
-    let Some(process) = process(engine).await else {
+    let Some(process) = engine.process().await else {
         return Err("the Docker Engine's process is not seen from here".to_owned());
     };
     same_folder(&path, process)?;
     Ok(path)
 }
 
-/// The process at the other end of the socket: the Engine, or whoever opened the socket for it.
-pub async fn process(engine: &Engine) -> Option<i32> {
-    let stream = tokio::net::UnixStream::connect(engine.socket()?).await.ok()?;
-    stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0)
-}
-
 /// Whether paths of the Engine's machine are paths of this process: both have the same root folder.
 pub async fn same_root(engine: &Engine) -> bool {
-    match process(engine).await {
+    match engine.process().await {
         Some(process) => match (rustix::fs::stat("/"), rustix::fs::stat(format!("/proc/{process}/root/."))) {
             (Ok(ours), Ok(theirs)) => (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino),
             _ => false,

@@ -1,1 +1,433 @@
-//! (see below)
+#![expect(clippy::unwrap_used, reason = "tests")]
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::*;
+use crate::model::application::{
+    Application, ApplicationKind, Compose, Container, ContainerState, Dependency, DependencyCondition, DependencyReason, EngineIdentity,
+    Health, Image, ItemKind, ItemRecord, Network, RestartPolicy, SharedVolume, Status, Volume,
+};
+use crate::model::outcome::{EndMark, ItemOutcome, Proof, ReadMethod};
+use crate::targets::preflight::{Host, HostContainer, HostImage, HostPort, HostVolume, Protocol};
+
+const IMAGE: &str = "sha256:0123";
+
+/// An application `shop`: `web` needs a healthy `db`, both on network `shop_front` where `web` has a fixed address.
+fn shop() -> StoredApplication {
+    let mut web = container("web", Status::Running);
+    web.depends_on.push(Dependency {
+        container: "db".to_owned(),
+        condition: DependencyCondition::Healthy,
+        reason: DependencyReason::DependsOn,
+        restart: false,
+    });
+    let mut db = container("db", Status::Running);
+    db.state.health = Health::Healthy;
+    db.mounts.push(crate::model::application::Mount {
+        kind: crate::model::application::MountKind::Volume,
+        name: Some("shop_data".to_owned()),
+        source: String::new(),
+        destination: "/data".to_owned(),
+        read_only: false,
+    });
+    let front = json!({"Name": "shop_front", "Id": "n1", "Driver": "bridge", "Scope": "local", "Labels": {"com.docker.compose.project": "shop"},
+        "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.5.0.0/24", "Gateway": "10.5.0.1"}]}});
+    let mut web_inspect = inspect("web", &"a".repeat(64));
+    web_inspect["HostConfig"]["PortBindings"] = json!({"80/tcp": [{"HostIp": "", "HostPort": "8080"}]});
+    web_inspect["NetworkSettings"]["Networks"]["shop_front"]["IPAMConfig"] = json!({"IPv4Address": "10.5.0.10"});
+    let mut db_inspect = inspect("db", &"b".repeat(64));
+    db_inspect["HostConfig"]["Binds"] = json!(["shop_data:/data"]);
+    db_inspect["Mounts"] = json!([{"Type": "volume", "Name": "shop_data", "Destination": "/data", "RW": true}]);
+    StoredApplication {
+        document: ApplicationDocument {
+            format_version: 1,
+            program: String::new(),
+            host: String::new(),
+            run: String::new(),
+            time: jiff::Timestamp::UNIX_EPOCH,
+            engine: EngineIdentity { id: "ENGINE".to_owned(), ..EngineIdentity::default() },
+            application: Application {
+                name: "shop".to_owned(),
+                kind: ApplicationKind::Project,
+                compose: Some(Compose { project: "shop".to_owned(), ..Compose::default() }),
+                containers: vec![db, web],
+                volumes: vec![Volume {
+                    name: "shop_data".to_owned(),
+                    driver: "local".to_owned(),
+                    options: BTreeMap::new(),
+                    labels: BTreeMap::new(),
+                    mountpoint: String::new(),
+                    scope: String::new(),
+                    created_at: String::new(),
+                    users: Vec::new(),
+                }],
+                shared_volumes: Vec::new(),
+                networks: vec![Network {
+                    id: "n1".to_owned(),
+                    name: "shop_front".to_owned(),
+                    driver: "bridge".to_owned(),
+                    scope: String::new(),
+                    labels: BTreeMap::new(),
+                    subnets: Vec::new(),
+                    containers: Vec::new(),
+                }],
+            },
+            items: vec![item("shop_data", 1000, 5)],
+            quiesced: Vec::new(),
+            downtime_seconds: 0.0,
+            stream_lost: Vec::new(),
+            whole: true,
+            warnings: Vec::new(),
+        },
+        containers: [("web".to_owned(), web_inspect), ("db".to_owned(), db_inspect)].into(),
+        networks: [("shop_front".to_owned(), front)].into(),
+    }
+}
+
+fn item(volume: &str, bytes: u64, entries: u64) -> ItemRecord {
+    let proof = Proof { method: ReadMethod::Direct, end: EndMark::WalkFinished, mount: None, entries, bytes };
+    ItemRecord {
+        kind: ItemKind::Volume,
+        name: volume.to_owned(),
+        path: format!("/docker/shop/volumes/{volume}"),
+        outcome: ItemOutcome::Complete { proof },
+        helper_reason: None,
+    }
+}
+
+fn container(name: &str, status: Status) -> Container {
+    Container {
+        id: if name == "web" { "a".repeat(64) } else { "b".repeat(64) },
+        name: name.to_owned(),
+        service: None,
+        image: Image { reference: "busy:1".to_owned(), id: IMAGE.to_owned(), digests: Vec::new(), present: true },
+        state: ContainerState { status, health: Health::None, exit_code: 0, started_at: String::new(), finished_at: String::new() },
+        labels: BTreeMap::new(),
+        mounts: Vec::new(),
+        networks: vec!["shop_front".to_owned()],
+        network_mode: "shop_front".to_owned(),
+        depends_on: Vec::new(),
+        auto_remove: false,
+        restart_policy: RestartPolicy::default(),
+        swarm_task: false,
+        tty: false,
+        log_driver: String::new(),
+        stop_signal: None,
+        stop_timeout_secs: None,
+    }
+}
+
+fn inspect(name: &str, id: &str) -> Value {
+    json!({"Id": id, "Name": format!("/{name}"), "Image": IMAGE, "Config": {"Image": "busy:1", "Labels": {"com.docker.compose.project": "shop"}},
+        "HostConfig": {"NetworkMode": "shop_front", "Runtime": "runc"}, "State": {"Running": true},
+        "NetworkSettings": {"Networks": {"shop_front": {"NetworkID": "n1", "Aliases": [name]}}}})
+}
+
+fn host() -> Host {
+    Host {
+        identity: EngineIdentity { id: "ENGINE".to_owned(), ..EngineIdentity::default() },
+        api: (1, 41),
+        images: vec![HostImage { id: IMAGE.to_owned(), tags: vec!["busy:1".to_owned()], digests: Vec::new() }],
+        volume_drivers: ["local".to_owned()].into(),
+        runtimes: ["runc".to_owned()].into(),
+        networks: [("bridge".to_owned(), json!({"Name": "bridge", "IPAM": {"Config": [{"Subnet": "172.17.0.0/16"}]}}))].into(),
+        ..Host::default()
+    }
+}
+
+fn planned(options: &RestoreOptions, host: &Host) -> RestorePlan {
+    plan(&[shop()], options, host).unwrap()
+}
+
+fn lines(plan: &RestorePlan) -> Vec<String> {
+    plan.steps.iter().map(|step| step.step.to_string()).collect()
+}
+
+fn conflicts(plan: &RestorePlan) -> Vec<String> {
+    plan.conflicts.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn everything_comes_back_in_the_order_in_which_it_is_needed() {
+    let plan = planned(&RestoreOptions::default(), &host());
+    assert_eq!(conflicts(&plan), [""; 0]);
+    assert_eq!(plan.notes, [""; 0]);
+    assert_eq!(
+        lines(&plan),
+        [
+            "create network shop_front",
+            "create volume shop_data",
+            "restore the files of volume shop_data (1000 B)".replace("1000 B", &ByteSize(1000).to_string()).as_str(),
+            "create container db",
+            "create container web",
+            "start container db",
+            "wait until container db is healthy",
+            "start container web",
+        ]
+    );
+    let quiet = planned(&RestoreOptions { no_start: true, ..RestoreOptions::default() }, &host());
+    assert_eq!(lines(&quiet).len(), 5);
+}
+
+#[test]
+fn nothing_secret_is_in_what_is_shown() {
+    let mut stored = shop();
+    stored.containers.get_mut("web").unwrap()["Config"]["Env"] = json!(["PASSWORD=hunter2"]);
+    let plan = plan(&[stored], &RestoreOptions::default(), &host()).unwrap();
+    let shown = serde_json::to_string(&plan).unwrap();
+    assert!(!shown.contains("hunter2"));
+    assert!(shown.contains(r#"{"application":"shop","step":"create_container","name":"web"}"#), "{shown}");
+}
+
+#[test]
+fn every_conflict_is_told_at_once() {
+    let mut host = host();
+    host.containers = vec![
+        HostContainer { name: "web".to_owned(), status: "exited".to_owned(), ..HostContainer::default() },
+        HostContainer {
+            name: "other".to_owned(),
+            status: "running".to_owned(),
+            ports: vec![HostPort { address: Some("127.0.0.1".parse().unwrap()), port: 8080, protocol: Protocol::Tcp }],
+            ..HostContainer::default()
+        },
+    ];
+    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false) });
+    host.networks.insert("lan".to_owned(), json!({"Name": "lan", "IPAM": {"Config": [{"Subnet": "10.5.0.0/16"}]}}));
+    host.images.clear();
+    host.runtimes = ["crun".to_owned()].into();
+    host.free_bytes = Some(999);
+    let mut found = conflicts(&planned(&RestoreOptions::default(), &host));
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "container db needs image busy:1, which is not on this Engine and came from no registry",
+            "container db needs runtime runc, which this Engine does not have",
+            "container web exists already (exited)",
+            "container web needs image busy:1, which is not on this Engine and came from no registry",
+            "container web needs port 8080/tcp, which container other has",
+            "container web needs runtime runc, which this Engine does not have",
+            "network shop_front needs 10.5.0.0/24, which overlaps with network lan",
+            &format!("the volumes hold {}, and only {} are free on the Engine's disk", ByteSize(1000), ByteSize(999)),
+            "volume shop_data exists already: it holds files",
+        ]
+    );
+}
+
+#[test]
+fn a_network_that_is_there_and_equal_is_used() {
+    let mut host = host();
+    let mut there = shop().networks["shop_front"].clone();
+    there["Id"] = json!("another");
+    there["Containers"] = json!({"x": {"Name": "guest", "IPv4Address": "10.5.0.10/24"}});
+    host.networks.insert("shop_front".to_owned(), there.clone());
+    let plan = planned(&RestoreOptions::default(), &host);
+    assert_eq!(lines(&plan)[0], "use network shop_front, which is there and equal");
+    assert_eq!(conflicts(&plan), ["container web needs 10.5.0.10 on network shop_front, which container guest has"]);
+    there["Internal"] = json!(true);
+    there["IPAM"]["Config"][0]["Subnet"] = json!("10.6.0.0/24");
+    host.networks.insert("shop_front".to_owned(), there);
+    assert_eq!(
+        conflicts(&planned(&RestoreOptions::default(), &host)),
+        ["network shop_front exists already and differs in IPAM.Config, Internal"]
+    );
+}
+
+#[test]
+fn automatic_addresses_give_way_and_fixed_ones_do_not() {
+    let mut stored = shop();
+    stored.containers.get_mut("web").unwrap()["NetworkSettings"]["Networks"]["shop_front"]["IPAMConfig"] = Value::Null;
+    stored.networks.get_mut("shop_front").unwrap()["IPAM"]["Config"][0] = json!({"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1"});
+    let subnet = |stored: &StoredApplication, host: &Host| {
+        let plan = plan(std::slice::from_ref(stored), &RestoreOptions::default(), host).unwrap();
+        assert_eq!(conflicts(&plan), [""; 0]);
+        let Step::CreateNetwork { network } = &plan.steps[0].step else { unreachable!() };
+        (network.body["IPAM"]["Config"][0]["Subnet"].clone(), plan.notes.len())
+    };
+    assert_eq!(subnet(&stored, &host()), (json!("172.18.0.0/16"), 0), "free on the same Engine");
+    let mut elsewhere = host();
+    elsewhere.identity.id = "OTHER".to_owned();
+    assert_eq!(subnet(&stored, &elsewhere), (Value::Null, 0), "another machine may have another net there");
+    let mut full = host();
+    full.networks.insert("x".to_owned(), json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "172.18.0.0/16"}]}}));
+    assert_eq!(subnet(&stored, &full), (Value::Null, 1));
+    stored.containers.get_mut("web").unwrap()["NetworkSettings"]["Networks"]["shop_front"]["IPAMConfig"] =
+        json!({"IPv4Address": "172.18.0.9"});
+    let plan = plan(&[stored], &RestoreOptions::default(), &full).unwrap();
+    assert_eq!(conflicts(&plan), ["network shop_front needs 172.18.0.0/16, which overlaps with network x"]);
+}
+
+#[test]
+fn one_container_brings_what_it_needs_and_is_not_there() {
+    let options = RestoreOptions { items: Items { containers: vec!["db".to_owned()], ..Items::default() }, ..RestoreOptions::default() };
+    let plan = planned(&options, &host());
+    let expected = ["create network shop_front", "create volume shop_data"];
+    assert_eq!(lines(&plan)[..2], expected);
+    assert!(!lines(&plan).contains(&"create container web".to_owned()));
+    let mut there = host();
+    there.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false) });
+    let plan = planned(&options, &there);
+    assert_eq!(conflicts(&plan), [""; 0]);
+    assert_eq!(lines(&plan)[0], "use volume shop_data as it is");
+    assert!(!lines(&plan).iter().any(|line| line.contains("restore the files")), "what is there is not touched");
+}
+
+#[test]
+fn one_volume_comes_alone() {
+    let options =
+        RestoreOptions { items: Items { volumes: vec!["shop_data".to_owned()], ..Items::default() }, ..RestoreOptions::default() };
+    assert_eq!(lines(&planned(&options, &host())).len(), 2);
+    let mut empty = host();
+    empty.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(true) });
+    let plan = planned(&options, &empty);
+    assert_eq!((lines(&plan)[0].as_str(), plan.conflicts.len()), ("use volume shop_data as it is", 0));
+    empty.containers = vec![HostContainer {
+        name: "u".to_owned(),
+        status: "running".to_owned(),
+        volumes: vec!["shop_data".to_owned()],
+        ..HostContainer::default()
+    }];
+    assert_eq!(conflicts(&planned(&options, &empty)), ["volume shop_data exists already: container u uses it"]);
+    let unknown = RestoreOptions { items: Items { volumes: vec!["nope".to_owned()], ..Items::default() }, ..RestoreOptions::default() };
+    assert!(matches!(plan_error(&unknown), PlanError::NoSuchItem { kind: "volume", known, .. } if known == ["shop_data"]));
+}
+
+fn plan_error(options: &RestoreOptions) -> PlanError {
+    plan(&[shop()], options, &host()).unwrap_err()
+}
+
+fn renaming(from: &str, to: &str) -> RestoreOptions {
+    RestoreOptions { renames: vec![(from.to_owned(), to.to_owned())], ..RestoreOptions::default() }
+}
+
+#[test]
+fn things_come_back_under_other_names() {
+    let plan = planned(&renaming("shop_data", "copy"), &host());
+    let db = plan.steps.iter().find_map(|step| match &step.step {
+        Step::CreateContainer { container } if container.name == "db" => Some(container.body["HostConfig"]["Binds"].clone()),
+        _ => None,
+    });
+    assert_eq!(db, Some(json!(["copy:/data"])));
+    let fill = plan.steps.iter().find_map(|step| match &step.step {
+        Step::FillVolume { name, path, .. } => Some((name.as_str(), path.as_str())),
+        _ => None,
+    });
+    assert_eq!(fill, Some(("copy", "/docker/shop/volumes/shop_data")), "it is still called so in the snapshot");
+
+    let project = planned(&renaming("shop", "store"), &host());
+    let Step::CreateNetwork { network } = &project.steps[0].step else { unreachable!() };
+    assert_eq!((network.name.as_str(), &network.body["Labels"]["com.docker.compose.project"]), ("store_front", &json!("store")));
+    assert!(lines(&project).contains(&"create volume store_data".to_owned()));
+
+    assert!(matches!(plan_error(&renaming("nothing", "x")), PlanError::NothingToRename { .. }));
+    for bad in ["", "../x", "a b", "-a", "a/b", "\u{fc}"] {
+        assert!(matches!(plan_error(&renaming("web", bad)), PlanError::BadName { .. }), "{bad}");
+    }
+}
+
+#[test]
+fn as_new_finds_free_names() {
+    let mut host = host();
+    for name in ["web", "web-restored"] {
+        host.containers.push(HostContainer { name: name.to_owned(), ..HostContainer::default() });
+    }
+    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false) });
+    let plan = planned(&RestoreOptions { as_new: true, ..RestoreOptions::default() }, &host);
+    assert_eq!(conflicts(&plan), [""; 0]);
+    let lines = lines(&plan);
+    for expected in
+        ["create container web-restored-2", "create volume shop_data-restored", "create container db", "start container web-restored-2"]
+    {
+        assert!(lines.contains(&expected.to_owned()), "{expected}: {lines:?}");
+    }
+}
+
+#[test]
+fn the_image_is_the_same_one_where_that_can_be_had() {
+    let reference = |stored: StoredApplication, host: &Host| {
+        let plan = plan(&[stored], &RestoreOptions::default(), host).unwrap();
+        let image = plan.steps.iter().find_map(|step| match &step.step {
+            Step::CreateContainer { container } => container.body["Image"].as_str().map(str::to_owned),
+            _ => None,
+        });
+        (image.unwrap(), plan)
+    };
+    let mut moved = host();
+    moved.images = vec![
+        HostImage { id: IMAGE.to_owned(), ..HostImage::default() },
+        HostImage { id: "sha256:new".to_owned(), tags: vec!["busy:1".to_owned()], digests: Vec::new() },
+    ];
+    assert_eq!(reference(shop(), &moved).0, IMAGE, "the tag has moved on");
+    moved.images.remove(0);
+    let (image, plan) = reference(shop(), &moved);
+    assert_eq!((image.as_str(), plan.notes.len()), ("busy:1", 2), "said of both containers");
+    let mut pulled = shop();
+    for container in &mut pulled.document.application.containers {
+        container.image.digests = vec!["busy@sha256:77".to_owned()];
+    }
+    let (image, plan) = reference(pulled, &Host { images: Vec::new(), ..host() });
+    assert_eq!((image.as_str(), lines(&plan)[0].as_str()), ("busy:1", "pull image busy@sha256:77"));
+    assert_eq!((plan.notes.len(), lines(&plan).iter().filter(|line| line.starts_with("pull")).count()), (1, 1));
+}
+
+#[test]
+fn what_is_needed_and_nowhere_is_a_conflict() {
+    let mut stored = shop();
+    let web = stored.containers.get_mut("web").unwrap();
+    web["HostConfig"]["NetworkMode"] = json!("container:gone");
+    web["HostConfig"]["PortBindings"] = Value::Null;
+    web["HostConfig"]["VolumesFrom"] = json!(["db:ro", "lost"]);
+    web["HostConfig"]["Mounts"] = json!([{"Type": "bind", "Source": "/srv/a", "Target": "/a"}]);
+    web["HostConfig"]["Binds"] = json!(["/srv/b:/b"]);
+    stored.document.application.volumes.clear();
+    stored.document.application.shared_volumes = vec![SharedVolume { name: "shop_data".to_owned(), stored_with: "base".to_owned() }];
+    let host = Host { missing_paths: ["/srv/a".to_owned(), "/srv/b".to_owned()].into(), ..host() };
+    assert_eq!(checks::host_paths(std::slice::from_ref(&stored)), BTreeSet::from(["/srv/a".to_owned(), "/srv/b".to_owned()]));
+    let plan = plan(&[stored], &RestoreOptions::default(), &host).unwrap();
+    let mut found = conflicts(&plan);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "container db needs volume shop_data: it is stored with application base: restore that as well",
+            "container web needs container gone: it shares its network, and it is neither restored nor there",
+            "container web needs container lost: it mounts its volumes, and it is neither restored nor there",
+            "container web needs path /srv/a: there is no such path on this machine",
+        ]
+    );
+    assert_eq!(plan.notes, ["container web mounts /srv/b, which is not there: the Engine makes an empty folder"]);
+}
+
+#[test]
+fn what_was_not_saved_is_said() {
+    let mut stored = shop();
+    stored.document.items[0].outcome = ItemOutcome::Failed { reason: "cut off".to_owned() };
+    stored.containers.remove("web");
+    let plan = plan(&[stored], &RestoreOptions::default(), &host()).unwrap();
+    assert_eq!(plan.notes, ["volume shop_data stays empty, saving it failed: cut off"]);
+    assert_eq!(conflicts(&plan), ["container web is not in the snapshot: its configuration was not saved"]);
+}
+
+#[test]
+fn states_come_back_as_they_were() {
+    let mut stored = shop();
+    stored.document.application.containers[0].state.status = Status::Paused;
+    stored.document.application.containers[1].state.status = Status::Exited;
+    let plan = plan(&[stored], &RestoreOptions::default(), &host()).unwrap();
+    assert_eq!(lines(&plan)[5..], ["start container db", "pause container db"]);
+}
+
+#[test]
+fn documents_of_a_snapshot_may_be_anything() {
+    let none = std::iter::empty::<(String, Vec<u8>)>;
+    let document = shop().document.to_json().unwrap();
+    let parsed = StoredApplication::parse(&document, [("web".to_owned(), b"{}".to_vec())], none()).unwrap();
+    let plan = plan(&[parsed], &RestoreOptions::default(), &host());
+    assert!(matches!(plan, Err(PlanError::Create(_))), "{plan:?}");
+    for (document, container) in
+        [(b"".as_slice(), b"{}".as_slice()), (b"[]", b"{}"), (&document, b""), (&document, b"[1]"), (&document, b"\xff")]
+    {
+        assert!(StoredApplication::parse(document, [("web".to_owned(), container.to_vec())], none()).is_err());
+    }
+}

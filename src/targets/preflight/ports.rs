@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
+use crate::docker::Engine;
 use crate::docker::create::json::text;
-use crate::docker::{Engine, mountpoint};
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl HostPort {
 
 /// The ports on which programs listen, if the Engine's network is the one that this process is in.
 pub(super) async fn listening(engine: &Engine) -> Option<Vec<HostPort>> {
-    let process = mountpoint::process(engine).await?;
+    let process = engine.process().await?;
     let theirs = std::fs::read_link(format!("/proc/{process}/ns/net")).ok()?;
     if theirs != std::fs::read_link("/proc/self/ns/net").ok()? {
         return None;
