@@ -151,7 +151,7 @@ fn unreadable(path: &Path, error: rustix::io::Errno) -> SourceError {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use super::*;
     use crate::model::entry::{Source, Step};
 
