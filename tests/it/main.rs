@@ -12,3 +12,6 @@ mod ground;
 
 // What the engine reads of repositories that restic has made: listing, dumping, streaming, restoring, checking, counting.
 mod reading;
+
+// What is read from an Engine, call by call: discovery, helpers, volumes by both ways, logs; not the commands.
+mod docker_read;
