@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<SnapshotFile>(&null).unwrap(), least);
         for bad in [
             "{}".to_owned(),
-            format!(r#"{{"time":"2015-01-02T18:10:50Z","tree":null,"paths":[]}}"#),
+            r#"{"time":"2015-01-02T18:10:50Z","tree":null,"paths":[]}"#.to_owned(),
             format!(r#"{{"time":"yesterday","tree":"{A}","paths":[]}}"#),
             format!(r#"{{"time":"2015-01-02T18:10:50","tree":"{A}","paths":[]}}"#),
             format!(r#"{{"time":"2015-01-02T18:10:50Z","tree":"{A}x","paths":[]}}"#),

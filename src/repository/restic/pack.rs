@@ -148,7 +148,7 @@ pub fn read_header(backend: &dyn Backend, key: &MasterKey, id: &Id, size: u64) -
         None => 0,
     };
     let whole = length + LENGTH_FIELD;
-    if length < OVERHEAD + ENTRY || length > MAX_HEADER || whole as u64 > size {
+    if !(OVERHEAD + ENTRY..=MAX_HEADER).contains(&length) || whole as u64 > size {
         return Err(damaged(size - LENGTH_FIELD as u64, "the length of the pack header"));
     }
     if whole > end.len() {

@@ -160,15 +160,17 @@ impl Closed {
     }
 }
 
+/// The one part of a config that every version has.
+#[derive(serde::Deserialize)]
+struct Version {
+    version: u32,
+}
+
 fn open_config(master: &MasterKey, sealed: &[u8], location: &str) -> Result<ConfigFile, RepositoryError> {
     let damaged = |expected: &str| RepositoryError::Damaged { file: "config".into(), offset: 0, expected: expected.into() };
     let mut sealed = sealed.to_vec();
     let plain = master.open(&mut sealed).map_err(|error| damaged(expected(error)))?;
     // The version first: what else a later one holds is not known.
-    #[derive(serde::Deserialize)]
-    struct Version {
-        version: u32,
-    }
     let Version { version } = serde_json::from_slice(plain).map_err(|_| damaged("a configuration in JSON"))?;
     if !(1..=2).contains(&version) {
         return Err(RepositoryError::UnknownVersion { location: location.into(), version });
@@ -203,6 +205,9 @@ fn folder(kind: FileKind) -> String {
 fn file_name(kind: FileKind, id: &Id) -> String {
     format!("{} {id}", kind.word())
 }
+
+/// A file's content, or what is wrong with it.
+pub type Read<T> = Result<T, RepositoryError>;
 
 /// An opened repository. Clones are handles on the same one.
 #[derive(Clone)]
@@ -348,7 +353,7 @@ impl Open {
     ///
     /// # Errors
     /// They cannot be listed.
-    pub fn snapshot_files(&self) -> Result<Vec<(Id, Result<SnapshotFile, RepositoryError>)>, RepositoryError> {
+    pub fn snapshot_files(&self) -> Result<Vec<(Id, Read<SnapshotFile>)>, RepositoryError> {
         let ids = self.list_ids(FileKind::Snapshot)?;
         let mut files = self.read_all(FileKind::Snapshot, &ids, |id, json| {
             serde_json::from_slice(&json).map_err(|_| RepositoryError::Damaged {
@@ -383,7 +388,7 @@ impl Open {
         kind: FileKind,
         ids: &[Id],
         read: impl Fn(&Id, Vec<u8>) -> Result<T, RepositoryError> + Sync,
-    ) -> Vec<(Id, Result<T, RepositoryError>)> {
+    ) -> Vec<(Id, Read<T>)> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::with_capacity(ids.len()));
         let work = || {

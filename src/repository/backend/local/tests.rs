@@ -1,3 +1,7 @@
+//! Tests of the local store: what is written is there, and nothing else.
+//!
+//! Full disks are tested from outside.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;

@@ -1,3 +1,7 @@
+//! Tests of blobs going in and out, of bombs and wrong announcements.
+//!
+//! Encryption alone is tested with `crypto`.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;

@@ -1,3 +1,7 @@
+//! Tests of encryption: known answers, slow definitions, changed bits.
+//!
+//! Compression and files are not in here.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
@@ -126,10 +130,10 @@ fn slow_poly1305(r: [u8; 16], pad: [u8; 16], message: &[u8]) -> [u8; 16] {
     }
     let mut clamped = r;
     for at in [3, 7, 11, 15] {
-        clamped[at] &= 15;
+        clamped[at] &= 0x0f;
     }
     for at in [4, 8, 12] {
-        clamped[at] &= 252;
+        clamped[at] &= 0xfc;
     }
     let r = digits(&clamped);
     let mut sum = [0; DIGITS];

@@ -1,3 +1,7 @@
+//! Tests of the index: what was loaded, claimed and published, from several threads.
+//!
+//! Index files on disk are tested with `state`.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::HashSet;
@@ -10,7 +14,7 @@ fn id(number: u64) -> Id {
 }
 
 fn kind(number: u64) -> BlobKind {
-    if number % 3 == 0 { BlobKind::Tree } else { BlobKind::Data }
+    if number.is_multiple_of(3) { BlobKind::Tree } else { BlobKind::Data }
 }
 
 fn packed_blob(number: u64) -> PackedBlob {
@@ -19,7 +23,7 @@ fn packed_blob(number: u64) -> PackedBlob {
         kind: kind(number),
         offset: (number % 10) as u32 * 100,
         length: 100 + (number % 2) as u32,
-        uncompressed: NonZeroU32::new(if number % 4 == 0 { 0 } else { number as u32 }),
+        uncompressed: NonZeroU32::new(if number.is_multiple_of(4) { 0 } else { number as u32 }),
     }
 }
 

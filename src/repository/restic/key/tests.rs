@@ -1,3 +1,7 @@
+//! Tests of key files: restic's, dangerous ones, and the right one among many.
+//!
+//! Opening a whole repository is tested with `state`.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;

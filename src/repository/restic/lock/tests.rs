@@ -1,3 +1,7 @@
+//! Tests of locks: ours among each other, beside a live restic, stale, lost and damaged.
+//!
+//! What a stopped process does to a backup is tested from outside.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
@@ -12,7 +16,7 @@ use super::*;
 /// A thousand times as fast as it is.
 const FAST: LockTimes = LockTimes {
     refresh: Duration::from_millis(100),
-    lost: Duration::from_secs(60),
+    lost: Duration::from_mins(1),
     stale: Duration::from_mins(30),
     settle: Duration::from_millis(20),
     reread: Duration::from_millis(10),

@@ -1,3 +1,7 @@
+//! Tests of pack headers: layout, all sizes, damage.
+//!
+//! Packs of restic are read in the tests of `state`.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io;

@@ -1,7 +1,8 @@
 //! Repositories for tests: quickly made empty ones, and ones made by the real restic.
 //!
 //! Only compiled for tests; what is tested stands with the code that it is about.
-#![expect(clippy::unwrap_used, clippy::print_stderr, clippy::panic, reason = "tests")]
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,8 @@
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+//! Tests of making, opening and reading repositories, beside the real restic.
+//!
+//! Backup and restore are tested with the verbs.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
