@@ -7,5 +7,6 @@ pub mod backup;
 pub mod error;
 pub mod report;
 pub mod request;
+pub mod restore;
 pub mod results;
 pub mod select;

@@ -174,7 +174,7 @@ fn ends_everything(error: &JobError) -> bool {
 }
 
 /// An error with its causes in one sentence.
-fn sentence(error: &dyn std::error::Error) -> String {
+pub(super) fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

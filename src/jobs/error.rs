@@ -13,6 +13,7 @@ use crate::platform::directories::NoHome;
 use crate::repository::contract::RepositoryError;
 use crate::sources::SourceError;
 use crate::sources::plan::PlanError;
+use crate::targets::TargetError;
 
 /// Why a job was not done.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,9 @@ pub enum JobError {
     /// What was to be read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Where restored things go.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// What was chosen on the Engine.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -108,6 +112,7 @@ impl JobError {
             Self::Config(error) => error.is_transient(),
             Self::Password(error) => error.is_transient(),
             Self::Source(error) => error.is_transient(),
+            Self::Target(error) => error.is_transient(),
             _ => false,
         }
     }

@@ -35,6 +35,7 @@ pub fn of(error: &JobError) -> Report {
             if hint.is_empty() { report } else { report.hint(hint) }
         }
         JobError::Source(error) => source(error),
+        JobError::Target(error) => with_cause(Report::new(Blame::User, "restore", sentence(error)), error),
         JobError::Plan(error) => Report::new(Blame::User, "nothing_chosen", sentence(error))
             .hint("`bbackup list-containers` and `bbackup list-volumes` show what there is."),
         JobError::Document { .. } => with_cause(Report::new(Blame::Repository, "document", sentence(error)), error),

@@ -47,6 +47,8 @@ pub struct RestoreJob {
     pub renames: Vec<Rename>,
     /// What stands in the way: give everything a free name of its own instead of reporting a conflict.
     pub as_new: bool,
+    /// Paths go back to where they were, over what is there.
+    pub in_place: bool,
     /// Leave the restored containers stopped.
     pub no_start: bool,
     /// Only say what would be done.

@@ -1,0 +1,135 @@
+//! A restore: first the plan with everything that stands in its way, then, if nothing does, its execution.
+//!
+//! Applications go back to the Engine (`engine`), paths and plain files to the file system (`files`). Which snapshots are
+//! meant was decided in `select`.
+
+mod engine;
+mod files;
+
+use std::sync::Arc;
+
+use super::error::JobError;
+use super::request::{JobContext, RestoreJob};
+use super::results::{Conflict, RestorePreview, RestoreResult, RestoreStep, RestoredApplication};
+use crate::model::outcome::RunStatus;
+use crate::model::progress::Progress;
+use crate::platform::clock;
+use crate::platform::control::Control;
+use crate::repository::contract::{Repository, RepositoryError, Snapshot};
+
+/// What a restore will do.
+pub struct RestorePlan {
+    preview: RestorePreview,
+    engine: Option<engine::EngineRestore>,
+    files: Vec<files::FileRestore>,
+    dry_run: bool,
+}
+
+impl RestorePlan {
+    /// Every step and everything that stands in the way, for people.
+    pub fn preview(&self) -> &RestorePreview {
+        &self.preview
+    }
+}
+
+/// Finds out what a restore would do. Writes nothing.
+///
+/// # Errors
+/// A snapshot or the Engine cannot be read, or what was asked for makes no sense. What stands in the way is in the plan.
+pub async fn plan(context: &JobContext, job: RestoreJob, control: &Control) -> Result<RestorePlan, JobError> {
+    control.checkpoint().map_err(RepositoryError::from)?;
+    let repository = repository(context)?;
+    let mut preview = RestorePreview::default();
+    let to_engine = |snapshot: &Snapshot| snapshot.application().is_some() && job.to.is_none() && job.selection.paths.is_empty();
+    let (applications, others): (Vec<Snapshot>, Vec<Snapshot>) = job.snapshots.iter().cloned().partition(to_engine);
+    let engine =
+        if applications.is_empty() { None } else { Some(engine::plan(context, repository, &applications, &job, &mut preview).await?) };
+    let files = tokio::task::block_in_place(|| files::plan(context, repository, &others, &job, control, &mut preview))?;
+    if preview.steps.is_empty() && preview.conflicts.is_empty() {
+        return Err(JobError::request(
+            "nothing_to_restore",
+            "the snapshot holds nothing of what was asked for",
+            "`bbackup ls SNAPSHOT` shows what is in it.",
+        ));
+    }
+    Ok(RestorePlan { preview, engine, files, dry_run: job.dry_run })
+}
+
+/// Does what was planned. With conflicts, or in a dry run, nothing is done.
+///
+/// # Errors
+/// Nothing was done. What was done in part is in the result.
+pub async fn execute(
+    context: &JobContext,
+    plan: RestorePlan,
+    control: &Control,
+    progress: Arc<dyn Progress>,
+) -> Result<RestoreResult, JobError> {
+    let started = clock::monotonic();
+    let repository = repository(context)?;
+    let mut applications = Vec::new();
+    let idle = plan.dry_run || !plan.preview.conflicts.is_empty();
+    if !idle {
+        if let Some(engine) = &plan.engine {
+            applications.extend(engine::execute(repository, engine, control, &progress).await);
+        }
+        for one in &plan.files {
+            if control.is_cancelled() {
+                break;
+            }
+            applications.push(tokio::task::block_in_place(|| files::execute(repository, one, control, &progress)));
+        }
+    }
+    let status = match () {
+        () if !plan.preview.conflicts.is_empty() => RunStatus::Failed,
+        () if control.is_cancelled() => RunStatus::Cancelled,
+        () => status(&applications, plan.preview.warnings.len()),
+    };
+    Ok(RestoreResult {
+        status,
+        dry_run: plan.dry_run,
+        preview: plan.preview,
+        applications,
+        repository: repository.info(),
+        duration: started.elapsed(),
+    })
+}
+
+fn repository(context: &JobContext) -> Result<&dyn Repository, JobError> {
+    context.repository.as_deref().ok_or_else(|| JobError::Internal("a restore without a repository".into()))
+}
+
+fn status(applications: &[RestoredApplication], notes: usize) -> RunStatus {
+    let failed = applications.iter().filter(|application| application.failure.is_some()).count();
+    let warnings: usize = applications.iter().map(|application| application.warnings.len() + application.problems.len()).sum();
+    match failed + warnings + notes {
+        _ if failed > 0 && failed == applications.len() => RunStatus::Failed,
+        0 => RunStatus::Success,
+        count => RunStatus::Warnings(count as u64),
+    }
+}
+
+fn step(action: &str, name: impl Into<String>, detail: Option<String>) -> RestoreStep {
+    RestoreStep { action: action.to_owned(), name: name.into(), detail }
+}
+
+fn conflict(item: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Conflict {
+    Conflict { item: item.into(), message: message.into(), hint: hint.into() }
+}
+
+/// An application of which nothing has been restored yet.
+fn untouched(application: String, snapshot: &Snapshot) -> RestoredApplication {
+    RestoredApplication {
+        application,
+        snapshot: snapshot.id.clone(),
+        steps: Vec::new(),
+        files_restored: 0,
+        files_unchanged: 0,
+        bytes_restored: 0,
+        started: Vec::new(),
+        warnings: Vec::new(),
+        problems: Vec::new(),
+        failure: None,
+        duration: std::time::Duration::ZERO,
+    }
+}

@@ -1,0 +1,340 @@
+//! Restoring applications to the Engine: the steps that `targets` planned, in their order, each application rolled back if
+//! one of its steps fails.
+//!
+//! How containers, networks and volumes are made is `targets`' business; where their data comes from, the repository's.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{conflict, step, untouched};
+use crate::docker::Engine;
+use crate::docker::helper::Owner;
+use crate::jobs::backup::{engine_options, sentence};
+use crate::jobs::error::JobError;
+use crate::jobs::request::{JobContext, RestoreJob};
+use crate::jobs::results::{Conflict, RestorePreview, RestoreStep, RestoredApplication};
+use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME};
+use crate::model::entry::{Metadata, Sink};
+use crate::model::progress::{Event, Progress};
+use crate::model::text::printable;
+use crate::platform::clock;
+use crate::platform::control::Control;
+use crate::repository::contract::{Problem, Repository, RepositoryError, RestoreRequest, Snapshot, SnapshotId};
+use crate::targets::plan::{self, Items, PlannedStep, RestoreOptions, Step, StoredApplication};
+use crate::targets::steps::Steps;
+use crate::targets::tar::Missing;
+use crate::targets::volume::{HelperTarget, Writing, writing_mode};
+
+/// How long is waited for one container to be healthy.
+const HEALTH_LIMIT: Duration = Duration::from_mins(2);
+
+/// What goes back to the Engine.
+pub(super) struct EngineRestore {
+    engine: Engine,
+    plan: plan::RestorePlan,
+    /// The snapshot of each application.
+    snapshots: BTreeMap<String, Snapshot>,
+}
+
+/// Plans the restore of applications.
+pub(super) async fn plan(
+    context: &JobContext,
+    repository: &dyn Repository,
+    snapshots: &[Snapshot],
+    job: &RestoreJob,
+    preview: &mut RestorePreview,
+) -> Result<EngineRestore, JobError> {
+    let engine = Engine::connect(&engine_options(context)).await?;
+    let mut stored = Vec::new();
+    let mut by_name = BTreeMap::new();
+    for snapshot in snapshots {
+        let application = tokio::task::block_in_place(|| read(repository, snapshot))?;
+        if snapshot.is_partial() {
+            let name = &application.document.application.name;
+            preview.warnings.push(format!("the snapshot {} of {name} is partial: some of its items were not saved", snapshot.id.short()));
+        }
+        by_name.insert(application.document.application.name.clone(), snapshot.clone());
+        stored.push(application);
+    }
+    let selection = &job.selection;
+    let options = RestoreOptions {
+        items: Items { containers: selection.containers.clone(), volumes: selection.volumes.clone(), networks: selection.networks.clone() },
+        renames: job.renames.iter().map(|rename| (rename.from.clone(), rename.to.clone())).collect(),
+        as_new: job.as_new,
+        no_start: job.no_start,
+    };
+    let plan = crate::targets::prepare(&engine, &stored, &options).await?;
+    preview.steps.extend(plan.steps.iter().map(|planned| shown(&planned.step)));
+    preview.conflicts.extend(plan.conflicts.iter().map(worded));
+    preview.warnings.extend(plan.notes.iter().cloned());
+    Ok(EngineRestore { engine, plan, snapshots: by_name })
+}
+
+/// Reads what a snapshot says of its application.
+fn read(repository: &dyn Repository, snapshot: &Snapshot) -> Result<StoredApplication, JobError> {
+    let document = |path: &str| {
+        let mut bytes = Vec::new();
+        repository.dump(&snapshot.id, path.as_bytes(), &mut bytes).map(|()| bytes)
+    };
+    let root = folder(repository, snapshot)?;
+    let bytes = document(&format!("{root}/{DOCUMENT_NAME}"))?;
+    let parsed = ApplicationDocument::from_json(&bytes).map_err(|source| JobError::Document {
+        application: snapshot.application().unwrap_or_default().to_owned(),
+        snapshot: snapshot.id.short().to_owned(),
+        source,
+    })?;
+    let application = &parsed.application;
+    // What was not saved is not there; what follows from that is for the plan to say.
+    let present = |path: String| match document(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(RepositoryError::NoPath { .. }) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let mut containers = Vec::new();
+    for container in &application.containers {
+        containers.extend(present(application.inspect_path(&container.name))?.map(|bytes| (container.name.clone(), bytes)));
+    }
+    let mut networks = Vec::new();
+    for network in &application.networks {
+        networks.extend(present(application.network_path(&network.name))?.map(|bytes| (network.name.clone(), bytes)));
+    }
+    StoredApplication::parse(&bytes, containers, networks).map_err(|error| JobError::Target(error.into()))
+}
+
+/// The folder of the application in its snapshot.
+fn folder(repository: &dyn Repository, snapshot: &Snapshot) -> Result<String, JobError> {
+    if let [path] = snapshot.paths.as_slice()
+        && path.starts_with(DOCKER_ROOT)
+    {
+        return Ok(path.clone());
+    }
+    // A snapshot that another tool rewrote may name other paths.
+    let mut found = None;
+    repository.list(&snapshot.id, DOCKER_ROOT.as_bytes(), false, &mut |entry| {
+        if entry.path != DOCKER_ROOT.as_bytes() {
+            found = String::from_utf8(entry.path).ok();
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    found.ok_or_else(|| RepositoryError::NoPath { snapshot: snapshot.id.clone(), path: format!("{DOCKER_ROOT}/…/{DOCUMENT_NAME}") }.into())
+}
+
+/// Takes the steps. What fails costs its own application only.
+pub(super) async fn execute(
+    repository: &dyn Repository,
+    restore: &EngineRestore,
+    control: &Control,
+    progress: &Arc<dyn Progress>,
+) -> Vec<RestoredApplication> {
+    let mut steps = Steps::new(&restore.engine, HEALTH_LIMIT);
+    let mut results: BTreeMap<&str, RestoredApplication> = BTreeMap::new();
+    for (name, snapshot) in &restore.snapshots {
+        results.insert(name, untouched(name.clone(), snapshot));
+    }
+    let owner = Owner::of_run(&ulid::Ulid::from_datetime(clock::now().into()).to_string());
+    let started = clock::monotonic();
+    for planned in &restore.plan.steps {
+        let Some(result) = results.get_mut(planned.application.as_str()) else { continue };
+        if result.failure.is_some() {
+            continue;
+        }
+        progress.event(Event::Phase(&planned.step.to_string()));
+        let done = match control.checkpoint() {
+            Err(_) => Err("it was cancelled".to_owned()),
+            Ok(()) => take(repository, restore, planned, &mut steps, &owner, result, control, progress).await,
+        };
+        match done {
+            Ok(()) => result.steps.push(shown(&planned.step)),
+            Err(reason) => roll_back(&mut steps, &planned.application, reason, result).await,
+        }
+        result.duration = started.elapsed();
+    }
+    results.into_values().collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "everything that one step may need")]
+async fn take(
+    repository: &dyn Repository,
+    restore: &EngineRestore,
+    planned: &PlannedStep,
+    steps: &mut Steps,
+    owner: &Owner,
+    result: &mut RestoredApplication,
+    control: &Control,
+    progress: &Arc<dyn Progress>,
+) -> Result<(), String> {
+    match &planned.step {
+        Step::FillVolume { name, path, .. } => {
+            let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
+            let label = format!("volume {}", printable(name.as_bytes()));
+            progress.event(Event::ItemStarted { label: &label });
+            let fill = Fill { repository, engine: &restore.engine, snapshot: &snapshot.id, path, name, owner, control, progress };
+            let filled = fill.run(result).await;
+            progress.event(Event::ItemFinished { label: &label });
+            filled
+        }
+        step => {
+            let warnings = steps.take(planned).await.map_err(|error| sentence(&error))?;
+            result.warnings.extend(warnings);
+            if let Step::StartContainer { name } = step {
+                result.started.push(name.clone());
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn roll_back(steps: &mut Steps, application: &str, reason: String, result: &mut RestoredApplication) {
+    let stays = steps.roll_back(application).await;
+    result.started.clear();
+    let rest = if stays.is_empty() {
+        "everything that was made for it was removed again".to_owned()
+    } else {
+        let stays: Vec<String> = stays.iter().map(|(left, error)| format!("{} {} ({error})", left.kind.as_str(), left.name)).collect();
+        format!("what was made for it was removed again, except {}", stays.join(", "))
+    };
+    result.failure = Some(format!("{reason}; {rest}"));
+}
+
+/// One volume to be filled.
+struct Fill<'a> {
+    repository: &'a dyn Repository,
+    engine: &'a Engine,
+    snapshot: &'a SnapshotId,
+    /// Where its files are in the snapshot.
+    path: &'a str,
+    /// Its name on the Engine.
+    name: &'a str,
+    owner: &'a Owner,
+    control: &'a Control,
+    progress: &'a Arc<dyn Progress>,
+}
+
+impl Fill<'_> {
+    async fn run(&self, result: &mut RestoredApplication) -> Result<(), String> {
+        match writing_mode(self.engine, self.name).await.map_err(|error| sentence(&error))? {
+            Writing::Direct(folder) => {
+                let request = RestoreRequest {
+                    snapshot: self.snapshot.clone(),
+                    path: self.path.as_bytes().to_vec(),
+                    destination: folder,
+                    owners: true,
+                    delete_extra: false,
+                    include: Vec::new(),
+                    dry_run: false,
+                };
+                let restored = tokio::task::block_in_place(|| self.repository.restore(&request, self.control, Arc::clone(self.progress)));
+                let summary = restored.map_err(|error| sentence(&error))?;
+                result.files_restored += summary.files_restored;
+                result.files_unchanged += summary.files_unchanged;
+                result.bytes_restored += summary.bytes_restored;
+                result.problems.extend(summary.problems);
+                Ok(())
+            }
+            Writing::Helper { .. } => {
+                let target = HelperTarget::open(self.engine, self.name, self.owner).await.map_err(|error| sentence(&error))?;
+                let streamed = self.stream(&target, result);
+                if let Err(error) = target.close().await {
+                    result.warnings.push(format!(
+                        "the helper container of volume {} stays until the next run: {}",
+                        self.name,
+                        sentence(&error)
+                    ));
+                }
+                streamed
+            }
+        }
+    }
+
+    fn stream(&self, target: &HelperTarget, result: &mut RestoredApplication) -> Result<(), String> {
+        let mut sink = Counted { sink: target.sink(), files: 0, bytes: 0 };
+        let streamed = tokio::task::block_in_place(|| {
+            self.repository.stream(self.snapshot, self.path.as_bytes(), &mut sink, self.control, Arc::clone(self.progress))
+        });
+        streamed.map_err(|error| sentence(&error))?;
+        result.files_restored += sink.files;
+        result.bytes_restored += sink.bytes;
+        for left_out in sink.sink.left_out() {
+            let path = format!("{}/{}", self.path, printable(&left_out.path));
+            result.problems.push(Problem { path, message: missing(&left_out.what) });
+        }
+        Ok(())
+    }
+}
+
+/// What a stream to the Engine cannot hold, for people.
+fn missing(what: &Missing) -> String {
+    match what {
+        Missing::Socket => "a socket cannot be restored through a helper container".to_owned(),
+        Missing::Xattr(name) => format!("the extended attribute {} cannot be restored through a helper container", printable(name)),
+    }
+}
+
+/// Counts what goes by.
+struct Counted<S> {
+    sink: S,
+    files: u64,
+    bytes: u64,
+}
+
+impl<S: Sink> Sink for Counted<S> {
+    fn begin(&mut self, path: &[u8], metadata: &Metadata, link_to: Option<&[u8]>) -> std::io::Result<()> {
+        self.files += u64::from(metadata.is_file() && link_to.is_none());
+        self.sink.begin(path, metadata, link_to)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.bytes += bytes.len() as u64;
+        self.sink.data(bytes)
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        self.sink.end()
+    }
+
+    fn finish(&mut self) -> std::io::Result<()> {
+        self.sink.finish()
+    }
+}
+
+/// A step as people read it.
+fn shown(planned: &Step) -> RestoreStep {
+    let name = |name: &str| printable(name.as_bytes());
+    match planned {
+        Step::PullImage { reference, .. } => step("pull image", name(reference), None),
+        Step::UseNetwork { name: network } => step("use network", name(network), Some("it is there and equal".to_owned())),
+        Step::CreateNetwork { network } => step("create network", name(&network.name), None),
+        Step::UseVolume { name: volume } => step("use volume", name(volume), Some("it is there".to_owned())),
+        Step::CreateVolume { name: volume, .. } => step("create volume", name(volume), None),
+        Step::FillVolume { name: volume, bytes, .. } => {
+            step("fill volume", name(volume), Some(crate::model::size::ByteSize(*bytes).to_string()))
+        }
+        Step::CreateContainer { container } => step("create container", name(&container.name), None),
+        Step::StartContainer { name: container } => step("start container", name(container), None),
+        Step::WaitHealthy { name: container } => step("wait until healthy", name(container), None),
+        Step::PauseContainer { name: container } => step("pause container", name(container), None),
+    }
+}
+
+/// A conflict as people read it.
+fn worded(found: &plan::Conflict) -> Conflict {
+    use plan::Conflict as C;
+    const RENAME: &str = "Rename it with --rename OLD:NEW, restore everything under new names with --as-new, or remove what is there.";
+    let (item, hint) = match found {
+        C::ContainerExists { name, .. } => (format!("container {name}"), RENAME),
+        C::VolumeExists { name, .. } => (format!("volume {name}"), RENAME),
+        C::NetworkDiffers { name, .. } => (format!("network {name}"), RENAME),
+        C::SubnetTaken { network, .. } => (format!("network {network}"), "Remove the network that has the addresses."),
+        C::AddressTaken { container, .. } => (format!("container {container}"), "Stop what has the address."),
+        C::PortTaken { container, .. } => (format!("container {container}"), "Stop what has the port."),
+        C::ImageMissing { image, .. } => (format!("image {image}"), "Build or load the image first."),
+        C::Missing { container, .. } => (format!("container {container}"), "Restore what it needs with it."),
+        C::Unsupported { what, .. } => (what.clone(), "Install it on the Engine."),
+        C::NoSpace { .. } => ("disk".to_owned(), "Make room on the Engine's disk."),
+        C::NotSaved { what, .. } => (what.clone(), "Choose another snapshot; `bbackup snapshots` lists them."),
+    };
+    conflict(printable(item.as_bytes()), found.to_string(), hint)
+}
