@@ -215,3 +215,6 @@ fn sentence(error: &RepositoryError) -> String {
     }
     sentence
 }
+
+#[cfg(test)]
+mod tests;

@@ -357,8 +357,8 @@ pub(super) fn each_tree(
     visit: impl Fn(&Id, Result<&Tree, RepositoryError>) -> bool + Sync,
 ) {
     let mut seen = HashSet::with_hasher(BuildIdHasher::default());
-    let queue = roots.into_iter().filter(|id| seen.insert(*id)).collect();
-    let shared = (Mutex::new(Queue { queue, seen, busy: 0, stopped: false }), Condvar::new());
+    let waiting = roots.into_iter().filter(|id| seen.insert(*id)).collect();
+    let shared = (Mutex::new(Queue { waiting, seen, busy: 0, stopped: false }), Condvar::new());
     std::thread::scope(|scope| {
         for _ in 0..cores() {
             scope.spawn(|| each_tree_worker(repo, &shared, &visit));
@@ -367,7 +367,7 @@ pub(super) fn each_tree(
 }
 
 struct Queue {
-    queue: Vec<Id>,
+    waiting: Vec<Id>,
     seen: HashSet<Id, BuildIdHasher>,
     /// Workers that may still add to the queue.
     busy: usize,
@@ -393,10 +393,10 @@ fn each_tree_worker(
     loop {
         let mut state = locked(&shared.0);
         let id = loop {
-            if state.stopped || (state.queue.is_empty() && state.busy == 0) {
+            if state.stopped || (state.waiting.is_empty() && state.busy == 0) {
                 return;
             }
-            if let Some(id) = state.queue.pop() {
+            if let Some(id) = state.waiting.pop() {
                 break id;
             }
             state = shared.1.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -412,8 +412,11 @@ fn each_tree_worker(
         state.stopped |= !go_on;
         for child in children {
             if state.seen.insert(child) {
-                state.queue.push(child);
+                state.waiting.push(child);
             }
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -7,6 +7,8 @@
 //! read in the order of the packs and written ([`data`]), hard links are made, and the folders that are complete get their
 //! metadata, the deepest first.
 
+#![expect(clippy::disallowed_methods, reason = "restore is one of the few places that write files")]
+
 mod attributes;
 mod data;
 mod files;
@@ -61,7 +63,7 @@ pub fn restore(
             let target = Target::new(there.path(folder)).map_err(failed)?;
             node.name = std::os::unix::ffi::OsStrExt::as_bytes(name).to_vec();
             let above = request.path.iter().rposition(|&byte| byte == b'/').map_or(&[][..], |at| &request.path[..at]);
-            let root = target.root(above, there.is_new());
+            let root = Target::root(above, there.is_new());
             let run = Run::new(repo, request, control, progress, target);
             let mut planner = Planner::new(&run, Arc::clone(&root), None);
             planner.single(*node)?;
@@ -84,10 +86,13 @@ fn restore_folder(
     let there = run::make_folder(&request.destination, mode, request.dry_run).map_err(failed)?;
     let target = Target::new(there.path(&request.destination)).map_err(failed)?;
     let path = request.path.strip_suffix(b"/").unwrap_or(&request.path);
-    let root = target.root(path, there.is_new());
+    let root = Target::root(path, there.is_new());
     let run = Run::new(repo, request, control, progress, target);
     let mut planner = Planner::new(&run, root, attributes);
     reader::walk(repo, tree, &mut planner)?;
     planner.finish()?;
     run.into_summary()
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use crate::repository::restic::codec::BlobKind;
 use crate::repository::restic::file::SnapshotFile;
 use crate::repository::restic::id::{BuildIdHasher, Id};
 use crate::repository::restic::reader::{self, Visitor};
-use crate::repository::restic::tree::{Node, Tree};
+use crate::repository::restic::tree::Node;
 
 use super::{Bad, Check, sentence};
 
@@ -19,7 +19,7 @@ use super::{Bad, Check, sentence};
 /// snapshot needs are not mentioned.
 pub(super) fn name(check: &Check<'_>, snapshots: &[(Id, SnapshotFile)], bad: Bad) -> Result<(), RepositoryError> {
     let mut latest_first: Vec<_> = snapshots.iter().collect();
-    latest_first.sort_by(|a, b| b.1.time.instant.cmp(&a.1.time.instant));
+    latest_first.sort_by_key(|(_, snapshot)| std::cmp::Reverse(snapshot.time.instant));
     let mut finder = Finder { check, bad, seen: RefCell::default(), path: Vec::new(), lengths: Vec::new(), snapshot: String::new() };
     for (id, snapshot) in latest_first {
         finder.snapshot = id.short();
@@ -60,10 +60,6 @@ impl Visitor for Finder<'_> {
             self.path = path;
         }
         Ok(enter)
-    }
-
-    fn entered(&mut self, _tree: &Tree) -> Result<(), RepositoryError> {
-        Ok(())
     }
 
     fn unreadable(&mut self, error: RepositoryError) -> Result<(), RepositoryError> {

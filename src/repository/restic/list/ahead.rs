@@ -51,7 +51,7 @@ struct Task {
 /// The producer's end.
 pub(super) struct Steps<'a> {
     repo: &'a Indexed,
-    steps: Sender<Sent>,
+    sender: Sender<Sent>,
     tasks: Sender<Task>,
     budget: &'a Budget,
 }
@@ -95,7 +95,7 @@ impl Steps<'_> {
 
     /// Fails only if the consumer is gone, which then says why.
     fn send(&self, step: Sent) -> Result<(), RepositoryError> {
-        self.steps.send(step).map_err(|_| RepositoryError::Cancelled)
+        self.sender.send(step).map_err(|_| RepositoryError::Cancelled)
     }
 }
 
@@ -126,7 +126,7 @@ pub(super) fn run(
             });
         }
         drop(tasks_out);
-        let producer = scope.spawn(move || produce(&Steps { repo, steps: steps_in, tasks: tasks_in, budget }));
+        let producer = scope.spawn(move || produce(&Steps { repo, sender: steps_in, tasks: tasks_in, budget }));
         let consumed = consume_all(steps_out, budget, &spare_in, &mut consume);
         budget.close();
         let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -144,7 +144,7 @@ fn consume_all(
     for step in steps {
         match step {
             Sent::Begin { path, metadata, link_to } => {
-                consume(Step::Begin { path: &path, metadata: &metadata, link_to: link_to.as_deref() })?
+                consume(Step::Begin { path: &path, metadata: &metadata, link_to: link_to.as_deref() })?;
             }
             Sent::End => consume(Step::End)?,
             Sent::Data { blob, reserved } => {

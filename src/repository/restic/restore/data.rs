@@ -93,12 +93,11 @@ fn ranges(wants: &mut [Want]) -> Vec<Range<usize>> {
                 && u64::from(location.offset) <= end + GAP
                 && (blob_end <= end || blob_end - u64::from(first.offset) <= RANGE)
         });
-        match ranges.last_mut().filter(|_| fits) {
-            Some(range) => range.end = at + 1,
-            None => {
-                ranges.push(at..at + 1);
-                end = 0;
-            }
+        if let Some(range) = ranges.last_mut().filter(|_| fits) {
+            range.end = at + 1;
+        } else {
+            ranges.push(at..at + 1);
+            end = 0;
         }
         end = end.max(blob_end);
     }

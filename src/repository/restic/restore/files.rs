@@ -35,8 +35,11 @@ pub(super) struct FileJob {
     pub(super) attributes: Attributes,
     /// Pieces that are not yet written.
     pub(super) remaining: AtomicU32,
-    /// A piece of it could not be restored; that was reported.
+    /// A piece of it could not be restored; that was reported. The others are written all the same: most of a large file is
+    /// better than nothing.
     damaged: AtomicBool,
+    /// It cannot be written to.
+    broken: AtomicBool,
     state: Mutex<FileState>,
 }
 
@@ -60,6 +63,7 @@ impl FileJob {
             attributes,
             remaining: AtomicU32::new(0),
             damaged: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
@@ -89,6 +93,7 @@ impl FileJob {
     }
 
     fn damage_io(&self, run: &Run<'_>, action: &str, error: io::Error) {
+        self.broken.store(true, Ordering::Relaxed);
         if !self.damaged.swap(true, Ordering::Relaxed) {
             run.failed(&self.path(), action, error);
         }
@@ -126,7 +131,7 @@ impl FileJob {
     /// Writes one piece, and finishes the file if it was the last. `number` is the file's place in the batch.
     pub(super) fn write(&self, run: &Run<'_>, files: &OpenFiles<'_>, number: u32, at: u64, data: &[u8]) {
         let mut last = None;
-        if !self.damaged.load(Ordering::Relaxed) {
+        if !self.broken.load(Ordering::Relaxed) {
             match self.open(run, files, number).and_then(|(handle, reused)| {
                 write_piece(&handle, reused, at, data)?;
                 Ok(handle)

@@ -22,8 +22,8 @@ use super::prepare::{self, FirstName, LinkJob, OtherJob, Want};
 use super::run::{Halted, Run};
 use super::target::{Folder, look, names, type_of};
 
-/// Entries after which a batch is worked off.
-const BATCH_ENTRIES: usize = 100_000;
+/// Entries after which a batch is worked off. In tests a few, so that every restore has many batches.
+const BATCH_ENTRIES: usize = if cfg!(test) { 5 } else { 100_000 };
 /// Pieces of files after which a batch is worked off.
 const BATCH_PIECES: usize = 200_000;
 
@@ -172,16 +172,12 @@ impl<'r, 'a> Planner<'r, 'a> {
         if node.is_linked() {
             links = node.metadata.links;
             let name = || node.name.clone().into_boxed_slice();
-            match self.linked.get(&(node.metadata.device, node.metadata.inode)) {
-                Some(first) => {
-                    self.batch.links.push(LinkJob { folder, name: name(), first: Arc::clone(first) });
-                    return;
-                }
-                None => {
-                    let first = FirstName { folder: Arc::clone(&folder), name: name() };
-                    self.linked.insert((node.metadata.device, node.metadata.inode), Arc::new(first));
-                }
+            if let Some(first) = self.linked.get(&(node.metadata.device, node.metadata.inode)) {
+                self.batch.links.push(LinkJob { folder, name: name(), first: Arc::clone(first) });
+                return;
             }
+            let first = FirstName { folder: Arc::clone(&folder), name: name() };
+            self.linked.insert((node.metadata.device, node.metadata.inode), Arc::new(first));
         }
         if node.metadata.is_file() {
             Run::count(&self.run.counters.total_bytes, node.metadata.size);

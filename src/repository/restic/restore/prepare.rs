@@ -112,15 +112,16 @@ fn existing(run: &Run<'_>, job: &FileJob) -> Result<Option<OwnedFd>, (&'static s
     let folder = run.target.open(&job.folder).map_err(|error| ("open its folder", error))?;
     let Some(stat) = look(folder.as_fd(), &job.name).map_err(|error| ("look at what is there", error))? else { return Ok(None) };
     // A file with other names is also somewhere else, where it must not change.
-    if type_of(&stat) == FileType::RegularFile && (stat.st_nlink == 1 || u64::from(stat.st_nlink) <= job.links) {
+    if type_of(&stat) == FileType::RegularFile
+        && (stat.st_nlink == 1 || (stat.st_nlink <= job.links && run.claim(stat.st_dev, stat.st_ino)))
+    {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         // Reading must not change the access time that was restored; only the owner may ask for that.
         let open = |flags| rustix::fs::openat(&*folder, &*job.name, flags, Mode::empty());
         match open(flags | OFlags::NOATIME).or_else(|_| open(flags)) {
             Ok(file) if rustix::fs::fstat(&file).is_ok_and(|stat| type_of(&stat) == FileType::RegularFile) => return Ok(Some(file)),
-            Ok(_) => {}
-            // It cannot be read, so it cannot be compared: a new one takes its place.
-            Err(Errno::ACCESS | Errno::PERM | Errno::LOOP) => {}
+            // It cannot be read, so it cannot be compared, or it is not what it was: a new one takes its place.
+            Ok(_) | Err(Errno::ACCESS | Errno::PERM | Errno::LOOP) => {}
             Err(error) => return Err(("open what is there", error.into())),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! No work is done here.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -28,6 +29,8 @@ pub(super) struct Run<'a> {
     pub(super) target: Target,
     pub(super) counters: Counters,
     problems: Mutex<(Vec<Problem>, u64)>,
+    /// Files with several names that were there and are reused, by device and inode.
+    reused: Mutex<HashSet<(u64, u64)>>,
     /// Why the whole restore ends.
     fatal: Mutex<Option<RepositoryError>>,
     halted: AtomicBool,
@@ -64,6 +67,7 @@ impl<'a> Run<'a> {
             target,
             counters: Counters::default(),
             problems: Mutex::default(),
+            reused: Mutex::default(),
             fatal: Mutex::default(),
             halted: AtomicBool::new(false),
         }
@@ -115,6 +119,11 @@ impl<'a> Run<'a> {
         for (action, error) in failures {
             self.failed(path, action, error);
         }
+    }
+
+    /// Whether this file with several names may be reused. Only its first taker may: two files of the snapshot must not become one.
+    pub(super) fn claim(&self, device: u64, inode: u64) -> bool {
+        self.reused.lock().unwrap_or_else(PoisonError::into_inner).insert((device, inode))
     }
 
     /// Adds to a counter.

@@ -65,12 +65,12 @@ impl Target {
     /// nothing is there yet and nothing is written (a dry run).
     pub(super) fn new(path: Option<&Path>) -> io::Result<Self> {
         let root = path.map(|path| rustix::fs::open(path, FOLDER.difference(OFlags::NOFOLLOW), Mode::empty())).transpose()?;
-        let device = root.as_ref().map(|root| rustix::fs::fstat(root)).transpose()?.map_or(0, |stat| stat.st_dev);
+        let device = root.as_ref().map(rustix::fs::fstat).transpose()?.map_or(0, |stat| stat.st_dev);
         Ok(Self { root: root.map(Arc::new), device, next: AtomicU64::new(1), open: Mutex::default() })
     }
 
     /// The root folder; `path` is its path in the snapshot.
-    pub(super) fn root(&self, path: &[u8], is_new: bool) -> Arc<Folder> {
+    pub(super) fn root(path: &[u8], is_new: bool) -> Arc<Folder> {
         Arc::new(Folder { parent: None, name: Box::default(), path: path.into(), depth: 0, is_new: AtomicBool::new(is_new), number: 0 })
     }
 
