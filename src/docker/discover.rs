@@ -37,6 +37,26 @@ pub struct Discovery {
 }
 
 impl Discovery {
+    /// What these things form, without their inspect JSON.
+    pub(crate) fn of(engine: EngineIdentity, containers: Vec<Container>, volumes: Vec<Volume>, networks: Vec<Network>) -> Self {
+        let mut warnings = Vec::new();
+        let mut policies = HashMap::new();
+        for container in &containers {
+            let (policy, bad) = Policy::parse(&container.name, &container.labels);
+            warnings.extend(bad);
+            policies.insert(container.name.clone(), policy);
+        }
+        Self {
+            engine,
+            applications: applications::build(containers, volumes, networks),
+            default_networks: Vec::new(),
+            warnings,
+            policies,
+            raw_containers: HashMap::new(),
+            raw_networks: HashMap::new(),
+        }
+    }
+
     /// All containers.
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
         self.applications.iter().flat_map(|application| &application.containers)
@@ -101,22 +121,10 @@ pub async fn discover(engine: &Engine) -> Result<Discovery, DockerError> {
     let (containers, raw_containers) = inspect_containers(wire, containers, &digests, &mut warnings).await;
     let (networks, default_networks, raw_networks) = inspect_networks(wire, networks, &mut warnings).await;
 
-    let mut policies = HashMap::new();
-    for container in &containers {
-        let (policy, bad) = Policy::parse(&container.name, &container.labels);
-        warnings.extend(bad);
-        policies.insert(container.name.clone(), policy);
-    }
     let volumes = volumes.volumes.into_iter().map(Volume::from).collect();
-    Ok(Discovery {
-        engine: engine.identity().clone(),
-        applications: applications::build(containers, volumes, networks),
-        default_networks,
-        warnings,
-        policies,
-        raw_containers,
-        raw_networks,
-    })
+    let mut discovery = Discovery::of(engine.identity().clone(), containers, volumes, networks);
+    discovery.warnings.splice(0..0, warnings);
+    Ok(Discovery { default_networks, raw_containers, raw_networks, ..discovery })
 }
 
 async fn list<T: DeserializeOwned>(wire: &Wire, path: &str) -> Result<T, DockerError> {

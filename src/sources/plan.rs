@@ -167,3 +167,6 @@ fn unsaved(container: &Container, scope: &Scope) -> Vec<String> {
     }
     notes
 }
+
+#[cfg(test)]
+mod tests;
