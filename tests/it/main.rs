@@ -10,6 +10,9 @@ mod support;
 // The ground itself: the private Engine, the oracle and the comparison of trees, without bbackup.
 mod ground;
 
+// The engine without the command line: what restic thinks of it, and repositories made to do harm.
+mod engine;
+
 // What the engine reads of repositories that restic has made: listing, dumping, streaming, restoring, checking, counting.
 mod reading;
 

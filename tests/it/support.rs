@@ -10,5 +10,7 @@ pub(crate) mod home;
 pub(crate) mod manifest;
 pub(crate) mod oracle;
 pub(crate) mod parts;
+pub(crate) mod proxy;
 pub(crate) mod run;
+pub(crate) mod shop;
 pub(crate) mod tree;

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -120,14 +120,33 @@ pub(crate) struct Stage<'a> {
     engine: &'static Engine,
     home: &'a Home,
     prefix: String,
+    /// Whether others may use the Engine meanwhile.
+    _turn: Turn,
 }
+
+/// A turn on the Engine: many tests share it, one that takes everything on it has it alone.
+enum Turn {
+    Shared(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>),
+    Alone(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'static, ()>),
+}
+
+static TURNS: RwLock<()> = RwLock::new(());
 
 impl<'a> Stage<'a> {
     /// A new prefix, with the test's name in it for those who look.
     pub(crate) fn new(home: &'a Home, name: &str) -> Self {
+        Self::with(home, name, Turn::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// The same with nobody else on the Engine.
+    pub(crate) fn alone(home: &'a Home, name: &str) -> Self {
+        Self::with(home, name, Turn::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn with(home: &'a Home, name: &str, turn: Turn) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let prefix = format!("t{}{name}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        Self { engine: Engine::shared(), home, prefix }
+        Self { engine: Engine::shared(), home, prefix, _turn: turn }
     }
 
     /// The Engine itself.
@@ -207,9 +226,7 @@ impl<'a> Stage<'a> {
 
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
-        if !thread::panicking() {
-            self.remove_everything();
-        }
+        self.remove_everything();
     }
 }
 

@@ -1,0 +1,95 @@
+//! A proxy in front of the private Engine that looks at each request and can do something bad at the right moment.
+//!
+//! It knows of HTTP only where a request begins.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// What is done with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// It goes through.
+    Pass,
+    /// It goes through, but after so many bytes of answer the connection is gone.
+    CutAfter(u64),
+}
+
+/// A running proxy. Its threads end with the test process.
+pub(crate) struct Proxy {
+    socket: PathBuf,
+    /// How many connections were cut.
+    cuts: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    /// Listens on `socket` for the Engine at `engine`. `decide` is asked for every request with its first line (`GET /v1.41/…`); it may
+    /// take its time, the request waits.
+    pub(crate) fn start(socket: &Path, engine: &str, decide: impl Fn(&str) -> Action + Send + Sync + 'static) -> Self {
+        let listener = UnixListener::bind(socket).unwrap();
+        let engine = engine.strip_prefix("unix://").unwrap().to_owned();
+        let cuts = Arc::new(AtomicUsize::new(0));
+        let (decide, counter) = (Arc::new(decide), Arc::clone(&cuts));
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, engine) = (client.unwrap(), UnixStream::connect(&engine).unwrap());
+                let (decide, counter) = (Arc::clone(&decide), Arc::clone(&counter));
+                thread::spawn(move || forward(&client, &engine, decide.as_ref(), &counter));
+            }
+        });
+        Self { socket: socket.to_owned(), cuts }
+    }
+
+    /// Its address, as `DOCKER_HOST` takes it.
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// How many connections were cut: a test of a cut in which there was none proves nothing.
+    pub(crate) fn cuts(&self) -> usize {
+        self.cuts.load(Ordering::SeqCst)
+    }
+}
+
+fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> Action + Send + Sync), cuts: &AtomicUsize) {
+    let budget = std::sync::Mutex::new(None::<u64>);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(count @ 1..) = (&*client).read(&mut buffer) {
+                let first = buffer[..count].split(|byte| *byte == b'\r').next().unwrap_or_default();
+                if let Ok(line) = std::str::from_utf8(first)
+                    && line.ends_with("HTTP/1.1")
+                    && let Action::CutAfter(bytes) = decide(line)
+                {
+                    *budget.lock().unwrap() = Some(bytes);
+                }
+                if (&*engine).write_all(&buffer[..count]).is_err() {
+                    break;
+                }
+            }
+            let _ = engine.shutdown(Shutdown::Write);
+        });
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = (&*engine).read(&mut buffer) {
+            let mut allowed = count;
+            let mut budget = budget.lock().unwrap();
+            if let Some(left) = budget.as_mut() {
+                allowed = count.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= allowed as u64;
+            }
+            if (&*client).write_all(&buffer[..allowed]).is_err() {
+                break;
+            }
+            if allowed < count {
+                cuts.fetch_add(1, Ordering::SeqCst);
+                break;
+            }
+        }
+        let _ = (client.shutdown(Shutdown::Both), engine.shutdown(Shutdown::Both));
+    });
+}
