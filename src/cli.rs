@@ -1,1 +1,164 @@
-//! (being written)
+//! The command line: reads what was typed, has it done, and ends the process with the exit code that says how it went.
+//!
+//! Nothing is decided here that another face (the terminal app, the API) would have to decide again: that is in `jobs`.
+
+#![expect(clippy::disallowed_methods, reason = "the command line reads arguments, environment and working folder")]
+
+mod arguments;
+mod commands;
+mod environment;
+mod interrupts;
+mod output;
+mod progress;
+mod request;
+mod session;
+mod text;
+mod time;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use arguments::{Arguments, Command, ConfigCommand};
+use commands::{Done, INTERRUPTED, backup, care, host, look, setup};
+use environment::Environment;
+use interrupts::Interrupts;
+use output::{Output, Verbosity};
+use session::Session;
+
+use crate::jobs::error::JobError;
+use crate::jobs::report;
+use crate::model::report::{Blame, Report};
+
+/// Commands of the design that this version does not have: they are refused by name.
+const LATER: &[&str] = &[
+    "list-remote-backups",
+    "find",
+    "diff",
+    "mount",
+    "umount",
+    "tag",
+    "pin",
+    "unpin",
+    "key",
+    "forget",
+    "prune",
+    "compact",
+    "repair",
+    "copy",
+    "verify",
+    "coverage",
+    "scheduler",
+    "status",
+    "jobs",
+    "health",
+    "doctor",
+    "rewrite",
+];
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let environment = Environment::of_this_process();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error, &environment),
+    };
+    let global = &arguments.global;
+    let verbosity = match (global.quiet, global.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, 0) => Verbosity::Normal,
+        (false, _) => Verbosity::Verbose,
+    };
+    let output = Output::new(global.json || environment.json, verbosity, !environment.no_interactive, !environment.no_color);
+    let interrupts = match Interrupts::new() {
+        Ok(interrupts) => interrupts,
+        Err(error) => return end(&output, &arguments.command, Err(error), false),
+    };
+    let control = interrupts.control().clone();
+    // A panic is a defect; it must not look like anything else, and the envelope must be written all the same.
+    let done = catch_unwind(AssertUnwindSafe(|| dispatch(&arguments, &environment, &output, interrupts)));
+    let done = done.unwrap_or_else(|_| Err(JobError::Internal("bbackup has stopped at a point where it never should".to_owned())));
+    end(&output, &arguments.command, done, control.is_cancelled())
+}
+
+fn dispatch(arguments: &Arguments, environment: &Environment, output: &Output, interrupts: Interrupts) -> Result<Done, JobError> {
+    let global = &arguments.global;
+    match &arguments.command {
+        Command::InitConfig(flags) => return setup::init_config(global, flags, output),
+        Command::Completions(flags) => return Ok(setup::completions(flags, output)),
+        _ => {}
+    }
+    let session = Session::new(global, environment, output, interrupts)?;
+    match &arguments.command {
+        Command::Backup(flags) => backup::run(&session, flags),
+        Command::Restore(_) => Err(JobError::request("not_in_this_version", "restore is not in this version", "")),
+        Command::Snapshots(flags) => look::snapshots(&session, flags),
+        Command::Ls(flags) => look::ls(&session, flags),
+        Command::Dump(flags) => look::dump(&session, flags),
+        Command::Stats => look::stats(&session),
+        Command::Init => care::init(&session),
+        Command::Check(flags) => care::check(&session, flags),
+        Command::Unlock(flags) => care::unlock(&session, flags),
+        Command::ListContainers => host::containers(&session),
+        Command::ListVolumes => host::volumes(&session),
+        Command::ListNetworks => host::networks(&session),
+        Command::ListBackupSets => host::sets(&session),
+        Command::Config(ConfigCommand::Check) => setup::check(&session),
+        Command::Config(ConfigCommand::Show) => setup::show(&session),
+        Command::InitConfig(_) | Command::Completions(_) => Err(JobError::Internal("a command was passed on twice".to_owned())),
+    }
+}
+
+/// Tells how it went and ends.
+fn end(output: &Output, command: &Command, done: Result<Done, JobError>, cancelled: bool) -> ExitCode {
+    let mut done = done.unwrap_or_else(|error| {
+        let report = report::of(&error);
+        let code = if cancelled && report.code == "cancelled" { INTERRUPTED } else { report.exit_code() };
+        output.error(&report);
+        Done { code, data: serde_json::Value::Null, errors: vec![report], envelope: !matches!(command, Command::Dump(_)) }
+    });
+    if done.envelope {
+        output.envelope(command.name(), done.code == 0, &done.data, &done.errors);
+    }
+    if let Some(error) = output.failure() {
+        let report = Report::new(Blame::Environment, "standard_output", "Standard output cannot be written.").caused_by(&error);
+        output.error(&report);
+        done.code = report.exit_code();
+    }
+    ExitCode::from(done.code)
+}
+
+/// What clap has to say: help and version are no errors, everything else is one of usage (1; 2 is for configurations).
+fn usage(error: &clap::Error, environment: &Environment) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A reader that went away does not make help a failure.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let json = environment.json || std::env::args_os().any(|argument| argument == "--json");
+    let output = Output::new(json, Verbosity::Normal, false, false);
+    let unknown = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    let mut report = match unknown {
+        Some(word) if LATER.contains(&word) => {
+            let report = Report::new(Blame::User, "not_in_this_version", format!("`bbackup {word}` is not in this version."));
+            output.error(&report);
+            report
+        }
+        _ => {
+            let _ = error.print();
+            let text = error.render().to_string();
+            let first = text.lines().next().unwrap_or_default();
+            Report::new(Blame::User, "usage", first.strip_prefix("error: ").unwrap_or(first))
+        }
+    };
+    if let Some(ContextValue::String(meant)) = error.get(ContextKind::SuggestedArg) {
+        report.hints.push(format!("Did you mean {meant}?"));
+    }
+    output.envelope("", false, &serde_json::Value::Null, &[report]);
+    ExitCode::from(1)
+}

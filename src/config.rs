@@ -64,6 +64,8 @@ impl Config {
 pub struct Docker {
     /// `unix:///var/run/docker.sock`; none: the environment (`cli` fills it in), else the default socket.
     pub host: Option<String>,
+    /// Whether the environment asks for TLS (`DOCKER_TLS_VERIFY`); a file cannot say it.
+    pub tls: bool,
     /// How long an answer may take (not the body of an archive, which only may not stall).
     pub timeout: Duration,
     /// How long a container may take to stop before the Engine kills it; none: what the container itself says.
@@ -75,7 +77,7 @@ pub const DOCKER_TIMEOUT: Duration = Duration::from_mins(2);
 
 impl Default for Docker {
     fn default() -> Self {
-        Self { host: None, timeout: DOCKER_TIMEOUT, stop_timeout: None }
+        Self { host: None, tls: false, timeout: DOCKER_TIMEOUT, stop_timeout: None }
     }
 }
 

@@ -4,9 +4,12 @@
 //! Faces (`cli`) hand over a [`request`] and get [`results`]; nothing here prints, asks or exits.
 
 pub mod backup;
+pub mod engine;
 pub mod error;
+pub mod open;
 pub mod report;
 pub mod request;
 pub mod restore;
 pub mod results;
 pub mod select;
+pub mod snapshots;

@@ -1,3 +1,7 @@
 //! Starts bbackup: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bbackup::cli::run()
+}

@@ -15,11 +15,11 @@ use crate::model::application::Consistency;
 #[derive(Debug, Parser)]
 #[command(name = "bbackup", version, max_term_width = 110, disable_help_subcommand = true, arg_required_else_help = true)]
 #[command(after_help = AFTER_HELP)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
-    pub global: Global,
+    pub(super) global: Global,
     #[command(subcommand)]
-    pub command: Command,
+    pub(super) command: Command,
 }
 
 const AFTER_HELP: &str = "\
@@ -29,39 +29,39 @@ in part, or nothing done, 10 no such repository, 11 locked, 12 wrong password, 1
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
-pub struct Global {
+pub(super) struct Global {
     /// Configuration file
     #[arg(long, global = true, value_name = "FILE", env = "BBACKUP_CONFIG", value_hint = ValueHint::FilePath)]
-    pub config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Repository: a name of the configuration, or a folder
     #[arg(long, visible_alias = "repository", global = true, value_name = "NAME|PATH")]
-    pub repo: Option<String>,
+    pub(super) repo: Option<String>,
     /// File with the repository's password
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "password_command")]
-    pub password_file: Option<PathBuf>,
+    pub(super) password_file: Option<PathBuf>,
     /// Command that writes the repository's password
     #[arg(long, global = true, value_name = "COMMAND")]
-    pub password_command: Option<String>,
+    pub(super) password_command: Option<String>,
     /// Write one JSON object per line to standard output
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(super) json: bool,
     /// Plain output instead of the terminal app (in this version there is only plain output)
     #[arg(long, global = true)]
-    pub no_tui: bool,
+    pub(super) no_tui: bool,
     /// Say more (can be repeated)
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
+    pub(super) verbose: u8,
     /// Say nothing but results, warnings and errors
     #[arg(long, short, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
+    pub(super) quiet: bool,
     /// How long to wait for a repository that another process has locked
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
-    pub retry_lock: Option<Duration>,
+    pub(super) retry_lock: Option<Duration>,
 }
 
 /// What is to be done.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Back up applications and paths
     #[command(visible_alias = "create")]
     Backup(Backup),
@@ -104,7 +104,7 @@ pub enum Command {
 
 impl Command {
     /// Its name in the JSON envelope.
-    pub fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Backup(_) => "backup",
             Self::Restore(_) => "restore",
@@ -129,69 +129,69 @@ impl Command {
 
 /// Flags of `backup`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Backup {
+pub(super) struct Backup {
     /// Backup sets of the configuration; none: all that are enabled, and without a configuration everything
     #[arg(value_name = "SET", conflicts_with_all = ["all", "containers", "projects", "volumes", "paths"])]
-    pub sets: Vec<String>,
+    pub(super) sets: Vec<String>,
     /// Everything on the Docker Engine
     #[arg(long)]
-    pub all: bool,
+    pub(super) all: bool,
     /// Applications of these containers (globs; `!` before one takes away)
     #[arg(long, short = 'C', value_name = "NAME", num_args = 1.., value_delimiter = ',')]
-    pub containers: Vec<String>,
+    pub(super) containers: Vec<String>,
     /// These compose projects (globs)
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
-    pub projects: Vec<String>,
+    pub(super) projects: Vec<String>,
     /// These volumes (globs)
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
-    pub volumes: Vec<String>,
+    pub(super) volumes: Vec<String>,
     /// These files and folders of this host
     #[arg(long, short = 'p', value_name = "PATH", num_args = 1.., value_hint = ValueHint::AnyPath)]
-    pub paths: Vec<PathBuf>,
+    pub(super) paths: Vec<PathBuf>,
     /// No volumes and no logs: only configurations, networks and compose files
     #[arg(long, conflicts_with = "volumes_only")]
-    pub config_only: bool,
+    pub(super) config_only: bool,
     /// Only volumes
     #[arg(long)]
-    pub volumes_only: bool,
+    pub(super) volumes_only: bool,
     /// No networks
     #[arg(long)]
-    pub no_networks: bool,
+    pub(super) no_networks: bool,
     /// No logs
     #[arg(long)]
-    pub no_logs: bool,
+    pub(super) no_logs: bool,
     /// Accepted and not needed: every backup stores only what is new
     #[arg(long, conflicts_with = "full")]
-    pub incremental: bool,
+    pub(super) incremental: bool,
     /// Read every file again, also those that look unchanged
     #[arg(long)]
-    pub full: bool,
+    pub(super) full: bool,
     /// Leave out files that match (can be repeated)
     #[arg(long, short = 'e', value_name = "PATTERN")]
-    pub exclude: Vec<String>,
+    pub(super) exclude: Vec<String>,
     /// Leave out files that match a line of this file (can be repeated)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub exclude_file: Vec<PathBuf>,
+    pub(super) exclude_file: Vec<PathBuf>,
     /// Leave out folders that hold such a file (can be repeated)
     #[arg(long, value_name = "NAME[:HEADER]")]
-    pub exclude_if_present: Vec<String>,
+    pub(super) exclude_if_present: Vec<String>,
     /// Do not cross into other file systems
     #[arg(long, short = 'x')]
-    pub one_file_system: bool,
+    pub(super) one_file_system: bool,
     /// Tag the snapshots (can be repeated)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
-    pub tag: Vec<String>,
+    pub(super) tag: Vec<String>,
     /// Only say what would be done
     #[arg(long, short = 'n')]
-    pub dry_run: bool,
+    pub(super) dry_run: bool,
     /// What happens to running containers while their volumes are read
     #[arg(long, value_name = "HOW")]
-    pub consistency: Option<ConsistencyArgument>,
+    pub(super) consistency: Option<ConsistencyArgument>,
 }
 
 /// Words of `--consistency`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ConsistencyArgument {
+pub(super) enum ConsistencyArgument {
     /// Stop them: a clean state
     Stop,
     /// Freeze them: as after a loss of power
@@ -213,135 +213,135 @@ impl From<ConsistencyArgument> for Consistency {
 /// Flags that narrow which snapshots are meant.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Which snapshots")]
-pub struct Narrow {
+pub(super) struct Narrow {
     /// Only snapshots of this backup set
     #[arg(long, value_name = "SET")]
-    pub set: Option<String>,
+    pub(super) set: Option<String>,
     /// Only snapshots of this host
     #[arg(long, value_name = "HOST")]
-    pub host: Option<String>,
+    pub(super) host: Option<String>,
     /// Only snapshots with this tag (can be repeated: with all of them)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
-    pub tag: Vec<String>,
+    pub(super) tag: Vec<String>,
     /// Only snapshots made before this time (`2026-08-20`, `2026-08-20 14:30`, `2026-08-20T14:30:00Z`, or `3 days ago`)
     #[arg(long, value_name = "TIME")]
-    pub before: Option<String>,
+    pub(super) before: Option<String>,
 }
 
 /// Flags of `restore`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Restore {
+pub(super) struct Restore {
     /// An id or its beginning, `latest`, or `run:<id of a run>`
-    pub snapshot: String,
+    pub(super) snapshot: String,
     /// With `latest`: the newest snapshot of every application of this host
     #[arg(long, conflicts_with_all = ["container", "volume", "network", "path"])]
-    pub all: bool,
+    pub(super) all: bool,
     /// Only this container (can be repeated)
     #[arg(long, short = 'C', value_name = "NAME")]
-    pub container: Vec<String>,
+    pub(super) container: Vec<String>,
     /// Only this volume (can be repeated)
     #[arg(long, value_name = "NAME")]
-    pub volume: Vec<String>,
+    pub(super) volume: Vec<String>,
     /// Only this network (can be repeated)
     #[arg(long, value_name = "NAME")]
-    pub network: Vec<String>,
+    pub(super) network: Vec<String>,
     /// Only this file or folder (can be repeated)
     #[arg(long, short = 'p', value_name = "PATH")]
-    pub path: Vec<PathBuf>,
+    pub(super) path: Vec<PathBuf>,
     /// Write plain files below this folder; the Docker Engine is left alone
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["rename", "as_new", "no_start"])]
-    pub to: Option<PathBuf>,
+    pub(super) to: Option<PathBuf>,
     /// Give a container, volume, network or project another name (can be repeated)
     #[arg(long, value_name = "OLD:NEW")]
-    pub rename: Vec<String>,
+    pub(super) rename: Vec<String>,
     /// Give everything whose name is taken a free name
     #[arg(long)]
-    pub as_new: bool,
+    pub(super) as_new: bool,
     /// Do not start restored containers
     #[arg(long)]
-    pub no_start: bool,
+    pub(super) no_start: bool,
     /// Only say what would be done
     #[arg(long, short = 'n')]
-    pub dry_run: bool,
+    pub(super) dry_run: bool,
     #[command(flatten)]
-    pub narrow: Narrow,
+    pub(super) narrow: Narrow,
 }
 
 /// Flags of `snapshots`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Snapshots {
+pub(super) struct Snapshots {
     /// Only these: ids or their beginnings, `latest`, `run:<id of a run>`
     #[arg(value_name = "SNAPSHOT")]
-    pub snapshots: Vec<String>,
+    pub(super) snapshots: Vec<String>,
     #[command(flatten)]
-    pub narrow: Narrow,
+    pub(super) narrow: Narrow,
 }
 
 /// Flags of `ls`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Ls {
+pub(super) struct Ls {
     /// An id or its beginning, or `latest`
-    pub snapshot: String,
+    pub(super) snapshot: String,
     /// Files or folders in it; none: everything
     #[arg(value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
+    pub(super) paths: Vec<PathBuf>,
     /// Only what is in the folder itself, not what is in the folders in it
     #[arg(long)]
-    pub no_recursive: bool,
+    pub(super) no_recursive: bool,
     /// Show type, mode, owner, size and time too
     #[arg(long, short)]
-    pub long: bool,
+    pub(super) long: bool,
     #[command(flatten)]
-    pub narrow: Narrow,
+    pub(super) narrow: Narrow,
 }
 
 /// Flags of `dump`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Dump {
+pub(super) struct Dump {
     /// An id or its beginning, or `latest`
-    pub snapshot: String,
+    pub(super) snapshot: String,
     /// File in it; with `--tar` also a folder
-    pub path: PathBuf,
+    pub(super) path: PathBuf,
     /// Write a tar archive
     #[arg(long)]
-    pub tar: bool,
+    pub(super) tar: bool,
     #[command(flatten)]
-    pub narrow: Narrow,
+    pub(super) narrow: Narrow,
 }
 
 /// Flags of `check`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Check {
+pub(super) struct Check {
     /// Read and verify all data
     #[arg(long, conflicts_with = "read_data_subset")]
-    pub read_data: bool,
+    pub(super) read_data: bool,
     /// Read and verify a part: `2/5` (the second of five parts), `10%` or `500M` (chosen at random)
     #[arg(long, value_name = "PART")]
-    pub read_data_subset: Option<String>,
+    pub(super) read_data_subset: Option<String>,
 }
 
 /// Flags of `unlock`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Unlock {
+pub(super) struct Unlock {
     /// Remove all locks, also those of processes that are still at work
     #[arg(long)]
-    pub remove_all: bool,
+    pub(super) remove_all: bool,
 }
 
 /// Flags of `init-config`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct InitConfig {
+pub(super) struct InitConfig {
     /// Where it goes; none: the user's configuration folder
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub file: Option<PathBuf>,
+    pub(super) file: Option<PathBuf>,
     /// Replace a file that is there
     #[arg(long)]
-    pub force: bool,
+    pub(super) force: bool,
 }
 
 /// Commands of `config`.
 #[derive(Debug, Clone, Copy, Subcommand)]
-pub enum ConfigCommand {
+pub(super) enum ConfigCommand {
     /// Say everything that is wrong with the configuration
     Check,
     /// Show what the configuration means, with every default; never a secret
@@ -350,7 +350,7 @@ pub enum ConfigCommand {
 
 /// Flags of `completions`.
 #[derive(Debug, Clone, Args)]
-pub struct Completions {
+pub(super) struct Completions {
     /// Which shell
-    pub shell: clap_complete::Shell,
+    pub(super) shell: clap_complete::Shell,
 }

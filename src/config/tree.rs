@@ -3,7 +3,6 @@
 //! It knows nothing of what a configuration may hold; that is `schema`'s.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
@@ -34,12 +33,6 @@ pub struct Problem {
     pub at: Position,
     /// What, in one sentence without a full stop.
     pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, column {}: {}", self.at.line, self.at.column, self.message)
-    }
 }
 
 /// One value with its place.
@@ -108,7 +101,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Node>, Vec<Problem>> {
         };
         builder.take(event, (&span.start).into()).map_err(|problem| vec![problem])?;
     }
-    Ok(builder.root)
+    Ok(builder.root.filter(|root| !matches!(root.value, Value::Null)))
 }
 
 /// Lines that are indented by tabs, which YAML forbids. Only asked for when a parser has refused the file: in a block of
@@ -235,7 +228,7 @@ mod tests {
     fn tabs_are_named_one_by_one() {
         let problems = parse("sets:\n\tweb:\n\t\tpaths: [/a]\n").unwrap_err();
         assert_eq!(problems.iter().map(|problem| problem.at.line).collect::<Vec<_>>(), [2, 3]);
-        assert!(problems[0].to_string().starts_with("line 2, column 1: a tab"));
+        assert_eq!((problems[0].at.column, problems[0].message.starts_with("a tab")), (1, true));
     }
 
     #[test]
@@ -254,6 +247,7 @@ mod tests {
     fn nothing_else_is_let_through() {
         assert!(parse("").unwrap().is_none());
         assert!(parse("# only a comment\n").unwrap().is_none());
+        assert!(parse("---\n").unwrap().is_none());
         assert!(parse("a: !cache\n").unwrap_err()[0].message.contains("quotes"));
         assert!(parse("a: 1\n---\nb: 2\n").unwrap_err()[0].message.contains("second document"));
         assert!(parse("[1]: 2\n").unwrap_err()[0].message.contains("one word"));

@@ -76,6 +76,7 @@ impl Validator<'_> {
             host: file.host.unwrap_or_else(|| self.around.hostname.to_owned()),
             docker: Docker {
                 host: docker.host,
+                tls: false,
                 timeout: docker.timeout.and_then(|text| duration::parse(&text).ok()).unwrap_or(DOCKER_TIMEOUT),
                 stop_timeout: docker.stop_timeout.and_then(|text| duration::parse(&text).ok()),
             },

@@ -4,6 +4,7 @@
 
 use crate::config::load::ConfigError;
 use crate::config::password::PasswordError;
+use crate::config::tree::Problem;
 use crate::docker::DockerError;
 use crate::model::report::{Blame, Report};
 use crate::platform::directories::NoHome;
@@ -112,9 +113,8 @@ fn repository(error: &RepositoryError) -> Report {
             Report::new(Blame::User, "no_path", sentence(error)).hint(format!("`bbackup ls {}` lists what is in it.", snapshot.short()))
         }
         E::WrongKind { .. } => Report::new(Blame::User, "wrong_kind", sentence(error)),
-        E::Storage { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
+        E::Storage { source, .. } | E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
         E::Source { .. } => Report::new(Blame::Environment, "source_lost", sentence(error)),
-        E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
         E::Skipped => Report::new(Blame::User, "skipped", "It was skipped.".to_owned()),
         E::Cancelled => cancelled(),
         E::Corrupted { .. } => Report::new(Blame::Environment, "faulty_memory", sentence(error))
@@ -184,9 +184,11 @@ fn config(error: &ConfigError) -> Report {
             Report::new(Blame::Config, "config_missing", sentence(error)).hint("`bbackup init-config FILE` writes one to start from.")
         }
         ConfigError::Unreadable { source, .. } => Report::new(Blame::Config, "config_unreadable", sentence(error)).caused_by(source),
-        ConfigError::Wrong { problems, .. } => {
+        ConfigError::Wrong { path, problems } => {
             let mut report = Report::new(Blame::Config, "config_wrong", sentence(error));
-            report.source = problems.iter().map(ToString::to_string).collect();
+            // The form that editors know how to jump to.
+            let place = |problem: &Problem| format!("{}:{}:{}: {}", path.display(), problem.at.line, problem.at.column, problem.message);
+            report.source = problems.iter().map(place).collect();
             report
         }
     }
@@ -260,10 +262,10 @@ mod tests {
     #[test]
     fn every_problem_of_a_configuration_is_there() {
         let at = crate::config::tree::Position { line: 3, column: 5 };
-        let problem = |message: &str| crate::config::tree::Problem { at, message: message.to_owned() };
+        let problem = |message: &str| Problem { at, message: message.to_owned() };
         let error = ConfigError::Wrong { path: "c.yaml".into(), problems: vec![problem("one"), problem("two")] };
         let report = of(&error.into());
         assert_eq!(report.message, "c.yaml has 2 problems.");
-        assert_eq!(report.source, ["line 3, column 5: one", "line 3, column 5: two"]);
+        assert_eq!(report.source, ["c.yaml:3:5: one", "c.yaml:3:5: two"]);
     }
 }

@@ -77,6 +77,17 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     })
 }
 
+/// Removes a file; that it is gone already is no error.
+///
+/// # Errors
+/// It is still there.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Makes renames and new names in a folder durable.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use base64::Engine as _;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::files;
@@ -56,6 +57,16 @@ pub fn from_environment(name: &str) -> Option<Secret<String>> {
     std::env::var(name).ok().map(Secret::new)
 }
 
+/// Makes up a password of 256 random bits, as text.
+///
+/// # Errors
+/// The machine gives no random bytes.
+pub fn generate() -> io::Result<Secret<String>> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes).map_err(io::Error::other)?;
+    Ok(Secret::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(*bytes)))
+}
+
 fn trimmed(text: &str) -> Secret<String> {
     // Editors of another system put a byte order mark at the start.
     Secret::new(text.trim_start_matches('\u{feff}').trim().to_owned())
@@ -73,6 +84,8 @@ mod tests {
         std::fs::write(&path, "\u{feff}a b\r\n").unwrap();
         assert_eq!(from_file(&path).unwrap().expose(), "a b");
         assert_eq!(from_command("printf ' c d\n'").unwrap().unwrap().expose(), "c d");
+        let (one, two) = (generate().unwrap(), generate().unwrap());
+        assert!(one.expose().len() >= 43 && one.expose() != two.expose());
         assert!(!format!("{:?}", from_file(&path).unwrap()).contains("a b"));
     }
 }

@@ -1,0 +1,322 @@
+//! `backup`: one run for each repository that the chosen sets go to.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Done, end_of, to_value};
+use crate::cli::arguments::Backup;
+use crate::cli::output::Output;
+use crate::cli::progress::Display;
+use crate::cli::request;
+use crate::cli::session::Session;
+use crate::cli::text::{self, safe};
+use crate::config::BackupSet;
+use crate::jobs::error::JobError;
+use crate::jobs::request::BackupRequest;
+use crate::jobs::results::{ApplicationResult, BackupResult};
+use crate::jobs::{backup, report};
+use crate::model::outcome::{ItemOutcome, RunStatus};
+use crate::model::report::{Blame, Report};
+use crate::model::size::ByteSize;
+use crate::repository::contract::SnapshotSummary;
+
+/// A summary line of `--json`, with restic's names.
+#[derive(Serialize)]
+struct Summary<'a> {
+    message_type: &'static str,
+    dry_run: bool,
+    #[serde(flatten)]
+    counts: &'a SnapshotSummary,
+    total_duration: f64,
+    snapshot_id: Option<&'a str>,
+    application: &'a str,
+    warnings: u64,
+}
+
+pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done, JobError> {
+    let sets = request::sets(arguments, &session.config)?;
+    let tags = request::tags(&arguments.tag)?;
+    if sets.iter().any(|set| set.selection.needs_docker()) {
+        session.check_docker()?;
+    }
+    let mut groups: Vec<(Option<String>, Vec<BackupSet>)> = Vec::new();
+    for set in sets {
+        match groups.iter_mut().find(|(repository, _)| *repository == set.repository) {
+            Some((_, group)) => group.push(set),
+            None => groups.push((set.repository.clone(), vec![set])),
+        }
+    }
+    let several = groups.len() > 1;
+    let mut runs = Vec::new();
+    let mut errors = Vec::new();
+    let mut codes = Vec::new();
+    for (repository, sets) in groups {
+        let request = BackupRequest { sets, tags: tags.clone(), full: arguments.full, dry_run: arguments.dry_run };
+        match one(session, repository.as_deref(), request) {
+            Ok(result) => {
+                let (code, error) = end_of(result.status, session.interrupted());
+                codes.push(code);
+                errors.extend(error);
+                let down =
+                    failures(&result).map(|(name, failure)| Report::new(Blame::Environment, "still_down", format!("{name}: {failure}")));
+                errors.extend(down);
+                runs.push(result);
+            }
+            // What goes to another repository is not lost because of this one.
+            Err(error) if several && !session.interrupted() => {
+                let report = report::of(&error);
+                session.output.error(&report);
+                codes.push(report.exit_code());
+                errors.push(report);
+            }
+            Err(error) => return Err(error),
+        }
+        if session.interrupted() {
+            break;
+        }
+    }
+    Ok(Done { code: worst(&codes), data: to_value(&serde_json::json!({ "runs": runs }))?, errors, envelope: true })
+}
+
+/// The exit code of several runs: that of all if they agree, else in part.
+fn worst(codes: &[u8]) -> u8 {
+    match codes {
+        [] => 0,
+        _ if codes.contains(&super::INTERRUPTED) => super::INTERRUPTED,
+        [first, rest @ ..] if rest.iter().all(|code| code == first) => *first,
+        _ => 4,
+    }
+}
+
+fn one(session: &Session, repository: Option<&str>, request: BackupRequest) -> Result<BackupResult, JobError> {
+    let config = session.repository(repository)?;
+    let opened = session.open_or_make(&config, request.dry_run)?;
+    let context = session.context(&config, opened);
+    let named = (config.name.as_deref() != Some("default") && !config.embedded).then(|| match &config.name {
+        Some(name) => name.clone(),
+        None => config.location.display().to_string(),
+    });
+    let result = {
+        let display = Display::start(&session.output, "archival");
+        session.run(backup::run(&context, request, &session.control, display.progress()))?
+    };
+    messages(&session.output, &result);
+    tell(&session.output, &result, named.as_deref());
+    Ok(result)
+}
+
+fn messages(output: &Output, result: &BackupResult) {
+    for application in &result.applications {
+        output.message(&Summary {
+            message_type: "summary",
+            dry_run: result.dry_run,
+            counts: &application.summary,
+            total_duration: application.duration.as_secs_f64(),
+            snapshot_id: application.snapshot.as_ref().map(|id| id.0.as_str()),
+            application: &application.application,
+            warnings: application.warning_count(),
+        });
+    }
+}
+
+/// The summary for people.
+fn tell(output: &Output, result: &BackupResult, repository: Option<&str>) {
+    for line in warnings(result) {
+        output.warning(&line);
+    }
+    for (name, failure) in failures(result) {
+        let report = Report::new(Blame::Environment, "still_down", format!("{name}: {failure}"));
+        output.error(&report.hint("Start it by hand; bbackup tries again at its next start."));
+    }
+    if output.is_json() {
+        return;
+    }
+    let of_applications =
+        result.applications.iter().flat_map(|application| application.notes.iter().map(|note| (&application.application, note)));
+    for (name, note) in of_applications {
+        output.note(&format!("note: {}: {}", safe(name), safe(note)));
+    }
+    for note in &result.notes {
+        output.note(&format!("note: {}", safe(note)));
+    }
+    for line in lines(result, repository) {
+        output.note(&line);
+    }
+}
+
+/// Containers that are down because of the backup: the loudest there is.
+fn failures(result: &BackupResult) -> impl Iterator<Item = (String, String)> {
+    result
+        .applications
+        .iter()
+        .flat_map(|application| application.failures.iter().map(|failure| (safe(&application.application), safe(failure))))
+}
+
+/// Everything that somebody should look at, except for the paths, which were told when they were met.
+fn warnings(result: &BackupResult) -> Vec<String> {
+    let mut lines: Vec<String> = result.warnings.iter().map(|warning| safe(warning)).collect();
+    for application in &result.applications {
+        let name = safe(&application.application);
+        lines.extend(application.warnings.iter().map(|warning| format!("{name}: {}", safe(warning))));
+        for item in &application.items {
+            let label = safe(&item.item);
+            match &item.outcome {
+                ItemOutcome::Complete { .. } => {}
+                ItemOutcome::Partial { reasons, .. } => {
+                    lines.push(format!("{name}: {label} is not whole: {}", safe(&reasons.join("; "))));
+                }
+                ItemOutcome::Failed { reason } => lines.push(format!("{name}: {label} is not saved: {}", safe(reason))),
+                ItemOutcome::Skipped => lines.push(format!("{name}: {label} was skipped")),
+            }
+        }
+    }
+    lines
+}
+
+fn lines(result: &BackupResult, repository: Option<&str>) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    lines.extend(text::table(
+        &["application", "files", "changed", "size", "new", "stored", "time", "down", "warnings", "snapshot"],
+        &result.applications.iter().map(row).collect::<Vec<_>>(),
+    ));
+    lines.push(String::new());
+    let place = match &result.repository {
+        Some(info) => format!(" in {}", safe(&info.location)),
+        None => String::new(),
+    };
+    let took = text::duration(result.duration);
+    let snapshots = result.applications.iter().filter(|application| application.snapshot.is_some()).count() as u64;
+    if result.dry_run {
+        lines.push(format!("Dry run: nothing was written{place}. It took {took}."));
+        return lines;
+    }
+    lines.push(match result.status {
+        RunStatus::Success => format!("Done in {took}: {}{place}.", text::count(snapshots, "snapshot")),
+        RunStatus::Warnings(_) => format!("Done with warnings in {took}: {}{place}.", text::count(snapshots, "snapshot")),
+        RunStatus::Skipped => "Nothing was done: everything was skipped.".to_owned(),
+        RunStatus::Failed => format!("Failed after {took}: {}{place}.", text::count(snapshots, "snapshot")),
+        RunStatus::Cancelled | RunStatus::Interrupted => {
+            format!("Stopped after {took}: {}{place}. What was stored is used by the next run.", text::count(snapshots, "snapshot"))
+        }
+    });
+    if snapshots > 0 {
+        let repo = repository.map_or_else(String::new, |name| format!(" --repo {}", safe(name)));
+        lines.push(format!("To bring it back:  bbackup restore run:{}{repo}", result.run));
+        lines.push(format!("To look at it:     bbackup snapshots run:{}{repo}", result.run));
+    }
+    lines
+}
+
+fn row(application: &ApplicationResult) -> Vec<String> {
+    let counts = &application.summary;
+    vec![
+        safe(&application.application),
+        text::grouped(counts.total_files_processed),
+        text::grouped(counts.files_new + counts.files_changed),
+        ByteSize(counts.total_bytes_processed).to_string(),
+        ByteSize(counts.data_added).to_string(),
+        ByteSize(counts.data_added_packed).to_string(),
+        text::duration(application.duration),
+        application.downtime.map_or_else(|| "-".to_owned(), |time: Duration| text::duration(time)),
+        match application.warning_count() {
+            0 => "-".to_owned(),
+            count => text::grouped(count),
+        },
+        application.snapshot.as_ref().map_or("-", |id| id.short()).to_owned(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::jobs::results::ItemResult;
+    use crate::repository::contract::{RepositoryInfo, SnapshotId};
+
+    fn result() -> BackupResult {
+        let mut application = ApplicationResult::new("shop\x1b");
+        application.snapshot = Some(SnapshotId("ab12cd34".repeat(8)));
+        application.summary = SnapshotSummary {
+            files_new: 3,
+            files_changed: 1,
+            total_files_processed: 1_203,
+            total_bytes_processed: 1_288_490_188,
+            data_added: 2_048,
+            data_added_packed: 1_024,
+            ..SnapshotSummary::default()
+        };
+        application.items = vec![ItemResult { item: "volume db".to_owned(), outcome: ItemOutcome::Failed { reason: "gone".to_owned() } }];
+        application.duration = Duration::from_millis(14_200);
+        application.downtime = Some(Duration::from_millis(3_200));
+        BackupResult {
+            run: "01ARZ".to_owned(),
+            status: RunStatus::Warnings(1),
+            dry_run: false,
+            applications: vec![application],
+            warnings: Vec::new(),
+            notes: Vec::new(),
+            repository: Some(RepositoryInfo { id: "f".repeat(64), location: "/backup".to_owned(), engine: "restic", version: 2 }),
+            duration: Duration::from_secs(15),
+        }
+    }
+
+    #[test]
+    fn the_summary_says_what_where_and_how_to_get_it_back() {
+        assert_eq!(
+            lines(&result(), Some("main")),
+            [
+                "",
+                "application  files  changed  size     new      stored   time  down   warnings  snapshot",
+                "shop\\x1b     1 203  4        1.2 GiB  2.0 KiB  1.0 KiB  14 s  3.2 s  1         ab12cd34",
+                "",
+                "Done with warnings in 15 s: 1 snapshot in /backup.",
+                "To bring it back:  bbackup restore run:01ARZ --repo main",
+                "To look at it:     bbackup snapshots run:01ARZ --repo main",
+            ]
+        );
+        assert_eq!(warnings(&result()), ["shop\\x1b: volume db is not saved: gone"]);
+    }
+
+    #[test]
+    fn the_json_summary_has_restics_names() {
+        let result = result();
+        let application = &result.applications[0];
+        let summary = Summary {
+            message_type: "summary",
+            dry_run: false,
+            counts: &application.summary,
+            total_duration: 14.2,
+            snapshot_id: application.snapshot.as_ref().map(|id| id.0.as_str()),
+            application: &application.application,
+            warnings: 1,
+        };
+        let value = serde_json::to_value(&summary).unwrap();
+        for name in [
+            "message_type",
+            "files_new",
+            "files_changed",
+            "files_unmodified",
+            "dirs_new",
+            "dirs_changed",
+            "dirs_unmodified",
+            "data_blobs",
+            "tree_blobs",
+            "data_added",
+            "data_added_packed",
+            "total_files_processed",
+            "total_bytes_processed",
+            "total_duration",
+            "snapshot_id",
+        ] {
+            assert!(value.get(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn runs_that_end_differently_are_done_in_part() {
+        for (codes, code) in [(&[0, 0][..], 0), (&[0, 11], 4), (&[11, 11], 11), (&[4, 0], 4), (&[0, 130], 130), (&[1], 1)] {
+            assert_eq!(worst(codes), code, "{codes:?}");
+        }
+    }
+}

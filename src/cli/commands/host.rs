@@ -1,0 +1,94 @@
+//! `list-containers`, `list-volumes`, `list-networks`, `list-backup-sets`: what is there to be backed up.
+
+use super::Done;
+use crate::cli::session::Session;
+use crate::cli::text::{self, safe};
+use crate::config::show;
+use crate::jobs::engine::{self, Overview};
+use crate::jobs::error::JobError;
+
+fn overview(session: &Session) -> Result<Overview, JobError> {
+    session.check_docker()?;
+    let overview = session.run(engine::overview(&session.config.docker))?;
+    for warning in &overview.warnings {
+        session.output.warning(&safe(warning));
+    }
+    Ok(overview)
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "-".to_owned() } else { safe(&names.join(",")) }
+}
+
+fn show(session: &Session, headings: &[&str], rows: &[Vec<String>]) {
+    if rows.is_empty() {
+        session.output.note("There are none.");
+        return;
+    }
+    for line in text::table(headings, rows) {
+        session.output.result(&line);
+    }
+}
+
+pub(in crate::cli) fn containers(session: &Session) -> Result<Done, JobError> {
+    let overview = overview(session)?;
+    let row = |one: &engine::ContainerLine| {
+        vec![safe(&one.name), safe(&one.application), one.status.to_owned(), safe(&one.image), list(&one.volumes), list(&one.networks)]
+    };
+    let rows: Vec<_> = overview.containers.iter().map(row).collect();
+    show(session, &["container", "application", "status", "image", "volumes", "networks"], &rows);
+    Done::well(&overview.containers)
+}
+
+pub(in crate::cli) fn volumes(session: &Session) -> Result<Done, JobError> {
+    let overview = overview(session)?;
+    let row = |one: &engine::VolumeLine| vec![safe(&one.name), safe(&one.application), safe(&one.driver), list(&one.containers)];
+    let rows: Vec<_> = overview.volumes.iter().map(row).collect();
+    show(session, &["volume", "application", "driver", "used by"], &rows);
+    Done::well(&overview.volumes)
+}
+
+pub(in crate::cli) fn networks(session: &Session) -> Result<Done, JobError> {
+    let overview = overview(session)?;
+    let row = |one: &engine::NetworkLine| {
+        let saved = if one.default { "no: Docker's own" } else { "yes" };
+        vec![safe(&one.name), safe(&one.driver), list(&one.subnets), list(&one.containers), saved.to_owned()]
+    };
+    let rows: Vec<_> = overview.networks.iter().map(row).collect();
+    show(session, &["network", "driver", "subnets", "used by", "saved"], &rows);
+    Done::well(&overview.networks)
+}
+
+pub(in crate::cli) fn sets(session: &Session) -> Result<Done, JobError> {
+    let sets = &session.config.sets;
+    let row = |set: &crate::config::BackupSet| {
+        let selection = &set.selection;
+        let mut chooses = Vec::new();
+        for (word, patterns) in [
+            ("containers", &selection.containers),
+            ("projects", &selection.projects),
+            ("volumes", &selection.volumes),
+            ("labels", &selection.labels),
+        ] {
+            if !patterns.is_empty() {
+                chooses.push(format!("{word} {}", patterns.join(" ")));
+            }
+        }
+        if !selection.paths.is_empty() {
+            let paths: Vec<String> = selection.paths.iter().map(|path| path.display().to_string()).collect();
+            chooses.push(format!("paths {}", paths.join(" ")));
+        }
+        vec![
+            safe(set.name.as_deref().unwrap_or("-")),
+            if set.enabled { "yes" } else { "no" }.to_owned(),
+            safe(set.repository.as_deref().unwrap_or("default")),
+            set.consistency.word().to_owned(),
+            safe(&chooses.join(", ")),
+            safe(&set.description),
+        ]
+    };
+    let rows: Vec<_> = sets.iter().map(row).collect();
+    show(session, &["set", "enabled", "repository", "consistency", "chooses", "description"], &rows);
+    let shown = super::to_value(&show::shown(&session.config))?;
+    Done::well(&shown["sets"])
+}

@@ -1,0 +1,179 @@
+//! Everything that bbackup writes: results to standard output, text for people to standard error, or JSON lines.
+//!
+//! What is said is decided elsewhere; here is only where it goes and in which form.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::model::report::Report;
+
+/// Version of the JSON that `--json` writes. It grows when a field changes its meaning or goes.
+pub(super) const SCHEMA_VERSION: u32 = 1;
+
+/// How much is said to people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verbosity {
+    /// Results, warnings and errors.
+    Quiet,
+    /// What happens, too.
+    Normal,
+    /// Every file that was new or changed, too.
+    Verbose,
+}
+
+/// Where everything is written. Clones write to the same place.
+#[derive(Clone)]
+pub(super) struct Output(Arc<Inner>);
+
+struct Inner {
+    json: bool,
+    verbosity: Verbosity,
+    /// Bars may be drawn on standard error.
+    bars: bool,
+    colour: bool,
+    /// The first failure of standard output; nothing is written to it after that.
+    failure: Mutex<Option<io::Error>>,
+}
+
+/// The last line of `--json`.
+#[derive(Debug, Serialize)]
+struct Envelope<'a> {
+    schema_version: u32,
+    command: &'a str,
+    success: bool,
+    data: &'a serde_json::Value,
+    errors: &'a [Report],
+}
+
+impl Output {
+    /// Decides once how this process writes.
+    pub(super) fn new(json: bool, verbosity: Verbosity, interactive: bool, colour: bool) -> Self {
+        let terminal = io::stderr().is_terminal();
+        Self(Arc::new(Inner {
+            json,
+            verbosity,
+            bars: terminal && interactive && !json && verbosity > Verbosity::Quiet,
+            colour: colour && terminal,
+            failure: Mutex::new(None),
+        }))
+    }
+
+    /// Whether standard output is for programs.
+    pub(super) fn is_json(&self) -> bool {
+        self.0.json
+    }
+
+    /// Whether bars may be drawn.
+    pub(super) fn has_bars(&self) -> bool {
+        self.0.bars
+    }
+
+    /// How much is said.
+    pub(super) fn verbosity(&self) -> Verbosity {
+        self.0.verbosity
+    }
+
+    /// Writes a line of a result to standard output; not with `--json`.
+    pub(super) fn result(&self, line: &str) {
+        if !self.0.json {
+            self.write(format!("{line}\n").as_bytes());
+        }
+    }
+
+    /// Writes bytes to standard output as they are.
+    pub(super) fn raw(&self, bytes: &[u8]) {
+        self.write(bytes);
+    }
+
+    /// Writes one JSON object as a line to standard output; only with `--json`.
+    pub(super) fn message(&self, message: &impl Serialize) {
+        if !self.0.json {
+            return;
+        }
+        match serde_json::to_vec(message) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                self.write(&line);
+            }
+            Err(error) => self.fail(io::Error::other(error)),
+        }
+    }
+
+    /// Tells a person what happens; neither with `--json` nor with `--quiet`.
+    pub(super) fn note(&self, text: &str) {
+        if !self.0.json && self.0.verbosity > Verbosity::Quiet {
+            say(text);
+        }
+    }
+
+    /// Tells a person what did not go well.
+    pub(super) fn warning(&self, text: &str) {
+        say(&format!("{}: {text}", self.paint("warning", "33")));
+    }
+
+    /// Tells a person why it was not done.
+    pub(super) fn error(&self, report: &Report) {
+        say(&format!("{}: {}", self.paint("error", "31"), report.message));
+        for cause in &report.source {
+            say(&format!("  {cause}"));
+        }
+        for hint in &report.hints {
+            say(&format!("{}: {hint}", self.paint("hint", "36")));
+        }
+    }
+
+    /// Ends `--json` with its envelope.
+    pub(super) fn envelope(&self, command: &str, success: bool, data: &serde_json::Value, errors: &[Report]) {
+        self.message(&Envelope { schema_version: SCHEMA_VERSION, command, success, data, errors });
+    }
+
+    /// Why standard output could not be written, if so. A reader that went away (`| head`) is no failure.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        let failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
+    }
+
+    fn paint(&self, text: &str, colour: &str) -> String {
+        if self.0.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        let failed = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if failed {
+            return;
+        }
+        let mut out = io::stdout().lock();
+        if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+            self.fail(error);
+        }
+    }
+
+    fn fail(&self, error: io::Error) {
+        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+fn say(text: &str) {
+    // Where nobody can be told, nobody can be told that either.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::model::report::Blame;
+
+    #[test]
+    fn the_envelope_has_the_promised_fields() {
+        let report = Report::new(Blame::Repository, "wrong_password", "No.").hint("Try another.");
+        let data = serde_json::json!({"a": 1});
+        let envelope = Envelope { schema_version: SCHEMA_VERSION, command: "ls", success: false, data: &data, errors: &[report] };
+        assert_eq!(
+            serde_json::to_string(&envelope).unwrap(),
+            r#"{"schema_version":1,"command":"ls","success":false,"data":{"a":1},"errors":[{"kind":"repository","code":"wrong_password","message":"No.","hints":["Try another."],"source":[]}]}"#
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! What one command works with: configuration, folders, the repository that is meant and its password.
+//!
+//! The order of precedence lives here: flags, then the configuration, then the environment, then a question at the terminal.
+
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::arguments::Global;
+use super::environment::{self, Environment};
+use super::interrupts::Interrupts;
+use super::output::Output;
+use super::request::absolute;
+use super::text::safe;
+use crate::config::password::PasswordSource;
+use crate::config::{Config, RepositoryConfig, load, suggest, validate};
+use crate::jobs::error::JobError;
+use crate::jobs::open;
+use crate::jobs::request::JobContext;
+use crate::platform::control::Control;
+use crate::platform::directories::Directories;
+use crate::platform::host;
+use crate::platform::secret::Secret;
+use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo};
+
+/// What one command works with.
+pub(super) struct Session {
+    pub(super) output: Output,
+    pub(super) config: Arc<Config>,
+    pub(super) directories: Directories,
+    pub(super) control: Control,
+    interrupts: Interrupts,
+    global: Global,
+    environment: Environment,
+}
+
+impl Session {
+    /// Loads the configuration and fills in what the environment says where the configuration says nothing.
+    pub(super) fn new(global: &Global, environment: &Environment, output: &Output, interrupts: Interrupts) -> Result<Self, JobError> {
+        let directories = Directories::of_this_user()?;
+        let mut config = load::load(global.config.as_deref(), &directories, &host::hostname())?;
+        if config.docker.host.is_none() {
+            config.docker.host.clone_from(&environment.docker_host);
+            config.docker.tls = environment.docker_tls;
+        }
+        Ok(Self {
+            output: output.clone(),
+            config: Arc::new(config),
+            directories,
+            control: interrupts.control().clone(),
+            interrupts,
+            global: global.clone(),
+            environment: environment.clone(),
+        })
+    }
+
+    /// Runs a job to its end; from now on signals cancel it.
+    pub(super) fn run<T>(&self, job: impl Future<Output = Result<T, JobError>>) -> Result<T, JobError> {
+        self.interrupts.run(&self.output, job)
+    }
+
+    /// Whether a signal asked for the end.
+    pub(super) fn interrupted(&self) -> bool {
+        self.interrupts.received()
+    }
+
+    /// Refuses what would reach another Engine than the one that the user's other tools reach.
+    pub(super) fn check_docker(&self) -> Result<(), JobError> {
+        match &self.environment.docker_context {
+            Some(context) if self.config.docker.host.is_none() => Err(JobError::request(
+                "docker_context",
+                format!("DOCKER_CONTEXT is `{}`, and contexts are not in this version", safe(context)),
+                "Say where the Engine is with DOCKER_HOST, or `docker.host` in the configuration.",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The repository that is meant: by `--repo`, else by a set's name of one, else the default one.
+    pub(super) fn repository(&self, of_set: Option<&str>) -> Result<RepositoryConfig, JobError> {
+        let mut repository = match (&self.global.repo, of_set) {
+            (Some(wanted), _) => self.named_or_path(wanted)?,
+            (None, Some(name)) => self.named(name)?,
+            (None, None) => self.default_repository()?,
+        };
+        let flag = match (&self.global.password_file, &self.global.password_command) {
+            (Some(file), _) => Some(PasswordSource::File(file.clone())),
+            (None, Some(command)) => Some(PasswordSource::Command(command.clone())),
+            (None, None) => None,
+        };
+        repository.password = flag.or(repository.password).or_else(|| self.password_of_the_environment());
+        Ok(repository)
+    }
+
+    fn named(&self, name: &str) -> Result<RepositoryConfig, JobError> {
+        self.config.repository(name).cloned().ok_or_else(|| self.unknown_repository(name))
+    }
+
+    fn unknown_repository(&self, name: &str) -> JobError {
+        let known = self.config.repositories.iter().filter_map(|repository| repository.name.as_deref());
+        let meant = suggest::sentence(name, known);
+        let message = format!("there is no repository `{}` in the configuration{meant}", safe(name));
+        JobError::request("unknown_repository", message, format!("If a folder is meant, write ./{}.", safe(name)))
+    }
+
+    fn named_or_path(&self, wanted: &str) -> Result<RepositoryConfig, JobError> {
+        if let Some(repository) = self.config.repository(wanted) {
+            return Ok(repository.clone());
+        }
+        let Some(path) = validate::local_path(wanted) else {
+            let message =
+                format!("`{}` is not a folder of this machine, and other kinds of repositories are not in this version", safe(wanted));
+            return Err(JobError::request("repository_kind", message, ""));
+        };
+        if !path.contains('/') && !Path::new(path).exists() {
+            return Err(self.unknown_repository(wanted));
+        }
+        Ok(RepositoryConfig::at(absolute(Path::new(path))?))
+    }
+
+    fn default_repository(&self) -> Result<RepositoryConfig, JobError> {
+        let Some(repository) = self.config.default_repository() else {
+            let names: Vec<&str> = self.config.repositories.iter().filter_map(|repository| repository.name.as_deref()).collect();
+            let message = "the configuration has several repositories, and none is called `default`";
+            return Err(JobError::request("which_repository", message, format!("Choose with --repo: {}.", names.join(", "))));
+        };
+        match &self.environment.repository {
+            // The configuration wins over the environment; that it is embedded means that it says nothing.
+            Some(wanted) if repository.embedded => self.named_or_path(wanted),
+            _ => Ok(repository.clone()),
+        }
+    }
+
+    fn password_of_the_environment(&self) -> Option<PasswordSource> {
+        let environment = &self.environment;
+        let file = environment.password_file.clone().map(PasswordSource::File);
+        let command = || environment.password_command.clone().map(PasswordSource::Command);
+        let value = || environment.password.then(|| PasswordSource::Environment(environment::PASSWORD.to_owned()));
+        file.or_else(command).or_else(value)
+    }
+
+    /// Opens a repository that must be there.
+    pub(super) fn open(&self, repository: &RepositoryConfig) -> Result<Arc<dyn Repository>, JobError> {
+        let password = self.password_of_existing(repository)?;
+        // From here on there is a lock to give back, so the process must not just end.
+        self.interrupts.listen(&self.output)?;
+        open::open(repository, &password, self.retry_lock())
+    }
+
+    /// The password of a repository that must be there.
+    pub(super) fn password_of_existing(&self, repository: &RepositoryConfig) -> Result<Secret<String>, JobError> {
+        let location = repository.location.display().to_string();
+        // Nobody is asked for the password of what is not there.
+        if !open::is_there(repository)? {
+            return Err(RepositoryError::Missing { location }.into());
+        }
+        match &repository.password {
+            Some(PasswordSource::File(key)) if repository.embedded && *key == self.directories.default_key() && !key.exists() => {
+                Err(JobError::KeyLost { location, key: key.clone() })
+            }
+            Some(source) => Ok(source.resolve()?),
+            None => self.ask(&location, false),
+        }
+    }
+
+    /// Opens the repository of a backup. The embedded default one is made when it is not there yet, except in a dry run,
+    /// which then gets none.
+    pub(super) fn open_or_make(&self, repository: &RepositoryConfig, dry_run: bool) -> Result<Option<Arc<dyn Repository>>, JobError> {
+        let first_time = repository.embedded && !self.directories.default_key().exists() && !open::is_there(repository)?;
+        if first_time {
+            if dry_run {
+                return Ok(None);
+            }
+            self.make(repository)?;
+        }
+        self.open(repository).map(Some)
+    }
+
+    /// Makes a new repository, and for the embedded default one its key.
+    pub(super) fn make(&self, repository: &RepositoryConfig) -> Result<RepositoryInfo, JobError> {
+        let location = repository.location.display().to_string();
+        if open::is_there(repository)? {
+            return Err(RepositoryError::Exists { location }.into());
+        }
+        let info = match &repository.password {
+            Some(PasswordSource::File(key)) if repository.embedded && *key == self.directories.default_key() && !key.exists() => {
+                let password = open::make_key(key)?;
+                let info = open::init(repository, &password).inspect_err(|_| {
+                    // A key without a repository would look like a repository that is lost.
+                    let _ = crate::platform::files::remove(key);
+                })?;
+                self.output.warning(&format!(
+                    "A new repository was made, and a password for it in {}. Keep a copy of that file elsewhere: without it nobody can read the backups.",
+                    key.display()
+                ));
+                info
+            }
+            Some(source) => open::init(repository, &source.resolve()?)?,
+            None => open::init(repository, &self.ask(&location, true)?)?,
+        };
+        self.output.note(&format!("Made the repository {} at {location}", info.id.get(..10).unwrap_or(&info.id)));
+        Ok(info)
+    }
+
+    /// How long to wait for a lock.
+    pub(super) fn retry_lock(&self) -> Duration {
+        self.global.retry_lock.unwrap_or_default()
+    }
+
+    /// What jobs work with.
+    pub(super) fn context(&self, repository: &RepositoryConfig, opened: Option<Arc<dyn Repository>>) -> JobContext {
+        JobContext {
+            config: Arc::clone(&self.config),
+            directories: self.directories.clone(),
+            repository: opened,
+            repository_path: repository.location.clone(),
+        }
+    }
+
+    fn ask(&self, location: &str, twice: bool) -> Result<Secret<String>, JobError> {
+        let nobody = || JobError::NoPassword { location: safe(location) };
+        if self.environment.no_interactive || self.output.is_json() || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(nobody());
+        }
+        let ask = |question: String| rpassword::prompt_password(question).map(Secret::new).map_err(|_| nobody());
+        let password = ask(format!("Password of the repository at {}: ", safe(location)))?;
+        if password.expose().is_empty() {
+            return Err(nobody());
+        }
+        if twice && ask("The same again: ".to_owned())?.expose() != password.expose() {
+            return Err(JobError::request("password_mismatch", "the two passwords are not the same", "Nothing was made."));
+        }
+        Ok(password)
+    }
+}

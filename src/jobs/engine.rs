@@ -1,0 +1,122 @@
+//! The way to the Docker Engine that the configuration names, and what is on it, for lists.
+
+use serde::Serialize;
+
+use super::error::JobError;
+use crate::config::Docker;
+use crate::docker::wire::Timeouts;
+use crate::docker::{Engine, EngineOptions, discover};
+
+/// Connects to the Engine.
+///
+/// # Errors
+/// It cannot be reached or used.
+pub async fn connect(docker: &Docker) -> Result<Engine, JobError> {
+    let timeouts = Timeouts { request: docker.timeout, ..Timeouts::default() };
+    let options = EngineOptions { host: docker.host.clone(), tls: docker.tls, timeouts };
+    Ok(Engine::connect(&options).await?)
+}
+
+/// What is on an Engine, without anything that could be a secret (environment, labels, options).
+#[derive(Debug, Clone, Serialize)]
+pub struct Overview {
+    /// Containers, running or not, by name.
+    pub containers: Vec<ContainerLine>,
+    /// Volumes by name.
+    pub volumes: Vec<VolumeLine>,
+    /// Networks by name, Docker's own three among them.
+    pub networks: Vec<NetworkLine>,
+    /// What could not be looked at.
+    pub warnings: Vec<String>,
+}
+
+/// A container in a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct ContainerLine {
+    /// Name.
+    pub name: String,
+    /// The first twelve digits of its id.
+    pub id: String,
+    /// Name of its application.
+    pub application: String,
+    /// Its image as it names it.
+    pub image: String,
+    /// The Engine's word for what it does.
+    pub status: &'static str,
+    /// Names of its volumes.
+    pub volumes: Vec<String>,
+    /// Names of its networks.
+    pub networks: Vec<String>,
+}
+
+/// A volume in a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct VolumeLine {
+    /// Name.
+    pub name: String,
+    /// Name of the application that it is stored with.
+    pub application: String,
+    /// Its driver.
+    pub driver: String,
+    /// Where the Engine has it.
+    pub mountpoint: String,
+    /// Names of the containers that mount it.
+    pub containers: Vec<String>,
+}
+
+/// A network in a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct NetworkLine {
+    /// Name.
+    pub name: String,
+    /// Its driver.
+    pub driver: String,
+    /// Its subnets.
+    pub subnets: Vec<String>,
+    /// Names of the containers that join it.
+    pub containers: Vec<String>,
+    /// Whether the Engine makes it by itself; such a network is never saved.
+    pub default: bool,
+}
+
+/// Looks at everything on the Engine.
+///
+/// # Errors
+/// It cannot be reached or used.
+pub async fn overview(docker: &Docker) -> Result<Overview, JobError> {
+    let discovery = discover(&connect(docker).await?).await?;
+    let mut overview = Overview { containers: Vec::new(), volumes: Vec::new(), networks: Vec::new(), warnings: discovery.warnings.clone() };
+    for application in &discovery.applications {
+        overview.containers.extend(application.containers.iter().map(|container| ContainerLine {
+            name: container.name.clone(),
+            id: container.short_id().to_owned(),
+            application: application.name.clone(),
+            image: container.image.reference.clone(),
+            status: container.state.status.as_str(),
+            volumes: container.volume_names().map(str::to_owned).collect(),
+            networks: container.networks.clone(),
+        }));
+        overview.volumes.extend(application.volumes.iter().map(|volume| VolumeLine {
+            name: volume.name.clone(),
+            application: application.name.clone(),
+            driver: volume.driver.clone(),
+            mountpoint: volume.mountpoint.clone(),
+            containers: volume.users.iter().map(|user| user.container.clone()).collect(),
+        }));
+    }
+    let own = discovery.networks().into_iter().map(|network| (network, false));
+    let networks = own.chain(discovery.default_networks.iter().map(|network| (network, true)));
+    overview.networks = networks
+        .map(|(network, default)| NetworkLine {
+            name: network.name.clone(),
+            driver: network.driver.clone(),
+            subnets: network.subnets.clone(),
+            containers: network.containers.clone(),
+            default,
+        })
+        .collect();
+    overview.containers.sort_by(|left, right| left.name.cmp(&right.name));
+    overview.volumes.sort_by(|left, right| left.name.cmp(&right.name));
+    overview.networks.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(overview)
+}

@@ -1,0 +1,97 @@
+//! Opens, makes and unlocks the repository that a configuration names.
+//!
+//! Which one that is, and where its password comes from, the faces decide; what is done in it is other jobs' business.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::JobError;
+use crate::config::{Compression, RepositoryConfig};
+use crate::platform::files::{self, Existing};
+use crate::platform::secret::{self, Secret};
+use crate::repository::backend::local::LocalBackend;
+use crate::repository::backend::{Backend, FileKind};
+use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo};
+use crate::repository::restic::archive::Options;
+use crate::repository::restic::codec;
+use crate::repository::restic::facade::ResticRepository;
+use crate::repository::restic::lock;
+use crate::repository::restic::state::{Closed, InitOptions, Open};
+
+/// Whether there is a repository.
+///
+/// # Errors
+/// It cannot be told.
+pub fn is_there(config: &RepositoryConfig) -> Result<bool, RepositoryError> {
+    let backend = LocalBackend::new(&config.location);
+    match backend.read(FileKind::Config, "") {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(false),
+        Err(source) => Err(RepositoryError::Storage { action: "read", file: format!("the config of {}", backend.location()), source }),
+    }
+}
+
+/// Opens a repository. `retry_lock` is how long its operations wait for a lock of somebody else's.
+///
+/// # Errors
+/// There is none, or the password is wrong, or it is damaged.
+pub fn open(config: &RepositoryConfig, password: &Secret<String>, retry_lock: Duration) -> Result<Arc<dyn Repository>, JobError> {
+    let options = Options {
+        compression: compression(config.compression),
+        pack_size: usize::try_from(config.pack_size.0).unwrap_or(usize::MAX),
+        verify: config.verify_before_write,
+    };
+    Ok(Arc::new(ResticRepository::new(closed(config).open(password)?, options, retry_lock)))
+}
+
+/// Makes a new repository.
+///
+/// # Errors
+/// There is one already, or it cannot be written.
+pub fn init(config: &RepositoryConfig, password: &Secret<String>) -> Result<RepositoryInfo, JobError> {
+    let open = closed(config).init(password, InitOptions::default())?;
+    Ok(info(&open))
+}
+
+/// Removes the locks that dead processes left, or all of them. Returns how many.
+///
+/// # Errors
+/// Not all could be looked at or removed.
+pub fn unlock(config: &RepositoryConfig, password: &Secret<String>, remove_all: bool) -> Result<usize, JobError> {
+    let open = closed(config).open(password)?;
+    Ok(lock::unlock(&open, remove_all)?)
+}
+
+/// Makes up a password and keeps it in a new file that only its owner can read.
+///
+/// # Errors
+/// There is such a file already, or it cannot be written.
+pub fn make_key(path: &Path) -> Result<Secret<String>, JobError> {
+    let own = |source| JobError::Own { action: format!("write the new key {}", path.display()), source };
+    let password = secret::generate().map_err(own)?;
+    if let Some(folder) = path.parent() {
+        files::create_directories(folder, 0o700).map_err(own)?;
+    }
+    files::write_atomic(path, format!("{}\n", password.expose()).as_bytes(), 0o600, Existing::Keep).map_err(own)?;
+    Ok(password)
+}
+
+fn closed(config: &RepositoryConfig) -> Closed {
+    Closed::new(Arc::new(LocalBackend::new(&config.location)))
+}
+
+fn info(open: &Open) -> RepositoryInfo {
+    RepositoryInfo { id: open.config().id.clone(), location: open.location(), engine: "restic", version: open.version() }
+}
+
+fn compression(compression: Compression) -> codec::Compression {
+    match compression {
+        Compression::Off => codec::Compression::Off,
+        Compression::Fastest => codec::Compression::Fastest,
+        Compression::Auto => codec::Compression::Auto,
+        Compression::Better => codec::Compression::Better,
+        Compression::Max => codec::Compression::Max,
+        Compression::Level(level) => codec::Compression::Level(level),
+    }
+}

@@ -1,0 +1,72 @@
+//! Looking at snapshots: which are meant, what is in them, and getting a file or a tar archive out.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::error::JobError;
+use super::select::{self, Chosen, Narrowing, Request, SelectError};
+use crate::model::progress::Progress;
+use crate::model::text::printable;
+use crate::platform::control::Control;
+use crate::repository::contract::{Repository, RepositoryError, Snapshot, SnapshotId};
+use crate::targets::tar::{Missing, TarSink};
+
+/// Chooses the snapshots that `word` means in a repository.
+///
+/// # Errors
+/// Nothing, or more than one thing, is meant; or the repository cannot be read.
+pub fn choose(repository: &dyn Repository, word: &str, narrowing: &Narrowing, request: &Request<'_>) -> Result<Chosen, JobError> {
+    let snapshots = repository.snapshots()?;
+    select::choose(&snapshots, word, narrowing, request, |snapshot, path| holds(repository, &snapshot.id, path))
+}
+
+/// Chooses the one snapshot that `word` means.
+///
+/// # Errors
+/// As [`choose`]; also when several are meant.
+pub fn choose_one(
+    repository: &dyn Repository,
+    word: &str,
+    narrowing: &Narrowing,
+    request: &Request<'_>,
+) -> Result<(Snapshot, Vec<String>), JobError> {
+    let mut chosen = choose(repository, word, narrowing, request)?;
+    match (chosen.snapshots.len(), chosen.snapshots.pop()) {
+        (1, Some(one)) => Ok((one, chosen.notes)),
+        (count, _) => Err(SelectError::NotOne { wanted: printable(word.as_bytes()), count }.into()),
+    }
+}
+
+/// Whether a snapshot has something at a path.
+fn holds(repository: &dyn Repository, snapshot: &SnapshotId, path: &[u8]) -> Result<bool, JobError> {
+    match repository.list(snapshot, path, false, &mut |_| ControlFlow::Break(())) {
+        Ok(()) => Ok(true),
+        Err(RepositoryError::NoPath { .. } | RepositoryError::WrongKind { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes what is at `path` as a tar archive. Returns what such an archive cannot hold, one sentence each.
+///
+/// # Errors
+/// There is no such path, or it cannot be read or written; then the archive has no end mark.
+pub fn dump_tar(
+    repository: &dyn Repository,
+    snapshot: &SnapshotId,
+    path: &[u8],
+    out: &mut dyn Write,
+    control: &Control,
+    progress: Arc<dyn Progress>,
+) -> Result<Vec<String>, JobError> {
+    let top = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let mut sink = TarSink::new(out, top);
+    repository.stream(snapshot, path, &mut sink, control, progress)?;
+    let left_out = sink.left_out().iter().map(|left| match &left.what {
+        Missing::Socket => format!("{}: sockets are not in a tar archive", printable(&left.path)),
+        Missing::Xattr(name) => format!("{}: the attribute {} is not in a tar archive", printable(&left.path), printable(name)),
+    });
+    let left_out = left_out.collect();
+    sink.into_inner().map_err(|source| RepositoryError::Target { path: "the tar archive".to_owned(), source })?;
+    Ok(left_out)
+}
