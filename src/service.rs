@@ -1,1 +1,3 @@
-//! (being written)
+//! What outlives a single job: putting right, at every start, what a run that died has left undone.
+
+pub mod recovery;
