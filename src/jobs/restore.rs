@@ -5,6 +5,7 @@
 
 mod engine;
 mod files;
+mod journal;
 
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ pub async fn execute(
     let idle = plan.dry_run || !plan.preview.conflicts.is_empty();
     if !idle {
         if let Some(engine) = &plan.engine {
-            applications.extend(engine::execute(repository, engine, control, &progress).await);
+            applications.extend(engine::execute(context, repository, engine, control, &progress).await?);
         }
         for one in &plan.files {
             if control.is_cancelled() {

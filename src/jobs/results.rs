@@ -132,6 +132,8 @@ pub struct RestorePreview {
     pub conflicts: Vec<Conflict>,
     /// What will differ from what was saved.
     pub warnings: Vec<String>,
+    /// What was put right before, and other things worth knowing.
+    pub notes: Vec<String>,
 }
 
 /// What the restore of one application, or of one snapshot's paths, did.

@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::plan::{PlannedStep, Step};
 use super::{TargetError, container, network, volume};
 use crate::docker::{DockerError, Engine, make};
 
 /// What kind of thing was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A container.
@@ -34,7 +34,7 @@ impl Kind {
 }
 
 /// Something that this restore made and that is still there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Left {
     /// The application that it was made for.
     pub application: String,

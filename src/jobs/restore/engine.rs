@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{conflict, step, untouched};
+use super::{conflict, journal, step, untouched};
 use crate::docker::Engine;
 use crate::docker::helper::Owner;
 use crate::jobs::backup::{engine_options, sentence};
@@ -47,6 +47,9 @@ pub(super) async fn plan(
     preview: &mut RestorePreview,
 ) -> Result<EngineRestore, JobError> {
     let engine = Engine::connect(&engine_options(context)).await?;
+    if !job.dry_run {
+        preview.notes.extend(journal::clean(&engine, &context.directories.state).await?);
+    }
     let mut stored = Vec::new();
     let mut by_name = BTreeMap::new();
     for snapshot in snapshots {
@@ -123,20 +126,26 @@ fn folder(repository: &dyn Repository, snapshot: &Snapshot) -> Result<String, Jo
 }
 
 /// Takes the steps. What fails costs its own application only.
+///
+/// # Errors
+/// The journal cannot be written: nothing was done, or what was done is named in it.
 pub(super) async fn execute(
+    context: &JobContext,
     repository: &dyn Repository,
     restore: &EngineRestore,
     control: &Control,
     progress: &Arc<dyn Progress>,
-) -> Vec<RestoredApplication> {
+) -> Result<Vec<RestoredApplication>, JobError> {
     let mut steps = Steps::new(&restore.engine, HEALTH_LIMIT);
     let mut results: BTreeMap<&str, RestoredApplication> = BTreeMap::new();
     for (name, snapshot) in &restore.snapshots {
         results.insert(name, untouched(name.clone(), snapshot));
     }
-    let owner = Owner::of_run(&ulid::Ulid::from_datetime(clock::now().into()).to_string());
+    let run = ulid::Ulid::from_datetime(clock::now().into()).to_string();
+    let owner = Owner::of_run(&run);
+    let mut journal = journal::Journal::create(&context.directories.state, &run, &restore.engine)?;
     let started = clock::monotonic();
-    for planned in &restore.plan.steps {
+    for (number, planned) in restore.plan.steps.iter().enumerate() {
         let Some(result) = results.get_mut(planned.application.as_str()) else { continue };
         if result.failure.is_some() {
             continue;
@@ -147,12 +156,28 @@ pub(super) async fn execute(
             Ok(()) => take(repository, restore, planned, &mut steps, &owner, result, control, progress).await,
         };
         match done {
-            Ok(()) => result.steps.push(shown(&planned.step)),
+            Ok(()) => {
+                if is_made(&planned.step)
+                    && let Some(left) = steps.left(&planned.application).last()
+                {
+                    journal.made(left).await?;
+                }
+                result.steps.push(shown(&planned.step));
+                if !restore.plan.steps[number + 1..].iter().any(|later| later.application == planned.application) {
+                    journal.done(&planned.application)?;
+                }
+            }
             Err(reason) => roll_back(&mut steps, &planned.application, reason, result).await,
         }
         result.duration = started.elapsed();
     }
-    results.into_values().collect()
+    journal.close();
+    Ok(results.into_values().collect())
+}
+
+/// Whether the step makes something that was not there.
+fn is_made(step: &Step) -> bool {
+    matches!(step, Step::CreateNetwork { .. } | Step::CreateVolume { .. } | Step::CreateContainer { .. })
 }
 
 #[expect(clippy::too_many_arguments, reason = "everything that one step may need")]

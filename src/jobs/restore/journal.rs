@@ -1,0 +1,180 @@
+//! What a restore has made so far, on disk: a restore that died in the middle leaves volumes and containers that stand in the
+//! way of the next one, which removes them first.
+//!
+//! Only what is named here, by id, and belongs to an application that was not finished is ever removed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::docker::Engine;
+use crate::docker::discover::inspect_volume;
+use crate::jobs::backup::sentence;
+use crate::jobs::error::JobError;
+use crate::model::text::printable;
+use crate::platform::files;
+use crate::platform::journal_file::{self, LockedFile};
+use crate::targets::steps::{Kind, Left};
+use crate::targets::{container, network, volume};
+
+const FOLDER: &str = "restores";
+const SUFFIX: &str = ".jsonl";
+/// Far more than any restore writes.
+const LIMIT: u64 = 64 << 20;
+
+/// One line of the journal.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line {
+    /// The Engine that everything is on.
+    Engine { id: String },
+    /// Something was made. `created` tells a volume from another of the same name.
+    Made { left: Left, created: String },
+    /// An application is complete.
+    Done { application: String },
+}
+
+/// The journal of a running restore; held locked while it lives.
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: LockedFile,
+    engine: Engine,
+}
+
+impl Journal {
+    /// Starts one.
+    pub(super) fn create(state: &Path, run: &str, engine: &Engine) -> Result<Self, JobError> {
+        let folder = state.join(FOLDER);
+        let path = folder.join(format!("{run}{SUFFIX}"));
+        let made = files::create_directories(&folder, 0o700).and_then(|()| LockedFile::create(&path));
+        let mut journal = Self { file: made.map_err(|source| failed(&path, source))?, engine: engine.clone() };
+        journal.write(&Line::Engine { id: engine.id().to_owned() })?;
+        Ok(journal)
+    }
+
+    /// Records what was just made.
+    pub(super) async fn made(&mut self, left: &Left) -> Result<(), JobError> {
+        let created = if left.kind == Kind::Volume { inspect_volume(self.engine.wire(), &left.id).await?.created_at } else { String::new() };
+        self.write(&Line::Made { left: left.clone(), created })
+    }
+
+    /// Records that an application needs nothing more.
+    pub(super) fn done(&mut self, application: &str) -> Result<(), JobError> {
+        self.write(&Line::Done { application: application.to_owned() })
+    }
+
+    /// The restore is over, and what it has left was told.
+    pub(super) fn close(self) {
+        // One that stays is empty of anything unfinished or names what is gone: the next restore removes it.
+        drop(self.file.remove());
+    }
+
+    fn write(&mut self, line: &Line) -> Result<(), JobError> {
+        let path = self.file.path().to_owned();
+        let mut bytes = serde_json::to_vec(line).map_err(|error| JobError::Internal(format!("a journal line: {error}")))?;
+        bytes.push(b'\n');
+        self.file.append(&bytes).map_err(|source| failed(&path, source))
+    }
+}
+
+fn failed(path: &Path, source: std::io::Error) -> JobError {
+    JobError::Own { action: format!("write the journal {}", path.display()), source }
+}
+
+/// Removes what restores that died have left unfinished on this Engine; one sentence for each thing.
+pub(super) async fn clean(engine: &Engine, state: &Path) -> Result<Vec<String>, JobError> {
+    let folder = state.join(FOLDER);
+    let read = |path: PathBuf| move |source| JobError::Own { action: format!("read the journal {}", path.display()), source };
+    let mut told = Vec::new();
+    for path in journal_file::list(&folder, SUFFIX).map_err(read(folder.clone()))? {
+        let Some(mut file) = LockedFile::open_unheld(&path).map_err(read(path.clone()))? else { continue };
+        let bytes = file.read(LIMIT).map_err(read(path.clone()))?;
+        let Some(unfinished) = unfinished(&bytes, engine.id()) else { continue };
+        let mut all_gone = true;
+        for (left, created) in unfinished.into_iter().rev() {
+            let what = format!("{} {}", left.kind.as_str(), printable(left.name.as_bytes()));
+            match remove(engine, &left, &created).await {
+                Ok(true) => told.push(format!("{what}, which an interrupted restore had left unfinished, was removed")),
+                Ok(false) => {}
+                Err(error) => {
+                    all_gone = false;
+                    told.push(format!("{what}, which an interrupted restore has left unfinished, cannot be removed: {}", sentence(&error)));
+                }
+            }
+        }
+        if all_gone {
+            drop(file.remove());
+        }
+    }
+    Ok(told)
+}
+
+/// What was made for applications that were not finished, oldest first; none if it is all on another Engine.
+fn unfinished(bytes: &[u8], engine: &str) -> Option<Vec<(Left, String)>> {
+    // The last line of a writer that was killed may be cut off.
+    let lines: Vec<Line> = bytes.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    if !lines.iter().any(|line| matches!(line, Line::Engine { id } if id == engine)) {
+        return None;
+    }
+    let done: BTreeSet<String> = lines
+        .iter()
+        .filter_map(|line| match line {
+            Line::Done { application } => Some(application.clone()),
+            _ => None,
+        })
+        .collect();
+    let made = lines.into_iter().filter_map(|line| match line {
+        Line::Made { left, created } if !done.contains(&left.application) => Some((left, created)),
+        _ => None,
+    });
+    Some(made.collect())
+}
+
+/// Whether it was there and is no more.
+async fn remove(engine: &Engine, left: &Left, created: &str) -> Result<bool, crate::docker::DockerError> {
+    let removed = match left.kind {
+        Kind::Container => container::remove(engine, &left.id).await,
+        Kind::Network => network::remove(engine, &left.id).await,
+        Kind::Volume => match inspect_volume(engine.wire(), &left.id).await {
+            // Somebody has made another one of that name.
+            Ok(found) if found.created_at != created => return Ok(false),
+            Ok(_) => volume::remove(engine, &left.id).await,
+            Err(error) => Err(error),
+        },
+    };
+    match removed {
+        Ok(()) => Ok(true),
+        Err(crate::docker::DockerError::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unfinished_things_of_this_engine_are_found() {
+        let left = |application: &str, name: &str| Left {
+            application: application.to_owned(),
+            kind: Kind::Volume,
+            name: name.to_owned(),
+            id: name.to_owned(),
+        };
+        let lines = [
+            Line::Engine { id: "e".to_owned() },
+            Line::Made { left: left("a", "a1"), created: "t".to_owned() },
+            Line::Made { left: left("b", "b1"), created: "t".to_owned() },
+            Line::Done { application: "a".to_owned() },
+        ];
+        let mut bytes = Vec::new();
+        for line in &lines {
+            bytes.extend(serde_json::to_vec(line).unwrap_or_default());
+            bytes.push(b'\n');
+        }
+        bytes.extend_from_slice(b"{\"event\":\"made\",\"le");
+        assert_eq!(unfinished(&bytes, "e"), Some(vec![(left("b", "b1"), "t".to_owned())]));
+        assert_eq!(unfinished(&bytes, "other"), None);
+    }
+}
