@@ -22,7 +22,7 @@ use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use arguments::{Arguments, Command, ConfigCommand};
-use commands::{Done, INTERRUPTED, backup, care, host, look, setup};
+use commands::{Done, INTERRUPTED, backup, care, host, look, restore, setup};
 use environment::Environment;
 use interrupts::Interrupts;
 use output::{Output, Verbosity};
@@ -93,7 +93,7 @@ fn dispatch(arguments: &Arguments, environment: &Environment, output: &Output, i
     let session = Session::new(global, environment, output, interrupts)?;
     match &arguments.command {
         Command::Backup(flags) => backup::run(&session, flags),
-        Command::Restore(_) => Err(JobError::request("not_in_this_version", "restore is not in this version", "")),
+        Command::Restore(flags) => restore::run(&session, flags),
         Command::Snapshots(flags) => look::snapshots(&session, flags),
         Command::Ls(flags) => look::ls(&session, flags),
         Command::Dump(flags) => look::dump(&session, flags),

@@ -23,8 +23,7 @@ pub(super) struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 success, 1 usage or failed, 2 configuration, 3 environment (no Docker, no permission), 4 done with warnings,
-in part, or nothing done, 10 no such repository, 11 locked, 12 wrong password, 130 interrupted";
+Exit codes: 0 success, 1 usage or failed, 2 configuration, 3 environment (no Docker, no permission), 4 done with warnings, in part, or nothing done, 10 no such repository, 11 locked, 12 wrong password, 130 interrupted";
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]

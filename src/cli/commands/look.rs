@@ -218,7 +218,14 @@ pub(in crate::cli) fn dump(session: &Session, arguments: &Dump) -> Result<Done, 
     if session.control.is_cancelled() {
         return Err(JobError::Cancelled);
     }
-    for sentence in dumped? {
+    let dumped = match dumped {
+        // Whoever reads has seen enough (`| head`), and needs no sentence about it.
+        Err(JobError::Repository(RepositoryError::Target { source, .. })) if source.kind() == io::ErrorKind::BrokenPipe => {
+            return Ok(Done { code: 1, ..Done::with_raw_output() });
+        }
+        other => other?,
+    };
+    for sentence in dumped {
         session.output.warning(&sentence);
     }
     out.flush().map_err(|source| RepositoryError::Target { path: "standard output".to_owned(), source })?;
