@@ -31,6 +31,7 @@ use session::Session;
 use crate::jobs::error::JobError;
 use crate::jobs::report;
 use crate::model::report::{Blame, Report};
+use crate::service::recovery;
 
 /// Commands of the design that this version does not have: they are refused by name.
 const LATER: &[&str] = &[
@@ -91,22 +92,60 @@ fn dispatch(arguments: &Arguments, environment: &Environment, output: &Output, i
         _ => {}
     }
     let session = Session::new(global, environment, output, interrupts)?;
-    match &arguments.command {
-        Command::Backup(flags) => backup::run(&session, flags),
-        Command::Restore(flags) => restore::run(&session, flags),
-        Command::Snapshots(flags) => look::snapshots(&session, flags),
-        Command::Ls(flags) => look::ls(&session, flags),
-        Command::Dump(flags) => look::dump(&session, flags),
-        Command::Stats => look::stats(&session),
-        Command::Init => care::init(&session),
-        Command::Check(flags) => care::check(&session, flags),
-        Command::Unlock(flags) => care::unlock(&session, flags),
-        Command::ListContainers => host::containers(&session),
-        Command::ListVolumes => host::volumes(&session),
-        Command::ListNetworks => host::networks(&session),
-        Command::ListBackupSets => host::sets(&session),
-        Command::Config(ConfigCommand::Check) => setup::check(&session),
-        Command::Config(ConfigCommand::Show) => setup::show(&session),
+    let still_down = if looks_only(&arguments.command) { Vec::new() } else { put_right(&session)? };
+    let mut done = command(&session, &arguments.command)?;
+    if !still_down.is_empty() {
+        // What an earlier run broke is nobody's success.
+        done.code = if done.code == 0 { 4 } else { done.code };
+        done.errors.extend(still_down);
+    }
+    Ok(done)
+}
+
+/// Whether a command touches neither the Engine nor a repository, or was asked to touch nothing.
+fn looks_only(command: &Command) -> bool {
+    match command {
+        Command::Backup(flags) => flags.dry_run,
+        Command::Restore(flags) => flags.dry_run,
+        Command::Config(_) | Command::ListBackupSets | Command::InitConfig(_) | Command::Completions(_) => true,
+        _ => false,
+    }
+}
+
+/// Brings back the containers that a run that died has left down. Returns those that cannot be brought back.
+fn put_right(session: &Session) -> Result<Vec<Report>, JobError> {
+    let recovered = session.run_quietly(recovery::at_start(&session.config.docker, &session.directories.state))?;
+    for sentence in recovered.done {
+        session.output.warning(&sentence);
+    }
+    let down = |sentence: &String| {
+        let report = Report::new(Blame::Environment, "still_down", sentence.clone());
+        report.hint("Start it by hand; bbackup tries again at its next start.")
+    };
+    let down: Vec<Report> = recovered.failed.iter().map(down).collect();
+    for report in &down {
+        session.output.error(report);
+    }
+    Ok(down)
+}
+
+fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
+    match command {
+        Command::Backup(flags) => backup::run(session, flags),
+        Command::Restore(flags) => restore::run(session, flags),
+        Command::Snapshots(flags) => look::snapshots(session, flags),
+        Command::Ls(flags) => look::ls(session, flags),
+        Command::Dump(flags) => look::dump(session, flags),
+        Command::Stats => look::stats(session),
+        Command::Init => care::init(session),
+        Command::Check(flags) => care::check(session, flags),
+        Command::Unlock(flags) => care::unlock(session, flags),
+        Command::ListContainers => host::containers(session),
+        Command::ListVolumes => host::volumes(session),
+        Command::ListNetworks => host::networks(session),
+        Command::ListBackupSets => host::sets(session),
+        Command::Config(ConfigCommand::Check) => setup::check(session),
+        Command::Config(ConfigCommand::Show) => setup::show(session),
         Command::InitConfig(_) | Command::Completions(_) => Err(JobError::Internal("a command was passed on twice".to_owned())),
     }
 }

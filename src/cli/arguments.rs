@@ -256,6 +256,9 @@ pub(super) struct Restore {
     /// Give everything whose name is taken a free name
     #[arg(long)]
     pub(super) as_new: bool,
+    /// Write files and folders of the host back over what is there now
+    #[arg(long, conflicts_with_all = ["to", "as_new"])]
+    pub(super) in_place: bool,
     /// Do not start restored containers
     #[arg(long)]
     pub(super) no_start: bool,

@@ -55,8 +55,13 @@ impl Interrupts {
     /// Runs a job to its end.
     pub(super) fn run<T>(&self, output: &Output, job: impl Future<Output = Result<T, JobError>>) -> Result<T, JobError> {
         self.listen(output)?;
+        self.run_quietly(job)?
+    }
+
+    /// Runs something without listening to signals.
+    pub(super) fn run_quietly<T>(&self, task: impl Future<Output = T>) -> Result<T, JobError> {
         match &self.runtime {
-            Some(runtime) => runtime.block_on(job),
+            Some(runtime) => Ok(runtime.block_on(task)),
             None => Err(JobError::Internal("the runtime has ended".to_owned())),
         }
     }

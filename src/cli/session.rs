@@ -60,6 +60,11 @@ impl Session {
         self.interrupts.run(&self.output, job)
     }
 
+    /// Runs something short that nobody needs to cancel.
+    pub(super) fn run_quietly<T>(&self, task: impl Future<Output = T>) -> Result<T, JobError> {
+        self.interrupts.run_quietly(task)
+    }
+
     /// Whether a signal asked for the end.
     pub(super) fn interrupted(&self) -> bool {
         self.interrupts.received()

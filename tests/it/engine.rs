@@ -8,8 +8,8 @@ use std::time::Duration;
 use bbackup::model::progress::{Event, Progress};
 use bbackup::platform::control::Control;
 use bbackup::platform::secret::Secret;
-use bbackup::repository::backend::local::LocalBackend;
 use bbackup::repository::backend::FileKind;
+use bbackup::repository::backend::local::LocalBackend;
 use bbackup::repository::contract::{
     AddSummary, ReadData, Repository, RestoreRequest, RestoreSummary, SnapshotId, SnapshotRequest, SnapshotSummary,
 };

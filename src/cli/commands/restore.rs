@@ -40,6 +40,7 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Restore) -> Result<Done
         to,
         renames,
         as_new: arguments.as_new,
+        in_place: arguments.in_place,
         no_start: arguments.no_start,
         dry_run: arguments.dry_run,
     };
@@ -74,6 +75,9 @@ fn absolute_target(path: &std::path::Path) -> Result<std::path::PathBuf, JobErro
 }
 
 fn tell_warnings(output: &Output, preview: &RestorePreview) {
+    for note in &preview.notes {
+        output.note(&format!("note: {}", safe(note)));
+    }
     for warning in &preview.warnings {
         output.warning(&safe(warning));
     }

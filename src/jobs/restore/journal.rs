@@ -55,7 +55,8 @@ impl Journal {
 
     /// Records what was just made.
     pub(super) async fn made(&mut self, left: &Left) -> Result<(), JobError> {
-        let created = if left.kind == Kind::Volume { inspect_volume(self.engine.wire(), &left.id).await?.created_at } else { String::new() };
+        let created =
+            if left.kind == Kind::Volume { inspect_volume(self.engine.wire(), &left.id).await?.created_at } else { String::new() };
         self.write(&Line::Made { left: left.clone(), created })
     }
 
