@@ -18,3 +18,6 @@ mod reading;
 
 // What is read from an Engine, call by call: discovery, helpers, volumes by both ways, logs; not the commands.
 mod docker_read;
+
+// The writing half of Docker: containers made again, kept still and brought back, applications restored from their documents.
+mod docker_write;

@@ -1,0 +1,279 @@
+//! Containers are stopped and paused on a real Engine, and come back whatever happens to whoever stopped them.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bbackup::docker::quiesce::{Quiesce, QuiesceOptions, QuiescePlan, QuiesceRequest, RepairOutcome, decide, recover};
+use bbackup::docker::{Engine, EngineOptions, discover};
+use bbackup::model::application::{Consistency, Container, Status};
+use bbackup::model::progress::Silent;
+use bbackup::platform::control::Control;
+
+use super::{block_on, connect, status};
+use crate::support::engine::{BUSYBOX, Stage};
+use crate::support::home::Home;
+
+/// A shell that ends as soon as it is asked to, and one that never does.
+const POLITE: &str = "trap exit TERM; while :; do sleep 0.1; done";
+const STUBBORN: &str = "trap '' TERM; while :; do sleep 0.1; done";
+
+async fn containers(engine: &Engine, stage: &Stage<'_>) -> Vec<Container> {
+    let all = discover(engine).await.unwrap();
+    all.containers().filter(|container| container.name.starts_with(&stage.name(""))).cloned().collect()
+}
+
+async fn plan(engine: &Engine, stage: &Stage<'_>, consistency: Consistency) -> QuiescePlan {
+    decide(&QuiesceRequest { containers: containers(engine, stage).await, ..QuiesceRequest::default() }, consistency)
+}
+
+async fn begin(engine: &Engine, state: &Path, run: &str, plan: QuiescePlan) -> Quiesce {
+    let options = QuiesceOptions { stop_timeout: Some(Duration::from_secs(1)), health_limit: Duration::from_secs(30) };
+    Quiesce::begin(engine, state, run, plan, options, &Control::new(), &Silent).await.unwrap()
+}
+
+fn start(stage: &Stage<'_>, name: &str, arguments: &[&str], script: &str) -> String {
+    let name = stage.name(name);
+    let mut all = vec!["run", "-d", "--name", &name];
+    all.extend(arguments);
+    all.extend([BUSYBOX, "sh", "-c", script]);
+    stage.ok(all);
+    name
+}
+
+fn journals(state: &Path) -> usize {
+    std::fs::read_dir(state.join("quiesce"))
+        .map_or(0, |entries| entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".journal")).count())
+}
+
+#[test]
+fn only_what_ran_is_stopped_and_it_comes_back_healthy() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "still");
+    let state = home.path("state");
+    let db = start(
+        &stage,
+        "db",
+        &["--health-cmd", "test -e /tmp/up", "--health-interval", "200ms"],
+        &format!("rm -f /tmp/up; sleep 1; touch /tmp/up; {POLITE}"),
+    );
+    let web = start(&stage, "web", &["--link", &db], POLITE);
+    let removed = start(&stage, "removed", &["--rm"], POLITE);
+    let ended = start(&stage, "ended", &[], "true");
+    let frozen = start(&stage, "frozen", &[], POLITE);
+    stage.ok(["pause", &frozen]);
+    stage.wait_for_state(&ended, "exited");
+    block_on(async {
+        let engine = connect(&stage).await;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !super::inspect(&engine, &db).await["State"]["Health"]["Status"].as_str().is_some_and(|health| health == "healthy") {
+            assert!(Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let plan = plan(&engine, &stage, Consistency::Stop).await;
+        let guard = begin(&engine, &state, "RUN", plan).await;
+        let held: Vec<&str> = guard.held().collect();
+        assert_eq!(held.len(), 3);
+        assert!(held.iter().position(|name| *name == web) < held.iter().position(|name| *name == db), "{held:?}");
+        for (name, expected) in [(&db, "exited"), (&web, "exited"), (&removed, "paused"), (&ended, "exited"), (&frozen, "paused")] {
+            assert_eq!(status(&engine, name).await, expected, "{name}");
+        }
+        assert_eq!(journals(&state), 1);
+        assert!(
+            recover(&state, &engine)
+                .await
+                .unwrap()
+                .repaired
+                .iter()
+                .all(|repaired| matches!(repaired.outcome, RepairOutcome::LeftTo { .. }))
+        );
+        assert_eq!(status(&engine, &db).await, "exited", "the run lives");
+
+        let release = guard.release(&Silent).await;
+        assert!(release.failures.is_empty(), "{:?}", release.failures);
+        assert_eq!(release.notes.iter().filter(|note| note.contains("healthy")).count(), 0);
+        assert!(release.downtime > Duration::ZERO);
+        assert_eq!(release.records.len(), 3);
+        for (name, expected) in [(&db, "running"), (&web, "running"), (&removed, "running"), (&ended, "exited"), (&frozen, "paused")] {
+            assert_eq!(status(&engine, name).await, expected, "{name}");
+        }
+        let health = super::inspect(&engine, &db).await["State"]["Health"]["Status"].clone();
+        assert_eq!(health, "healthy", "it takes a second to be, and was waited for");
+        assert_eq!(journals(&state), 0);
+    });
+    stage.ok(["unpause", &frozen]);
+    stage.ok(["rm", "-f", &removed]);
+}
+
+#[test]
+fn a_guard_that_is_dropped_brings_them_back_too() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "drop");
+    let state = home.path("state");
+    let one = start(&stage, "one", &[], POLITE);
+    let two = start(&stage, "two", &[], STUBBORN);
+    block_on(async {
+        let engine = connect(&stage).await;
+        for consistency in [Consistency::Stop, Consistency::Pause] {
+            let plan = plan(&engine, &stage, consistency).await;
+            let guard = begin(&engine, &state, "RUN", plan).await;
+            assert_ne!(status(&engine, &two).await, "running");
+            drop(guard);
+            for name in [&one, &two] {
+                assert_eq!(status(&engine, name).await, "running");
+            }
+            assert_eq!(journals(&state), 0);
+        }
+    });
+}
+
+#[test]
+fn the_last_of_two_runs_starts_what_both_hold() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "two");
+    let state = home.path("state");
+    let shared = start(&stage, "shared", &[], POLITE);
+    block_on(async {
+        let engine = connect(&stage).await;
+        let plan = plan(&engine, &stage, Consistency::Stop).await;
+        let first = begin(&engine, &state, "ONE", plan.clone()).await;
+        let second = begin(&engine, &state, "TWO", plan.clone()).await;
+        let release = first.release(&Silent).await;
+        assert!(release.records[0].note.as_ref().unwrap().contains("TWO"), "{:?}", release.records);
+        assert_eq!(status(&engine, &shared).await, "exited");
+        let third = begin(&engine, &state, "THREE", plan).await;
+        assert_eq!(third.held().count(), 1, "it knows that the container ran");
+        drop(second);
+        assert_eq!(status(&engine, &shared).await, "exited");
+        let release = third.release(&Silent).await;
+        assert_eq!(release.records[0].before, Status::Running);
+        assert_eq!(status(&engine, &shared).await, "running");
+        assert_eq!(journals(&state), 0);
+    });
+}
+
+#[test]
+fn a_container_that_cannot_be_started_is_the_loudest_error_and_is_tried_again() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "broken");
+    let state = home.path("state");
+    let folder = home.make_folder("mounted");
+    let mount = format!("type=bind,src={},dst=/mounted", folder.display());
+    let broken = start(&stage, "broken", &["--mount", &mount], POLITE);
+    let fine = start(&stage, "fine", &[], POLITE);
+    block_on(async {
+        let engine = connect(&stage).await;
+        let plan = plan(&engine, &stage, Consistency::Stop).await;
+        let guard = begin(&engine, &state, "RUN", plan).await;
+        std::fs::remove_dir(&folder).unwrap();
+        let release = guard.release(&Silent).await;
+        assert_eq!(release.failures.len(), 1);
+        assert_eq!(release.failures[0].container, broken);
+        assert_eq!(status(&engine, &fine).await, "running");
+        assert_eq!(journals(&state), 1, "what failed is still to be done");
+
+        let repaired = recover(&state, &engine).await.unwrap().repaired;
+        assert!(matches!(&repaired[0].outcome, RepairOutcome::Failed(_)), "{repaired:?}");
+        std::fs::create_dir(&folder).unwrap();
+        let repaired = recover(&state, &engine).await.unwrap().repaired;
+        assert!(matches!(&repaired[0].outcome, RepairOutcome::Restored), "{repaired:?}");
+        assert_eq!(repaired.len(), 1);
+        assert_eq!(status(&engine, &broken).await, "running");
+        assert_eq!(journals(&state), 0);
+    });
+}
+
+#[test]
+fn what_others_do_meanwhile_is_seen() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "others");
+    let state = home.path("state");
+    let started = start(&stage, "a-started", &[], POLITE);
+    let gone = start(&stage, "b-gone", &[], POLITE);
+    block_on(async {
+        let engine = connect(&stage).await;
+        let plan = plan(&engine, &stage, Consistency::Stop).await;
+        let guard = begin(&engine, &state, "RUN", plan).await;
+        stage.ok(["start", &started]);
+        stage.ok(["rm", "-f", &gone]);
+        let release = guard.release(&Silent).await;
+        assert!(release.failures.is_empty());
+        let notes: Vec<_> = release.records.iter().map(|record| (record.container.clone(), record.note.clone().unwrap())).collect();
+        assert_eq!(
+            notes,
+            [
+                (started, "somebody else started it while it was being read".to_owned()),
+                (gone, "somebody removed it while it was stopped".to_owned())
+            ]
+        );
+    });
+}
+
+/// Not a test of its own: the process that `killed_at_any_moment` kills.
+#[test]
+#[ignore = "started by another test"]
+fn holder() {
+    let (Ok(host), Ok(state), Ok(prefix)) = (std::env::var("HOLDER_ENGINE"), std::env::var("HOLDER_STATE"), std::env::var("HOLDER_PREFIX"))
+    else {
+        return;
+    };
+    block_on(async {
+        let engine = Engine::connect(&EngineOptions { host: Some(host), ..EngineOptions::default() }).await.unwrap();
+        let all = discover(&engine).await.unwrap();
+        let containers = all.containers().filter(|container| container.name.starts_with(&prefix)).cloned().collect();
+        let plan = decide(&QuiesceRequest { containers, ..QuiesceRequest::default() }, Consistency::Stop);
+        let guard = begin(&engine, Path::new(&state), "HOLDER", plan).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let _ = guard.release(&Silent).await;
+    });
+}
+
+fn holder_process(stage: &Stage<'_>, state: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "docker_write::quiesce::holder"])
+        .env("HOLDER_ENGINE", stage.engine().host())
+        .env("HOLDER_STATE", state)
+        .env("HOLDER_PREFIX", stage.name(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn killed_at_any_moment() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "kill");
+    let state = home.path("state");
+    let names = [
+        start(&stage, "slow", &[], "trap 'sleep 0.3; exit' TERM; while :; do sleep 0.05; done"),
+        start(&stage, "quick", &[], POLITE),
+        start(&stage, "removed", &["--rm"], POLITE),
+    ];
+    let mut interrupted = 0;
+    block_on(async {
+        let engine = connect(&stage).await;
+        // How long it takes when it is left alone.
+        let whole = Instant::now();
+        assert!(holder_process(&stage, &state).wait().unwrap().success());
+        let whole = whole.elapsed();
+        for step in 0..16 {
+            let mut holder = holder_process(&stage, &state);
+            tokio::time::sleep(whole * step / 16).await;
+            holder.kill().unwrap();
+            holder.wait().unwrap();
+            let had = journals(&state);
+            interrupted += had;
+            let recovery = recover(&state, &engine).await.unwrap();
+            assert!(recovery.repaired.iter().all(|repaired| !matches!(repaired.outcome, RepairOutcome::Failed(_))), "{recovery:?}");
+            assert_eq!(journals(&state), 0);
+            // Nothing that was under way at the kill may take effect later either.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            for name in &names {
+                assert_eq!(status(&engine, name).await, "running", "{name} after a kill at step {step}, {had} journals: {recovery:?}");
+            }
+        }
+    });
+    assert!(interrupted >= 4, "the kills came while containers were held only {interrupted} times");
+    stage.ok(["rm", "-f", &names[2]]);
+}

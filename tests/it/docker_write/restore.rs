@@ -1,0 +1,249 @@
+//! A whole application is planned and brought back from its documents alone, its volume written both ways.
+
+use std::time::Duration;
+
+use bbackup::docker::create::Names;
+use bbackup::docker::helper::Owner;
+use bbackup::docker::{Engine, discover, normalise};
+use bbackup::model::application::{ApplicationDocument, ItemKind, ItemRecord};
+use bbackup::model::entry::{Kind, Metadata, Sink as _};
+use bbackup::model::outcome::{EndMark, ItemOutcome, Proof, ReadMethod};
+use bbackup::targets::plan::{RestoreOptions, RestorePlan, Step, StoredApplication};
+use bbackup::targets::prepare;
+use bbackup::targets::steps::Steps;
+use bbackup::targets::volume::{HelperTarget, Writing, writing_mode};
+
+use super::{block_on, connect, inspect};
+use crate::support::engine::{BUSYBOX, Stage};
+use crate::support::home::Home;
+
+/// What a snapshot would hold of the application of that name.
+async fn stored(engine: &Engine, application: &str, bytes: u64) -> StoredApplication {
+    let found = discover(engine).await.unwrap();
+    let application = found.applications.iter().find(|other| other.name == application).unwrap().clone();
+    let items = application.volumes.iter().map(|volume| ItemRecord {
+        kind: ItemKind::Volume,
+        name: volume.name.clone(),
+        path: application.volume_path(&volume.name),
+        outcome: ItemOutcome::Complete {
+            proof: Proof { method: ReadMethod::Direct, end: EndMark::WalkFinished, mount: None, entries: 2, bytes },
+        },
+        helper_reason: None,
+    });
+    let containers: Vec<_> = application
+        .containers
+        .iter()
+        .map(|container| (container.name.clone(), found.raw_container(&container.id).unwrap().to_vec()))
+        .collect();
+    let networks: Vec<_> =
+        application.networks.iter().map(|network| (network.name.clone(), found.raw_network(&network.id).unwrap().to_vec())).collect();
+    let document = ApplicationDocument {
+        format_version: 1,
+        program: "test".to_owned(),
+        host: "test".to_owned(),
+        run: "RUN".to_owned(),
+        time: jiff::Timestamp::UNIX_EPOCH,
+        engine: found.engine.clone(),
+        items: items.collect(),
+        application,
+        whole: true,
+        quiesced: Vec::new(),
+        downtime_seconds: 0.0,
+        stream_lost: Vec::new(),
+        warnings: Vec::new(),
+    };
+    StoredApplication::parse(&document.to_json().unwrap(), containers, networks).unwrap()
+}
+
+async fn carry_out(engine: &Engine, plan: &RestorePlan, steps: &mut Steps) -> Result<(), bbackup::targets::TargetError> {
+    for step in &plan.steps {
+        steps.take(step).await?;
+        if let Step::FillVolume { name, .. } = &step.step {
+            fill(engine, name).await;
+        }
+    }
+    Ok(())
+}
+
+/// Writes one file through a helper, the volume's root with a mode and owner of its own.
+async fn fill(engine: &Engine, volume: &str) {
+    let target = HelperTarget::open(engine, volume, &Owner::of_run("RUN")).await.unwrap();
+    let mut sink = target.sink();
+    tokio::task::spawn_blocking(move || {
+        let root = Metadata { mode: 0o1750, uid: 70, gid: 71, ..Metadata::virtual_directory() };
+        let file = Metadata { mode: 0o640, uid: 70, gid: 71, size: 5, ..Metadata::virtual_file(5) };
+        assert_eq!(file.kind, Kind::File);
+        sink.begin(b"", &root, None).unwrap();
+        sink.end().unwrap();
+        sink.begin(b"hello", &file, None).unwrap();
+        sink.data(b"world").unwrap();
+        sink.end().unwrap();
+        sink.finish().unwrap();
+    })
+    .await
+    .unwrap();
+    target.close().await.unwrap();
+}
+
+fn make_shop(stage: &Stage<'_>) -> (String, [String; 2], String, String) {
+    let project = stage.name("shop");
+    let label = format!("com.docker.compose.project={project}");
+    let (network, volume) = (format!("{project}_front"), format!("{project}_data"));
+    let (db, web) = (format!("{project}-db-1"), format!("{project}-web-1"));
+    stage.ok(["network", "create", "--subnet", "10.203.1.0/24", "--label", &label, &network]);
+    stage.ok(["volume", "create", "--label", &label, &volume]);
+    let mount = format!("{volume}:/data");
+    let common = ["run", "-d", "--label", &label, "--network", &network];
+    let mut arguments = common.to_vec();
+    arguments.extend([
+        "--label",
+        "com.docker.compose.service=db",
+        "--name",
+        &db,
+        "-v",
+        &mount,
+        "--ip",
+        "10.203.1.5",
+        BUSYBOX,
+        "sleep",
+        "1000",
+    ]);
+    stage.ok(arguments);
+    let mut arguments = common.to_vec();
+    arguments.extend([
+        "--label",
+        "com.docker.compose.service=web",
+        "--label",
+        "com.docker.compose.depends_on=db:service_started:false",
+        "--name",
+        &web,
+        "-p",
+        "18200:80",
+        BUSYBOX,
+        "sleep",
+        "1000",
+    ]);
+    stage.ok(arguments);
+    (project, [db, web], network, volume)
+}
+
+#[test]
+fn an_application_comes_back_from_its_documents() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "app");
+    let (project, containers, network, volume) = make_shop(&stage);
+    block_on(async {
+        let engine = connect(&stage).await;
+        let stored = [stored(&engine, &project, 5).await];
+        let blocked = prepare(&engine, &stored, &RestoreOptions::default()).await.unwrap();
+        let mut told: Vec<String> = blocked.conflicts.iter().map(ToString::to_string).collect();
+        told.sort();
+        let mut expected = vec![
+            format!("container {} exists already (running)", containers[0]),
+            format!("container {} exists already (running)", containers[1]),
+            format!("container {} needs 10.203.1.5 on network {network}, which container {} has", containers[0], containers[0]),
+            format!("container {} needs port 18200/tcp, which container {} has", containers[1], containers[1]),
+            format!("volume {volume} exists already: container {} uses it", containers[0]),
+        ];
+        expected.sort();
+        assert_eq!(told, expected);
+
+        let mut names = Names::new();
+        let mut before = Vec::new();
+        for container in &containers {
+            let seen = inspect(&engine, container).await;
+            names.learn_inspect(&seen);
+            before.push(normalise::container(&seen, &names));
+        }
+        stage.ok(["rm", "-f", &containers[0], &containers[1]]);
+        stage.ok(["network", "rm", &network]);
+        stage.ok(["volume", "rm", &volume]);
+
+        let plan = prepare(&engine, &stored, &RestoreOptions::default()).await.unwrap();
+        assert_eq!(plan.conflicts, []);
+        assert_eq!(plan.notes, [""; 0]);
+        assert!(!stage.exists("network", &network), "planning writes nothing");
+        let mut steps = Steps::new(&engine, Duration::from_secs(10));
+        carry_out(&engine, &plan, &mut steps).await.unwrap();
+        assert_eq!(steps.left(&project).len(), 4);
+
+        for (container, before) in containers.iter().zip(&before) {
+            let seen = inspect(&engine, container).await;
+            let mut names = Names::new();
+            names.learn_inspect(&seen);
+            let differences = normalise::differences(before, &normalise::container(&seen, &names));
+            assert!(differences.is_empty(), "{differences:#?}");
+        }
+        assert_eq!(stage.ok(["exec", &containers[0], "cat", "/data/hello"]), "world");
+        assert_eq!(
+            stage.ok(["exec", &containers[0], "ls", "-ldn", "/data"]).split_whitespace().take(4).collect::<Vec<_>>(),
+            ["drwxr-x--T", "2", "70", "71"]
+        );
+        let Writing::Direct(folder) = writing_mode(&engine, &volume).await.unwrap() else { panic!("a plain volume is written directly") };
+        assert_eq!(std::fs::read(folder.join("hello")).unwrap(), b"world");
+
+        assert_eq!(steps.roll_back(&project).await.len(), 0);
+        for (kind, name) in [("container", &containers[0]), ("container", &containers[1]), ("network", &network), ("volume", &volume)] {
+            assert!(!stage.exists(kind, name), "{kind} {name}");
+        }
+    });
+}
+
+#[test]
+fn a_copy_stands_beside_the_original() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "copy");
+    let (project, containers, _, _) = make_shop(&stage);
+    block_on(async {
+        let engine = connect(&stage).await;
+        let mut stored = stored(&engine, &project, 5).await;
+        // Its fixed address, subnet and port are the original's, so those cannot be copied.
+        for inspect in stored.containers.values_mut() {
+            inspect["HostConfig"]["PortBindings"] = serde_json::Value::Null;
+            for (_, endpoint) in inspect["NetworkSettings"]["Networks"].as_object_mut().unwrap() {
+                endpoint["IPAMConfig"] = serde_json::Value::Null;
+            }
+        }
+        for network in stored.networks.values_mut() {
+            network["IPAM"]["Config"] = serde_json::json!([{"Subnet": "172.30.0.0/16", "Gateway": "172.30.0.1"}]);
+        }
+        let copy = stage.name("copy");
+        let options = RestoreOptions { renames: vec![(project.clone(), copy.clone())], ..RestoreOptions::default() };
+        let plan = prepare(&engine, &[stored], &options).await.unwrap();
+        assert_eq!(plan.conflicts, []);
+        carry_out(&engine, &plan, &mut Steps::new(&engine, Duration::from_secs(10))).await.unwrap();
+        let db = format!("{copy}-db-1");
+        let seen = inspect(&engine, &db).await;
+        assert_eq!(seen["State"]["Running"], true);
+        assert_eq!(seen["Config"]["Labels"]["com.docker.compose.project"], *copy);
+        assert_eq!(seen["Mounts"][0]["Name"], format!("{copy}_data"));
+        let original = inspect(&engine, &containers[0]).await;
+        assert_eq!(original["State"]["Running"], true);
+        let found = discover(&engine).await.unwrap();
+        assert!(found.applications.iter().any(|application| application.name == copy));
+    });
+}
+
+#[test]
+fn a_failed_restore_says_exactly_what_it_left() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "fail");
+    let (project, containers, network, volume) = make_shop(&stage);
+    block_on(async {
+        let engine = connect(&stage).await;
+        let stored = [stored(&engine, &project, 5).await];
+        stage.ok(["rm", "-f", &containers[0], &containers[1]]);
+        stage.ok(["network", "rm", &network]);
+        stage.ok(["volume", "rm", &volume]);
+        let plan = prepare(&engine, &stored, &RestoreOptions::default()).await.unwrap();
+        // Somebody takes a name between the look and the step.
+        stage.ok(["create", "--name", &containers[1], BUSYBOX, "true"]);
+        let mut steps = Steps::new(&engine, Duration::from_secs(10));
+        let error = carry_out(&engine, &plan, &mut steps).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot create container {}", containers[1]));
+        let left: Vec<(&str, &str)> = steps.left(&project).iter().map(|left| (left.kind.as_str(), left.name.as_str())).collect();
+        assert_eq!(left, [("network", network.as_str()), ("volume", volume.as_str()), ("container", containers[0].as_str())]);
+        assert!(steps.roll_back(&project).await.is_empty());
+        assert!(stage.exists("container", &containers[1]), "what is somebody else's stays");
+    });
+}
