@@ -196,7 +196,7 @@ fn containers_that_refer_to_others_find_the_new_ones() {
             ),
             (linked.clone(), sleeps(json!({"Links": [format!("{base}:thebase")], "VolumesFrom": [format!("{base}:ro")]}))),
             (host, sleeps(json!({"NetworkMode": "host", "PidMode": "host", "UTSMode": "host"}))),
-            (none, sleeps(json!({"NetworkMode": "none", "Privileged": true}))),
+            (none, sleeps(json!({"NetworkMode": "none", "CapDrop": ["ALL"]}))),
         ];
         round_trip(&engine, containers, true).await;
         let (one, two) = (inspect(&engine, &base).await, inspect(&engine, &linked).await);
@@ -233,10 +233,10 @@ fn what_the_image_says_and_was_taken_away_stays_away() {
     block_on(async {
         let engine = connect(&stage).await;
         let containers = vec![
-            (stage.name("a"), json!({"Image": image, "Entrypoint": [""], "Cmd": ["sleep", "1000"]})),
-            (stage.name("b"), json!({"Image": image, "Entrypoint": ["sleep"], "Cmd": ["1000"]})),
-            (stage.name("c"), json!({"Image": image, "Entrypoint": ["/bin/sh"], "OpenStdin": true})),
-            (stage.name("d"), json!({"Image": image})),
+            (stage.name("a"), json!({"Image": image, "HostConfig": {}, "Entrypoint": [""], "Cmd": ["sleep", "1000"]})),
+            (stage.name("b"), json!({"Image": image, "HostConfig": {}, "Entrypoint": ["sleep"], "Cmd": ["1000"]})),
+            (stage.name("c"), json!({"Image": image, "HostConfig": {}, "Entrypoint": ["/bin/sh"], "OpenStdin": true})),
+            (stage.name("d"), json!({"Image": image, "HostConfig": {}})),
             (stage.name("e"), json!({"Image": image, "HostConfig": {"NetworkMode": format!("container:{}", stage.name("a"))}})),
         ];
         round_trip(&engine, containers, false).await;
