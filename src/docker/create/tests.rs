@@ -1,3 +1,5 @@
+//! The tests of the bodies, on captured inspect answers of API 1.41.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 use super::*;
 

@@ -1,3 +1,5 @@
+//! The tests of journals: who holds them, and what is left of them after a crash.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 use super::*;
 

@@ -1,3 +1,5 @@
+//! The tests of what counts as equal, on captured inspect answers of API 1.41.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 use super::*;
 

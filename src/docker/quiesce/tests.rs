@@ -1,3 +1,5 @@
+//! The tests of what is done to whom before anything is done; the doing is tested on a real Engine.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 use super::*;
 use crate::model::application::{

@@ -1,3 +1,5 @@
+//! The tests of the plan: order, conflicts, names, images.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 use std::collections::BTreeSet;
 
