@@ -176,7 +176,7 @@ pub enum Step {
     End,
 }
 
-/// An entry that could not be read.
+/// An entry that could not be read, or not fully: then the entry itself was given before.
 #[derive(Debug)]
 pub struct EntryProblem {
     /// Path relative to the source's root.

@@ -144,6 +144,11 @@ impl Default for XattrReader {
 }
 
 impl XattrReader {
+    /// Whether a file has no attributes, as far as can be seen.
+    pub fn sees_none(&mut self, file: XattrsOf<'_>) -> bool {
+        matches!(file.list(&mut self.names), Ok(0) | Err(Errno::NOTSUP))
+    }
+
     /// Reads all attributes that the file shows to us, sorted by name; without any, this is one system call and no
     /// allocation. Attributes that cannot be read are given to `unreadable`, the rest is returned.
     pub fn read(&mut self, file: XattrsOf<'_>, mut unreadable: impl FnMut(io::Error)) -> Vec<Xattr> {

@@ -50,6 +50,9 @@ pub struct WalkOptions {
 }
 
 /// The source over a folder or file of this machine.
+///
+/// An entry of which something could not be read (what is in the folder, an extended attribute) is given with what is known;
+/// a problem with the same path follows it.
 #[derive(Debug)]
 pub struct Walk {
     root: Option<Root>,

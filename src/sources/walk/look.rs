@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::listing::{Lister, Names};
 use super::{Folder, Root, WalkOptions, open_folder};
-use crate::model::entry::{Content, Entry};
+use crate::model::entry::{Content, Entry, Xattr};
 use crate::sources::metadata::{Owners, XattrReader, XattrsOf, from_stat, identity};
 
 /// A path must be shorter than this to be given to the system in one piece.
@@ -34,6 +34,8 @@ pub(super) struct Looker {
     base: usize,
     /// Whether files can be named relative to handles through `/proc`.
     proc_works: bool,
+    /// Whether the file before had extended attributes: then most have them, and asking twice for each is in vain.
+    xattrs_expected: bool,
     /// Room for the paths by which extended attributes are asked for.
     xattr_path: Vec<u8>,
 }
@@ -64,6 +66,7 @@ impl Looker {
             path,
             root_path,
             proc_works: matches!(root, Root::Folder(handle, stat) if reaches(handle, stat)),
+            xattrs_expected: false,
             xattr_path: Vec::new(),
             options,
         }
@@ -180,29 +183,35 @@ impl Looker {
         Ok(looked)
     }
 
-    /// The extended attributes of the current path. The system has no call that takes a handle of the folder and a name, so
-    /// the folder is named by its handle under `/proc`.
-    fn xattrs_of(
-        &mut self,
-        above: Option<BorrowedFd<'_>>,
-        name: &CStr,
-        unreadable: impl FnMut(io::Error),
-    ) -> Vec<crate::model::entry::Xattr> {
-        self.xattr_path.clear();
-        match above {
-            Some(above) if self.proc_works => {
-                // Writing to a vector cannot fail.
-                let _ = write!(self.xattr_path, "/proc/self/fd/{}/", above.as_raw_fd());
-                self.xattr_path.extend_from_slice(name.to_bytes());
+    /// The extended attributes of the current path; without a folder, `name` is its whole path.
+    ///
+    /// The system has no call that takes a handle of the folder and a name, so the folder is named by its handle under `/proc`,
+    /// which costs twice the time of the plain path. The plain path may lead elsewhere if a folder in it is being replaced by a
+    /// link: so nothing is ever taken from there, but when it shows no attributes, as with most files, that is believed.
+    fn xattrs_of(&mut self, above: Option<BorrowedFd<'_>>, name: &CStr, unreadable: impl FnMut(io::Error)) -> Vec<Xattr> {
+        let Some(above) = above else {
+            return self.xattrs.read(XattrsOf::Path(name), unreadable);
+        };
+        if !self.xattrs_expected || !self.proc_works {
+            self.xattr_path.clear();
+            append_absolute(&mut self.xattr_path, &self.root_path, self.path.get(self.base..).unwrap_or_default());
+            self.xattr_path.push(0);
+            let plain = CStr::from_bytes_with_nul(&self.xattr_path).unwrap_or_default();
+            if !self.proc_works {
+                return self.xattrs.read(XattrsOf::Path(plain), unreadable);
             }
-            Some(_) => append_absolute(&mut self.xattr_path, &self.root_path, self.path.get(self.base..).unwrap_or_default()),
-            None => self.xattr_path.extend_from_slice(name.to_bytes()),
+            if self.xattrs.sees_none(XattrsOf::Path(plain)) {
+                return Vec::new();
+            }
         }
-        self.xattr_path.push(0);
-        match CStr::from_bytes_with_nul(&self.xattr_path) {
-            Ok(path) => self.xattrs.read(XattrsOf::Path(path), unreadable),
-            Err(_) => Vec::new(),
-        }
+        self.xattr_path.clear();
+        // Writing to a vector cannot fail.
+        let _ = write!(self.xattr_path, "/proc/self/fd/{}/", above.as_raw_fd());
+        self.xattr_path.extend_from_slice(name.to_bytes_with_nul());
+        let by_handle = CStr::from_bytes_with_nul(&self.xattr_path).unwrap_or_default();
+        let xattrs = self.xattrs.read(XattrsOf::Path(by_handle), unreadable);
+        self.xattrs_expected = !xattrs.is_empty();
+        xattrs
     }
 
     /// Where the data of the file at the current path is.

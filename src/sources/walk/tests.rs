@@ -426,3 +426,38 @@ fn a_folder_of_very_many_files() {
     assert_eq!(entries.len(), 5_001);
     assert!(entries.is_sorted_by(|a, b| a.path < b.path));
 }
+
+#[test]
+fn attributes_belong_to_their_own_file() {
+    let tree = tempfile::tempdir().unwrap();
+    for index in 0..40 {
+        let path = tree.path().join(format!("{index:02}"));
+        std::fs::write(&path, b"").unwrap();
+        // In runs and alone, so that both ways to ask are taken and changed.
+        if matches!(index, 3 | 10..=20 | 22 | 24) {
+            rustix::fs::setxattr(&path, "user.index", index.to_string().as_bytes(), rustix::fs::XattrFlags::empty()).unwrap();
+        }
+    }
+    for (index, entry) in walk(tree.path())[1..].iter().enumerate() {
+        let found: Vec<_> = entry.metadata.xattrs.iter().filter(|xattr| xattr.name == b"user.index").collect();
+        let expected = matches!(index, 3 | 10..=20 | 22 | 24).then(|| index.to_string().into_bytes());
+        assert_eq!(found.first().map(|xattr| xattr.value.clone()), expected, "{index}");
+    }
+}
+
+#[test]
+fn attributes_are_never_those_of_another_place() {
+    let tree = tempfile::tempdir().unwrap();
+    write(tree.path().join("folder/file"), b"");
+    write(tree.path().join("other/file"), b"");
+    rustix::fs::setxattr(tree.path().join("other/file"), "user.secret", b"1", rustix::fs::XattrFlags::empty()).unwrap();
+    let mut walk = Walk::new(tree.path(), WalkOptions::default()).unwrap();
+    walk.next_step().unwrap();
+    // The folder was listed; now its name leads elsewhere.
+    walk.next_step().unwrap();
+    std::fs::rename(tree.path().join("folder"), tree.path().join("moved")).unwrap();
+    symlink("other", tree.path().join("folder")).unwrap();
+    let Step::Entry(entry) = walk.next_step().unwrap() else { panic!() };
+    assert_eq!(entry.path, b"folder/file");
+    assert!(!entry.metadata.xattrs.iter().any(|xattr| xattr.name == b"user.secret"));
+}
