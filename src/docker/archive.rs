@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::connect::Engine;
 use super::error::DockerError;
-use super::wire::{Download, encode};
+use super::wire::{Download, Wire, encode};
 
 /// Pieces that wait between the connection and the thread, in each direction. With the pieces' size this bounds the memory
 /// of one stream to about two megabytes.
@@ -102,10 +102,13 @@ impl Read for ArchiveReader {
 /// Opens a tar stream into the folder `path` of `container`. Must be called in a tokio runtime; the request is under way when
 /// this returns, so that most errors come from the writer.
 pub fn archive_put(engine: &Engine, container: &str, path: &str) -> ArchiveWriter {
+    put(engine.wire().clone(), container, path)
+}
+
+fn put(wire: Wire, container: &str, path: &str) -> ArchiveWriter {
     let target = format!("/containers/{}/archive?path={}", encode(container), encode(path));
     let (sender, receiver) = mpsc::channel(WAITING);
     let (answered, answer) = oneshot::channel();
-    let wire = engine.wire().clone();
     let stall = wire.timeouts().stall;
     let container = container.to_owned();
     tokio::spawn(async move {
@@ -279,5 +282,22 @@ mod tests {
         let lost = reader(lost).read_to_end(&mut Vec::new()).unwrap_err();
         assert_eq!(lost.kind(), io::ErrorKind::TimedOut);
         assert!(matches!(lost.downcast::<DockerError>(), Ok(DockerError::Stalled { seconds: 7, .. })));
+    }
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn an_engine_that_takes_nothing_any_more_is_given_up() {
+        use crate::docker::wire::{Address, Timeouts};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mute.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let timeouts = Timeouts { stall: Duration::from_millis(100), ..Timeouts::default() };
+        let mut writer = put(Wire::new(Address::Unix(path), timeouts), "c", "/");
+        let result = tokio::task::spawn_blocking(move || {
+            let piece = vec![0; PIECE];
+            let first = (0..1000).find_map(|_| writer.write_all(&piece).err());
+            (first, writer.write_all(&piece).err())
+        });
+        let (first, second) = result.await.unwrap();
+        assert_eq!(first.unwrap().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(second.unwrap().kind(), io::ErrorKind::BrokenPipe, "nothing goes on behind an error");
     }
 }

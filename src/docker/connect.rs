@@ -23,7 +23,7 @@ const LOWEST_TEXT: &str = "1.41";
 /// The highest API version that bollard's models know.
 const HIGHEST: (u64, u64) = (1, 53);
 const HIGHEST_TEXT: &str = "1.53";
-/// bollard counts in whole seconds until the head of an answer; this one never ends a stop or a wait.
+/// bollard insists on a limit of its own; ours are in the transport.
 const NO_LIMIT: Duration = Duration::from_hours(87_600);
 
 /// Which Engine, and how patiently.
@@ -95,14 +95,15 @@ impl Engine {
         let info: Info = decode(&address, &wire.get_bytes("/info").await?)?;
 
         let client_version = ClientVersion { major_version: agreed.0 as usize, minor_version: agreed.1 as usize };
-        let docker = |limit: Duration| {
-            Docker::connect_with_custom_transport(transport(wire.clone()), Some("http://localhost"), limit.as_secs(), &client_version)
+        let docker = |limit: Option<Duration>| {
+            let transport = transport(wire.clone(), limit);
+            Docker::connect_with_custom_transport(transport, Some("http://localhost"), NO_LIMIT.as_secs(), &client_version)
                 .map_err(|error| DockerError::from_bollard("connect", error))
         };
         let rootless = info.security_options.iter().flatten().any(|option| option.split(',').any(|part| part == "name=rootless"));
         Ok(Self(Arc::new(Inner {
-            docker: docker(options.timeouts.request)?,
-            patient: docker(NO_LIMIT)?,
+            docker: docker(Some(options.timeouts.request))?,
+            patient: docker(None)?,
             identity: EngineIdentity {
                 id: info.id,
                 name: info.name,

@@ -276,14 +276,22 @@ impl Download {
 /// What bollard waits for.
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Incoming>, bollard::errors::Error>> + Send>>;
 
-/// The transport that carries bollard's typed calls over `wire`.
-pub(crate) fn transport(wire: Wire) -> impl Fn(bollard::BollardRequest) -> Answer + Send + Sync + 'static {
+/// The transport that carries bollard's typed calls over `wire`. `limit` is for the head of the answer; bollard's own is not
+/// used, since its error does not say what it waited for.
+pub(crate) fn transport(wire: Wire, limit: Option<Duration>) -> impl Fn(bollard::BollardRequest) -> Answer + Send + Sync + 'static {
     move |request| {
         let wire = wire.clone();
         Box::pin(async move {
             let call = name_of(request.method(), request.uri().path());
+            let sent = wire.send(&call, request);
+            let answer = match limit {
+                Some(limit) => timeout(limit, sent)
+                    .await
+                    .unwrap_or_else(|_| Err(DockerError::Timeout { call: call.clone(), seconds: limit.as_secs() })),
+                None => sent.await,
+            };
             // Our error travels inside bollard's and is taken out again by `DockerError::from_bollard`.
-            wire.send(&call, request).await.map_err(|error| bollard::errors::Error::IOError { err: error.into() })
+            answer.map_err(|error| bollard::errors::Error::IOError { err: error.into() })
         })
     }
 }
@@ -393,5 +401,44 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => stream.is_write_vectored(),
             Self::Tcp(stream) => stream.is_write_vectored(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_version_goes_in_front_once() {
+        for (prefix, path, expected) in [
+            ("", "/version", "/version"),
+            ("/v1.41", "/containers/json?all=1", "/v1.41/containers/json?all=1"),
+            ("/v1.41", "/v1.30/info", "/v1.30/info"),
+            ("/v1.41", "/volumes/x", "/v1.41/volumes/x"),
+            ("/v1.41", "http://localhost/info", "/v1.41/info"),
+        ] {
+            assert_eq!(versioned(prefix, &path.parse().unwrap()).unwrap().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn any_name_becomes_one_segment() {
+        assert_eq!(encode("shop_db-1.x~"), "shop_db-1.x~");
+        assert_eq!(encode("a/b?c=d&e%\n"), "a%2Fb%3Fc%3Dd%26e%25%0A");
+        assert_eq!(encode("\u{fc}"), "%C3%BC");
+    }
+
+    #[tokio::test]
+    async fn a_typed_call_without_an_answer_ends_in_our_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mute.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let wire = Wire::new(Address::Unix(path), Timeouts::default()).with_version("1.41");
+        let transport = transport(wire, Some(Duration::from_millis(50)));
+        let version = bollard::ClientVersion { major_version: 1, minor_version: 41 };
+        let docker = bollard::Docker::connect_with_custom_transport(transport, Some("http://localhost"), 3600, &version).unwrap();
+        let error = DockerError::from_bollard("ping", docker.ping().await.unwrap_err());
+        assert!(matches!(&error, DockerError::Timeout { call, .. } if call == "GET /_ping"), "{error:?}");
     }
 }

@@ -22,9 +22,10 @@ fn container(name: &str, labels: &[(&str, &str)], volumes: &[&str], networks: &[
     };
     let mut mounts: Vec<Mount> = Vec::new();
     for volume in volumes {
-        mounts.push(match volume.starts_with('/') {
-            true => mount(MountKind::Bind, None, volume, volume),
-            false => mount(MountKind::Volume, Some((*volume).to_owned()), "", "/data"),
+        mounts.push(if volume.starts_with('/') {
+            mount(MountKind::Bind, None, volume, volume)
+        } else {
+            mount(MountKind::Volume, Some((*volume).to_owned()), "", "/data")
         });
     }
     Container {
