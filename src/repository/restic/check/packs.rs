@@ -204,7 +204,7 @@ fn read_pack(check: &Check<'_>, pack: &KnownPack, scratch: &mut Scratch) -> Resu
             Some(last) => u64::from(last.offset) + u64::from(last.length),
             None => pack.size.min(from + WINDOW),
         };
-        scratch.sealed.clear();
+        // What was there is overwritten, so it need not be cleared.
         scratch.sealed.resize((to - from) as usize, 0);
         let read = check.repo.backend().read_at(FileKind::Pack, &pack.id.to_string(), from, &mut scratch.sealed);
         read.map_err(|source| RepositoryError::Storage { action: "read", file: format!("pack {}", pack.id), source })?;

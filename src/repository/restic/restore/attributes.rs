@@ -42,6 +42,9 @@ pub(super) enum Place<'a> {
     Special(BorrowedFd<'a>, &'a [u8]),
 }
 
+/// What is said of an extended attribute that cannot be set.
+pub(super) const SET_XATTR: &str = "set an extended attribute";
+
 /// What could not be set, and why.
 pub(super) type Failure = (&'static str, io::Error);
 
@@ -100,14 +103,14 @@ impl Attributes {
         }
         for Xattr { name, value } in &self.xattrs {
             let Ok(c_name) = CString::new(&name[..]) else {
-                failures.push(("set an extended attribute", io::ErrorKind::InvalidInput.into()));
+                failures.push((SET_XATTR, io::ErrorKind::InvalidInput.into()));
                 continue;
             };
             if existing.contains(&c_name) && place.has_xattr(&c_name, value) {
                 continue;
             }
             changed = true;
-            note(failures, "set an extended attribute", place.set_xattr(&c_name, value));
+            note(failures, SET_XATTR, place.set_xattr(&c_name, value));
         }
         changed
     }

@@ -157,7 +157,7 @@ fn elsewhere(run: &Run<'_>, want: &Want, scratch: &mut Scratch) -> bool {
 /// Reads `length` bytes from the beginning of a blob.
 fn read(run: &Run<'_>, from: &Want, length: u64, buffer: &mut Vec<u8>) -> Result<(), String> {
     let pack = &from.location.pack;
-    buffer.clear();
+    // What was there is overwritten, so it need not be cleared.
     buffer.resize(length as usize, 0);
     run.repo
         .backend()

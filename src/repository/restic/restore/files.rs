@@ -50,6 +50,8 @@ struct FileState {
     exists: bool,
     /// What was on disk is kept where it is right: there, zeros must be written too.
     reused: bool,
+    /// Somebody was told that it is being written.
+    started: bool,
 }
 
 impl FileJob {
@@ -78,7 +80,7 @@ impl FileJob {
 
     /// Takes over a file that was there and has been brought to its final size.
     pub(super) fn reuse(&self) {
-        *self.lock() = FileState { handle: None, exists: true, reused: true };
+        *self.lock() = FileState { exists: true, reused: true, ..FileState::default() };
     }
 
     fn size(&self) -> u64 {
@@ -104,6 +106,10 @@ impl FileJob {
         let mut state = self.lock();
         if let Some(handle) = &state.handle {
             return Ok((Arc::clone(handle), state.reused));
+        }
+        if !state.started {
+            state.started = true;
+            run.progress.event(Event::FileStarted { path: &self.path() });
         }
         let folder = run.target.open(&self.folder)?;
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -242,7 +242,7 @@ fn make_folder(run: &Run<'_>, parent: &Arc<Folder>, name: &[u8]) -> Result<Arc<F
     if there.is_some_and(|stat| type_of(&stat) == FileType::Directory) {
         return Ok(run.target.folder(parent, name, false));
     }
-    run.target.remove(above.as_fd(), name, false).map_err(|error| ("remove what is in the way", error))?;
+    run.target.remove(above.as_fd(), name, false, &|| true).map_err(|error| ("remove what is in the way", error))?;
     make().map_err(failed)?;
     Ok(run.target.folder(parent, name, true))
 }
@@ -272,9 +272,11 @@ fn remove_extra(run: &Run<'_>, folder: &Arc<Folder>, tree: &Tree) -> Result<(), 
     let known: HashSet<&[u8]> = known.map(|name| &name[..]).collect();
     for name in names.iter().filter(|name| !known.contains(&name[..])) {
         run.go_on()?;
-        let removed = if run.request.dry_run { Ok(1) } else { run.target.remove(handle.as_fd(), name, true) };
+        let removed = if run.request.dry_run { Ok(1) } else { run.target.remove(handle.as_fd(), name, true, &|| run.go_on().is_ok()) };
         match removed {
             Ok(removed) => Run::count(&run.counters.files_deleted, removed),
+            // The first check above says why the restore ends.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => run.failed(&folder.path_of(name), "remove what is not in the snapshot", error),
         }
     }

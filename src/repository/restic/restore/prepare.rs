@@ -19,7 +19,7 @@ use crate::repository::restic::index::Location;
 use super::attributes::{Attributes, Place};
 use super::files::{FileJob, OpenFiles};
 use super::run::Run;
-use super::target::{Folder, look, type_of};
+use super::target::{self, Folder, look, type_of};
 
 /// An entry without data.
 pub(super) struct OtherJob {
@@ -130,14 +130,14 @@ fn existing(run: &Run<'_>, job: &FileJob) -> Result<Option<OwnedFd>, (&'static s
 
 /// Removes what has another type than what is to be restored. A folder must be empty, unless everything extra is to go.
 fn clear_the_way(run: &Run<'_>, folder: BorrowedFd<'_>, name: &[u8]) -> Result<(), (&'static str, io::Error)> {
+    let failed = |error: io::Error| {
+        let full = error.kind() == io::ErrorKind::DirectoryNotEmpty;
+        (if full { "replace a folder that is not empty" } else { "remove what is in the way" }, error)
+    };
     if run.request.dry_run {
-        return Ok(());
+        return if run.request.delete_extra { Ok(()) } else { target::expect_removable(folder, name).map_err(failed) };
     }
-    match run.target.remove(folder, name, run.request.delete_extra) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Err(("replace a folder that is not empty", error)),
-        Err(error) => Err(("remove what is in the way", error)),
-    }
+    run.target.remove(folder, name, run.request.delete_extra, &|| run.go_on().is_ok()).map(drop).map_err(failed)
 }
 
 /// The pieces that differ; `None` if everything is as it should be.
@@ -211,15 +211,15 @@ fn reuse(run: &Run<'_>, job: &FileJob, existing: OwnedFd, size: u64) -> bool {
 
 /// Makes a link, pipe, socket or device, or keeps one that is as it should be.
 pub(super) fn other(run: &Run<'_>, job: &OtherJob) {
-    if run.request.dry_run {
-        return;
-    }
     if let Err((action, error)) = make_other(run, job) {
         run.failed(&job.folder.path_of(&job.name), action, error);
     }
 }
 
 fn make_other(run: &Run<'_>, job: &OtherJob) -> Result<(), (&'static str, io::Error)> {
+    if run.request.dry_run && job.folder.is_new() {
+        return Ok(());
+    }
     let folder = run.target.open(&job.folder).map_err(|error| ("open its folder", error))?;
     let name = &*job.name;
     let mut there = false;
@@ -230,6 +230,9 @@ fn make_other(run: &Run<'_>, job: &OtherJob) -> Result<(), (&'static str, io::Er
         if !there {
             clear_the_way(run, folder.as_fd(), name)?;
         }
+    }
+    if run.request.dry_run {
+        return Ok(());
     }
     if !there {
         let make = |kind, device| rustix::fs::mknodat(&*folder, name, kind, Mode::RUSR | Mode::WUSR, device);

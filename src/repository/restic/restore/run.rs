@@ -15,6 +15,7 @@ use crate::platform::control::Control;
 use crate::repository::contract::{Problem, RepositoryError, RestoreRequest, RestoreSummary};
 use crate::repository::restic::state::Indexed;
 
+use super::attributes;
 use super::target::Target;
 
 /// Problems that are kept with their words; all are counted.
@@ -117,7 +118,12 @@ impl<'a> Run<'a> {
     /// Several of them.
     pub(super) fn failures(&self, path: &[u8], failures: Vec<(&'static str, io::Error)>) {
         for (action, error) in failures {
-            self.failed(path, action, error);
+            // Many file systems have room for few extended attributes of a file; that says nothing about the disk.
+            if action == attributes::SET_XATTR {
+                self.problem(path, format!("cannot {action}: {error}"));
+            } else {
+                self.failed(path, action, error);
+            }
         }
     }
 

@@ -125,11 +125,11 @@ impl Target {
     }
 
     /// Removes what is called `name`, and if `recursive` everything in it. Links are removed, not followed; other file
-    /// systems mounted below are left alone. Returns how many entries were removed.
+    /// systems mounted below are left alone. Returns how many entries were removed. `go_on` is asked between any two.
     ///
     /// # Errors
     /// Something is still there: the first cause.
-    pub(super) fn remove(&self, folder: BorrowedFd<'_>, name: &[u8], recursive: bool) -> io::Result<u64> {
+    pub(super) fn remove(&self, folder: BorrowedFd<'_>, name: &[u8], recursive: bool, go_on: &dyn Fn() -> bool) -> io::Result<u64> {
         match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
             Ok(()) => return Ok(1),
             Err(Errno::NOENT) => return Ok(0),
@@ -141,6 +141,9 @@ impl Target {
             // The folders that are being emptied, from the outermost: a handle, a listing and the name in the one before.
             let mut stack = vec![Emptied::open(folder, name, self.device)?];
             while let Some(top) = stack.last_mut() {
+                if !go_on() {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
                 if let Some(child) = top.names.pop() {
                     match rustix::fs::unlinkat(&top.handle, &child[..], AtFlags::empty()) {
                         Ok(()) => removed += 1,
@@ -180,6 +183,18 @@ impl Emptied {
         }
         let names = names(handle.as_fd())?;
         Ok(Self { name: name.to_vec(), handle, names })
+    }
+}
+
+/// Whether [`Target::remove`] would do it without `recursive`.
+///
+/// # Errors
+/// `DirectoryNotEmpty`, or that nobody can tell.
+pub(super) fn expect_removable(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    match rustix::fs::openat(folder, name, FOLDER, Mode::empty()) {
+        Ok(inner) if !names(inner.as_fd())?.is_empty() => Err(io::ErrorKind::DirectoryNotEmpty.into()),
+        Ok(_) | Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -176,6 +176,10 @@ fn what_is_in_the_way_goes_unless_it_is_a_folder_with_something_in_it() {
     fs::write(scene.target("kept"), "extra").unwrap();
     let tree = scene.builder.tree(&[]);
     let nodes = [scene.text("empty", "text"), folder("folder", tree), scene.text("full", "text"), link("other full", "somewhere")];
+    scene.request.dry_run = true;
+    assert_eq!(paths(&scene.restore(&nodes)), ["/full", "/other full"]);
+    assert!(!scene.target("folder").is_dir() && scene.target("empty").is_dir());
+    scene.request.dry_run = false;
     let summary = scene.restore(&nodes);
     assert_eq!(paths(&summary), ["/full", "/other full"]);
     assert_eq!(read(scene.target("full/precious")), "mine");
@@ -368,7 +372,7 @@ fn folders_without_end_come_to_an_end() {
     assert!(summary.problems[0].message.contains("4096"), "{:?}", summary.problems);
     // The standard library removes such a folder only where paths are long enough.
     let target = Target::new(Some(scene.folder.path())).unwrap();
-    target.remove(std::os::fd::AsFd::as_fd(&*target.open(&Target::root(b"", false)).unwrap()), b"target", true).unwrap();
+    target.remove(std::os::fd::AsFd::as_fd(&*target.open(&Target::root(b"", false)).unwrap()), b"target", true, &|| true).unwrap();
     assert!(!scene.request.destination.exists());
 }
 
