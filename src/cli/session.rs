@@ -16,8 +16,8 @@ use super::text::safe;
 use crate::config::password::PasswordSource;
 use crate::config::{Config, RepositoryConfig, load, suggest, validate};
 use crate::jobs::error::JobError;
-use crate::jobs::open;
 use crate::jobs::request::JobContext;
+use crate::jobs::{engine, open};
 use crate::platform::control::Control;
 use crate::platform::directories::Directories;
 use crate::platform::host;
@@ -73,11 +73,10 @@ impl Session {
     /// Refuses what would reach another Engine than the one that the user's other tools reach.
     pub(super) fn check_docker(&self) -> Result<(), JobError> {
         match &self.environment.docker_context {
-            Some(context) if self.config.docker.host.is_none() => Err(JobError::request(
-                "docker_context",
-                format!("DOCKER_CONTEXT is `{}`, and contexts are not in this version", safe(context)),
-                "Say where the Engine is with DOCKER_HOST, or `docker.host` in the configuration.",
-            )),
+            Some(context) if self.config.docker.host.is_none() => {
+                let given = format!("DOCKER_CONTEXT={}", safe(context));
+                Err(engine::unsupported(given, "a context"))
+            }
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::error::JobError;
 use crate::config::Docker;
 use crate::docker::wire::Timeouts;
-use crate::docker::{Engine, EngineOptions, discover};
+use crate::docker::{DockerError, Engine, EngineOptions, discover};
 
 /// Connects to the Engine.
 ///
@@ -15,6 +15,11 @@ pub async fn connect(docker: &Docker) -> Result<Engine, JobError> {
     let timeouts = Timeouts { request: docker.timeout, ..Timeouts::default() };
     let options = EngineOptions { host: docker.host.clone(), tls: docker.tls, timeouts };
     Ok(Engine::connect(&options).await?)
+}
+
+/// The error of a way to reach an Engine that this version does not have.
+pub fn unsupported(given: String, way: &'static str) -> JobError {
+    DockerError::Unsupported { given, way }.into()
 }
 
 /// What is on an Engine, without anything that could be a secret (environment, labels, options).

@@ -146,7 +146,8 @@ fn docker(error: &DockerError) -> Report {
     let without = "`backup --paths` needs no Docker.";
     let report = match error {
         E::Address { .. } => Report::new(Blame::Config, "docker_address", sentence(error)).hint("For example unix:///var/run/docker.sock."),
-        E::Unsupported { .. } => environment("docker_unsupported"),
+        E::Unsupported { .. } => environment("docker_unsupported")
+            .hint("Say where the Engine's socket is with DOCKER_HOST, or `docker.host` in the configuration."),
         E::NoSocket { .. } | E::Refused { .. } | E::Unreachable { .. } => environment("no_docker")
             .hint("Is Docker running? Where it listens is said by DOCKER_HOST, or `docker.host` in the configuration.")
             .hint(without),
