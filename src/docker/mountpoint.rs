@@ -18,12 +18,31 @@ use crate::model::text::printable;
 /// # Errors
 /// The reason, for people.
 pub async fn agreed(engine: &Engine, volume: &Volume) -> Result<PathBuf, String> {
+    Ok(identified(engine, volume).await?.path)
+}
+
+/// A folder that the Engine and this process agree on, and which one it was when they did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mountpoint {
+    /// Its path, for both.
+    pub path: PathBuf,
+    /// `st_dev` of it.
+    pub device: u64,
+    /// `st_ino` of it.
+    pub inode: u64,
+}
+
+/// As [`agreed`], with the folder's identity, so that a folder put in its place afterwards is noticed.
+///
+/// # Errors
+/// The reason, for people.
+pub async fn identified(engine: &Engine, volume: &Volume) -> Result<Mountpoint, String> {
     let path = candidate(engine, volume)?;
     let Some(process) = engine.process().await else {
         return Err("the Docker Engine's process is not seen from here".to_owned());
     };
-    same_folder(&path, process)?;
-    Ok(path)
+    let stat = same_folder(&path, process)?;
+    Ok(Mountpoint { path, device: stat.st_dev, inode: stat.st_ino })
 }
 
 /// Whether paths of the Engine's machine are paths of this process: both have the same root folder.
@@ -45,7 +64,9 @@ fn candidate(engine: &Engine, volume: &Volume) -> Result<PathBuf, String> {
         return Err(format!("its driver is `{}`", printable(volume.driver.as_bytes())));
     }
     if !volume.options.is_empty() {
-        return Err("it has mount options".to_owned());
+        // Their values may hold passwords; the type does not.
+        let kind = volume.options.get("type").map_or(String::new(), |kind| format!(", type `{}`", printable(kind.as_bytes())));
+        return Err(format!("it has mount options{kind}"));
     }
     let expected = engine.data_root().join("volumes").join(&volume.name).join("_data");
     if !expected.is_absolute() || volume.name.contains('/') || Path::new(&volume.mountpoint) != expected {
@@ -54,7 +75,7 @@ fn candidate(engine: &Engine, volume: &Volume) -> Result<PathBuf, String> {
     Ok(expected)
 }
 
-fn same_folder(path: &Path, process: i32) -> Result<(), String> {
+fn same_folder(path: &Path, process: i32) -> Result<Stat, String> {
     let ours = rustix::fs::lstat(path).map_err(|error| format!("its folder is not seen from here: {error}"))?;
     if FileType::from_raw_mode(ours.st_mode) != FileType::Directory {
         return Err("its mountpoint is not a folder".to_owned());
@@ -64,5 +85,5 @@ fn same_folder(path: &Path, process: i32) -> Result<(), String> {
     let theirs =
         rustix::fs::lstat(&theirs).map_err(|error| format!("the Docker Engine's view of its folder is not seen from here: {error}"))?;
     let identity = |stat: &Stat| (stat.st_dev, stat.st_ino);
-    if identity(&ours) == identity(&theirs) { Ok(()) } else { Err("its folder is not the one that the Docker Engine sees".to_owned()) }
+    if identity(&ours) == identity(&theirs) { Ok(ours) } else { Err("its folder is not the one that the Docker Engine sees".to_owned()) }
 }

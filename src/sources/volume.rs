@@ -2,25 +2,21 @@
 //!
 //! Walking and taking streams apart is `walk`'s and `tar`'s business; stopping who writes, that of `jobs`.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use rustix::fs::FileType;
 
 use super::filter::Filter;
 use super::filtered::Filtered;
-use super::metadata::identity;
 use super::tar::TarSource;
 use super::walk::{Walk, WalkOptions};
 use super::{Counts, Identity, NeverRead, SourceError};
 use crate::docker::archive::archive_get;
 use crate::docker::discover::inspect_volume;
 use crate::docker::helper::{Access, Helper, MOUNT, Owner};
+use crate::docker::mountpoint::{Mountpoint, identified};
 use crate::docker::{DockerError, Engine};
 use crate::model::application::Volume;
 use crate::model::entry::Source;
 use crate::model::outcome::{EndMark, Proof, ReadMethod};
-use crate::model::text::printable;
 
 /// What the Engine's archive stream does not carry, one sentence each.
 pub const STREAM_LOST: [&str; 5] = [
@@ -239,10 +235,7 @@ enum NotDirectly {
 }
 
 async fn open_directly(engine: &Engine, volume: &Volume, options: &ReadOptions) -> Result<Walk, NotDirectly> {
-    let path = direct_path(engine, volume).map_err(NotDirectly::Because)?;
-    let Some(process) = engine.process().await else {
-        return Err(NotDirectly::Because("the Docker Engine's process is not seen from here".to_owned()));
-    };
+    let Mountpoint { path, device, inode } = identified(engine, volume).await.map_err(NotDirectly::Because)?;
     let walk = WalkOptions {
         // What is mounted in the folder is what containers see there.
         one_file_system: false,
@@ -252,56 +245,18 @@ async fn open_directly(engine: &Engine, volume: &Volume, options: &ReadOptions) 
         never_read: Arc::clone(&options.never_read),
     };
     let opened = tokio::task::spawn_blocking(move || {
-        let expected = same_folder(&path, process).map_err(NotDirectly::Because)?;
         let walk = Walk::folder(&path, walk).map_err(|error| match error {
             SourceError::Missing { .. } | SourceError::Unreadable { .. } | SourceError::NotAFolder { .. } => {
                 NotDirectly::Because(chain(&error))
             }
             other => NotDirectly::Refused(other),
         })?;
-        if walk.counts().root() != Some(expected) {
+        if walk.counts().root() != Some(Identity { device, inode }) {
             return Err(NotDirectly::Because("its folder was replaced while it was opened".to_owned()));
         }
         Ok(walk)
     });
     opened.await.unwrap_or_else(|error| Err(NotDirectly::Because(error.to_string())))
-}
-
-/// The path of a volume that may be read as files, by what the Engine says of it; or why it may not. A volume with options
-/// is mounted only while a container uses it: without, its folder is there and empty.
-pub fn direct_path(engine: &Engine, volume: &Volume) -> Result<PathBuf, String> {
-    if !engine.is_local() {
-        return Err("the Docker Engine is not on this machine".to_owned());
-    }
-    if volume.driver != "local" {
-        return Err(format!("its driver is `{}`", printable(volume.driver.as_bytes())));
-    }
-    if !volume.options.is_empty() {
-        // Values may hold passwords; the type does not.
-        let kind = volume.options.get("type").map_or(String::new(), |kind| format!(", type `{}`", printable(kind.as_bytes())));
-        return Err(format!("it has mount options{kind}"));
-    }
-    let expected = engine.data_root().join("volumes").join(&volume.name).join("_data");
-    if !expected.is_absolute() || volume.name.contains('/') || Path::new(&volume.mountpoint) != expected {
-        return Err(format!("its mountpoint {} is not in the Docker Engine's data folder", printable(volume.mountpoint.as_bytes())));
-    }
-    Ok(expected)
-}
-
-/// Makes sure that a folder is the same for the Engine's process as for this one, and gives its identity.
-pub fn same_folder(path: &Path, process: i32) -> Result<Identity, String> {
-    let ours = rustix::fs::lstat(path).map_err(|error| format!("its folder is not seen from here: {error}"))?;
-    if FileType::from_raw_mode(ours.st_mode) != FileType::Directory {
-        return Err("its mountpoint is not a folder".to_owned());
-    }
-    let mut theirs = PathBuf::from(format!("/proc/{process}/root"));
-    theirs.push(path.strip_prefix("/").unwrap_or(path));
-    let theirs =
-        rustix::fs::lstat(&theirs).map_err(|error| format!("the Docker Engine's view of its folder is not seen from here: {error}"))?;
-    if identity(&ours) != identity(&theirs) {
-        return Err("its folder is not the one that the Docker Engine sees".to_owned());
-    }
-    Ok(identity(&ours))
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
