@@ -52,14 +52,14 @@ impl Made {
         self.source.as_os_str().as_encoded_bytes().to_vec()
     }
 
-    fn snapshot(&self, repo: &Indexed) -> (SnapshotId, SnapshotFile) {
+    fn snapshot(repo: &Indexed) -> (SnapshotId, SnapshotFile) {
         let (id, snapshot) = repo.snapshots().unwrap().remove(0);
         (SnapshotId(id.to_string()), snapshot)
     }
 
     fn request(&self, repo: &Indexed, destination: &Path) -> RestoreRequest {
         RestoreRequest {
-            snapshot: self.snapshot(repo).0,
+            snapshot: Self::snapshot(repo).0,
             path: self.path(),
             destination: destination.to_owned(),
             owners: true,
@@ -70,7 +70,7 @@ impl Made {
     }
 
     fn restore(&self, repo: &Indexed, request: &RestoreRequest) -> RestoreSummary {
-        restore::restore(repo, &self.snapshot(repo).1.tree, request, &Control::new(), &Silent).unwrap()
+        restore::restore(repo, &Self::snapshot(repo).1.tree, request, &Control::new(), &Silent).unwrap()
     }
 }
 
@@ -124,7 +124,7 @@ fn trees_of_restic_are_written_byte_for_byte() {
     let made = Made::new(2, trees::nasty);
     let repo = made.open();
     let encoder = tree::Encoder::new(jiff::tz::TimeZone::UTC);
-    let mut stack = vec![made.snapshot(&repo).1.tree];
+    let mut stack = vec![Made::snapshot(&repo).1.tree];
     let mut count = 0;
     while let Some(id) = stack.pop() {
         let parsed = reader::load_tree(&repo, &id).unwrap();
@@ -164,7 +164,7 @@ fn parts_are_restored_where_they_are_wanted() {
     assert_eq!(fs::read(made.home.path("single/renamed")).unwrap(), b"deep");
 
     request.path = b"/no/such/path".to_vec();
-    let error = restore::restore(&repo, &made.snapshot(&repo).1.tree, &request, &Control::new(), &Silent).unwrap_err();
+    let error = restore::restore(&repo, &Made::snapshot(&repo).1.tree, &request, &Control::new(), &Silent).unwrap_err();
     assert!(matches!(error, RepositoryError::NoPath { .. }), "{error}");
 }
 
@@ -184,7 +184,7 @@ fn a_cancelled_restore_says_so_and_is_completed_by_the_next() {
     let made = Made::new(2, |root| trees::mixed(root, 24));
     let repo = made.open();
     let request = made.request(&repo, &made.home.path("restored"));
-    let tree = made.snapshot(&repo).1.tree;
+    let tree = Made::snapshot(&repo).1.tree;
     let control = Control::new();
     let error = restore::restore(&repo, &tree, &request, &control, &Cancels(control.clone())).unwrap_err();
     assert!(matches!(error, RepositoryError::Cancelled), "{error}");
@@ -209,7 +209,7 @@ impl bbackup::model::progress::Progress for Problems {
 fn a_full_disk_ends_a_restore_once_and_the_next_completes_it() {
     let made = Made::new(2, |root| trees::mixed(root, 24));
     let repo = made.open();
-    let tree = made.snapshot(&repo).1.tree;
+    let tree = Made::snapshot(&repo).1.tree;
     let mount = made.home.path("small");
     let request = made.request(&repo, &mount.join("restored"));
     let full = faults::Mount::small(&mount, 8);
@@ -305,7 +305,7 @@ fn streams_lists_and_dumps_give_what_is_there() {
         trees::mixed(&root.join("mixed"), 40);
     });
     let repo = made.open();
-    let (id, snapshot) = made.snapshot(&repo);
+    let (id, snapshot) = Made::snapshot(&repo);
     let mut sink = Collected::default();
     list::stream(&repo, &id, &snapshot.tree, &made.path(), &mut sink, &Control::new(), &Silent).unwrap();
     assert!(sink.finished);

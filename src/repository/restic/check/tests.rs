@@ -38,7 +38,7 @@ impl Scene {
         check(&repo, &errors, read_data, &Control::new(), &Silent).unwrap()
     }
 
-    fn change(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = fs::read(path).unwrap();
         change(&mut bytes);
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -75,7 +75,7 @@ fn a_sound_repository_gives_no_sentence() {
 #[test]
 fn a_flipped_bit_is_found_by_reading() {
     let scene = Scene::new();
-    scene.change(&scene.builder.path(&scene.data), |bytes| bytes[20] ^= 1);
+    Scene::change(&scene.builder.path(&scene.data), |bytes| bytes[20] ^= 1);
     assert_eq!(scene.check(ReadData::None).errors, Vec::<String>::new());
     let summary = scene.check(ReadData::All);
     let snapshot = format!("snapshot {}: /dir/one is damaged", scene.snapshot.short());
@@ -87,7 +87,7 @@ fn a_flipped_bit_is_found_by_reading() {
 #[test]
 fn a_damaged_header_is_found_by_reading() {
     let scene = Scene::new();
-    scene.change(&scene.builder.path(&scene.data), |bytes| {
+    Scene::change(&scene.builder.path(&scene.data), |bytes| {
         let end = bytes.len();
         bytes[end - 10] ^= 1;
     });
@@ -100,7 +100,7 @@ fn a_damaged_header_is_found_by_reading() {
 fn lost_and_short_packs_are_found_without_reading() {
     let scene = Scene::new();
     let path = scene.builder.path(&scene.data);
-    scene.change(&path, |bytes| bytes.truncate(60));
+    Scene::change(&path, |bytes| bytes.truncate(60));
     for read_data in [ReadData::None, ReadData::All] {
         let summary = scene.check(read_data);
         assert_names(&summary.errors, &[&format!("pack {} has 60 bytes", scene.data), "/dir/two is damaged", "/top is damaged"]);
@@ -118,9 +118,9 @@ fn damaged_index_and_snapshot_files_are_named() {
     let scene = Scene::new();
     let index = scene.builder.open.list_ids(FileKind::Index).unwrap();
     for id in &index {
-        scene.change(&scene.file("index", id), |bytes| bytes[5] ^= 1);
+        Scene::change(&scene.file("index", id), |bytes| bytes[5] ^= 1);
     }
-    scene.change(&scene.file("snapshots", &scene.snapshot), |bytes| bytes.truncate(10));
+    Scene::change(&scene.file("snapshots", &scene.snapshot), |bytes| bytes.truncate(10));
     let summary = scene.check(ReadData::All);
     assert_names(&summary.errors, &[&index[0].to_string(), &index[1].to_string(), &scene.snapshot.short()]);
     assert_names(&summary.hints, &[&format!("pack {}", scene.data), "is in no index"]);

@@ -49,8 +49,8 @@ pub(super) const SET_XATTR: &str = "set an extended attribute";
 pub(super) type Failure = (&'static str, io::Error);
 
 impl Attributes {
-    /// Sets everything that differs, and returns what could not be set. Without `owners`, owners stay, and a file that belongs
-    /// to somebody else gets no set-user-id and set-group-id: it would lend the wrong person's rights.
+    /// Sets everything that differs, and returns what could not be set. Without `owners`, owners stay. A file that does not
+    /// belong to whom it should gets no set-user-id and set-group-id: it would lend the wrong person's rights.
     pub(super) fn apply(&self, place: Place<'_>, owners: bool) -> Vec<Failure> {
         let mut failures = Vec::new();
         let before = match place.stat() {
@@ -60,11 +60,15 @@ impl Attributes {
         let mut mode = self.mode;
         let mut mode_differs = before.st_mode & 0o7777 != mode;
         let owner_differs = (before.st_uid, before.st_gid) != (self.uid, self.gid);
+        let mut owner_is_wrong = owner_differs;
         if owners && owner_differs {
             // A change of owner clears set-user-id and capabilities, so it comes first.
             mode_differs |= mode & 0o6000 != 0;
-            note(&mut failures, "set the owner", place.chown(self.uid, self.gid));
-        } else if owner_differs && matches!(place, Place::File(_)) {
+            let changed = place.chown(self.uid, self.gid);
+            owner_is_wrong = changed.is_err();
+            note(&mut failures, "set the owner", changed);
+        }
+        if owner_is_wrong && matches!(place, Place::File(_)) {
             mode &= if before.st_uid == self.uid { 0o7777 } else { !0o4000 };
             mode &= if before.st_gid == self.gid { 0o7777 } else { !0o2000 };
             mode_differs = before.st_mode & 0o7777 != mode;
