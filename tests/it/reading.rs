@@ -69,7 +69,7 @@ impl Made {
         }
     }
 
-    fn restore(&self, repo: &Indexed, request: &RestoreRequest) -> RestoreSummary {
+    fn restore(repo: &Indexed, request: &RestoreRequest) -> RestoreSummary {
         restore::restore(repo, &Self::snapshot(repo).1.tree, request, &Control::new(), &Silent).unwrap()
     }
 }
@@ -86,13 +86,13 @@ fn what_restic_backed_up_is_restored_exactly() {
         let repo = made.open();
         let target = made.home.path("restored");
         let mut request = made.request(&repo, &target);
-        let summary = made.restore(&repo, &request);
+        let summary = Made::restore(&repo, &request);
         assert_eq!(summary.problems, []);
         Manifest::of(&target).kept_by_restic().assert_equals(&expected);
         assert_eq!(summary.entries, Manifest::of(&target).lines.len() as u64);
 
         // Once more: nothing is written.
-        let again = made.restore(&repo, &request);
+        let again = Made::restore(&repo, &request);
         assert_eq!((again.files_restored, again.bytes_restored), (0, 0), "{again:?}");
         assert_eq!(again.files_unchanged, summary.files_restored);
         Manifest::of(&target).kept_by_restic().assert_equals(&expected);
@@ -108,11 +108,11 @@ fn what_restic_backed_up_is_restored_exactly() {
         fs::write(&victim, content).unwrap();
         request.dry_run = true;
         request.delete_extra = true;
-        let planned = made.restore(&repo, &request);
+        let planned = Made::restore(&repo, &request);
         assert_eq!((planned.files_restored, planned.files_deleted), (1, 1));
         assert!(target.join("new").exists());
         request.dry_run = false;
-        let done = made.restore(&repo, &request);
+        let done = Made::restore(&repo, &request);
         assert_eq!((done.files_restored, done.files_deleted), (1, 1));
         assert_eq!(done.problems, []);
         Manifest::of(&target).kept_by_restic().assert_equals(&expected);
@@ -153,14 +153,14 @@ fn parts_are_restored_where_they_are_wanted() {
     let repo = made.open();
     let mut request = made.request(&repo, &made.home.path("part"));
     request.include = vec![b"a/b/c".to_vec(), b"/no/such".to_vec()];
-    let summary = made.restore(&repo, &request);
+    let summary = Made::restore(&repo, &request);
     assert_eq!(summary.problems.iter().map(|problem| &*problem.path).collect::<Vec<_>>(), ["/no/such"]);
     let names: Vec<_> = Manifest::of(&request.destination).lines.into_keys().map(|name| String::from_utf8(name).unwrap()).collect();
     assert_eq!(names, ["", "a", "a/b", "a/b/c", "a/b/c/file"]);
 
     let mut request = made.request(&repo, &made.home.path("single/renamed"));
     request.path = [&made.path()[..], b"/a/b/c/file"].concat();
-    made.restore(&repo, &request);
+    Made::restore(&repo, &request);
     assert_eq!(fs::read(made.home.path("single/renamed")).unwrap(), b"deep");
 
     request.path = b"/no/such/path".to_vec();
@@ -188,7 +188,7 @@ fn a_cancelled_restore_says_so_and_is_completed_by_the_next() {
     let control = Control::new();
     let error = restore::restore(&repo, &tree, &request, &control, &Cancels(control.clone())).unwrap_err();
     assert!(matches!(error, RepositoryError::Cancelled), "{error}");
-    let summary = made.restore(&repo, &request);
+    let summary = Made::restore(&repo, &request);
     assert!(summary.files_restored > 0);
     Manifest::of(&request.destination).assert_equals(&Manifest::of(&made.source));
 }
@@ -224,7 +224,7 @@ fn a_full_disk_ends_a_restore_once_and_the_next_completes_it() {
     assert_eq!(problems.0.into_inner(), 0);
     let grown = std::process::Command::new("mount").args(["-o", "remount,size=200m"]).arg(&mount).status().unwrap();
     assert!(grown.success());
-    assert_eq!(made.restore(&repo, &request).problems, []);
+    assert_eq!(Made::restore(&repo, &request).problems, []);
     Manifest::of(&request.destination).assert_equals(&Manifest::of(&made.source));
     drop(full);
 
