@@ -1,3 +1,5 @@
+//! Tests of what a selection means: globs, what they take away, labels, scopes, names that are not there.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;

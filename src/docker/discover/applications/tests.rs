@@ -1,3 +1,5 @@
+//! Tests of how things become applications: shared volumes, names that collide, labels of compose.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 use super::*;
 use crate::model::application::{ContainerState, Health, Image, Mount, RestartPolicy, Status};
