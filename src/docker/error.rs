@@ -160,6 +160,11 @@ impl DockerError {
         }
     }
 
+    /// Whether no Engine answers at all, as while it restarts.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::NoSocket { .. } | Self::Refused { .. } | Self::Unreachable { .. } | Self::Lost { .. })
+    }
+
     /// Whether the Engine says that there is no such thing.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. } | Self::Api { status: 404, .. })

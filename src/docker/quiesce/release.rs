@@ -15,6 +15,10 @@ use crate::platform::clock;
 /// Waits before the second, third and fourth attempt to start a container.
 pub(super) const BACKOFF: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 
+/// How long is waited for an Engine that is gone, as it is while it restarts, and how often it is asked.
+const ENGINE_LIMIT: Duration = Duration::from_mins(3);
+const ENGINE_WAIT: Duration = Duration::from_secs(1);
+
 /// How bringing containers back went.
 #[derive(Debug, Default)]
 pub struct Release {
@@ -120,6 +124,7 @@ impl Inner {
 
     async fn bring_back(&mut self, entry: &Entry) -> Result<Back, DockerError> {
         let mut attempt = 0;
+        let engine_deadline = clock::monotonic() + ENGINE_LIMIT;
         loop {
             // Whatever is wrong with the journals, a container that we stopped is started.
             let gate = self.journals.gate(GATE_LIMIT).await.ok();
@@ -137,6 +142,10 @@ impl Inner {
                 }
                 Err(error) => {
                     drop(gate);
+                    if error.is_unreachable() && clock::monotonic() < engine_deadline {
+                        tokio::time::sleep(ENGINE_WAIT).await;
+                        continue;
+                    }
                     let Some(wait) = BACKOFF.get(attempt) else { return Err(error) };
                     attempt += 1;
                     tokio::time::sleep(*wait).await;
