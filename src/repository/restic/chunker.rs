@@ -22,7 +22,7 @@ const WINDOW: usize = 64;
 /// An end is where these bits of the fingerprint are zero: once in 1 MiB.
 const MASK: u64 = (1 << 20) - 1;
 /// Stretches that are scanned at once: the fingerprints of one wait for memory while the others compute.
-const LANES: usize = 4;
+const LANES: usize = 6;
 /// Bytes of one stretch. Short, as what is scanned behind an end is wasted; long beside the window, which is read twice.
 const STRETCH: usize = 4096;
 
@@ -210,23 +210,21 @@ impl Chunker {
     /// Scans all of `data` behind its first window, whose fingerprint is given, in several lanes.
     /// Gives the last fingerprint, or none if there is an end somewhere. Its length is `WINDOW + LANES * STRETCH`.
     fn scan_lanes(&self, fingerprint: u64, data: &[u8]) -> Option<u64> {
-        const STEP: usize = 8;
-        let lane = |n: usize| data[n * STRETCH..][..WINDOW + STRETCH].as_chunks::<STEP>().0;
-        let lanes: [&[[u8; STEP]]; LANES] = std::array::from_fn(lane);
-        let mut prints: [u64; LANES] =
-            std::array::from_fn(|n| if n == 0 { fingerprint } else { self.fingerprint(&data[n * STRETCH..][..WINDOW]) });
-        let [a, b, c, d] = lanes;
-        let steps = a.iter().zip(b).zip(c).zip(d);
-        let entering = a.iter().zip(b).zip(c).zip(d).skip(WINDOW / STEP);
-        for ((((a, b), c), d), (((a_in, b_in), c_in), d_in)) in steps.zip(entering) {
-            let leaving = [*a, *b, *c, *d].map(u64::from_le_bytes);
-            let entering = [*a_in, *b_in, *c_in, *d_in].map(u64::from_le_bytes);
-            for byte in 0..STEP {
-                for n in 0..LANES {
-                    let (old, new) = ((leaving[n] >> (8 * byte)) as u8, (entering[n] >> (8 * byte)) as u8);
-                    prints[n] = self.slide(prints[n], old, new);
-                }
-                if prints.iter().any(|print| print & MASK == 0) {
+        // Arrays of known length, so that nothing is checked in the loop. Every lane begins with its window.
+        let (mut leaving, mut entering) = ([&[0; STRETCH]; LANES], [&[0; STRETCH]; LANES]);
+        let mut prints = [fingerprint; LANES];
+        for n in 0..LANES {
+            let lane = &data[n * STRETCH..][..WINDOW + STRETCH];
+            leaving[n] = lane.first_chunk()?;
+            entering[n] = lane.last_chunk()?;
+            if n > 0 {
+                prints[n] = self.fingerprint(&lane[..WINDOW]);
+            }
+        }
+        for at in 0..STRETCH {
+            for n in 0..LANES {
+                prints[n] = self.slide(prints[n], leaving[n][at], entering[n][at]);
+                if prints[n] & MASK == 0 {
                     return None;
                 }
             }
