@@ -5,12 +5,15 @@
 //! What was loaded never changes and needs no locks; what a backup adds lies in small maps with a lock each, so that many
 //! workers can claim and look up at once.
 
+mod loaded;
+
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use hashbrown::{HashMap, HashTable};
 
+use self::loaded::{PARTS, Part, Staged, kind_of, part_of, staged};
 use super::codec::BlobKind;
 use super::crypto::OVERHEAD;
 use super::file::IndexFile;
@@ -37,8 +40,6 @@ impl Location {
     }
 }
 
-/// Loaded blobs are kept apart by kind and first byte.
-const PARTS: usize = 2 * 256;
 /// Locks over what a backup adds.
 const FRESH: usize = 256;
 
@@ -52,46 +53,10 @@ struct Place {
     uncompressed: u32,
 }
 
-/// A loaded blob in 47 bytes: the first byte of the id and the kind are those of the part it lies in, and numbers are
-/// kept as bytes, so that nothing is lost to alignment.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    id: [u8; 31],
-    place: [[u8; 4]; 4],
-}
-
-impl Entry {
-    fn new(id: &Id, place: Place) -> Self {
-        let mut rest = [0; 31];
-        rest.copy_from_slice(&id.0[1..]);
-        let Place { pack, offset, length, uncompressed } = place;
-        Self { id: rest, place: [pack, offset, length, uncompressed].map(u32::to_be_bytes) }
-    }
-
-    fn place(&self) -> Place {
-        let [pack, offset, length, uncompressed] = self.place.map(u32::from_be_bytes);
-        Place { pack, offset, length, uncompressed }
-    }
-
-    fn id(&self, part: usize) -> Id {
-        let mut id = [part as u8; 32];
-        id[1..].copy_from_slice(&self.id);
-        Id(id)
-    }
-}
-
-fn part_of(kind: BlobKind, id: &Id) -> usize {
-    usize::from(id.0[0]) | usize::from(kind == BlobKind::Tree) << 8
-}
-
-fn kind_of(part: usize) -> BlobKind {
-    if part >> 8 == 0 { BlobKind::Data } else { BlobKind::Tree }
-}
-
 /// Takes index files in and becomes an [`Index`]. Files may be added from several threads at once.
 #[derive(Default)]
 pub struct IndexBuilder {
-    parts: Vec<Mutex<Vec<Entry>>>,
+    parts: [Mutex<Vec<Staged>>; PARTS],
     packs: Mutex<(Vec<Id>, HashMap<Id, u32, BuildIdHasher>)>,
 }
 
@@ -104,7 +69,7 @@ impl std::fmt::Debug for IndexBuilder {
 impl IndexBuilder {
     /// An empty one.
     pub fn new() -> Self {
-        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), packs: Mutex::default() }
+        Self::default()
     }
 
     /// Adds what a file says. What several files say is kept once; of a blob in several packs every place is kept.
@@ -116,19 +81,19 @@ impl IndexBuilder {
         if !file.packs.iter().flat_map(|pack| &pack.blobs).all(|blob| possible(blob.offset, blob.length)) {
             return Err("blobs that fit a pack");
         }
+        let mut records: [Vec<Staged>; PARTS] = Default::default();
         for pack in &file.packs {
             let number = self.number(&pack.id).ok_or("fewer packs")?;
             for blob in &pack.blobs {
                 let uncompressed = blob.uncompressed_length.map_or(0, NonZeroU32::get);
                 let place = Place { pack: number, offset: blob.offset, length: blob.length, uncompressed };
-                let mut part = locked(&self.parts[part_of(blob.kind, &blob.id)]);
-                // Growing by a quarter instead of doubling: a large index would else need twice its memory.
-                if part.len() == part.capacity() {
-                    let more = (part.len() / 4).max(4);
-                    part.reserve_exact(more);
-                }
-                part.push(Entry::new(&blob.id, place));
+                records[part_of(blob.kind, &blob.id)].push(staged(&blob.id, place));
             }
+        }
+        for (part, records) in self.parts.iter().zip(records) {
+            let mut part = locked(part);
+            loaded::reserve(&mut part, records.len());
+            part.extend(records);
         }
         Ok(())
     }
@@ -148,21 +113,15 @@ impl IndexBuilder {
 
     /// Sorts what was added, on all cores.
     pub fn finish(self) -> Index {
-        let mut parts: Vec<Vec<Entry>> =
-            self.parts.into_iter().map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let entries: usize = parts.iter().map(Vec::len).sum();
-        // Threads cost more than sorting a small index.
-        if entries < 50_000 || workers == 1 {
-            parts.iter_mut().for_each(sort);
+        let parts = self.parts.map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let count: usize = parts.iter().map(Vec::len).sum();
+        let parts: Vec<Part> = if count < 50_000 {
+            // Threads cost more than sorting so few.
+            parts.into_iter().enumerate().map(|(number, part)| Part::new(part, number)).collect()
         } else {
-            std::thread::scope(|scope| {
-                for parts in parts.chunks_mut(PARTS.div_ceil(workers)) {
-                    scope.spawn(|| parts.iter_mut().for_each(sort));
-                }
-            });
-        }
-        let loaded = parts.iter().map(|part| part.chunk_by(|a, b| a.id == b.id).count()).sum();
+            sort_on_all_cores(parts)
+        };
+        let loaded = parts.iter().map(|part| part.distinct).sum();
         let packs = self.packs.into_inner().unwrap_or_else(PoisonError::into_inner).0;
         Index {
             parts,
@@ -175,10 +134,20 @@ impl IndexBuilder {
     }
 }
 
-fn sort(part: &mut Vec<Entry>) {
-    part.sort_unstable();
-    part.dedup();
-    part.shrink_to_fit();
+fn sort_on_all_cores(parts: [Vec<Staged>; PARTS]) -> Vec<Part> {
+    let waiting = Mutex::new(parts.into_iter().enumerate());
+    let done = Mutex::new(Vec::with_capacity(PARTS));
+    let work = || {
+        while let Some((number, part)) = { locked(&waiting).next() } {
+            let part = Part::new(part, number);
+            locked(&done).push((number, part));
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(PARTS);
+    std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, part)| part).collect()
 }
 
 /// In the place of a pack's number: somebody is about to store this blob.
@@ -192,8 +161,8 @@ struct Fresh {
 
 /// Where all blobs are. Shared by reference; every method may be called from several threads at once.
 pub struct Index {
-    /// Sorted, by [`part_of`].
-    parts: Vec<Vec<Entry>>,
+    /// What index files said, by [`part_of`].
+    parts: Vec<Part>,
     /// Distinct blobs in `parts`.
     loaded: usize,
     /// Packs by number. Only appended to.
@@ -241,29 +210,25 @@ impl Index {
 
     /// Where a stored blob is; one of the places if there are several.
     pub fn lookup(&self, kind: BlobKind, id: &Id) -> Option<Location> {
-        let place = match self.loaded(kind, id).first() {
-            Some(entry) => entry.place(),
-            None => self.published_place(kind, id)?,
-        };
+        let place = self.loaded(kind, id).next().or_else(|| self.published_place(kind, id))?;
         Some(self.location(place))
     }
 
     /// Every place of a stored blob: another copy may help where one is damaged.
     pub fn lookup_all(&self, kind: BlobKind, id: &Id) -> Vec<Location> {
-        let loaded = self.loaded(kind, id).iter().map(Entry::place);
-        loaded.chain(self.published_place(kind, id)).map(|place| self.location(place)).collect()
+        self.loaded(kind, id).chain(self.published_place(kind, id)).map(|place| self.location(place)).collect()
     }
 
     /// Whether a blob is stored. A claim alone does not count.
     pub fn contains(&self, kind: BlobKind, id: &Id) -> bool {
-        !self.loaded(kind, id).is_empty() || self.published_place(kind, id).is_some()
+        self.is_loaded(kind, id) || self.published_place(kind, id).is_some()
     }
 
     /// Whether the caller is the one who must store this blob. False if it is stored, or if somebody else is storing it.
     ///
     /// Who got true must store and publish the blob, or end the backup: nobody else will.
     pub fn claim(&self, kind: BlobKind, id: &Id) -> bool {
-        if !self.loaded(kind, id).is_empty() {
+        if self.is_loaded(kind, id) {
             return false;
         }
         let mut fresh = self.fresh(kind, id);
@@ -291,7 +256,7 @@ impl Index {
             if known.place.pack == CLAIMED {
                 known.place = place;
                 drop(fresh);
-                if self.loaded(blob.kind, &blob.id).is_empty() {
+                if !self.is_loaded(blob.kind, &blob.id) {
                     self.published.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -315,15 +280,12 @@ impl Index {
         let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut published = Vec::new();
         for (slot, fresh) in self.fresh.iter().enumerate() {
-            let kind = kind_of(slot * PARTS / FRESH);
+            let kind = fresh_kind(slot);
             let fresh = locked(fresh);
             published.extend(fresh.iter().filter(|fresh| fresh.place.pack != CLAIMED).map(|fresh| packed(kind, fresh.id, fresh.place)));
         }
-        let loaded = self
-            .parts
-            .iter()
-            .enumerate()
-            .flat_map(|(part, entries)| entries.iter().map(move |entry| packed(kind_of(part), entry.id(part), entry.place())));
+        let loaded =
+            self.parts.iter().enumerate().flat_map(|(number, part)| part.iter().map(move |(id, place)| packed(kind_of(number), id, place)));
         loaded.chain(published).filter_map(move |(pack, blob)| Some((*packs.get(pack as usize)?, blob)))
     }
 
@@ -339,10 +301,8 @@ impl Index {
                 summary.blobs += 1;
             }
         };
-        for (part, entries) in self.parts.iter().enumerate() {
-            for entry in entries {
-                count(entry.place(), &packed(kind_of(part), entry.id(part), entry.place()).1);
-            }
+        for (id, place) in self.parts.iter().flat_map(Part::iter) {
+            count(place, &packed(BlobKind::Data, id, place).1);
         }
         for fresh in &self.fresh {
             for fresh in locked(fresh).iter().filter(|fresh| fresh.place.pack != CLAIMED) {
@@ -352,12 +312,12 @@ impl Index {
         summaries.into_iter()
     }
 
-    fn loaded(&self, kind: BlobKind, id: &Id) -> &[Entry] {
-        let part = &self.parts[part_of(kind, id)];
-        let wanted = &id.0[1..];
-        let start = part.partition_point(|entry| entry.id[..] < *wanted);
-        let found = &part[start..];
-        &found[..found.iter().take_while(|entry| entry.id[..] == *wanted).count()]
+    fn loaded(&self, kind: BlobKind, id: &Id) -> impl Iterator<Item = Place> + use<'_> {
+        self.parts[part_of(kind, id)].find(id)
+    }
+
+    fn is_loaded(&self, kind: BlobKind, id: &Id) -> bool {
+        self.loaded(kind, id).next().is_some()
     }
 
     fn published_place(&self, kind: BlobKind, id: &Id) -> Option<Place> {
@@ -366,7 +326,7 @@ impl Index {
     }
 
     fn fresh(&self, kind: BlobKind, id: &Id) -> MutexGuard<'_, HashTable<Fresh>> {
-        locked(&self.fresh[part_of(kind, id) * FRESH / PARTS])
+        locked(&self.fresh[usize::from(id.0[0] >> 1) | usize::from(kind == BlobKind::Tree) * (FRESH / 2)])
     }
 
     fn location(&self, place: Place) -> Location {
@@ -374,6 +334,10 @@ impl Index {
         let pack = packs.get(place.pack as usize).copied().unwrap_or(Id([0; 32]));
         Location { pack, offset: place.offset, length: place.length, uncompressed: NonZeroU32::new(place.uncompressed) }
     }
+}
+
+fn fresh_kind(slot: usize) -> BlobKind {
+    if slot < FRESH / 2 { BlobKind::Data } else { BlobKind::Tree }
 }
 
 fn packed(kind: BlobKind, id: Id, place: Place) -> (u32, PackedBlob) {

@@ -1,0 +1,138 @@
+//! What index files say, in 46 bytes a blob: sorted records whose first two bytes stand for themselves by where they lie.
+//!
+//! How records come in and what is added later is `index`'s own business.
+
+use super::super::codec::BlobKind;
+use super::super::id::Id;
+use super::Place;
+
+/// Blobs are kept apart by kind and by the first three bits of the id. Parts of a large index are so large that the
+/// allocator maps each by itself: they grow and shrink without copies and without holes.
+pub(super) const PARTS: usize = 2 * FIRST;
+const FIRST: usize = 8;
+
+/// Ids of one part differ in 13 bits of their first two bytes.
+const BUCKETS: usize = (1 << 16) / FIRST;
+
+/// The rest of an id.
+const REST: usize = 30;
+const PLACE: usize = 16;
+const RECORD: usize = REST + PLACE;
+/// A record with the whole id, as it is before all are sorted.
+const STAGED: usize = 32 + PLACE;
+
+/// The part that a blob belongs to.
+pub(super) fn part_of(kind: BlobKind, id: &Id) -> usize {
+    usize::from(id.0[0] >> 5) | usize::from(kind == BlobKind::Tree) * FIRST
+}
+
+/// The kind of blobs in a part.
+pub(super) fn kind_of(part: usize) -> BlobKind {
+    if part < FIRST { BlobKind::Data } else { BlobKind::Tree }
+}
+
+/// A blob that is about to be sorted in: its id, then its place in big-endian numbers.
+pub(super) type Staged = [u8; STAGED];
+
+/// Puts a blob together.
+pub(super) fn staged(id: &Id, place: Place) -> Staged {
+    let mut record = [0; STAGED];
+    let (left, right) = record.split_at_mut(32);
+    left.copy_from_slice(&id.0);
+    let numbers = [place.pack, place.offset, place.length, place.uncompressed];
+    for (field, number) in right.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
+        *field = number.to_be_bytes();
+    }
+    record
+}
+
+/// Makes room for `more` records, a quarter more than there are: doubling would take twice the memory of a large index.
+pub(super) fn reserve(records: &mut Vec<Staged>, more: usize) {
+    if records.capacity() - records.len() < more {
+        records.reserve_exact(more.max(records.len() / 4));
+    }
+}
+
+/// All blobs of one part, sorted.
+#[derive(Default)]
+pub(super) struct Part {
+    /// Bits of the id that all have in common.
+    first: u16,
+    records: Vec<u8>,
+    /// Where the records of each bucket begin, and where the last ends. Empty if there are none.
+    starts: Vec<u32>,
+    /// Number of different ids.
+    pub(super) distinct: usize,
+}
+
+impl Part {
+    /// Sorts the records of a part, drops those that are there twice, and takes the common bytes away, all in place.
+    pub(super) fn new(mut records: Vec<Staged>, part: usize) -> Self {
+        records.sort_unstable();
+        records.dedup();
+        // There cannot be more: a place is 16 bytes and packs are counted by 32 bits, but memory ends long before.
+        let Ok(count) = u32::try_from(records.len()) else { return Self::default() };
+        if count == 0 {
+            return Self::default();
+        }
+        let first = ((part % FIRST) as u16) << 13;
+        let mut starts = vec![0; BUCKETS + 1];
+        for record in &records {
+            starts[bucket(record) + 1] += 1;
+        }
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        let distinct = records.chunk_by(|a, b| a[..32] == b[..32]).count();
+        let mut bytes = records.into_flattened();
+        for n in 0..count as usize {
+            bytes.copy_within(n * STAGED + (32 - REST)..(n + 1) * STAGED, n * RECORD);
+        }
+        bytes.truncate(count as usize * RECORD);
+        bytes.shrink_to_fit();
+        Self { first, records: bytes, starts, distinct }
+    }
+
+    /// All places of a blob, in the order of their packs.
+    pub(super) fn find(&self, id: &Id) -> impl Iterator<Item = Place> + use<'_> {
+        let wanted = id.0;
+        let bucket = self.bucket(bucket(&wanted));
+        let start = bucket.partition_point(|record| record[..REST] < wanted[32 - REST..]);
+        bucket[start..].iter().take_while(move |record| record[..REST] == wanted[32 - REST..]).map(place)
+    }
+
+    /// All blobs, in the order of their ids.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Id, Place)> + use<'_> {
+        (0..BUCKETS).flat_map(move |number| {
+            let common = (self.first | number as u16).to_be_bytes();
+            self.bucket(number).iter().map(move |record| {
+                let mut id = [0; 32];
+                id[..2].copy_from_slice(&common);
+                id[2..].copy_from_slice(&record[..REST]);
+                (Id(id), place(record))
+            })
+        })
+    }
+
+    fn bucket(&self, number: usize) -> &[[u8; RECORD]] {
+        match self.starts.get(number..number + 2) {
+            Some([start, end]) => &self.records.as_chunks::<RECORD>().0[*start as usize..*end as usize],
+            _ => &[],
+        }
+    }
+}
+
+fn bucket(id: &[u8]) -> usize {
+    usize::from(u16::from_be_bytes([id[0], id[1]])) % BUCKETS
+}
+
+fn place(record: &[u8; RECORD]) -> Place {
+    let mut numbers = [0; 4];
+    for (number, field) in numbers.iter_mut().zip(record[REST..].as_chunks::<4>().0) {
+        *number = u32::from_be_bytes(*field);
+    }
+    let [pack, offset, length, uncompressed] = numbers;
+    Place { pack, offset, length, uncompressed }
+}
