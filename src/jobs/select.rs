@@ -273,7 +273,7 @@ fn newest_complete<'a>(snapshots: &[&'a Snapshot]) -> Result<&'a Snapshot, Selec
 fn latest_of_all(snapshots: &[&Snapshot], narrowing: &Narrowing, host: &str) -> Result<Chosen, SelectError> {
     let host = narrowing.host.as_deref().unwrap_or(host);
     let mut groups: BTreeMap<(Option<&str>, &[String]), Vec<&Snapshot>> = BTreeMap::new();
-    for snapshot in snapshots.iter().filter(|snapshot| snapshot.host == host) {
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.host == host && snapshot.is_whole()) {
         // Two snapshots are of the same thing if they are of one application, or else of the same paths.
         let key = match snapshot.application() {
             Some(application) => (Some(application), [].as_slice()),

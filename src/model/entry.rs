@@ -80,7 +80,7 @@ pub struct Metadata {
     pub device: u64,
     /// Number of hard links; entries of one tree with the same `device` and `inode` and `links > 1` are one file.
     pub links: u64,
-    /// Extended attributes, sorted by name.
+    /// Extended attributes in the order in which the file system lists them.
     pub xattrs: Vec<Xattr>,
 }
 

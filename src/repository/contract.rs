@@ -89,6 +89,12 @@ impl Snapshot {
         self.tags.iter().any(|tag| tag == TAG_PARTIAL)
     }
 
+    /// Whether it is of all that it is of: one of an application of which only some items were asked for names these as its
+    /// paths, and is no `latest` of the application.
+    pub fn is_whole(&self) -> bool {
+        self.application().is_none() || self.paths.iter().all(|path| path.matches('/').count() == 2)
+    }
+
     fn tagged(&self, prefix: &str) -> Option<&str> {
         self.tags.iter().find_map(|tag| tag.strip_prefix(prefix))
     }

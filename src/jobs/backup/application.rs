@@ -60,6 +60,18 @@ pub(super) async fn back_up(run: &Run<'_>, unit: &Unit) -> Result<ApplicationRes
     Ok(result)
 }
 
+/// What the snapshot says it is of: the application, or the items of it that were asked for.
+fn stored_paths(unit: &Unit) -> Vec<String> {
+    let scope = &unit.set.scope;
+    if unit.planned.whole && scope.configs && scope.volumes && scope.networks {
+        return vec![unit.planned.application.root()];
+    }
+    let mut paths: Vec<String> = unit.planned.items.iter().map(|item| item.path.clone()).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
 impl Work<'_> {
     /// Stores what is small and needs nobody to keep still.
     async fn documents(&mut self, item: &PlannedItem) -> Result<(), JobError> {
@@ -203,10 +215,10 @@ impl Work<'_> {
     /// A volume that the last snapshot had full and that now is empty.
     fn was_emptied(&self, path: &str, entries: u64) -> Result<bool, JobError> {
         let Some(repository) = self.run.repository().filter(|_| entries <= 1) else { return Ok(false) };
-        let root = self.unit.planned.application.root();
+        let paths = stored_paths(self.unit);
         let snapshots = tokio::task::block_in_place(|| repository.snapshots())?;
         let host = &self.run.context.config.host;
-        let last = snapshots.into_iter().rev().find(|snapshot| snapshot.host == *host && snapshot.paths == [root.as_str()]);
+        let last = snapshots.into_iter().rev().find(|snapshot| snapshot.host == *host && snapshot.paths == paths);
         let Some(last) = last else { return Ok(false) };
         let mut found = 0;
         let listed = tokio::task::block_in_place(|| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::entry::{Metadata, Source, Step};
-use crate::model::progress::{Event, Progress};
+use crate::model::progress::{Event, FileOutcome, Progress};
 use crate::model::text::printable;
 use crate::repository::contract::{AddSummary, Problem, RepositoryError, SnapshotId, SnapshotSummary, SnapshotWriter};
 
@@ -40,6 +40,9 @@ impl SnapshotWriter for Counting {
                         self.summary.total_bytes_processed += entry.metadata.size;
                         added.bytes += entry.metadata.size;
                         self.progress.event(Event::Bytes(entry.metadata.size));
+                        let full = [path, b"/", &entry.path].concat();
+                        let (size, outcome) = (entry.metadata.size, FileOutcome::New);
+                        self.progress.event(Event::FileFinished { path: &full, size, outcome });
                     }
                 }
             }

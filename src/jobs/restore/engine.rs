@@ -108,10 +108,10 @@ fn read(repository: &dyn Repository, snapshot: &Snapshot) -> Result<StoredApplic
 
 /// The folder of the application in its snapshot.
 fn folder(repository: &dyn Repository, snapshot: &Snapshot) -> Result<String, JobError> {
-    if let [path] = snapshot.paths.as_slice()
-        && path.starts_with(DOCKER_ROOT)
-    {
-        return Ok(path.clone());
+    // The application, or items in its folder.
+    let inside = |path: &String| path.strip_prefix(DOCKER_ROOT)?.strip_prefix('/')?.split('/').next().map(str::to_owned);
+    if let Some(name) = snapshot.paths.first().and_then(inside) {
+        return Ok(format!("{DOCKER_ROOT}/{name}"));
     }
     // A snapshot that another tool rewrote may name other paths.
     let mut found = None;

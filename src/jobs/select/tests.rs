@@ -127,3 +127,14 @@ fn another_hosts_snapshot_is_said() {
     let chosen = pick("latest", &Narrowing::default(), false, &items, &[("c1", "/docker/mail/volumes/mail")]).unwrap();
     assert!(chosen.notes[0].ends_with("is of the host other"), "{:?}", chosen.notes);
 }
+
+#[test]
+fn a_snapshot_of_some_items_is_no_latest_of_its_application() {
+    let mut snapshots = some();
+    let mut part = snapshot("e1", 300, "h", &["app:shop", "run:04EE"]);
+    part.paths = vec!["/docker/shop/containers/web/inspect.json".to_owned()];
+    snapshots.push(part);
+    let request = Request { all: true, host: "h", items: &[] };
+    let chosen = choose::<SelectError>(&snapshots, "latest", &Narrowing::default(), &request, |_, _| Ok(false)).unwrap();
+    assert!(ids(&chosen).contains(&"b1") && !ids(&chosen).contains(&"e1"));
+}

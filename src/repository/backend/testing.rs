@@ -41,11 +41,6 @@ impl MemoryBackend {
         self.files.lock().unwrap().keys().filter(|(found, _)| *found == kind).map(|(_, name)| name.clone()).collect()
     }
 
-    /// Changes a file in its place.
-    pub(crate) fn tamper(&self, kind: FileKind, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-        change(self.files.lock().unwrap().get_mut(&(kind, name.to_owned())).unwrap());
-    }
-
     fn count_call(&self) -> io::Result<()> {
         if self.calls_left.fetch_sub(1, Ordering::SeqCst) <= 0 {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "made to fail"));
