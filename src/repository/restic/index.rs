@@ -326,7 +326,7 @@ impl Index {
     }
 
     fn fresh(&self, kind: BlobKind, id: &Id) -> MutexGuard<'_, HashTable<Fresh>> {
-        locked(&self.fresh[usize::from(id.0[0] >> 1) | usize::from(kind == BlobKind::Tree) * (FRESH / 2)])
+        locked(&self.fresh[usize::from(id.0[0] >> 1) + usize::from(kind == BlobKind::Tree) * (FRESH / 2)])
     }
 
     fn location(&self, place: Place) -> Location {

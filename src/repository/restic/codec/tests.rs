@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn noise(length: usize) -> Vec<u8> {
@@ -162,5 +164,24 @@ fn words_of_compression() {
     }
     for bad in ["", "zstd", "23", "-8", "3.5", "AUTO"] {
         assert_eq!(bad.parse::<Compression>(), Err(CompressionError), "{bad}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_decoder_panic(stored in proptest::collection::vec(any::<u8>(), 0..300), flip in any::<(usize, u8)>(), announced in 0..5000_u32) {
+        let key = MasterKey::generate().unwrap();
+        let mut compressed = zstd::bulk::compress(&stored.repeat(5), 3).unwrap();
+        let at = flip.0 % compressed.len();
+        compressed[at] ^= flip.1;
+        for bytes in [&stored, &compressed] {
+            drop(Decoder::new().decompress_document(bytes));
+            let mut sealed = Vec::new();
+            key.seal(bytes, &mut sealed).unwrap();
+            let mut out = Vec::new();
+            if Decoder::new().decode(&key, &mut sealed, NonZeroU32::new(announced), &mut out).is_ok() && announced > 0 {
+                prop_assert_eq!(out.len(), announced as usize);
+            }
+        }
     }
 }

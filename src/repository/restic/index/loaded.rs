@@ -23,7 +23,7 @@ const STAGED: usize = 32 + PLACE;
 
 /// The part that a blob belongs to.
 pub(super) fn part_of(kind: BlobKind, id: &Id) -> usize {
-    usize::from(id.0[0] >> 5) | usize::from(kind == BlobKind::Tree) * FIRST
+    usize::from(id.0[0] >> 5) + usize::from(kind == BlobKind::Tree) * FIRST
 }
 
 /// The kind of blobs in a part.

@@ -122,7 +122,7 @@ fn a_lock_is_refreshed_and_then_given_back() {
 #[test]
 fn a_lock_that_cannot_be_refreshed_is_lost() {
     let (folder, open) = empty_repository(2);
-    let times = LockTimes { lost: Duration::from_millis(300), ..FAST };
+    let times = LockTimes { lost: Duration::from_millis(1500), ..FAST };
     let lock = Lock::acquire_with(&open, false, Duration::ZERO, &Control::new(), times).unwrap();
     // New files cannot be written, not even by root.
     let (locks, away) = (folder.path().join("locks"), folder.path().join("away"));

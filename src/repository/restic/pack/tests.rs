@@ -6,6 +6,8 @@
 
 use std::io;
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A store with one pack.
@@ -116,4 +118,32 @@ fn damaged_packs_are_told() {
     assert!(damaged(file[10..].to_vec()));
     // The store has less than the listing said.
     assert!(matches!(read_header(&OnePack(file), &key, &Id([1; 32]), 1 << 40), Err(RepositoryError::Storage { .. })));
+}
+
+proptest! {
+    #[test]
+    fn no_header_is_taken_for_another(plain in proptest::collection::vec(prop_oneof![0..4_u8, any::<u8>()], 0..200)) {
+        if let Some(blobs) = parse_header(&plain) {
+            let key = MasterKey::generate().unwrap();
+            let mut sealed = encode_header(&key, &blobs).unwrap();
+            sealed.truncate(sealed.len() - LENGTH_FIELD);
+            prop_assert_eq!(key.open(&mut sealed).unwrap(), &plain[..]);
+        }
+    }
+
+    #[test]
+    fn every_header_comes_back(entries in proptest::collection::vec((any::<[u8; 32]>(), any::<bool>(), 32..1_000_000_u32, any::<u32>()), 0..50)) {
+        let mut offset = 0;
+        let blobs: Vec<PackedBlob> = entries.into_iter().map(|(id, tree, length, uncompressed)| {
+            let kind = if tree { BlobKind::Tree } else { BlobKind::Data };
+            let blob = PackedBlob { id: Id(id), kind, offset, length, uncompressed: NonZeroU32::new(uncompressed) };
+            offset += length;
+            blob
+        }).collect();
+        let key = MasterKey::generate().unwrap();
+        let mut sealed = encode_header(&key, &blobs).unwrap();
+        let length = sealed.split_off(sealed.len() - LENGTH_FIELD);
+        prop_assert_eq!(u32::from_le_bytes(length.try_into().unwrap()) as usize, sealed.len());
+        prop_assert_eq!(parse_header(key.open(&mut sealed).unwrap()), Some(blobs));
+    }
 }
