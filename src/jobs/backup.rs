@@ -5,6 +5,7 @@
 
 mod application;
 mod counting;
+mod estimate;
 mod paths;
 mod quiet;
 

@@ -32,6 +32,8 @@ pub struct BackupRequest {
     pub full: bool,
     /// Only say what would be done.
     pub dry_run: bool,
+    /// Count beside the work what is to come: somebody watches.
+    pub estimate: bool,
 }
 
 /// A restore out of some snapshots.

@@ -52,7 +52,13 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
     let mut errors = Vec::new();
     let mut codes = Vec::new();
     for (repository, sets) in groups {
-        let request = BackupRequest { sets, tags: tags.clone(), full: arguments.full, dry_run: arguments.dry_run };
+        let request = BackupRequest {
+            sets,
+            tags: tags.clone(),
+            full: arguments.full,
+            dry_run: arguments.dry_run,
+            estimate: session.output.has_bars(),
+        };
         match one(session, repository.as_deref(), request) {
             Ok(result) => {
                 let (code, error) = end_of(result.status, session.interrupted());

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::estimate::Estimate;
 use super::paths::judge;
 use super::quiet::{self, Quiet};
 use super::{Run, Unit, closing_tags, filter_of, sentence};
@@ -14,7 +15,7 @@ use crate::jobs::backup::counting::Counting;
 use crate::jobs::error::JobError;
 use crate::jobs::results::{ApplicationResult, ItemResult};
 use crate::model::application::{ApplicationDocument, DOCUMENT_VERSION, ItemKind, ItemRecord};
-use crate::model::outcome::ItemOutcome;
+use crate::model::outcome::{ItemOutcome, ReadMethod};
 use crate::model::progress::Event;
 use crate::model::text::printable;
 use crate::platform::clock;
@@ -172,7 +173,7 @@ impl Work<'_> {
             never_read: Arc::clone(&run.never_read),
             owner: crate::docker::helper::Owner::of_run(&run.id),
         };
-        let opened = match volume::open(&host.engine, &item.name, options).await {
+        let opened = match volume::open(&host.engine, &item.name, options.clone()).await {
             Ok(opened) => opened,
             Err(VolumeError::NotDirect { reason, .. }) if run.request.dry_run => {
                 self.result.notes.push(format!("volume {} would be read through a helper container: {reason}", item.name));
@@ -181,7 +182,15 @@ impl Work<'_> {
             Err(error) => return Ok((ItemOutcome::Failed { reason: sentence(&error) }, None)),
         };
         let receipt = opened.receipt;
+        let estimate = match (receipt.method(), run.request.estimate) {
+            (ReadMethod::Direct, true) => {
+                let again = volume::open(&host.engine, &item.name, ReadOptions { mode: ReadMode::Direct, ..options }).await.ok();
+                again.map(|again| Estimate::start(again.source, run.progress))
+            }
+            _ => None,
+        };
         let added = tokio::task::block_in_place(|| self.writer.add(item.path.as_bytes(), opened.source));
+        drop(estimate);
         let outcome = match added {
             Ok(summary) => {
                 let outcome = match receipt.proof() {

@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use super::estimate::Estimate;
 use super::{Run, closing_tags, filter_of};
 use crate::config::BackupSet;
 use crate::jobs::backup::counting::Counting;
@@ -35,6 +36,8 @@ pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResul
         ..WalkOptions::default()
     };
     let opened = HostPaths::open(&set.selection.paths, &current, &options)?;
+    let counted = if run.request.estimate { HostPaths::open(&set.selection.paths, &current, &options)?.paths } else { Vec::new() };
+    let estimates: Vec<Estimate> = counted.into_iter().map(|path| Estimate::start(Box::new(path.source), run.progress)).collect();
     let paths = opened.paths.iter().map(|path| path.path.to_string_lossy().into_owned()).collect();
     let request = run.snapshot_request(set.name.as_deref(), None, paths, set.filter.exclude.clone());
     let mut writer = match run.repository() {
@@ -72,6 +75,7 @@ pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResul
         result.saved = true;
         (result.snapshot, result.summary) = (snapshot, summary);
     }
+    drop(estimates);
     result.duration = started.elapsed();
     Ok(result)
 }
