@@ -146,10 +146,15 @@ impl Session {
 
     /// Opens a repository that must be there.
     pub(super) fn open(&self, repository: &RepositoryConfig) -> Result<Arc<dyn Repository>, JobError> {
+        self.open_for(repository, false)
+    }
+
+    /// As [`open`](Self::open). In a dry run nothing is written to it, not even a lock.
+    pub(super) fn open_for(&self, repository: &RepositoryConfig, dry_run: bool) -> Result<Arc<dyn Repository>, JobError> {
         let password = self.password_of_existing(repository)?;
         // From here on there is a lock to give back, so the process must not just end.
         self.interrupts.listen(&self.output)?;
-        open::open(repository, &password, self.retry_lock())
+        open::open(repository, &password, (!dry_run).then(|| self.retry_lock()))
     }
 
     /// The password of a repository that must be there.
@@ -178,7 +183,7 @@ impl Session {
             }
             self.make(repository)?;
         }
-        self.open(repository).map(Some)
+        self.open_for(repository, dry_run).map(Some)
     }
 
     /// Makes a new repository, and for the embedded default one its key.

@@ -15,7 +15,7 @@ use crate::repository::backend::{Backend, FileKind};
 use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo};
 use crate::repository::restic::archive::Options;
 use crate::repository::restic::codec;
-use crate::repository::restic::facade::ResticRepository;
+use crate::repository::restic::facade::{Locking, ResticRepository};
 use crate::repository::restic::lock;
 use crate::repository::restic::state::{Closed, InitOptions, Open};
 
@@ -32,17 +32,19 @@ pub fn is_there(config: &RepositoryConfig) -> Result<bool, RepositoryError> {
     }
 }
 
-/// Opens a repository. `retry_lock` is how long its operations wait for a lock of somebody else's.
+/// Opens a repository. `retry_lock` is how long its operations wait for a lock of somebody else's; none for a dry run, which
+/// takes no lock and writes nothing.
 ///
 /// # Errors
 /// There is none, or the password is wrong, or it is damaged.
-pub fn open(config: &RepositoryConfig, password: &Secret<String>, retry_lock: Duration) -> Result<Arc<dyn Repository>, JobError> {
+pub fn open(config: &RepositoryConfig, password: &Secret<String>, retry_lock: Option<Duration>) -> Result<Arc<dyn Repository>, JobError> {
     let options = Options {
         compression: compression(config.compression),
         pack_size: usize::try_from(config.pack_size.0).unwrap_or(usize::MAX),
         verify: config.verify_before_write,
     };
-    Ok(Arc::new(ResticRepository::new(closed(config).open(password)?, options, retry_lock)))
+    let locking = retry_lock.map_or(Locking::Never, Locking::Retry);
+    Ok(Arc::new(ResticRepository::new(closed(config).open(password)?, options, locking)))
 }
 
 /// Makes a new repository.

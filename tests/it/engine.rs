@@ -15,7 +15,7 @@ use bbackup::repository::contract::{
 };
 use bbackup::repository::restic::archive::Options;
 use bbackup::repository::restic::codec::{BlobKind, Compression, Encoder};
-use bbackup::repository::restic::facade::ResticRepository;
+use bbackup::repository::restic::facade::{Locking, ResticRepository};
 use bbackup::repository::restic::id::Id;
 use bbackup::repository::restic::pack::{PackedBlob, encode_header};
 use bbackup::repository::restic::state::{Closed, InitOptions, Open};
@@ -46,7 +46,7 @@ fn init(home: &Home, version: u32) -> Open {
 }
 
 fn facade(open: Open) -> ResticRepository {
-    ResticRepository::new(open, Options::default(), Duration::ZERO)
+    ResticRepository::new(open, Options::default(), Locking::Retry(Duration::ZERO))
 }
 
 fn open(home: &Home) -> ResticRepository {

@@ -24,7 +24,7 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Restore) -> Result<Done
     let narrowing = request::narrowing(&arguments.narrow)?;
     let to = arguments.to.as_deref().map(absolute_target).transpose()?;
     let config = session.repository(None)?;
-    let repository = session.open(&config)?;
+    let repository = session.open_for(&config, arguments.dry_run)?;
     let items = request::items(&selection);
     let asked = Request { all: arguments.all, host: &session.config.host, items: &items };
     let chosen = snapshots::choose(&*repository, &arguments.snapshot, &narrowing, &asked)?;

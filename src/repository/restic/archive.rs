@@ -229,10 +229,7 @@ impl SnapshotWriter for Archive {
 
     fn add_bytes(&mut self, path: &[u8], bytes: &[u8]) -> Result<(), RepositoryError> {
         let item = Item::new(path.to_vec(), self.shared.control.begin_item());
-        let content = match bytes {
-            [] => Vec::new(),
-            _ => vec![self.worker.store(super::codec::BlobKind::Data, bytes, &item).map_err(|error| self.shared.failure().prefer(error))?],
-        };
+        let content = self.worker.store_data(bytes, &item).map_err(|error| self.shared.failure().prefer(error))?;
         let size = bytes.len() as u64;
         self.worker.file_done(&item, path, size, crate::model::progress::FileOutcome::New);
         self.root.insert(path, Node { name: Vec::new(), metadata: Metadata::virtual_file(size), content, subtree: None })

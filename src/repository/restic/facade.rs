@@ -25,7 +25,7 @@ use crate::repository::contract::{
 pub struct ResticRepository {
     open: Open,
     options: Options,
-    retry_lock: Duration,
+    locking: Locking,
     held: Mutex<Held>,
 }
 
@@ -49,10 +49,19 @@ enum Access {
     Look,
 }
 
+/// Whether operations lock the repository against others that remove data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locking {
+    /// As they need it; a lock that excludes ours is waited for so long.
+    Retry(Duration),
+    /// Never: only what writes nothing can be done. For dry runs.
+    Never,
+}
+
 impl ResticRepository {
-    /// A repository whose key is known. A lock that excludes ours is waited for as long as `retry_lock`.
-    pub fn new(open: Open, options: Options, retry_lock: Duration) -> Self {
-        Self { open, options, retry_lock, held: Mutex::default() }
+    /// A repository whose key is known.
+    pub fn new(open: Open, options: Options, locking: Locking) -> Self {
+        Self { open, options, locking, held: Mutex::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -63,8 +72,19 @@ impl ResticRepository {
         if held.lock.is_some() || access == Access::Look {
             return Ok(());
         }
-        match Lock::acquire(&self.open, false, self.retry_lock, control) {
-            Ok(lock) => held.lock = Some(Arc::new(lock)),
+        let retry = match (self.locking, access) {
+            (Locking::Retry(retry), _) => retry,
+            (Locking::Never, Access::Write) => {
+                return Err(RepositoryError::Internal("a repository opened for a dry run is written to".into()));
+            }
+            (Locking::Never, _) => return Ok(()),
+        };
+        match Lock::acquire(&self.open, false, retry, control) {
+            Ok(lock) => {
+                held.lock = Some(Arc::new(lock));
+                // What was loaded without it may be out of date.
+                held.indexed = None;
+            }
             Err(RepositoryError::Storage { action: "write", source, .. }) if access == Access::Read && is_read_only(&source) => {}
             Err(error) => return Err(error),
         }
@@ -74,7 +94,8 @@ impl ResticRepository {
     fn indexed(&self, access: Access, control: &Control) -> Result<Arc<Indexed>, RepositoryError> {
         let mut held = self.held();
         self.lock(&mut held, access, control)?;
-        if let Some(indexed) = &held.indexed {
+        let usable = |indexed: &&Arc<Indexed>| access != Access::Write || !indexed.index().has_open_claims();
+        if let Some(indexed) = held.indexed.as_ref().filter(usable) {
             return Ok(Arc::clone(indexed));
         }
         let indexed = Arc::new(self.open.clone().into_indexed()?);

@@ -129,6 +129,7 @@ impl IndexBuilder {
             packs: RwLock::new(packs),
             fresh: (0..FRESH).map(|_| Mutex::default()).collect(),
             published: AtomicUsize::new(0),
+            claims: AtomicUsize::new(0),
             unsaved: Mutex::default(),
         }
     }
@@ -171,6 +172,8 @@ pub struct Index {
     fresh: Vec<Mutex<HashTable<Fresh>>>,
     /// Number of blobs in `fresh` that are stored.
     published: AtomicUsize,
+    /// Number of blobs in `fresh` that are claimed and not stored.
+    claims: AtomicUsize,
     /// Packs that are in no index file yet.
     unsaved: Mutex<Vec<(Id, Vec<PackedBlob>)>>,
 }
@@ -236,7 +239,16 @@ impl Index {
         let entry = fresh.entry(hash(id), |other| other.id == *id, |other| hash(&other.id));
         let vacant = matches!(entry, hashbrown::hash_table::Entry::Vacant(_));
         entry.or_insert(Fresh { id: *id, place });
+        if vacant {
+            self.claims.fetch_add(1, Ordering::Relaxed);
+        }
         vacant
+    }
+
+    /// Whether there are claims that nobody has kept. After a backup that ended early they stay, and the next one would
+    /// count on blobs that nobody stores: it needs an index that is loaded anew.
+    pub fn has_open_claims(&self) -> bool {
+        self.claims.load(Ordering::Relaxed) > 0
     }
 
     /// Makes the blobs of a pack known, once the pack is on disk. They stay unsaved until [`take_unsaved`](Self::take_unsaved).
@@ -251,11 +263,15 @@ impl Index {
             let place = Place { pack: number, offset: blob.offset, length: blob.length, uncompressed };
             let mut fresh = self.fresh(blob.kind, &blob.id);
             let entry = fresh.entry(hash(&blob.id), |other| other.id == blob.id, |other| hash(&other.id));
+            let was_claimed = matches!(entry, hashbrown::hash_table::Entry::Occupied(_));
             let mut entry = entry.or_insert(Fresh { id: blob.id, place: Place { pack: CLAIMED, ..place } });
             let known = entry.get_mut();
             if known.place.pack == CLAIMED {
                 known.place = place;
                 drop(fresh);
+                if was_claimed {
+                    self.claims.fetch_sub(1, Ordering::Relaxed);
+                }
                 if !self.is_loaded(blob.kind, &blob.id) {
                     self.published.fetch_add(1, Ordering::Relaxed);
                 }
@@ -267,6 +283,11 @@ impl Index {
     /// Takes the packs that were published and are in no index file yet, for the caller to write one.
     pub fn take_unsaved(&self) -> Vec<(Id, Vec<PackedBlob>)> {
         std::mem::take(&mut *locked(&self.unsaved))
+    }
+
+    /// Gives back packs that were taken and whose index could not be written.
+    pub fn return_unsaved(&self, packs: Vec<(Id, Vec<PackedBlob>)>) {
+        locked(&self.unsaved).extend(packs);
     }
 
     /// Number of blobs that [`take_unsaved`](Self::take_unsaved) would give.

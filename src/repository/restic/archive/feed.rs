@@ -183,9 +183,7 @@ impl<'a> Feeder<'a> {
             Content::Bytes(bytes) => {
                 let size = bytes.len() as u64;
                 node.metadata.size = size;
-                if !bytes.is_empty() {
-                    node.content.push(self.worker.store(BlobKind::Data, &bytes, &self.item)?);
-                }
+                node.content = self.worker.store_data(&bytes, &self.item)?;
                 dir.push(node);
                 self.worker.shared.progress.event(Event::Bytes(size));
                 self.worker.file_done(&self.item, &self.item.full_path(&path), size, outcome(before.as_ref()));

@@ -125,7 +125,7 @@ impl Worker {
             job.dir.update(job.index, |child| {
                 if let Some(node) = child {
                     node.content = content;
-                    set_state(node, size, after, self.shared.with_atime);
+                    set_state(node, size, before, self.shared.with_atime);
                 }
             });
             self.release(&job.dir)?;
@@ -283,7 +283,8 @@ fn state(file: &File) -> io::Result<State> {
     })
 }
 
-/// Makes the node say what was read, not what the walk saw.
+/// Makes the node say what was read, not what the walk saw. `state` is from before the reading: what changed after it must
+/// differ from the node, so that the next run reads the file again.
 fn set_state(node: &mut crate::repository::restic::tree::Node, size: u64, state: State, with_atime: bool) {
     node.metadata.size = size;
     node.metadata.mtime = state.mtime;

@@ -87,9 +87,11 @@ impl Bench {
         Arc::new(Closed::new(self.backend.clone()).open(&password()).unwrap().into_indexed().unwrap())
     }
 
+    /// Each later than the one before.
     fn request() -> SnapshotRequest {
+        static SECONDS: AtomicUsize = AtomicUsize::new(0);
         SnapshotRequest {
-            time: jiff::Timestamp::UNIX_EPOCH,
+            time: jiff::Timestamp::from_second(SECONDS.fetch_add(1, Ordering::Relaxed) as i64).unwrap(),
             host: "h".into(),
             paths: vec!["/x".into()],
             tags: Vec::new(),
@@ -341,6 +343,60 @@ fn whichever_write_fails_no_snapshot_lacks_anything() {
         bench.archive(script(vec![dir(""), stream("f", &data)]));
         assert!(bench.contents()["/x/f"].0 == data);
     }
+}
+
+#[test]
+fn a_snapshot_does_not_count_on_what_an_earlier_one_of_the_run_failed_to_store() {
+    use crate::repository::contract::Repository;
+    use crate::repository::restic::facade::{Locking, ResticRepository};
+    let data = noise(3 << 20, 13);
+    // No pack, or a pack and no index.
+    for stored in 0..2 {
+        let bench = Bench::new();
+        let open = Closed::new(bench.backend.clone()).open(&password()).unwrap();
+        let repository = ResticRepository::new(open, Options::default(), Locking::Retry(std::time::Duration::ZERO));
+        let write = || repository.write_snapshot(Bench::request(), &bench.control, Arc::new(Silent)).unwrap();
+        let mut given_up = write();
+        given_up.add(b"/x", script(vec![dir(""), stream("f", &data)])).unwrap();
+        bench.backend.fail_after(stored);
+        drop(given_up);
+        assert!(bench.backend.has_failed());
+        bench.backend.fail_after(i64::MAX);
+        let mut next = write();
+        next.add(b"/x", script(vec![dir(""), stream("f", &data)])).unwrap();
+        next.finish(Vec::new()).unwrap();
+        assert!(bench.contents()["/x/f"].0 == data);
+    }
+}
+
+#[test]
+fn a_large_document_is_cut_like_a_file() {
+    let bench = Bench::new();
+    let data = noise(20 << 20, 17);
+    let mut archive = bench.start().unwrap();
+    archive.add_bytes(b"/x/document", &data).unwrap();
+    Box::new(archive).finish(Vec::new()).unwrap();
+    let (summary, _) = bench.archive(script(vec![dir(""), stream("f", &data), bytes("g", &data)]));
+    assert_eq!(summary.data_blobs, 0);
+    assert!(bench.contents()["/x/g"].0 == data);
+}
+
+#[test]
+fn a_dry_run_takes_no_lock_even_to_read() {
+    use crate::repository::contract::Repository;
+    use crate::repository::restic::facade::{Locking, ResticRepository};
+    let bench = Bench::new();
+    bench.archive(script(vec![dir("")]));
+    bench.backend.fail_after(0);
+    let open = Closed::new(bench.backend.clone()).open(&password()).unwrap();
+    let repository = ResticRepository::new(open, Options::default(), Locking::Never);
+    repository.stats().unwrap();
+    let request = SnapshotRequest { dry_run: true, ..Bench::request() };
+    let mut writer = repository.write_snapshot(request, &bench.control, Arc::new(Silent)).unwrap();
+    writer.add(b"/x", script(vec![dir(""), bytes("a", b"a")])).unwrap();
+    writer.finish(Vec::new()).unwrap();
+    assert!(!bench.backend.has_failed());
+    assert!(matches!(repository.write_snapshot(Bench::request(), &bench.control, Arc::new(Silent)), Err(RepositoryError::Internal(_))));
 }
 
 #[test]

@@ -197,24 +197,28 @@ impl PackWriter {
         if self.dry_run {
             return Ok(());
         }
-        let unsaved = self.repository.index().take_unsaved();
-        if unsaved.is_empty() {
-            return Ok(());
-        }
-        (self.lock_check)()?;
-        let mut rest = unsaved.as_slice();
-        while !rest.is_empty() {
+        let mut unsaved = self.repository.index().take_unsaved();
+        let saved = self.save_packs(&mut unsaved);
+        // What no index names is not lost on the next snapshot of this run, which counts on it.
+        self.repository.index().return_unsaved(unsaved);
+        saved
+    }
+
+    /// Takes from `unsaved` what it has written.
+    fn save_packs(&self, unsaved: &mut Vec<(Id, Vec<PackedBlob>)>) -> Result<(), RepositoryError> {
+        while !unsaved.is_empty() {
+            (self.lock_check)()?;
             let mut blobs = 0;
             let fits = |(_, pack): &&(Id, Vec<PackedBlob>)| {
                 blobs += pack.len();
                 blobs - pack.len() < INDEX_BLOBS
             };
-            let packs = rest.iter().take_while(fits).count();
-            let (now, later) = rest.split_at(packs);
-            let index = IndexFile { supersedes: Vec::new(), packs: now.iter().map(|(id, blobs)| index_pack(*id, blobs)).collect() };
+            let packs = unsaved.iter().take_while(fits).count();
+            let named = unsaved[..packs].iter().map(|(id, blobs)| index_pack(*id, blobs)).collect();
+            let index = IndexFile { supersedes: Vec::new(), packs: named };
             let json = file::to_json(&index).map_err(|error| RepositoryError::Internal(format!("an index cannot be encoded: {error}")))?;
             self.repository.open().write_unpacked(FileKind::Index, &json)?;
-            rest = later;
+            unsaved.drain(..packs);
         }
         Ok(())
     }

@@ -156,6 +156,18 @@ impl Worker {
         Ok(id)
     }
 
+    /// Stores what is in memory, cut as a file of this content would be.
+    pub(super) fn store_data(&mut self, bytes: &[u8], item: &Item) -> Result<Vec<Id>, RepositoryError> {
+        let chunker = Arc::clone(&self.shared.chunker);
+        let (mut rest, mut content) = (bytes, Vec::new());
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(chunker.cut(rest));
+            content.push(self.store(BlobKind::Data, chunk, item)?);
+            rest = later;
+        }
+        Ok(content)
+    }
+
     /// As `store`, and says whether the blob is new.
     pub(super) fn store_blob(&mut self, kind: BlobKind, plain: &[u8]) -> Result<(Id, bool), RepositoryError> {
         let id = Id::of(plain);
