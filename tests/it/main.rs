@@ -10,8 +10,26 @@ mod support;
 // The ground itself: the private Engine, the oracle and the comparison of trees, without bbackup.
 mod ground;
 
+// What is typed and what is said: first steps, wrong input, exit codes, JSON, configuration files.
+mod command_line;
+
+// Death in the middle, full and read-only disks, signals, several at once.
+mod crashes;
+
+// Damaged repositories.
+mod damage;
+
 // The engine without the command line: what restic thinks of it, and repositories made to do harm.
 mod engine;
+
+// Files of this machine: what is kept, read and left out, and files that change meanwhile.
+mod files;
+
+// bbackup and the real restic over one repository.
+mod interop;
+
+// Locks, as restic and bbackup keep them for and against each other.
+mod locks;
 
 // What the engine reads of repositories that restic has made: listing, dumping, streaming, restoring, checking, counting.
 mod reading;

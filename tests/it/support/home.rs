@@ -62,6 +62,13 @@ impl Home {
         self.path("repository")
     }
 
+    /// The locks in it; what is still being written is none yet.
+    pub(crate) fn locks(&self) -> Vec<PathBuf> {
+        let mut locks = files_below(&self.repository().join("locks"));
+        locks.retain(|path| path.file_name().is_some_and(|name| name.len() == 64));
+        locks
+    }
+
     /// The file with its password.
     pub(crate) fn password_file(&self) -> PathBuf {
         self.path("password")
@@ -164,16 +171,17 @@ impl Summary {
     }
 }
 
-/// Every file below a folder, sorted.
+/// Every file below a folder, sorted. What vanishes meanwhile was never there.
 pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut waiting = vec![folder.to_owned()];
     let mut files = Vec::new();
     while let Some(path) = waiting.pop() {
-        let kind = fs::symlink_metadata(&path).unwrap().file_type();
-        if kind.is_dir() {
-            waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else {
-            files.push(path);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => {
+                waiting.extend(fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().path()))
+            }
+            Ok(_) => files.push(path),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{}: {error}", path.display()),
         }
     }
     files.sort_by(|left, right| left.as_os_str().as_bytes().cmp(right.as_os_str().as_bytes()));

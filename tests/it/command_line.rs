@@ -1,0 +1,308 @@
+//! What is typed and what is said: first steps with an empty home, wrong input, exit codes, JSON, configuration files.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::home::{Home, PASSWORD, Summary, files_below, find_restored};
+use crate::support::manifest::Manifest;
+use crate::support::tree;
+
+#[test]
+fn a_new_user_needs_one_command() {
+    let home = Home::new();
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 4);
+    let first = home.bare(["backup", "--paths"]).arg(&folder).run().success();
+    let key = files_below(&home.path("config")).into_iter().find(|path| path.ends_with("bbackup/repository.key")).unwrap();
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let _ = first.says("repository.key").says_nothing_of(fs::read_to_string(&key).unwrap().trim());
+    assert!(home.path("data/bbackup/repository/config").exists());
+    let _ = home.bare(["snapshots"]).run().success().says(folder.to_str().unwrap());
+    let _ = home.bare(["check", "--read-data"]).run().success();
+    let _ = home.bare(["restore", "latest", "--to"]).arg(home.path("out")).run().success();
+    Manifest::of(&folder).assert_equals(&Manifest::of(&find_restored(&home.path("out"), &folder)));
+    // Nothing was written anywhere else.
+    assert!(files_below(&home.path("home")).is_empty());
+}
+
+#[test]
+fn help_and_version_cost_nothing() {
+    let home = Home::new();
+    let _ = home.bare(["--version"]).run().success().says(env!("CARGO_PKG_VERSION"));
+    for command in ["--help", "backup --help", "restore --help", "check --help", "config --help"] {
+        let outcome = home.bare(command.split(' ')).run().success();
+        assert!(outcome.text().contains("Usage"), "{}", outcome.describe());
+    }
+    assert!(files_below(&home.path("data")).is_empty() && files_below(&home.path("config")).is_empty());
+}
+
+#[test]
+fn a_wrong_password_is_12() {
+    let home = Home::with_repository();
+    fs::write(home.password_file(), "wrong\n").unwrap();
+    for command in ["snapshots", "check", "unlock"] {
+        let _ = home.bbackup([command]).run().exits(12).says("password").says_nothing_of(PASSWORD);
+    }
+}
+
+#[test]
+fn no_repository_is_10() {
+    let home = Home::new();
+    let folder = home.make_folder("tree");
+    for command in ["snapshots", "check", "unlock", "ls latest", "restore latest --to x"] {
+        let _ = home.bbackup(command.split(' ')).run().exits(10).says(home.repository().to_str().unwrap());
+    }
+    let _ = home.bbackup(["backup", "--paths"]).arg(&folder).run().exits(10);
+    assert!(!home.repository().exists(), "a repository was made that nobody asked for");
+    // A folder with other things in it is no repository either.
+    fs::create_dir(home.repository()).unwrap();
+    fs::write(home.repository().join("holiday.jpg"), b"photo").unwrap();
+    let _ = home.bbackup(["snapshots"]).run().exits(10);
+}
+
+#[test]
+fn init_never_touches_what_is_there() {
+    let home = Home::with_repository();
+    let before = Manifest::of(&home.repository());
+    let outcome = home.bbackup(["init"]).run();
+    assert_eq!(outcome.code(), Some(1), "{}", outcome.describe());
+    before.assert_equals(&Manifest::of(&home.repository()));
+}
+
+#[test]
+fn a_password_comes_from_file_environment_or_command() {
+    let home = Home::with_repository();
+    let bare = || home.bare(["snapshots", "--repo"]).arg(home.repository());
+    let _ = bare().arg("--password-file").arg(home.password_file()).run().success();
+    let _ = bare().env("RESTIC_PASSWORD", PASSWORD).run().success();
+    let command = format!("cat {}", home.password_file().display());
+    let _ = bare().env("RESTIC_PASSWORD_COMMAND", command).run().success();
+    let outcome = bare().run();
+    assert!(!matches!(outcome.code(), Some(0)), "no password at all: {}", outcome.describe());
+}
+
+#[test]
+fn wrong_usage_is_1_and_says_what_was_meant() {
+    let home = Home::with_repository();
+    let _ = home.bbackup(["--no-such-flag"]).run().exits(1);
+    let _ = home.bbackup(["bakup"]).run().exits(1).says("backup");
+    let _ = home.bbackup(["restore"]).run().exits(1);
+    let _ = home.bbackup(["restore", "latest", "--to"]).arg(home.path("out")).run().exits(1);
+    let _ = home.bbackup(["restore", "ffffffff", "--to"]).arg(home.path("out")).run().exits(1).says("ffffffff");
+    let _ = home.bbackup(["ls", "not-an-id"]).run().exits(1);
+    let _ = home.bbackup(["backup", "no-such-set"]).run().says("no-such-set");
+    let _ = home.bbackup(["check", "--read-data-subset", "5/3"]).run().exits(1);
+    let _ = home.bbackup(["check", "--read-data-subset", "0/0"]).run().exits(1);
+    assert!(!home.path("out").exists());
+}
+
+#[test]
+fn an_ambiguous_prefix_lists_what_it_could_mean() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    let mut seen: Vec<String> = Vec::new();
+    // Among seventeen ids two begin with the same digit.
+    let (one, other) = loop {
+        fs::write(folder.join("file"), seen.len().to_string()).unwrap();
+        let new = home.back_up(&folder).snapshot;
+        if let Some(twin) = seen.iter().find(|old| old[..1] == new[..1]) {
+            break (twin.clone(), new);
+        }
+        seen.push(new);
+    };
+    let _ = home.bbackup(["ls", &one[..1]]).run().exits(1).says(&one[..8]).says(&other[..8]);
+    let _ = home.bbackup(["ls", &one[..12]]).run().success();
+}
+
+#[test]
+fn without_docker_it_is_3_but_paths_still_work() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    fs::write(folder.join("file"), b"file").unwrap();
+    let _ = home.bbackup(["backup", "--all"]).run().exits(3).says("no-docker.sock");
+    let _ = home.bbackup(["list-containers"]).run().exits(3);
+    let _ = home.back_up(&folder);
+}
+
+#[test]
+fn json_is_one_value_per_line_and_ends_with_an_envelope() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 4);
+    for (arguments, code) in [
+        (vec!["backup", "--json", "--paths", folder.to_str().unwrap()], 0),
+        (vec!["snapshots", "--json"], 0),
+        (vec!["ls", "latest", "--json"], 0),
+        (vec!["check", "--json"], 0),
+        (vec!["stats", "--json"], 0),
+        (vec!["ls", "ffffffff", "--json"], 1),
+        (vec!["list-backup-sets", "--json"], 0),
+    ] {
+        let outcome = home.bbackup(&arguments).run().exits(code);
+        let lines = outcome.json_lines();
+        let envelope = lines.last().unwrap_or_else(|| panic!("{}", outcome.describe()));
+        assert_eq!(envelope["schema_version"], 1, "{}", outcome.describe());
+        assert_eq!(envelope["success"], code == 0, "{}", outcome.describe());
+        assert_eq!(envelope["command"], arguments[0], "{}", outcome.describe());
+        assert!(envelope["errors"].is_array(), "{}", outcome.describe());
+        assert_eq!(envelope["errors"].as_array().unwrap().is_empty(), code == 0, "{}", outcome.describe());
+    }
+    let by_environment = home.bbackup(["snapshots"]).env("BBACKUP_OUTPUT", "json").run().success();
+    assert!(!by_environment.json_lines().is_empty());
+}
+
+#[test]
+fn names_from_a_backup_never_reach_the_terminal_raw() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::names(&folder.join("names"));
+    let summary = home.back_up(&folder);
+    let listed = home.bbackup(["ls", &summary.snapshot]).run().success();
+    assert!(!listed.stdout.contains(&0x1b), "an escape sequence from a file name was printed");
+    assert!(!listed.stdout.contains(&0x07), "a control character from a file name was printed");
+    let lines = listed.text().lines().filter(|line| line.contains("new")).count();
+    assert_eq!(lines, 1, "a line end in a name makes two lines of it:\n{}", listed.text());
+}
+
+#[test]
+fn tags_and_hosts_choose_snapshots() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    fs::write(folder.join("file"), b"one").unwrap();
+    let first = Summary::of(&home.bbackup(["backup", "--json", "--tag", "weekly", "--paths"]).arg(&folder).run().success());
+    fs::write(folder.join("file"), b"two").unwrap();
+    let second = home.back_up(&folder);
+    let listed = home.bbackup(["snapshots", "--tag", "weekly"]).run().success();
+    assert!(listed.text().contains(&first.snapshot[..8]) && !listed.text().contains(&second.snapshot[..8]), "{}", listed.text());
+    let file = folder.join("file");
+    let dumped = home.bbackup(["dump", "latest", "--tag", "weekly"]).arg(&file).run().success();
+    assert_eq!(dumped.stdout, b"one");
+    let dumped = home.bbackup(["dump", "latest"]).arg(&file).run().success();
+    assert_eq!(dumped.stdout, b"two");
+}
+
+#[test]
+fn completions_are_made() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let outcome = home.bare(["completions", shell]).run().success();
+        assert!(outcome.text().contains("list-backup-sets"), "{shell}");
+    }
+}
+
+/// Writes a configuration and returns the outcome of looking at it.
+fn config(home: &Home, text: &str, arguments: &[&str]) -> crate::support::run::Outcome {
+    let path = home.path("bbackup.yaml");
+    fs::write(&path, text).unwrap();
+    home.bare(arguments).env("BBACKUP_CONFIG", path).run()
+}
+
+#[test]
+fn a_bad_configuration_is_2_with_every_problem_at_once() {
+    let home = Home::new();
+    let outcome = config(
+        &home,
+        "repositories:\n  default:\n    location: /tmp/x\n    pasword_file: /tmp/y\n    pack_size: many\nsets:\n  web:\n    path: [/srv]\n    enabled: perhaps\n",
+        &["config", "check"],
+    );
+    let outcome =
+        outcome.exits(2).says("bbackup.yaml").says("pasword_file").says("password_file").says("4:5").says("5:").says("8:5").says("9:");
+    assert!(!outcome.errors().contains("panicked"));
+}
+
+#[test]
+fn broken_yaml_is_2_with_its_place() {
+    let home = Home::new();
+    for (text, place) in [
+        ("sets:\n\tweb: {}\n", "2:"),
+        ("host: a\nhost: b\n", "2:"),
+        ("sets: [\n", ":"),
+        ("just text\n", "1:"),
+        ("sets:\n  web:\n    paths: /srv\n", "3:"),
+        ("repositories: {default: {location: 5}}\n", "1:"),
+        ("\u{0}", ":"),
+    ] {
+        for command in [["config", "check"].as_slice(), &["snapshots"], &["backup"]] {
+            let outcome = config(&home, text, command).exits(2);
+            assert!(
+                outcome.errors().contains(&format!("bbackup.yaml:{}", place.trim_start_matches(':'))),
+                "{text:?}\n{}",
+                outcome.describe()
+            );
+            assert!(!outcome.errors().contains("panicked"), "{}", outcome.describe());
+        }
+    }
+}
+
+#[test]
+fn an_empty_configuration_is_a_mistake() {
+    let home = Home::new();
+    for text in ["", "# nothing\n", "---\n"] {
+        let _ = config(&home, text, &["config", "check"]).exits(2).says("empty").says("init-config");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_2() {
+    let home = Home::new();
+    let _ = home.bare(["snapshots", "--config"]).arg(home.path("none.yaml")).run().exits(2).says("none.yaml");
+}
+
+#[test]
+fn what_is_not_in_this_version_is_refused_by_name() {
+    let home = Home::new();
+    let _ = config(&home, "schedules:\n  night: {cron: '0 3 * * *'}\n", &["config", "check"])
+        .exits(2)
+        .says("schedules")
+        .says("not in this version");
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let home = Home::new();
+    let text = "repositories:\n  default:\n    location: /tmp/x\n    password_command: echo TopSecret\n";
+    let outcome = config(&home, text, &["config", "show"]).success();
+    drop(outcome);
+    let path = home.path("bbackup.yaml");
+    fs::write(&path, "repositories:\n  default:\n    location: /tmp/none\n    password_env: MY_SECRET\n").unwrap();
+    let outcome = home.bare(["config", "show"]).env("BBACKUP_CONFIG", &path).env("MY_SECRET", "TopSecret").run().success();
+    let _ = outcome.says("MY_SECRET").says_nothing_of("TopSecret");
+}
+
+#[test]
+fn a_set_of_the_configuration_is_backed_up() {
+    let home = Home::new();
+    let folder = home.make_folder("tree");
+    tree::many(&folder, 30);
+    fs::write(folder.join("a.tmp"), b"left out").unwrap();
+    let path = home.path("bbackup.yaml");
+    let text = format!(
+        "host: somewhere\nrepositories:\n  default:\n    location: {}\n    password_file: {}\nsets:\n  files:\n    paths: [{}]\n    exclude: ['*.tmp']\n  off:\n    enabled: false\n    paths: [/nowhere]\n",
+        home.repository().display(),
+        home.password_file().display(),
+        folder.display()
+    );
+    fs::write(&path, text).unwrap();
+    let run = |arguments: &[&str]| home.bare(arguments).env("BBACKUP_CONFIG", &path).run();
+    let _ = run(&["init"]).success();
+    let _ = run(&["list-backup-sets"]).success().says("files").says("off");
+    let summary = Summary::of(&run(&["backup", "--json"]).success());
+    let snapshots = run(&["snapshots", "--json"]).success().text();
+    assert!(snapshots.contains("set:files") && snapshots.contains("somewhere"), "{snapshots}");
+    let listed = run(&["ls", &summary.snapshot]).success().text();
+    assert!(listed.contains("file-29") && !listed.contains("a.tmp"), "{listed}");
+    let _ = run(&["backup", "flies"]).says("files");
+}
+
+#[test]
+fn init_config_writes_a_file_that_is_valid() {
+    let home = Home::new();
+    let path = home.path("config/bbackup/config.yaml");
+    let _ = home.bare(["init-config"]).run().success();
+    assert!(path.exists(), "{:?}", files_below(&home.path("")));
+    let _ = home.bare(["config", "check"]).run().success();
+    let before = fs::read(&path).unwrap();
+    let outcome = home.bare(["init-config"]).run();
+    assert_ne!(outcome.code(), Some(0), "a second one writes over the first: {}", outcome.describe());
+    assert_eq!(fs::read(&path).unwrap(), before);
+}

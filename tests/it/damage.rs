@@ -1,0 +1,201 @@
+//! Damaged repositories: what is broken is found and named, what is whole still comes back, and nothing wrong is ever restored.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::support::faults;
+use crate::support::home::{Home, files_below};
+use crate::support::manifest::Manifest;
+use crate::support::oracle::Restic;
+use crate::support::parts::{Part, needs};
+use crate::support::run::Outcome;
+use crate::support::tree;
+
+/// A repository with one snapshot, and the folder that is in it.
+fn repository(by_restic: bool) -> (Home, PathBuf) {
+    let home = if by_restic { Home::new() } else { Home::with_repository() };
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 4);
+    // Enough for several packs.
+    for number in 0..12 {
+        tree::write(&folder.join(format!("noise-{number}")), &tree::noise(100 + number, 4_000_000));
+    }
+    if by_restic {
+        let restic = Restic::new(&home);
+        restic.init(2);
+        restic.back_up(&folder);
+    } else {
+        let _ = home.back_up(&folder);
+    }
+    (home, folder)
+}
+
+/// The largest file of a kind: for packs one with data.
+fn largest(home: &Home, kind: &str) -> PathBuf {
+    files_below(&home.repository().join(kind)).into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
+}
+
+fn name(path: &std::path::Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+#[track_caller]
+fn calm(outcome: Outcome) -> Outcome {
+    assert!(!outcome.errors().contains("panicked"), "{}", outcome.describe());
+    assert!(outcome.code().is_some(), "{}", outcome.describe());
+    outcome
+}
+
+/// Damages a file in several ways; for each, gives a fresh view and puts the file back.
+fn each_damage(home: &Home, path: &std::path::Path, mut look: impl FnMut(&str)) {
+    let whole = fs::read(path).unwrap();
+    let length = whole.len() as u64;
+    let _ = home;
+    for (what, damage) in [
+        ("a bit in the first quarter", &(|| faults::flip(path, length.cast_signed() / 4)) as &dyn Fn()),
+        ("a bit at the end", &|| faults::flip(path, -1)),
+        ("cut in half", &|| faults::truncate(path, length / 2)),
+        ("empty", &|| faults::truncate(path, 0)),
+        ("gone", &|| fs::remove_file(path).unwrap()),
+    ] {
+        damage();
+        look(what);
+        let _ = fs::remove_file(path);
+        fs::write(path, &whole).unwrap();
+    }
+}
+
+fn a_damaged_pack(by_restic: bool) {
+    let (home, folder) = repository(by_restic);
+    let good = Manifest::of(&folder);
+    let pack = largest(&home, "data");
+    let mut round = 0;
+    each_damage(&home, &pack, |what| {
+        round += 1;
+        let check = calm(home.bbackup(["check", "--read-data"]).run());
+        assert_eq!(check.code(), Some(1), "{what}: {}", check.describe());
+        let _ = check.says(&name(&pack)[..8]);
+        let target = home.path(format!("out-{round}"));
+        let restore = calm(home.bbackup(["restore", "latest", "--to"]).arg(&target).run());
+        assert!(matches!(restore.code(), Some(0 | 1 | 4)), "{what}: {}", restore.describe());
+        assert!(restore.code() != Some(0) || what == "a bit at the end", "{what}: {}", restore.describe());
+        if target.exists() {
+            only_right_files(&good, &Manifest::of(&crate::support::home::find_restored(&target, &folder)), restore.code() == Some(0));
+        }
+    });
+    let _ = home.bbackup(["check", "--read-data"]).run().success();
+}
+
+/// Every file that a restore has left under its own name and in full size has the right content.
+fn only_right_files(good: &Manifest, restored: &Manifest, all: bool) {
+    let mut right = 0;
+    for (name, line) in &restored.lines {
+        let expected = &good.lines[name];
+        if line.kind == "file" && line.size == expected.size && line.mtime == expected.mtime {
+            assert_eq!(line.hash, expected.hash, "{} was restored wrongly", name.escape_ascii());
+            right += 1;
+        }
+    }
+    assert!(right > 0, "nothing at all was restored");
+    if all {
+        good.assert_equals(restored);
+    }
+}
+
+#[test]
+fn a_damaged_pack_costs_only_what_is_in_it() {
+    a_damaged_pack(false);
+}
+
+#[test]
+fn a_damaged_pack_of_restic_costs_only_what_is_in_it() {
+    needs!(Part::Restic);
+    a_damaged_pack(true);
+}
+
+#[test]
+fn a_damaged_tree_pack_is_found() {
+    let (home, _) = repository(false);
+    let packs = files_below(&home.repository().join("data"));
+    let smallest = packs.into_iter().min_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    each_damage(&home, &smallest, |what| {
+        let check = calm(home.bbackup(["check", "--read-data"]).run());
+        assert_eq!(check.code(), Some(1), "{what}: {}", check.describe());
+        let listed = calm(home.bbackup(["ls", "latest"]).run());
+        assert!(listed.code() != Some(0) || what == "a bit at the end", "{what}: {}", listed.describe());
+    });
+}
+
+#[test]
+fn a_damaged_index_is_found_and_nothing_is_written_over_it() {
+    let (home, folder) = repository(false);
+    let index = largest(&home, "index");
+    each_damage(&home, &index, |what| {
+        let check = calm(home.bbackup(["check"]).run());
+        assert_eq!(check.code(), Some(1), "{what}: {}", check.describe());
+        if what != "gone" {
+            let _ = check.says(&name(&index)[..8]);
+            let backup = calm(home.bbackup(["backup", "--paths"]).arg(&folder).run());
+            assert_eq!(backup.code(), Some(1), "{what}: {}", backup.describe());
+        }
+        let _ = home.bbackup(["snapshots"]).run().success();
+    });
+    let _ = home.bbackup(["check", "--read-data"]).run().success();
+}
+
+#[test]
+fn a_damaged_snapshot_is_named() {
+    let (home, folder) = repository(false);
+    fs::write(folder.join("more"), b"more").unwrap();
+    let second = home.back_up(&folder);
+    let snapshot = home.repository().join("snapshots").join(&second.snapshot);
+    each_damage(&home, &snapshot, |what| {
+        let check = calm(home.bbackup(["check"]).run());
+        if what == "gone" {
+            assert_eq!(check.code(), Some(0), "{}", check.describe());
+        } else {
+            assert_eq!(check.code(), Some(1), "{what}: {}", check.describe());
+            let _ = check.says(&second.snapshot[..8]);
+        }
+        let restore = calm(home.bbackup(["restore", &second.snapshot, "--to"]).arg(home.path("never")).run());
+        assert_eq!(restore.code(), Some(1), "{what}: {}", restore.describe());
+        assert!(!home.path("never").exists());
+    });
+}
+
+#[test]
+fn a_damaged_key_opens_nothing() {
+    let (home, _) = repository(false);
+    let key = largest(&home, "keys");
+    each_damage(&home, &key, |what| {
+        let outcome = calm(home.bbackup(["snapshots"]).run());
+        assert!(matches!(outcome.code(), Some(1 | 10 | 12)), "{what}: {}", outcome.describe());
+    });
+    let _ = home.bbackup(["snapshots"]).run().success();
+}
+
+#[test]
+fn a_damaged_config_is_no_repository_that_we_write_to() {
+    let (home, folder) = repository(false);
+    let before = files_below(&home.repository()).len();
+    let config = home.repository().join("config");
+    each_damage(&home, &config, |what| {
+        let outcome = calm(home.bbackup(["backup", "--paths"]).arg(&folder).run());
+        let expected: &[i32] = if what == "gone" { &[10] } else { &[1, 10] };
+        assert!(outcome.code().is_some_and(|code| expected.contains(&code)), "{what}: {}", outcome.describe());
+    });
+    assert_eq!(files_below(&home.repository()).len(), before);
+    let _ = home.bbackup(["check", "--read-data"]).run().success();
+}
+
+#[test]
+fn strangers_in_the_folders_of_a_repository_do_no_harm() {
+    let (home, folder) = repository(false);
+    for stranger in ["data/00/notes.txt", "snapshots/README", "index/.hidden", "locks/zzz", "keys/old.bak", "lost+found/x"] {
+        let path = home.repository().join(stranger);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"a stranger").unwrap();
+    }
+    let summary = home.back_up(&folder);
+    home.assert_restores(&summary.snapshot, &folder, "restored");
+}

@@ -1,0 +1,309 @@
+//! Files of this machine: what a backup keeps, what it reads, what it leaves out, and what happens to files that change meanwhile.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use rustix::process::Signal;
+
+use crate::support::home::{Home, Summary, files_below};
+use crate::support::manifest::Manifest;
+use crate::support::parts::{Part, needs};
+use crate::support::tree;
+
+#[test]
+fn everything_comes_back() {
+    needs!(Part::Root);
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::nasty(&folder);
+    let summary = home.back_up(&folder);
+    home.assert_restores(&summary.snapshot, &folder, "restored");
+    let _ = home.bbackup(["check", "--read-data"]).run().success();
+}
+
+#[test]
+fn holes_stay_holes() {
+    use std::os::unix::fs::MetadataExt as _;
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    let file = fs::File::create(folder.join("sparse")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    drop(file);
+    let summary = home.back_up(&folder);
+    let restored = home.restore(&summary.snapshot, &folder, "restored");
+    let blocks = fs::metadata(restored.join("sparse")).unwrap().blocks();
+    assert!(blocks < 2048, "64 MiB of nothing take {blocks} blocks on disk");
+}
+
+#[test]
+fn a_user_without_rights_keeps_what_is_theirs() {
+    needs!(Part::Root, Part::Program("setpriv"));
+    let home = Home::new();
+    let folder = home.make_folder("tree");
+    tree::sizes(&folder.join("sizes"));
+    tree::names(&folder.join("names"));
+    let _ = home.bbackup_as_nobody(["init"]).run().success();
+    let outcome = home.bbackup_as_nobody(["backup", "--json", "--paths"]).arg(&folder).run().success();
+    let summary = Summary::of(&outcome);
+    let target = home.path("home/restored");
+    let _ = home.bbackup_as_nobody(["restore", &summary.snapshot, "--to"]).arg(&target).run().success();
+    let restored = Manifest::of(&crate::support::home::find_restored(&target, &folder));
+    // Somebody who is not root gives no files away.
+    let own = |line: &mut crate::support::manifest::Line| (line.uid, line.gid) = (65534, 65534);
+    Manifest::of(&folder).map(own).assert_equals(&restored);
+}
+
+#[test]
+fn the_second_backup_reads_no_file() {
+    needs!(Part::Program("strace"));
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 8);
+    let first = home.back_up(&folder);
+    let files = files_below(&folder).len() as u64;
+    assert_eq!(first.number("files_new"), files);
+
+    let trace = home.path("trace");
+    let strace = ["strace", "-f", "-y", "-qq", "-e", "trace=open,openat,openat2", "-o", trace.to_str().unwrap()];
+    let outcome = home.bbackup(["backup", "--json", "--paths"]).arg(&folder).under(strace).run().success();
+    let second = Summary::of(&outcome);
+    assert_eq!((second.number("files_unmodified"), second.number("files_new"), second.number("files_changed")), (files, 0, 0));
+    assert_eq!(second.number("data_blobs"), 0);
+    assert!(second.number("data_added") < 10_000, "only metadata is new: {}", second.message);
+    let folder_text = folder.to_str().unwrap();
+    let trace = fs::read_to_string(&trace).unwrap();
+    assert!(trace.contains(folder_text), "the trace shows nothing of the tree");
+    let opened: Vec<&str> = trace
+        .lines()
+        .filter(|line| line.contains(folder_text) && !line.contains("O_DIRECTORY") && !line.contains("O_PATH") && !line.contains(" = -1 "))
+        .collect();
+    assert!(opened.is_empty(), "unchanged files were opened:\n{}", opened.join("\n"));
+}
+
+#[test]
+fn only_what_changed_is_read_again() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::many(&folder, 1200);
+    let first = home.back_up(&folder);
+    let before = Manifest::of(&folder);
+    fs::write(folder.join("0000/file-7"), b"changed").unwrap();
+    fs::write(folder.join("0001/file-new"), b"new").unwrap();
+    fs::remove_file(folder.join("0002/file-1100")).unwrap();
+    // The same size and time, but another file: only the inode and the change time tell.
+    let (old, new) = (folder.join("0000/file-8"), folder.join("0000/.swap"));
+    let mut content = fs::read(&old).unwrap();
+    content[0] = b'#';
+    fs::write(&new, content).unwrap();
+    let metadata = fs::metadata(&old).unwrap();
+    let (seconds, nanoseconds) = (std::os::unix::fs::MetadataExt::mtime(&metadata), std::os::unix::fs::MetadataExt::mtime_nsec(&metadata));
+    fs::rename(&new, &old).unwrap();
+    tree::set_mtime(&old, seconds, nanoseconds);
+
+    let second = home.back_up(&folder);
+    assert_eq!((second.number("files_new"), second.number("files_changed"), second.number("files_unmodified")), (1, 2, 1197));
+    home.assert_restores(&second.snapshot, &folder, "second");
+    let old = home.restore(&first.snapshot, &folder, "first");
+    before.assert_equals(&Manifest::of(&old));
+}
+
+#[test]
+fn a_single_file_comes_back_alone() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::many(&folder, 600);
+    let summary = home.back_up(&folder);
+    let file = folder.join("0001/file-555");
+    let out = home.bbackup(["dump", &summary.snapshot]).arg(&file).run().success();
+    assert_eq!(out.stdout, fs::read(&file).unwrap());
+    let target = home.path("one");
+    let _ = home.bbackup(["restore", &summary.snapshot, "--path"]).arg(&file).arg("--to").arg(&target).run().success();
+    let restored = files_below(&target);
+    assert_eq!(restored.len(), 1, "{restored:?}");
+    assert_eq!(fs::read(&restored[0]).unwrap(), fs::read(&file).unwrap());
+    let listed = home.bbackup(["ls", &summary.snapshot]).run().success();
+    assert!(listed.text().contains("file-555"));
+}
+
+#[test]
+fn files_that_match_are_left_alone() {
+    use std::os::unix::fs::MetadataExt as _;
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::many(&folder, 50);
+    let summary = home.back_up(&folder);
+    let restored = home.restore(&summary.snapshot, &folder, "restored");
+    let inode = fs::metadata(restored.join("0000/file-1")).unwrap().ino();
+    fs::write(restored.join("0000/file-2"), b"spoiled").unwrap();
+    let _ = home.restore(&summary.snapshot, &folder, "restored");
+    assert_eq!(fs::metadata(restored.join("0000/file-1")).unwrap().ino(), inode);
+    Manifest::of(&folder).assert_equals(&Manifest::of(&restored));
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::many(&folder, 20);
+    let empty = Manifest::of(&home.repository());
+    let _ = home.bbackup(["backup", "--dry-run", "--paths"]).arg(&folder).run().success();
+    let after = Manifest::of(&home.repository());
+    let content = |manifest: Manifest| manifest.map(|line| line.mtime = (0, 0));
+    content(empty).assert_equals(&content(after));
+    let summary = home.back_up(&folder);
+    let _ = home.bbackup(["restore", &summary.snapshot, "--dry-run", "--to"]).arg(home.path("out")).run().success();
+    assert!(!home.path("out").exists(), "a dry run made {}", home.path("out").display());
+}
+
+#[test]
+fn what_is_excluded_is_not_there() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    for file in ["keep.txt", "leave.tmp", "sub/leave.tmp", "sub/keep.txt", "cache/big", "target/x", "listed"] {
+        fs::create_dir_all(folder.join(file).parent().unwrap()).unwrap();
+        fs::write(folder.join(file), file).unwrap();
+    }
+    fs::write(folder.join("cache/.nobackup"), b"").unwrap();
+    let outcome = home
+        .bbackup(["backup", "--json", "--exclude", "*.tmp", "--exclude"])
+        .arg(folder.join("target"))
+        .args(["--exclude", "listed", "--exclude-if-present", ".nobackup", "--paths"])
+        .arg(&folder)
+        .run()
+        .success();
+    let restored = home.restore(&Summary::of(&outcome).snapshot, &folder, "restored");
+    let names: Vec<String> =
+        files_below(&restored).iter().map(|path| path.strip_prefix(&restored).unwrap().to_str().unwrap().to_owned()).collect();
+    for kept in ["keep.txt", "sub/keep.txt"] {
+        assert!(names.iter().any(|name| name == kept), "{kept} is missing in {names:?}");
+    }
+    for gone in ["leave.tmp", "sub/leave.tmp", "cache/big", "target/x", "listed"] {
+        assert!(!names.iter().any(|name| name == gone), "{gone} should not be in {names:?}");
+    }
+}
+
+#[test]
+fn our_own_repository_is_never_swept_up() {
+    let home = Home::with_repository();
+    fs::write(home.path("beside"), b"beside the repository").unwrap();
+    let outcome = home.bbackup(["backup", "--json", "--paths"]).arg(home.path("")).run().success();
+    let listed = home.bbackup(["ls", &Summary::of(&outcome).snapshot]).run().success().text();
+    assert!(listed.contains("beside"));
+    assert!(!listed.contains("repository/config") && !listed.contains("repository/data"), "{listed}");
+}
+
+#[test]
+fn an_unreadable_file_is_named_and_costs_only_itself() {
+    needs!(Part::Root, Part::Program("setpriv"));
+    let home = Home::new();
+    let folder = home.make_folder("tree");
+    tree::many(&folder, 20);
+    fs::write(folder.join("secret"), b"not for you").unwrap();
+    fs::set_permissions(folder.join("secret"), Permissions::from_mode(0o600)).unwrap();
+    fs::create_dir(folder.join("locked")).unwrap();
+    fs::set_permissions(folder.join("locked"), Permissions::from_mode(0o700)).unwrap();
+    let _ = home.bbackup_as_nobody(["init"]).run().success();
+    let outcome =
+        home.bbackup_as_nobody(["backup", "--json", "--paths"]).arg(&folder).run().exits(4).says("tree/secret").says("tree/locked");
+    let summary = Summary::of(&outcome);
+    let listed = home.bbackup_as_nobody(["ls", &summary.snapshot]).run().success().text();
+    assert!(listed.contains("file-19"));
+    let snapshots = home.bbackup_as_nobody(["snapshots", "--json"]).run().success().text();
+    assert!(snapshots.contains("partial"), "{snapshots}");
+    // What is not whole is no `latest`.
+    let _ = home.bbackup_as_nobody(["restore", "latest", "--to"]).arg(home.path("home/out")).run().exits(1);
+}
+
+#[test]
+fn a_source_that_is_not_there_is_an_error() {
+    let home = Home::with_repository();
+    let missing = home.path("nowhere");
+    let outcome = home.bbackup(["backup", "--paths"]).arg(&missing).run().says(missing.to_str().unwrap());
+    assert_ne!(outcome.code(), Some(0), "{}", outcome.describe());
+    assert!(!outcome.errors().contains("panicked"), "{}", outcome.describe());
+    assert!(files_below(&home.repository().join("snapshots")).is_empty());
+}
+
+#[test]
+fn files_may_grow_shrink_and_vanish_while_they_are_read() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    for part in ["a", "b", "c", "d"] {
+        fs::create_dir(folder.join(part)).unwrap();
+        fs::write(folder.join(part).join("large"), tree::noise(1, 12_000_000)).unwrap();
+    }
+    let stop = AtomicBool::new(false);
+    let outcome = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                disturb(&folder, round);
+                round += 1;
+            }
+        });
+        let outcome = home.bbackup(["backup", "--json", "--paths"]).arg(&folder).run();
+        stop.store(true, Ordering::Relaxed);
+        outcome
+    });
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    assert!(!outcome.errors().contains("panicked"), "{}", outcome.describe());
+    let summary = Summary::of(&outcome);
+    let restored = home.restore(&summary.snapshot, &folder, "restored");
+    assert!(restored.join("a/large").exists());
+    let _ = home.bbackup(["check", "--read-data"]).run().success();
+    let quiet = home.back_up(&folder);
+    home.assert_restores(&quiet.snapshot, &folder, "quiet");
+}
+
+fn disturb(folder: &Path, round: u64) {
+    for part in ["a", "b", "c", "d"] {
+        let grows = folder.join(part).join("grows");
+        OpenOptions::new().append(true).create(true).open(&grows).unwrap().write_all(&[b'g'; 10_000]).unwrap();
+        let shrinks = folder.join(part).join("shrinks");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&shrinks).unwrap();
+        file.set_len(if round.is_multiple_of(2) { 3_000_000 } else { 10 }).unwrap();
+        let vanishes = folder.join(part).join(format!("vanishes-{}", round % 3));
+        if fs::remove_file(&vanishes).is_err() {
+            fs::write(&vanishes, tree::noise(round, 100_000)).unwrap();
+        }
+        let place = folder.join(part).join("folder");
+        if fs::remove_dir_all(&place).is_err() {
+            fs::create_dir_all(place.join("below")).unwrap();
+            fs::write(place.join("below/file"), b"x").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_became_a_file_and_back_is_restored_as_it_was() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    fs::create_dir(folder.join("thing")).unwrap();
+    fs::write(folder.join("thing/inside"), b"inside").unwrap();
+    let first = home.back_up(&folder);
+    let before = Manifest::of(&folder);
+    fs::remove_dir_all(folder.join("thing")).unwrap();
+    fs::write(folder.join("thing"), b"a file").unwrap();
+    let second = home.back_up(&folder);
+    home.assert_restores(&second.snapshot, &folder, "second");
+    before.assert_equals(&Manifest::of(&home.restore(&first.snapshot, &folder, "first")));
+}
+
+#[test]
+fn stopping_the_process_for_a_while_changes_nothing() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 60);
+    let mut running = home.bbackup(["backup", "--json", "--paths"]).arg(&folder).spawn();
+    let data = home.repository().join("data");
+    running.until("the first pack", || !files_below(&data).is_empty());
+    running.signal(Signal::STOP);
+    thread::sleep(std::time::Duration::from_millis(300));
+    running.signal(Signal::CONT);
+    let summary = Summary::of(&running.wait().success());
+    home.assert_restores(&summary.snapshot, &folder, "restored");
+}

@@ -1,0 +1,136 @@
+//! Locks, as restic and bbackup keep them for and against each other.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::home::{Home, Summary};
+use crate::support::oracle::Restic;
+use crate::support::parts::{Part, needs};
+use crate::support::run::Running;
+use crate::support::tree;
+
+/// A restic that holds the repository's exclusive lock, frozen.
+fn frozen_check(home: &Home) -> Running {
+    for _ in 0..50 {
+        let mut check = Restic::new(home).call(["check", "--read-data", "--no-cache"]).spawn();
+        while check.is_running() {
+            if !home.locks().is_empty() {
+                check.signal(Signal::STOP);
+                // It may have been on its way out: look again now that it stands still.
+                thread::sleep(Duration::from_millis(20));
+                if check.is_running() && !home.locks().is_empty() {
+                    return check;
+                }
+                check.signal(Signal::CONT);
+            }
+        }
+    }
+    panic!("restic could not be caught with its lock");
+}
+
+fn locked_home() -> (Home, std::path::PathBuf) {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 40);
+    let _ = home.back_up(&folder);
+    (home, folder)
+}
+
+#[test]
+fn a_living_restic_keeps_us_out() {
+    needs!(Part::Restic);
+    let (home, folder) = locked_home();
+    let check = frozen_check(&home);
+    let outcome = home.bbackup(["backup", "--paths"]).arg(&folder).run().exits(11).says("locked").says(&check.pid().to_string());
+    assert!(!outcome.errors().contains("panicked"));
+    assert_eq!(home.locks().len(), 1, "we left a lock behind");
+    let _ = home.bbackup(["unlock"]).run();
+    assert_eq!(home.locks().len(), 1, "the lock of a living process was removed");
+    check.signal(Signal::CONT);
+    let _ = check.wait().success();
+    let _ = home.back_up(&folder);
+}
+
+#[test]
+fn waiting_for_a_lock_helps() {
+    needs!(Part::Restic);
+    let (home, folder) = locked_home();
+    let check = frozen_check(&home);
+    let start = Instant::now();
+    let _ = home.bbackup(["backup", "--retry-lock", "1s", "--paths"]).arg(&folder).run().exits(11);
+    assert!(start.elapsed() >= Duration::from_secs(1), "it did not wait");
+    let waiting = home.bbackup(["backup", "--retry-lock", "2m", "--paths"]).arg(&folder).spawn();
+    thread::sleep(Duration::from_millis(500));
+    check.signal(Signal::CONT);
+    let _ = check.wait().success();
+    let _ = waiting.wait().success();
+}
+
+#[test]
+fn restic_sees_our_lock() {
+    needs!(Part::Restic);
+    let (home, folder) = locked_home();
+    tree::write(&folder.join("new"), &tree::noise(77, 60_000_000));
+    let mut backup = home.bbackup(["backup", "--json", "--paths"]).arg(&folder).spawn();
+    backup.until("its lock", || !home.locks().is_empty());
+    backup.signal(Signal::STOP);
+    let check = Restic::new(&home).call(["check", "--no-cache"]).run().says("lock");
+    assert_ne!(check.code(), Some(0), "{}", check.describe());
+    // A shared lock lets other readers and writers in.
+    let other = home.make_folder("other");
+    tree::write(&other.join("file"), b"another backup");
+    let _ = Restic::new(&home).call(["backup", "--quiet"]).arg(&other).run().success();
+    backup.signal(Signal::CONT);
+    let summary = Summary::of(&backup.wait().success());
+    assert!(home.locks().is_empty(), "a lock was left behind");
+    Restic::new(&home).check();
+    home.assert_restores(&summary.snapshot, &folder, "restored");
+}
+
+#[test]
+fn the_lock_of_a_dead_process_stands_in_nobodys_way() {
+    needs!(Part::Restic);
+    let (home, folder) = locked_home();
+    let check = frozen_check(&home);
+    check.signal(Signal::KILL);
+    let _ = check.wait().killed_by(Signal::KILL);
+    assert_eq!(home.locks().len(), 1);
+    let _ = home.back_up(&folder);
+    assert!(home.locks().is_empty(), "the stale lock is still there");
+}
+
+#[test]
+fn unlock_removes_what_the_dead_left() {
+    needs!(Part::Restic);
+    let (home, _) = locked_home();
+    let check = frozen_check(&home);
+    check.signal(Signal::KILL);
+    let _ = check.wait().killed_by(Signal::KILL);
+    let _ = home.bbackup(["unlock"]).run().success();
+    assert!(home.locks().is_empty());
+    let _ = home.bbackup(["unlock"]).run().success();
+}
+
+#[test]
+fn a_lock_of_another_host_is_honoured() {
+    needs!(Part::Restic, Part::Root);
+    let (home, folder) = locked_home();
+    // restic takes the host's name from the kernel: a UTS namespace gives it another.
+    let elsewhere = ["unshare", "-u", "sh", "-c", "hostname elsewhere; exec \"$@\"", "sh"];
+    let mut found = false;
+    for _ in 0..50 {
+        let mut check = Restic::new(&home).call(["check", "--no-cache"]).under(elsewhere).spawn();
+        while check.is_running() && home.locks().is_empty() {}
+        check.signal(Signal::KILL);
+        let _ = check.wait();
+        if !home.locks().is_empty() {
+            found = true;
+            break;
+        }
+    }
+    assert!(found, "restic left no lock");
+    let _ = home.bbackup(["backup", "--paths"]).arg(&folder).run().exits(11).says("elsewhere");
+    assert_eq!(home.locks().len(), 1, "nobody can know whether a process of another host is dead");
+}
