@@ -292,10 +292,11 @@ impl Painter {
     fn draw(&self) {
         let counters = &self.counters;
         let (bytes, files) = (counters.bytes.load(Relaxed), counters.files.load(Relaxed));
-        // More may come than was expected; what is expected then is what came.
-        let total_bytes = counters.expected_bytes.load(Relaxed).max(bytes);
-        let total_files = counters.expected_files.load(Relaxed).max(files);
-        let remaining = self.rate.remaining(total_bytes - bytes);
+        // Nothing is expected where nobody knows. More may come than was expected; what is expected then is what came.
+        let known = |expected: u64, seen: u64| if expected == 0 { 0 } else { expected.max(seen) };
+        let total_bytes = known(counters.expected_bytes.load(Relaxed), bytes);
+        let total_files = known(counters.expected_files.load(Relaxed), files);
+        let remaining = self.rate.remaining(total_bytes.saturating_sub(bytes));
         let current = counters.current();
         if self.output.is_json() {
             self.output.message(&Status {
@@ -345,7 +346,7 @@ struct Bars {
 
 impl Bars {
     fn new() -> Self {
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20));
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         let total = all.add(ProgressBar::new(0));
         total.set_style(style("{bar:24.cyan/blue} {percent:>3}%  {msg}"));
         Self { all, total, items: Mutex::new(Vec::new()) }
@@ -375,7 +376,7 @@ impl Bars {
             bar.tick();
         }
         self.total.set_length(total_bytes.max(1));
-        self.total.set_position(bytes);
+        self.total.set_position(bytes.min(total_bytes));
         let phase = if current.items.is_empty() && !current.phase.is_empty() { format!("{}  ", current.phase) } else { String::new() };
         self.total.set_message(format!("{phase}{line}"));
     }
