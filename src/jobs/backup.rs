@@ -16,8 +16,9 @@ use super::request::{BackupRequest, JobContext};
 use super::results::{ApplicationResult, BackupResult};
 use crate::config::BackupSet;
 use crate::docker::discover::{Discovery, discover};
+use crate::docker::helper::sweep;
 use crate::docker::{Engine, EngineOptions};
-use crate::model::outcome::RunStatus;
+use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
 use crate::platform::{clock, container};
@@ -66,7 +67,9 @@ pub async fn run(
     progress: Arc<dyn Progress>,
 ) -> Result<BackupResult, JobError> {
     let started = clock::monotonic();
-    let host = if request.sets.iter().any(|set| set.selection.needs_docker()) { Some(look_at_host(context).await?) } else { None };
+    let mut outcome = Outcome::default();
+    let needs_docker = request.sets.iter().any(|set| set.selection.needs_docker());
+    let host = if needs_docker { Some(look_at_host(context, request.dry_run, &mut outcome).await?) } else { None };
     let run = Run {
         context,
         request: &request,
@@ -76,17 +79,20 @@ pub async fn run(
         never_read: Arc::new(never_read(context, host.as_ref().map(|host| &host.engine))?),
         host,
     };
-    let mut outcome = Outcome::default();
     let units = run.units(&mut outcome)?;
     let single = units.len() + request.sets.iter().filter(|set| !set.selection.paths.is_empty()).count() == 1;
     for unit in &units {
-        let done = application::back_up(&run, unit).await;
-        outcome.take(&unit.planned.application.name, done, single)?;
+        let name = &unit.planned.application.name;
+        if !outcome.is_ended(name) {
+            outcome.take(name, application::back_up(&run, unit).await, single)?;
+        }
     }
     for set in request.sets.iter().filter(|set| !set.selection.paths.is_empty()) {
         let name = paths::name(set);
-        let done = tokio::task::block_in_place(|| paths::back_up(&run, set));
-        outcome.take(&name, done, single)?;
+        if !outcome.is_ended(&name) {
+            let done = tokio::task::block_in_place(|| paths::back_up(&run, set));
+            outcome.take(&name, done.map_err(Unsaved::from), single)?;
+        }
     }
     Ok(BackupResult {
         run: run.id.clone(),
@@ -100,10 +106,26 @@ pub async fn run(
     })
 }
 
-async fn look_at_host(context: &JobContext) -> Result<Host, JobError> {
+async fn look_at_host(context: &JobContext, dry_run: bool, outcome: &mut Outcome) -> Result<Host, JobError> {
     let engine = Engine::connect(&engine_options(context)).await?;
+    if !dry_run {
+        let (notes, warnings) = sweep_helpers(&engine).await;
+        outcome.notes.extend(notes);
+        outcome.warnings.extend(warnings);
+    }
     let discovery = discover(&engine).await?;
     Ok(Host { engine, discovery, own_container: container::own_id() })
+}
+
+/// Removes the helper containers that dead runs have left: what was done, and what could not be, in sentences.
+pub(super) async fn sweep_helpers(engine: &Engine) -> (Vec<String>, Vec<String>) {
+    match sweep(engine).await {
+        Ok(swept) => {
+            let note = |id: &String| format!("helper container {}, which a dead run had left, was removed", id.get(..12).unwrap_or(id));
+            (swept.removed.iter().map(note).collect(), swept.failed)
+        }
+        Err(error) => (Vec::new(), vec![format!("helper containers of dead runs are not looked for: {}", sentence(&error))]),
+    }
 }
 
 /// How the Engine of a configuration is reached.
@@ -124,45 +146,77 @@ fn never_read(context: &JobContext, engine: Option<&Engine>) -> Result<NeverRead
     Ok(NeverRead::of([context.repository_path.as_path(), &directories.state, &directories.cache, data_root])?)
 }
 
+/// A part that was not saved, and the containers that are down all the same.
+struct Unsaved {
+    error: Box<JobError>,
+    down: Vec<String>,
+}
+
+impl From<JobError> for Unsaved {
+    fn from(error: JobError) -> Self {
+        Self { error: Box::new(error), down: Vec::new() }
+    }
+}
+
 /// What has been done so far.
 #[derive(Default)]
 struct Outcome {
     applications: Vec<ApplicationResult>,
     warnings: Vec<String>,
     notes: Vec<String>,
-    /// Parts that were not saved at all.
-    failed: u64,
     cancelled: bool,
+    /// What failed will fail for the parts that come later, too.
+    ended: bool,
 }
 
 impl Outcome {
-    /// Takes how one part ended. One that failed does not keep the others from being saved.
-    fn take(&mut self, name: &str, done: Result<ApplicationResult, JobError>, single: bool) -> Result<(), JobError> {
-        match done {
-            Ok(result) => self.applications.push(result),
-            Err(JobError::Cancelled | JobError::Repository(RepositoryError::Cancelled)) => self.cancelled = true,
-            // Cancelled before: the parts that come later are not tried, and that is no failure of theirs.
-            Err(_) if self.cancelled => {}
-            Err(error) if single || ends_everything(&error) => return Err(error),
-            Err(error) => {
-                self.failed += 1;
-                self.applications.push(ApplicationResult::failed(name, sentence(&error)));
+    /// Takes how one part ended. One that failed does not keep the others from being saved, and what was done before it is
+    /// told in any case.
+    fn take(&mut self, name: &str, done: Result<ApplicationResult, Unsaved>, single: bool) -> Result<(), JobError> {
+        let Unsaved { error, down } = match done {
+            Ok(result) => {
+                self.applications.push(result);
+                return Ok(());
             }
+            Err(unsaved) => unsaved,
+        };
+        // The parts that come after a cancel are not tried, and that is no failure of theirs.
+        let quietly = self.cancelled || matches!(*error, JobError::Cancelled | JobError::Repository(RepositoryError::Cancelled));
+        self.cancelled |= quietly;
+        if quietly && down.is_empty() {
+            return Ok(());
         }
+        if !quietly {
+            if self.applications.is_empty() && down.is_empty() && (single || ends_everything(&error)) {
+                return Err(*error);
+            }
+            self.ended |= ends_everything(&error);
+        }
+        self.applications.push(ApplicationResult { failures: down, ..ApplicationResult::failed(name, sentence(&error)) });
         Ok(())
+    }
+
+    /// Whether nothing more is to be tried; this part then is one that was not saved.
+    fn is_ended(&mut self, name: &str) -> bool {
+        if self.ended {
+            let reason = "it was not tried, as what failed before would fail again".to_owned();
+            self.applications.push(ApplicationResult::failed(name, reason));
+        }
+        self.ended
     }
 
     fn status(&self, control: &Control) -> RunStatus {
         let warnings: u64 = self.applications.iter().map(ApplicationResult::warning_count).sum::<u64>() + self.warnings.len() as u64;
         let saved = self.applications.iter().any(|application| application.saved);
+        let skipped = |application: &ApplicationResult| {
+            !application.items.is_empty() && application.items.iter().all(|item| matches!(item.outcome, ItemOutcome::Skipped))
+        };
         if self.cancelled || control.is_cancelled() {
             RunStatus::Cancelled
-        } else if self.failed > 0 && !saved {
-            RunStatus::Failed
-        } else if self.failed + warnings > 0 {
-            RunStatus::Warnings(self.failed + warnings)
-        } else if self.applications.is_empty() {
-            RunStatus::Skipped
+        } else if !saved {
+            if self.applications.iter().all(skipped) { RunStatus::Skipped } else { RunStatus::Failed }
+        } else if warnings > 0 {
+            RunStatus::Warnings(warnings)
         } else {
             RunStatus::Success
         }
@@ -250,4 +304,73 @@ fn filter_of(set: &BackupSet) -> Result<crate::sources::filter::Filter, JobError
         filter.exclude_if_present(tag.as_bytes()).map_err(crate::sources::SourceError::from)?;
     }
     Ok(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::jobs::results::ItemResult;
+
+    fn result(saved: bool, outcome: ItemOutcome) -> ApplicationResult {
+        let items = vec![ItemResult { item: "volume v".to_owned(), outcome }];
+        ApplicationResult { saved, items, ..ApplicationResult::new("a") }
+    }
+
+    fn failed() -> ItemOutcome {
+        ItemOutcome::Failed { reason: "gone".to_owned() }
+    }
+
+    fn no_space() -> JobError {
+        let source = std::io::ErrorKind::StorageFull.into();
+        JobError::Repository(RepositoryError::Storage { action: "write", file: "pack".to_owned(), source })
+    }
+
+    fn outcome(applications: Vec<ApplicationResult>) -> Outcome {
+        Outcome { applications, ..Outcome::default() }
+    }
+
+    #[test]
+    fn a_run_that_saved_nothing_is_no_run_with_warnings() {
+        let control = Control::new();
+        for (applications, expected) in [
+            (vec![result(false, failed())], RunStatus::Failed),
+            (vec![result(false, ItemOutcome::Skipped)], RunStatus::Skipped),
+            (vec![result(false, ItemOutcome::Skipped), result(false, failed())], RunStatus::Failed),
+            (vec![result(true, failed())], RunStatus::Warnings(1)),
+            (vec![result(false, failed()), result(true, failed())], RunStatus::Warnings(2)),
+            (vec![ApplicationResult { saved: true, ..ApplicationResult::new("a") }], RunStatus::Success),
+            (vec![ApplicationResult::failed("a", "gone".to_owned())], RunStatus::Failed),
+            (Vec::new(), RunStatus::Skipped),
+        ] {
+            assert_eq!(outcome(applications.clone()).status(&control), expected, "{applications:?}");
+        }
+        control.cancel();
+        assert_eq!(outcome(vec![result(true, failed())]).status(&control), RunStatus::Cancelled);
+    }
+
+    #[test]
+    fn an_error_hides_neither_what_was_saved_nor_what_is_down() {
+        let mut run = Outcome::default();
+        assert!(run.take("a", Err(no_space().into()), false).is_err(), "nothing was done");
+        let mut run = outcome(vec![result(true, failed())]);
+        run.take("b", Err(no_space().into()), false).unwrap();
+        assert!(run.is_ended("c"));
+        assert_eq!(run.applications.iter().filter(|application| application.saved).count(), 1);
+        assert_eq!(run.applications.len(), 3);
+        for error in [no_space(), JobError::Cancelled] {
+            let mut run = Outcome::default();
+            run.take("a", Err(Unsaved { error: Box::new(error), down: vec!["container web is down".to_owned()] }), true).unwrap();
+            assert_eq!(run.applications[0].failures, ["container web is down"]);
+        }
+    }
+
+    #[test]
+    fn what_comes_after_a_cancel_is_no_failure() {
+        let mut run = Outcome::default();
+        run.take("a", Err(JobError::Cancelled.into()), false).unwrap();
+        run.take("b", Err(no_space().into()), false).unwrap();
+        assert!(run.applications.is_empty());
+        assert_eq!(run.status(&Control::new()), RunStatus::Cancelled);
+    }
 }

@@ -10,16 +10,16 @@ use std::time::Duration;
 use super::estimate::Estimate;
 use super::paths::judge;
 use super::quiet::{self, Quiet};
-use super::{Run, Unit, closing_tags, filter_of, sentence};
+use super::{Run, Unit, Unsaved, closing_tags, filter_of, sentence};
 use crate::jobs::backup::counting::Counting;
 use crate::jobs::error::JobError;
 use crate::jobs::results::{ApplicationResult, ItemResult};
-use crate::model::application::{ApplicationDocument, DOCUMENT_VERSION, ItemKind, ItemRecord};
+use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME, DOCUMENT_VERSION, ItemKind, ItemRecord, QuiesceRecord};
 use crate::model::outcome::{ItemOutcome, ReadMethod};
 use crate::model::progress::Event;
 use crate::model::text::printable;
 use crate::platform::clock;
-use crate::repository::contract::{RepositoryError, SnapshotWriter};
+use crate::repository::contract::{Repository, RepositoryError, SnapshotId, SnapshotWriter};
 use crate::sources::document::Document;
 use crate::sources::filter::{Case, Filter};
 use crate::sources::plan::PlannedItem;
@@ -33,32 +33,35 @@ struct Work<'a> {
     writer: Box<dyn SnapshotWriter + 'a>,
     result: ApplicationResult,
     records: Vec<ItemRecord>,
+    quiesced: Vec<QuiesceRecord>,
     /// Whether a volume came as a stream.
     streamed: bool,
 }
 
 /// Saves one application.
-pub(super) async fn back_up(run: &Run<'_>, unit: &Unit) -> Result<ApplicationResult, JobError> {
-    run.control.checkpoint().map_err(RepositoryError::from)?;
+pub(super) async fn back_up(run: &Run<'_>, unit: &Unit) -> Result<ApplicationResult, Unsaved> {
     let started = clock::monotonic();
-    let application = &unit.planned.application;
-    let filter = filter_of(&unit.set)?;
-    let request =
-        run.snapshot_request(unit.set.name.as_deref(), Some(&application.name), vec![application.root()], unit.set.filter.exclude.clone());
-    let time = request.time;
-    let writer = match run.repository() {
-        Some(repository) => tokio::task::block_in_place(|| repository.write_snapshot(request, run.control, Arc::clone(run.progress)))?,
-        None => Box::new(Counting::new(Arc::clone(run.progress))),
-    };
-    let result = ApplicationResult::new(&application.name);
-    let mut work = Work { run, unit, writer, result, records: Vec::new(), streamed: false };
-    for item in unit.planned.items.iter().filter(|item| item.kind != ItemKind::Volume) {
-        work.documents(item).await?;
+    let (mut work, filter, time) = begin(run, unit)?;
+    if let Err(error) = work.items(&filter).await {
+        return Err(Unsaved { error: Box::new(error), down: work.result.failures });
     }
-    let quiet = work.volumes(&filter).await?;
-    let mut result = work.close(time, quiet)?;
+    let mut result = work.close(time)?;
     result.duration = started.elapsed();
     Ok(result)
+}
+
+fn begin<'a>(run: &'a Run<'a>, unit: &'a Unit) -> Result<(Work<'a>, Filter, jiff::Timestamp), JobError> {
+    run.control.checkpoint().map_err(RepositoryError::from)?;
+    let name = &unit.planned.application.name;
+    let filter = filter_of(&unit.set)?;
+    let request = run.snapshot_request(unit.set.name.as_deref(), Some(name), stored_paths(unit), unit.set.filter.exclude.clone());
+    let time = request.time;
+    let writer: Box<dyn SnapshotWriter + 'a> = match run.repository() {
+        Some(repository) => tokio::task::block_in_place(|| repository.write_snapshot(request, run.control, Arc::clone(run.progress)))?,
+        None => Box::new(Counting::new(run.control, run.progress)),
+    };
+    let result = ApplicationResult::new(name);
+    Ok((Work { run, unit, writer, result, records: Vec::new(), quiesced: Vec::new(), streamed: false }, filter, time))
 }
 
 /// What the snapshot says it is of: the application, or the items of it that were asked for.
@@ -74,6 +77,13 @@ fn stored_paths(unit: &Unit) -> Vec<String> {
 }
 
 impl Work<'_> {
+    async fn items(&mut self, filter: &Filter) -> Result<(), JobError> {
+        for item in self.unit.planned.items.iter().filter(|item| item.kind != ItemKind::Volume) {
+            self.documents(item).await?;
+        }
+        self.volumes(filter).await
+    }
+
     /// Stores what is small and needs nobody to keep still.
     async fn documents(&mut self, item: &PlannedItem) -> Result<(), JobError> {
         let (run, application) = (self.run, &self.unit.planned.application);
@@ -117,13 +127,14 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Stores the volumes, and tells for how long what was kept still.
-    async fn volumes(&mut self, filter: &Filter) -> Result<Quiet, JobError> {
-        let volumes: Vec<&PlannedItem> = self.unit.planned.items.iter().filter(|item| item.kind == ItemKind::Volume).collect();
+    /// Stores the volumes while what writes to them is kept still.
+    async fn volumes(&mut self, filter: &Filter) -> Result<(), JobError> {
+        let unit = self.unit;
+        let volumes: Vec<&PlannedItem> = unit.planned.items.iter().filter(|item| item.kind == ItemKind::Volume).collect();
         if volumes.is_empty() {
-            return Ok(Quiet::default());
+            return Ok(());
         }
-        let held = match quiet::begin(self.run, self.unit).await? {
+        let held = match quiet::begin(self.run, unit).await? {
             Ok(held) => held,
             Err(quiet) => {
                 // What cannot be kept still is not read: a torn copy would look like a good one.
@@ -132,7 +143,8 @@ impl Work<'_> {
                     let failed = ItemOutcome::Failed { reason: reason.clone() };
                     self.record(item.kind, item.name.clone(), item.path.clone(), failed, None);
                 }
-                return Ok(quiet);
+                self.take_quiet(quiet);
+                return Ok(());
             }
         };
         let mut read = Ok(());
@@ -142,9 +154,18 @@ impl Work<'_> {
                 break;
             }
         }
+        // Told even when everything else is lost: a container may be down.
         let quiet = held.end(self.run).await;
-        read?;
-        Ok(quiet)
+        self.take_quiet(quiet);
+        read
+    }
+
+    fn take_quiet(&mut self, quiet: Quiet) {
+        self.result.failures.extend(quiet.not_started);
+        self.result.warnings.extend(quiet.warnings);
+        self.result.notes.extend(quiet.notes);
+        self.result.downtime = quiet.downtime;
+        self.quiesced = quiet.records;
     }
 
     async fn volume(&mut self, item: &PlannedItem, filter: &Filter) -> Result<(), JobError> {
@@ -193,12 +214,16 @@ impl Work<'_> {
         drop(estimate);
         let outcome = match added {
             Ok(summary) => {
-                let outcome = match receipt.proof() {
-                    _ if self.was_emptied(&item.path, summary.entries)? => ItemOutcome::Failed {
-                        reason: "it is empty, and in the last snapshot it was not: its data is gone or not mounted".to_owned(),
+                let is_empty = receipt.counts().entries() <= 1 && summary.problem_count + summary.warning_count == 0;
+                let outcome = match (receipt.proof(), is_empty.then(|| self.full_before(item)).flatten()) {
+                    (_, Some(before)) => ItemOutcome::Failed {
+                        reason: format!(
+                            "it is empty, and in snapshot {} it was not: its data is gone or not mounted; if it is meant to be empty, --full saves it so",
+                            before.short()
+                        ),
                     },
-                    Some(proof) => judge(proof, true, &summary),
-                    None => ItemOutcome::Failed { reason: "it was not read to its end".to_owned() },
+                    (Some(proof), None) => judge(proof, true, &summary),
+                    (None, None) => ItemOutcome::Failed { reason: "it was not read to its end".to_owned() },
                 };
                 self.result.problems.extend(summary.problems);
                 self.result.problems.extend(summary.warnings);
@@ -221,42 +246,30 @@ impl Work<'_> {
         Ok((outcome?, helper_reason))
     }
 
-    /// A volume that the last snapshot had full and that now is empty.
-    fn was_emptied(&self, path: &str, entries: u64) -> Result<bool, JobError> {
-        let Some(repository) = self.run.repository().filter(|_| entries <= 1) else { return Ok(false) };
-        let paths = stored_paths(self.unit);
-        let snapshots = tokio::task::block_in_place(|| repository.snapshots())?;
-        let host = &self.run.context.config.host;
-        let last = snapshots.into_iter().rev().find(|snapshot| snapshot.host == *host && snapshot.paths == paths);
-        let Some(last) = last else { return Ok(false) };
-        let mut found = 0;
-        let listed = tokio::task::block_in_place(|| {
-            repository.list(&last.id, path.as_bytes(), false, &mut |_| {
-                found += 1;
-                if found > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
-        });
-        match listed {
-            Ok(()) => Ok(found > 1),
-            Err(RepositoryError::NoPath { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
+    /// The snapshot that had this volume full when it was last saved. Asked for one that is empty now.
+    fn full_before(&mut self, item: &PlannedItem) -> Option<SnapshotId> {
+        let repository = self.run.repository().filter(|_| !self.run.request.full)?;
+        let (host, name) = (&self.run.context.config.host, &self.unit.planned.application.name);
+        match tokio::task::block_in_place(|| last_full(repository, host, name, item)) {
+            Ok(found) => found,
+            Err(error) => {
+                let error = sentence(&error);
+                self.result.warnings.push(format!("volume {} is empty, and whether it was before cannot be seen: {error}", item.name));
+                None
+            }
         }
     }
 
     /// Writes `application.json` and the snapshot, unless there is nothing to put into one.
-    fn close(mut self, time: jiff::Timestamp, quiet: Quiet) -> Result<ApplicationResult, JobError> {
+    fn close(mut self, time: jiff::Timestamp) -> Result<ApplicationResult, Unsaved> {
         let mut result = self.result;
-        result.failures.extend(quiet.not_started);
-        result.warnings.extend(quiet.warnings);
-        result.notes.extend(quiet.notes.iter().cloned());
-        result.downtime = quiet.downtime;
         if self.streamed {
             result.notes.push(format!("volumes that were read through a helper lack: {}", STREAM_LOST.join("; ")));
         }
         if !self.records.iter().any(|record| matches!(record.outcome, ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. })) {
             return Ok(result);
         }
-        let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into()).into()) };
         let complete = self.records.iter().all(|record| record.outcome.is_complete());
         let mut warnings: BTreeSet<String> = result.warnings.iter().chain(&result.failures).chain(&result.notes).cloned().collect();
         warnings.extend(result.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)));
@@ -270,16 +283,20 @@ impl Work<'_> {
             application: self.unit.planned.application.clone(),
             items: self.records,
             whole: self.unit.planned.whole,
-            quiesced: quiet.records,
+            quiesced: self.quiesced,
             downtime_seconds: result.downtime.unwrap_or(Duration::ZERO).as_secs_f64(),
             stream_lost: if self.streamed { STREAM_LOST.map(str::to_owned).to_vec() } else { Vec::new() },
             warnings: warnings.into_iter().collect(),
         };
         let json = document.to_json().map_err(|error| JobError::Internal(format!("application.json cannot be written: {error}")))?;
-        let (snapshot, summary) = tokio::task::block_in_place(|| {
+        let finished = tokio::task::block_in_place(|| {
             self.writer.add_bytes(document.application.document_path().as_bytes(), &json)?;
             self.writer.finish(closing_tags(complete))
-        })?;
+        });
+        let (snapshot, summary) = match finished {
+            Ok(finished) => finished,
+            Err(error) => return Err(Unsaved { error: Box::new(error.into()), down: result.failures }),
+        };
         (result.snapshot, result.summary, result.saved) = (snapshot, summary, true);
         Ok(result)
     }
@@ -289,4 +306,43 @@ impl Work<'_> {
         self.result.items.push(ItemResult { item, outcome: outcome.clone() });
         self.records.push(ItemRecord { kind, name, path, outcome, helper_reason });
     }
+}
+
+/// The snapshot that had the volume full when it was last saved; none if it was empty then, or was never saved.
+fn last_full(
+    repository: &dyn Repository,
+    host: &str,
+    application: &str,
+    item: &PlannedItem,
+) -> Result<Option<SnapshotId>, RepositoryError> {
+    let snapshots = repository.snapshots()?;
+    for snapshot in snapshots.into_iter().rev().filter(|one| one.host == host && one.application() == Some(application)) {
+        let mut entries = 0;
+        let listed = repository.list(&snapshot.id, item.path.as_bytes(), false, &mut |_| {
+            entries += 1;
+            if entries > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match listed {
+            Ok(()) if entries > 1 => return Ok(Some(snapshot.id)),
+            // One that was refused for being empty is there as well, and does not make it right.
+            Ok(()) if snapshot.is_partial() && !was_saved(repository, &snapshot.id, application, item)? => {}
+            Ok(()) => return Ok(None),
+            Err(RepositoryError::NoPath { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the snapshot's own account says that the item is in it.
+fn was_saved(repository: &dyn Repository, snapshot: &SnapshotId, application: &str, item: &PlannedItem) -> Result<bool, RepositoryError> {
+    let mut bytes = Vec::new();
+    match repository.dump(snapshot, format!("{DOCKER_ROOT}/{application}/{DOCUMENT_NAME}").as_bytes(), &mut bytes) {
+        Ok(()) => {}
+        Err(RepositoryError::NoPath { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    let document = ApplicationDocument::from_json(&bytes).ok();
+    let record = document.as_ref().and_then(|document| document.item(item.kind, &item.name));
+    Ok(record.is_some_and(|record| matches!(record.outcome, ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. })))
 }

@@ -5,24 +5,28 @@ use std::sync::Arc;
 use crate::model::entry::{Metadata, Source, Step};
 use crate::model::progress::{Event, FileOutcome, Progress};
 use crate::model::text::printable;
+use crate::platform::control::Control;
 use crate::repository::contract::{AddSummary, Problem, RepositoryError, SnapshotId, SnapshotSummary, SnapshotWriter};
 
 /// Takes sources, reads no file, stores nothing.
 pub(super) struct Counting {
+    control: Control,
     progress: Arc<dyn Progress>,
     summary: SnapshotSummary,
 }
 
 impl Counting {
-    pub(super) fn new(progress: Arc<dyn Progress>) -> Self {
-        Self { progress, summary: SnapshotSummary::default() }
+    pub(super) fn new(control: &Control, progress: &Arc<dyn Progress>) -> Self {
+        Self { control: control.clone(), progress: Arc::clone(progress), summary: SnapshotSummary::default() }
     }
 }
 
 impl SnapshotWriter for Counting {
     fn add(&mut self, path: &[u8], mut source: Box<dyn Source>) -> Result<AddSummary, RepositoryError> {
         let mut added = AddSummary::default();
+        let item = self.control.begin_item();
         loop {
+            item.checkpoint()?;
             match source.next_step().map_err(|source| RepositoryError::Source { path: printable(path), source })? {
                 Step::End => return Ok(added),
                 Step::Problem(problem) => {

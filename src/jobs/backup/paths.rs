@@ -42,7 +42,7 @@ pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResul
     let request = run.snapshot_request(set.name.as_deref(), None, paths, set.filter.exclude.clone());
     let mut writer = match run.repository() {
         Some(repository) => repository.write_snapshot(request, run.control, Arc::clone(run.progress))?,
-        None => Box::new(Counting::new(Arc::clone(run.progress))),
+        None => Box::new(Counting::new(run.control, run.progress)),
     };
     for (path, metadata) in opened.folders_above {
         writer.describe_directory(&path, metadata);

@@ -1,6 +1,6 @@
 //! What was archived is read back blob by blob, without the verbs that restore and check.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
