@@ -50,12 +50,14 @@ pub enum SelectError {
         candidates: Vec<String>,
     },
     /// No snapshot has the item.
-    #[error("no complete snapshot holds the {item}")]
+    #[error("no complete snapshot holds the {item}{meant}")]
     NotHeld {
         /// `volume shop_db`.
         item: String,
         /// A partial snapshot that holds it, which is never `latest`.
         partial: Option<SnapshotId>,
+        /// The end of the sentence: `; did you mean …?`, or nothing.
+        meant: String,
     },
     /// All that are left are partial.
     #[error("every snapshot that could be the latest is partial")]
@@ -151,6 +153,16 @@ impl Item {
             Self::Volume(name) => format!("volume {}", printable(name.as_bytes())),
             Self::Network(name) => format!("network {}", printable(name.as_bytes())),
             Self::Path(path) => format!("path {}", printable(path)),
+        }
+    }
+
+    /// Its name and where in the folder of an application things of its kind are; none for paths.
+    pub fn name_and_folder(&self) -> Option<(&str, &'static str)> {
+        match self {
+            Self::Container(name) => Some((name, "containers")),
+            Self::Volume(name) => Some((name, "volumes")),
+            Self::Network(name) => Some((name, "networks")),
+            Self::Path(_) => None,
         }
     }
 
@@ -347,7 +359,7 @@ fn latest_of_items<E: From<SelectError>>(
             found = Some(*snapshot);
             break;
         }
-        let Some(found) = found else { return Err(SelectError::NotHeld { item: item.label(), partial }.into()) };
+        let Some(found) = found else { return Err(SelectError::NotHeld { item: item.label(), partial, meant: String::new() }.into()) };
         if chosen.snapshots.iter().any(|snapshot| snapshot.id == found.id) {
             continue;
         }

@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::error::JobError;
-use super::select::{self, Chosen, Narrowing, Request, SelectError};
+use super::select::{self, Chosen, Item, Narrowing, Request, SelectError};
+use crate::config::suggest;
+use crate::model::application::DOCKER_ROOT;
 use crate::model::progress::Progress;
 use crate::model::text::printable;
 use crate::platform::control::Control;
@@ -18,7 +20,35 @@ use crate::targets::tar::{Missing, TarSink};
 /// Nothing, or more than one thing, is meant; or the repository cannot be read.
 pub fn choose(repository: &dyn Repository, word: &str, narrowing: &Narrowing, request: &Request<'_>) -> Result<Chosen, JobError> {
     let snapshots = repository.snapshots()?;
-    select::choose(&snapshots, word, narrowing, request, |snapshot, path| holds(repository, &snapshot.id, path))
+    let chosen = select::choose(&snapshots, word, narrowing, request, |snapshot, path| holds(repository, &snapshot.id, path));
+    match chosen {
+        Err(JobError::Select(SelectError::NotHeld { item, partial, .. })) => {
+            let asked = request.items.iter().find(|one| one.label() == item);
+            let meant = asked.map_or_else(String::new, |asked| meant(repository, &snapshots, asked));
+            Err(SelectError::NotHeld { item, partial, meant }.into())
+        }
+        other => other,
+    }
+}
+
+/// The name in the newest snapshots that a wrong name is closest to, as the end of a sentence.
+fn meant(repository: &dyn Repository, snapshots: &[Snapshot], asked: &Item) -> String {
+    let Some((wrong, folder)) = asked.name_and_folder() else { return String::new() };
+    let mut names = Vec::new();
+    // The newest come last. Enough of them to have seen every application of a host, few enough to be quick.
+    let recent = snapshots.iter().rev().filter_map(|one| Some((one.application()?, one))).take(100);
+    for (application, snapshot) in recent {
+        let path = format!("{DOCKER_ROOT}/{application}/{folder}");
+        // A snapshot that cannot be listed has nothing to suggest.
+        let _ = repository.list(&snapshot.id, path.as_bytes(), false, &mut |listed| {
+            let name = listed.path.strip_prefix(path.as_bytes()).and_then(|rest| rest.strip_prefix(b"/"));
+            if let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) {
+                names.push(name.strip_suffix(".json").unwrap_or(name).to_owned());
+            }
+            ControlFlow::Continue(())
+        });
+    }
+    printable(suggest::sentence(wrong, names.iter().map(String::as_str)).as_bytes())
 }
 
 /// Chooses the one snapshot that `word` means.

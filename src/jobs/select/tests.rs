@@ -109,7 +109,7 @@ fn items_are_looked_for_from_the_newest_on() {
     let partial = [("b2", "/docker/wiki/networks/net.json")];
     let network = [Item::Network("net".to_owned())];
     let error = pick("latest", &Narrowing::default(), false, &network, &partial).unwrap_err();
-    assert!(matches!(error, SelectError::NotHeld { item, partial: Some(_) } if item == "network net"));
+    assert!(matches!(error, SelectError::NotHeld { item, partial: Some(_), .. } if item == "network net"));
 }
 
 #[test]

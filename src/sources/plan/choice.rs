@@ -8,7 +8,7 @@ use std::fmt;
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::policies;
-use crate::config::Selection;
+use crate::config::{Selection, suggest};
 use crate::docker::Discovery;
 use crate::docker::labels::{Policy, VolumeExclude};
 use crate::model::application::{Application, ApplicationKind, Container, Network, Volume};
@@ -165,7 +165,8 @@ impl Patterns {
 /// The name that is most like `wanted`, if any is like it at all.
 fn closest(wanted: &str, names: &[&str]) -> Option<String> {
     let likeness = |name: &&&str| (strsim::jaro_winkler(wanted, name) * 1000.0) as u32;
-    names.iter().filter(|name| likeness(name) >= 750).max_by_key(likeness).map(|name| (*name).to_owned())
+    let alike = || names.iter().filter(|name| likeness(name) >= 750).max_by_key(likeness).copied();
+    suggest::closest(wanted, names.iter().copied()).or_else(alike).map(str::to_owned)
 }
 
 /// What a selection means on this Engine.
