@@ -131,7 +131,7 @@ pub(super) async fn sweep_helpers(engine: &Engine) -> (Vec<String>, Vec<String>)
 /// How the Engine of a configuration is reached.
 pub(super) fn engine_options(context: &JobContext) -> EngineOptions {
     let docker = &context.config.docker;
-    let mut options = EngineOptions { host: docker.host.clone(), ..EngineOptions::default() };
+    let mut options = EngineOptions { host: docker.host.clone(), tls: docker.tls, ..EngineOptions::default() };
     options.timeouts.request = docker.timeout;
     options
 }
