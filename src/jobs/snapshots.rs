@@ -69,7 +69,7 @@ pub fn choose_one(
 }
 
 /// Whether a snapshot has something at a path.
-fn holds(repository: &dyn Repository, snapshot: &SnapshotId, path: &[u8]) -> Result<bool, JobError> {
+pub(super) fn holds(repository: &dyn Repository, snapshot: &SnapshotId, path: &[u8]) -> Result<bool, JobError> {
     match repository.list(snapshot, path, false, &mut |_| ControlFlow::Break(())) {
         Ok(()) => Ok(true),
         Err(RepositoryError::NoPath { .. } | RepositoryError::WrongKind { .. }) => Ok(false),

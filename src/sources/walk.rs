@@ -211,7 +211,8 @@ impl Walk {
                     Err(error) => {
                         above.next = above.names.len();
                         let text = format!("moved while it was being read, the rest of it was not read: {error}");
-                        reopened = Err(io::Error::new(error.kind(), text));
+                        // Not as `NotFound`, which means that there was nothing to lose.
+                        reopened = Err(io::Error::other(text));
                     }
                 }
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{conflict, journal, step, untouched};
 use crate::docker::Engine;
 use crate::docker::helper::Owner;
-use crate::jobs::backup::{engine_options, sentence};
+use crate::jobs::backup::{engine_options, sentence, sweep_helpers};
 use crate::jobs::error::JobError;
 use crate::jobs::request::{JobContext, RestoreJob};
 use crate::jobs::results::{Conflict, RestorePreview, RestoreStep, RestoredApplication};
@@ -47,9 +47,6 @@ pub(super) async fn plan(
     preview: &mut RestorePreview,
 ) -> Result<EngineRestore, JobError> {
     let engine = Engine::connect(&engine_options(context)).await?;
-    if !job.dry_run {
-        preview.notes.extend(journal::clean(&engine, &context.directories.state).await?);
-    }
     let mut stored = Vec::new();
     let mut by_name = BTreeMap::new();
     for snapshot in snapshots {
@@ -58,8 +55,17 @@ pub(super) async fn plan(
             let name = &application.document.application.name;
             preview.warnings.push(format!("the snapshot {} of {name} is partial: some of its items were not saved", snapshot.id.short()));
         }
-        by_name.insert(application.document.application.name.clone(), snapshot.clone());
+        let name = &application.document.application.name;
+        if let Some(other) = by_name.insert(name.clone(), snapshot.clone()) {
+            return Err(mixed(name, &other, snapshot));
+        }
         stored.push(application);
+    }
+    if !job.dry_run {
+        let (notes, warnings) = sweep_helpers(&engine).await;
+        preview.notes.extend(notes);
+        preview.warnings.extend(warnings);
+        preview.notes.extend(journal::clean(&engine, &context.directories.state).await?);
     }
     let selection = &job.selection;
     let options = RestoreOptions {
@@ -73,6 +79,13 @@ pub(super) async fn plan(
     preview.conflicts.extend(plan.conflicts.iter().map(worded));
     preview.warnings.extend(plan.notes.iter().cloned());
     Ok(EngineRestore { engine, plan, snapshots: by_name })
+}
+
+/// An application is never put together from two snapshots: its containers and volumes would not fit each other.
+fn mixed(application: &str, one: &Snapshot, other: &Snapshot) -> JobError {
+    let name = printable(application.as_bytes());
+    let message = format!("what was asked for of {name} is in two snapshots, {} and {}", one.id.short(), other.id.short());
+    JobError::request("two_snapshots", message, "Restore from one of them at a time, by its id.")
 }
 
 /// Reads what a snapshot says of its application.
@@ -152,27 +165,47 @@ pub(super) async fn execute(
         }
         progress.event(Event::Phase(&planned.step.to_string()));
         let done = match control.checkpoint() {
+            // Everything is there and runs: that nobody waits any more is no reason to remove it.
+            Err(_) if matches!(planned.step, Step::WaitHealthy { .. }) => Ok(()),
             Err(_) => Err("it was cancelled".to_owned()),
             Ok(()) => take(repository, restore, planned, &mut steps, &owner, result, control, progress).await,
         };
-        match done {
-            Ok(()) => {
-                if is_made(&planned.step)
-                    && let Some(left) = steps.left(&planned.application).last()
-                {
-                    journal.made(left).await?;
-                }
-                result.steps.push(shown(&planned.step));
-                if !restore.plan.steps[number + 1..].iter().any(|later| later.application == planned.application) {
-                    journal.done(&planned.application)?;
-                }
-            }
+        let recorded = match done {
+            Ok(()) => record(&mut journal, &steps, planned, &restore.plan.steps[number + 1..]).await,
+            Err(reason) => Err(reason),
+        };
+        match recorded {
+            Ok(()) => result.steps.push(shown(&planned.step)),
             Err(reason) => roll_back(&mut steps, &planned.application, reason, result).await,
         }
         result.duration = started.elapsed();
     }
     journal.close();
     Ok(results.into_values().collect())
+}
+
+/// Writes down what the step has made, and whether its application is then complete or done.
+async fn record(journal: &mut journal::Journal, steps: &Steps, planned: &PlannedStep, later: &[PlannedStep]) -> Result<(), String> {
+    let application = &planned.application;
+    if is_made(&planned.step)
+        && let Some(left) = steps.left(application).last()
+    {
+        journal.made(left).await.map_err(|error| sentence(&error))?;
+    }
+    let mut later = later.iter().filter(|later| later.application == *application).map(|later| &later.step).peekable();
+    let is_last = later.peek().is_none();
+    if is_content(&planned.step) && !later.any(is_content) {
+        journal.complete(application).map_err(|error| sentence(&error))?;
+    }
+    if is_last {
+        journal.done(application).map_err(|error| sentence(&error))?;
+    }
+    Ok(())
+}
+
+/// Whether the step belongs to putting everything in its place, and not to starting it.
+fn is_content(step: &Step) -> bool {
+    !matches!(step, Step::StartContainer { .. } | Step::WaitHealthy { .. } | Step::PauseContainer { .. })
 }
 
 /// Whether the step makes something that was not there.
@@ -202,13 +235,35 @@ async fn take(
             filled
         }
         step => {
-            let warnings = steps.take(planned).await.map_err(|error| sentence(&error))?;
-            result.warnings.extend(warnings);
+            let taken = steps.take(planned);
+            // What only waits need not be waited for; whatever changes something is seen to its end.
+            let taken = match step {
+                Step::WaitHealthy { .. } | Step::PullImage { .. } => until_cancelled(taken, control).await,
+                _ => Some(taken.await),
+            };
+            match taken {
+                Some(taken) => result.warnings.extend(taken.map_err(|error| sentence(&error))?),
+                None if is_content(step) => return Err("it was cancelled".to_owned()),
+                None => result.warnings.push(format!("cancelled: {step} was broken off")),
+            }
             if let Step::StartContainer { name } = step {
                 result.started.push(name.clone());
             }
             Ok(())
         }
+    }
+}
+
+/// What the work gives; none if it was cancelled before.
+async fn until_cancelled<T>(work: impl Future<Output = T>, control: &Control) -> Option<T> {
+    let cancelled = async {
+        while !control.is_cancelled() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        done = work => Some(done),
+        () = cancelled => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Writing is the engine's business; here is decided where it goes, and that nothing is overwritten unasked.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,10 @@ use std::sync::Arc;
 use super::{conflict, step, untouched};
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
-use crate::jobs::request::{JobContext, RestoreJob};
+use crate::jobs::request::{JobContext, RestoreJob, RestoreSelection};
 use crate::jobs::results::{RestorePreview, RestoredApplication};
 use crate::jobs::select::Item;
+use crate::jobs::snapshots::holds;
 use crate::model::progress::{Event, Progress, Silent};
 use crate::model::size::ByteSize;
 use crate::model::text::printable;
@@ -37,10 +39,15 @@ pub(super) fn plan(
     preview: &mut RestorePreview,
 ) -> Result<Vec<FileRestore>, JobError> {
     let mut restores = Vec::new();
-    for snapshot in snapshots {
-        let wanted = wanted(snapshot, job);
+    let wanted = wanted(repository, snapshots, job, preview)?;
+    for (snapshot, paths) in snapshots.iter().zip(wanted) {
+        let name = snapshot.application().map_or_else(|| snapshot.paths.join(", "), str::to_owned);
+        if snapshot.is_partial() && !paths.is_empty() {
+            let name = printable(name.as_bytes());
+            preview.warnings.push(format!("the snapshot {} of {name} is partial: some of its items were not saved", snapshot.id.short()));
+        }
         let mut requests = Vec::new();
-        for path in wanted {
+        for path in paths {
             let destination = match &job.to {
                 Some(folder) => below(folder, &path),
                 None => PathBuf::from(OsStr::from_bytes(&path)),
@@ -66,33 +73,68 @@ pub(super) fn plan(
             requests.push(request);
         }
         if !requests.is_empty() {
-            let name = snapshot.application().map_or_else(|| snapshot.paths.join(", "), str::to_owned);
             restores.push(FileRestore { snapshot: snapshot.clone(), name, requests });
         }
     }
     Ok(restores)
 }
 
-/// The paths of a snapshot that are restored.
-fn wanted(snapshot: &Snapshot, job: &RestoreJob) -> Vec<Vec<u8>> {
-    let selection = &job.selection;
-    if selection.is_everything() {
-        return snapshot.paths.iter().map(|path| path.clone().into_bytes()).collect();
+/// The paths of each snapshot (they come oldest first) that are restored. What two snapshots of the same thing hold comes from
+/// the newer one alone.
+fn wanted(
+    repository: &dyn Repository,
+    snapshots: &[Snapshot],
+    job: &RestoreJob,
+    preview: &mut RestorePreview,
+) -> Result<Vec<Vec<Vec<u8>>>, JobError> {
+    let mut wanted = vec![Vec::new(); snapshots.len()];
+    if job.selection.is_everything() {
+        for (snapshot, wanted) in snapshots.iter().zip(&mut wanted) {
+            for path in &snapshot.paths {
+                if holds(repository, &snapshot.id, path.as_bytes())? {
+                    wanted.push(path.clone().into_bytes());
+                } else {
+                    preview.warnings.push(format!("{} is not in snapshot {}", printable(path.as_bytes()), snapshot.id.short()));
+                }
+            }
+        }
+        return Ok(wanted);
     }
+    for item in items(&job.selection) {
+        let mut found = BTreeSet::new();
+        for (snapshot, wanted) in snapshots.iter().zip(&mut wanted).rev() {
+            let Some(path) = item.path_in(snapshot) else { continue };
+            let whose = (&snapshot.host, snapshot.application().map_or(snapshot.paths.as_slice(), |_| &[]), snapshot.application());
+            if !found.contains(&whose) && holds(repository, &snapshot.id, &path)? {
+                found.insert(whose);
+                wanted.push(path);
+            }
+        }
+        // Where applications go to the Engine, the item may be in one of them.
+        if found.is_empty() && snapshots.len() == job.snapshots.len() {
+            let message = format!("the {} is in none of the chosen snapshots", item.label());
+            return Err(JobError::request("not_in_snapshot", message, "`bbackup ls SNAPSHOT` shows what is in it."));
+        }
+    }
+    Ok(wanted)
+}
+
+fn items(selection: &RestoreSelection) -> Vec<Item> {
     let named = |names: &[String], item: fn(String) -> Item| names.iter().cloned().map(item).collect::<Vec<_>>();
-    let items = named(&selection.containers, Item::Container)
-        .into_iter()
-        .chain(named(&selection.volumes, Item::Volume))
-        .chain(named(&selection.networks, Item::Network))
-        .chain(selection.paths.iter().cloned().map(Item::Path));
-    items.filter_map(|item| item.path_in(snapshot)).collect()
+    let mut items = named(&selection.containers, Item::Container);
+    items.extend(named(&selection.volumes, Item::Volume));
+    items.extend(named(&selection.networks, Item::Network));
+    items.extend(selection.paths.iter().cloned().map(Item::Path));
+    items
 }
 
 /// Nothing that is there is overwritten unless that was asked for, and never anything of bbackup's own.
 fn check(context: &JobContext, job: &RestoreJob, request: &RestoreRequest, preview: &mut RestorePreview) {
     let destination = &request.destination;
-    let own = [&context.repository_path, &context.directories.state];
-    if own.iter().any(|path| destination.starts_with(path) || path.starts_with(destination) && job.to.is_none()) {
+    let place = real(destination);
+    let directories = &context.directories;
+    let own = [&context.repository_path, &directories.state, &directories.cache].map(|path| real(path));
+    if own.iter().any(|path| place.starts_with(path) || path.starts_with(&place) && job.to.is_none()) {
         preview.conflicts.push(conflict(
             format!("path {}", destination.display()),
             format!("{} is, or holds, bbackup's own repository or state", destination.display()),
@@ -114,6 +156,12 @@ fn is_empty(path: &Path, found: &std::fs::Metadata) -> bool {
 
 /// An absolute path of a snapshot below a folder. `..` cannot be in it: paths of snapshots are clean, and the engine refuses
 /// names that are not.
+/// Where a path leads: links on the way, and at its end, are followed as far as there is something.
+fn real(path: &Path) -> PathBuf {
+    let found = path.ancestors().find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?)));
+    found.map_or_else(|| path.to_owned(), |(above, rest)| if rest.as_os_str().is_empty() { above } else { above.join(rest) })
+}
+
 fn below(folder: &Path, path: &[u8]) -> PathBuf {
     let mut destination = folder.to_owned();
     for name in path.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b"." | b"..")) {
@@ -156,4 +204,26 @@ pub(super) fn execute(
     }
     result.duration = started.elapsed();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn links_do_not_hide_where_a_path_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(home.join("repository")).unwrap();
+        std::os::unix::fs::symlink(home.join("repository"), home.join("link")).unwrap();
+        assert_eq!(real(&home.join("link/data/new")), home.join("repository/data/new"));
+        assert_eq!(real(&home.join("link")), home.join("repository"));
+        assert_eq!(real(&home.join("gone/x")), home.join("gone/x"));
+    }
+
+    #[test]
+    fn nothing_of_a_path_leaves_the_folder() {
+        assert_eq!(below(Path::new("/to"), b"/a/../../b/./c"), Path::new("/to/a/b/c"));
+    }
 }

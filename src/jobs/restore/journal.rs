@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::docker::Engine;
+use crate::docker::create::json::flag;
 use crate::docker::discover::inspect_volume;
+use crate::docker::wire::encode;
+use crate::docker::{DockerError, Engine, make};
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
 use crate::model::text::printable;
@@ -31,7 +33,9 @@ enum Line {
     Engine { id: String },
     /// Something was made. `created` tells a volume from another of the same name.
     Made { left: Left, created: String },
-    /// An application is complete.
+    /// Everything of an application is in its place; from now on it may be used, and only starting it is left.
+    Complete { application: String },
+    /// An application needs nothing more.
     Done { application: String },
 }
 
@@ -58,6 +62,11 @@ impl Journal {
         let created =
             if left.kind == Kind::Volume { inspect_volume(self.engine.wire(), &left.id).await?.created_at } else { String::new() };
         self.write(&Line::Made { left: left.clone(), created })
+    }
+
+    /// Records that everything of an application is in its place. Then none of it is ever removed by another run.
+    pub(super) fn complete(&mut self, application: &str) -> Result<(), JobError> {
+        self.write(&Line::Complete { application: application.to_owned() })
     }
 
     /// Records that an application needs nothing more.
@@ -91,16 +100,29 @@ pub(super) async fn clean(engine: &Engine, state: &Path) -> Result<Vec<String>, 
     for path in journal_file::list(&folder, SUFFIX).map_err(read(folder.clone()))? {
         let Some(mut file) = LockedFile::open_unheld(&path).map_err(read(path.clone()))? else { continue };
         let bytes = file.read(LIMIT).map_err(read(path.clone()))?;
-        let Some(unfinished) = unfinished(&bytes, engine.id()) else { continue };
+        let Some(Unfinished { made, not_started }) = unfinished(&bytes, engine.id()) else { continue };
+        for application in not_started {
+            let name = printable(application.as_bytes());
+            told.push(format!("everything of {name} is there, but its restore was interrupted while it was started"));
+        }
         let mut all_gone = true;
-        for (left, created) in unfinished.into_iter().rev() {
-            let what = format!("{} {}", left.kind.as_str(), printable(left.name.as_bytes()));
+        let mut in_use = BTreeSet::new();
+        for (left, created) in made.into_iter().rev() {
+            if in_use.contains(&left.application) {
+                continue;
+            }
+            let what =
+                format!("{} {}, which an interrupted restore has left unfinished,", left.kind.as_str(), printable(left.name.as_bytes()));
             match remove(engine, &left, &created).await {
-                Ok(true) => told.push(format!("{what}, which an interrupted restore had left unfinished, was removed")),
-                Ok(false) => {}
+                Ok(Found::Removed) => told.push(format!("{what} was removed")),
+                Ok(Found::Gone) => {}
+                Ok(Found::InUse) => {
+                    told.push(format!("{what} runs; it and everything that was made with it is left alone"));
+                    in_use.insert(left.application);
+                }
                 Err(error) => {
                     all_gone = false;
-                    told.push(format!("{what}, which an interrupted restore has left unfinished, cannot be removed: {}", sentence(&error)));
+                    told.push(format!("{what} cannot be removed: {}", sentence(&error)));
                 }
             }
         }
@@ -111,48 +133,68 @@ pub(super) async fn clean(engine: &Engine, state: &Path) -> Result<Vec<String>, 
     Ok(told)
 }
 
-/// What was made for applications that were not finished, oldest first; none if it is all on another Engine.
-fn unfinished(bytes: &[u8], engine: &str) -> Option<Vec<(Left, String)>> {
+/// What a restore that died has left.
+#[derive(Debug, PartialEq)]
+struct Unfinished {
+    /// What was made for applications that are not complete, oldest first.
+    made: Vec<(Left, String)>,
+    /// Applications that are complete, but of which not everything may have been started.
+    not_started: BTreeSet<String>,
+}
+
+/// What a journal says; none if it is all on another Engine.
+fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
     // The last line of a writer that was killed may be cut off.
     let lines: Vec<Line> = bytes.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
     if !lines.iter().any(|line| matches!(line, Line::Engine { id } if id == engine)) {
         return None;
     }
-    let done: BTreeSet<String> = lines
-        .iter()
-        .filter_map(|line| match line {
-            Line::Done { application } => Some(application.clone()),
-            _ => None,
-        })
-        .collect();
-    let made = lines.into_iter().filter_map(|line| match line {
-        Line::Made { left, created } if !done.contains(&left.application) => Some((left, created)),
-        _ => None,
-    });
-    Some(made.collect())
+    let (mut made, mut complete, mut done) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    for line in lines {
+        match line {
+            Line::Engine { .. } => {}
+            Line::Made { left, created } => made.push((left, created)),
+            Line::Complete { application } => drop(complete.insert(application)),
+            Line::Done { application } => drop(done.insert(application)),
+        }
+    }
+    made.retain(|(left, _)| !complete.contains(&left.application) && !done.contains(&left.application));
+    Some(Unfinished { made, not_started: complete.difference(&done).cloned().collect() })
 }
 
-/// Whether it was there and is no more.
-async fn remove(engine: &Engine, left: &Left, created: &str) -> Result<bool, crate::docker::DockerError> {
+/// What became of something that a dead restore has left.
+enum Found {
+    Removed,
+    Gone,
+    /// Somebody runs it: it is theirs now.
+    InUse,
+}
+
+async fn remove(engine: &Engine, left: &Left, created: &str) -> Result<Found, DockerError> {
     let removed = match left.kind {
-        Kind::Container => container::remove(engine, &left.id).await,
+        Kind::Container => match make::get(engine, &format!("/containers/{}/json", encode(&left.id))).await {
+            Ok(inspect) if flag(&inspect, "/State/Running") => return Ok(Found::InUse),
+            Ok(_) => container::remove(engine, &left.id).await,
+            Err(error) => Err(error),
+        },
         Kind::Network => network::remove(engine, &left.id).await,
         Kind::Volume => match inspect_volume(engine.wire(), &left.id).await {
             // Somebody has made another one of that name.
-            Ok(found) if found.created_at != created => return Ok(false),
+            Ok(found) if found.created_at != created => return Ok(Found::Gone),
             Ok(_) => volume::remove(engine, &left.id).await,
             Err(error) => Err(error),
         },
     };
     match removed {
-        Ok(()) => Ok(true),
-        Err(crate::docker::DockerError::NotFound { .. }) => Ok(false),
+        Ok(()) => Ok(Found::Removed),
+        Err(DockerError::NotFound { .. }) => Ok(Found::Gone),
         Err(error) => Err(error),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
@@ -167,7 +209,10 @@ mod tests {
             Line::Engine { id: "e".to_owned() },
             Line::Made { left: left("a", "a1"), created: "t".to_owned() },
             Line::Made { left: left("b", "b1"), created: "t".to_owned() },
+            Line::Made { left: left("c", "c1"), created: "t".to_owned() },
+            Line::Complete { application: "a".to_owned() },
             Line::Done { application: "a".to_owned() },
+            Line::Complete { application: "c".to_owned() },
         ];
         let mut bytes = Vec::new();
         for line in &lines {
@@ -175,7 +220,9 @@ mod tests {
             bytes.push(b'\n');
         }
         bytes.extend_from_slice(b"{\"event\":\"made\",\"le");
-        assert_eq!(unfinished(&bytes, "e"), Some(vec![(left("b", "b1"), "t".to_owned())]));
+        let found = unfinished(&bytes, "e").unwrap();
+        assert_eq!(found.made, [(left("b", "b1"), "t".to_owned())]);
+        assert_eq!(found.not_started.into_iter().collect::<Vec<_>>(), ["c"]);
         assert_eq!(unfinished(&bytes, "other"), None);
     }
 }
