@@ -301,6 +301,16 @@ fn latest_of_all(snapshots: &[&Snapshot], narrowing: &Narrowing, host: &str) -> 
     }
     let mut chosen = Chosen::default();
     let mut only_partial = None;
+    if groups.keys().any(|(application, _)| application.is_some()) {
+        // What stands on the host would be in the way of everything else.
+        groups.retain(|(application, paths), _| {
+            if application.is_none() {
+                let paths = printable(paths.join(", ").as_bytes());
+                chosen.notes.push(format!("{paths}: files of the host are no part of --all, restore them with --path"));
+            }
+            application.is_some()
+        });
+    }
     for ((application, paths), group) in groups {
         match newest_complete(&group) {
             Ok(newest) => {

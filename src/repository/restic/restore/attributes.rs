@@ -78,7 +78,11 @@ impl Attributes {
         if mode_differs && !matches!(place, Place::Link(..)) {
             note(&mut failures, "set the mode", place.chmod(mode));
         }
-        if !same_time(self.mtime, before.st_mtime, before.st_mtime_nsec) || !same_time(self.atime, before.st_atime, before.st_atime_nsec) {
+        let mtime_differs = !same_time(self.mtime, before.st_mtime, before.st_mtime_nsec);
+        // Where access times were not kept, a file that was only read since is left alone: setting its time would change the
+        // inode's, and the next backup would read the file again.
+        let atime_differs = self.atime != self.mtime && !same_time(self.atime, before.st_atime, before.st_atime_nsec);
+        if mtime_differs || atime_differs {
             let times = Timestamps { last_access: timespec(self.atime), last_modification: timespec(self.mtime) };
             note(&mut failures, "set the times", place.set_times(&times));
         }
