@@ -5,7 +5,7 @@
 //!
 //! Everything is looked up relative to open handles of folders, never by its whole path: so a path may be longer than the
 //! system allows in one call, and no folder that is replaced by a symbolic link during the walk leads out of the tree.
-//! Whoever opens a [`Content::File`] later must open it without following a link at its end and compare device and inode
+//! Whoever opens a `Content::File` later must open it without following a link at its end and compare device and inode
 //! with the entry's metadata, for the same reason.
 
 use std::collections::VecDeque;

@@ -3,8 +3,8 @@
 //! How trees are read is `reader`'s business, where an application's volumes are that of the callers.
 //!
 //! The walk over the trees makes folders and collects files into batches, so that memory is bounded whatever the size of a
-//! snapshot. A batch is worked off in four steps: files are compared with what is there already ([`prepare`]), missing data is
-//! read in the order of the packs and written ([`data`]), hard links are made, and the folders that are complete get their
+//! snapshot. A batch is worked off in four steps: files are compared with what is there already (`prepare`), missing data is
+//! read in the order of the packs and written (`data`), hard links are made, and the folders that are complete get their
 //! metadata, the deepest first.
 
 #![expect(clippy::disallowed_methods, reason = "restore is one of the few places that write files")]

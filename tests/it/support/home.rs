@@ -178,7 +178,7 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     while let Some(path) = waiting.pop() {
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_dir() => {
-                waiting.extend(fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().path()))
+                waiting.extend(fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().path()));
             }
             Ok(_) => files.push(path),
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{}: {error}", path.display()),
