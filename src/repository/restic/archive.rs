@@ -144,6 +144,7 @@ impl Archive {
         if let Some(node) = root {
             self.root.insert(path, node)?;
         }
+        self.shared.stats.add(&item.stats);
         Ok(item.summary())
     }
 
@@ -232,6 +233,7 @@ impl SnapshotWriter for Archive {
         let content = self.worker.store_data(bytes, &item).map_err(|error| self.shared.failure().prefer(error))?;
         let size = bytes.len() as u64;
         self.worker.file_done(&item, path, size, crate::model::progress::FileOutcome::New);
+        self.shared.stats.add(&item.stats);
         self.root.insert(path, Node { name: Vec::new(), metadata: Metadata::virtual_file(size), content, subtree: None })
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::shared::Stats;
 use crate::model::text::printable;
 use crate::platform::control::ItemControl;
 use crate::repository::contract::{AddSummary, Problem};
@@ -30,6 +31,8 @@ pub(super) struct Item {
     pub(super) bytes_added: AtomicU64,
     /// Bytes of unchanged files.
     pub(super) bytes_unread: AtomicU64,
+    /// Its files and folders.
+    pub(super) stats: Stats,
     problems: Mutex<Collected>,
 }
 
@@ -52,6 +55,7 @@ impl Item {
             bytes: AtomicU64::new(0),
             bytes_added: AtomicU64::new(0),
             bytes_unread: AtomicU64::new(0),
+            stats: Stats::default(),
             problems: Mutex::default(),
         }
     }

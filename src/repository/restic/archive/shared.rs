@@ -30,7 +30,7 @@ pub(super) struct Shared {
     pub(super) failure: Arc<Failure>,
 }
 
-/// Counters of the whole snapshot.
+/// Counters of the whole snapshot, or of one item until it is known to be in the snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
     pub(super) files_new: AtomicU64,
@@ -48,6 +48,23 @@ pub(super) struct Stats {
 }
 
 impl Stats {
+    /// Counts what an item holds.
+    pub(super) fn add(&self, item: &Self) {
+        let pairs = [
+            (&self.files_new, &item.files_new),
+            (&self.files_changed, &item.files_changed),
+            (&self.files_unmodified, &item.files_unmodified),
+            (&self.dirs_new, &item.dirs_new),
+            (&self.dirs_changed, &item.dirs_changed),
+            (&self.dirs_unmodified, &item.dirs_unmodified),
+            (&self.total_files, &item.total_files),
+            (&self.total_bytes, &item.total_bytes),
+        ];
+        for (sum, part) in pairs {
+            sum.fetch_add(part.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn summary(&self) -> SnapshotSummary {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SnapshotSummary {

@@ -249,7 +249,8 @@ fn a_source_that_is_lost_is_not_in_the_snapshot() {
     }
     archive.add(b"/x/kept", script(vec![dir(""), bytes("k", b"k")])).unwrap();
     archive.add_bytes(b"/x/document.json", b"{}").unwrap();
-    Box::new(archive).finish(vec!["partial".into()]).unwrap();
+    let (_, summary) = Box::new(archive).finish(vec!["partial".into()]).unwrap();
+    assert_eq!((summary.total_files_processed, summary.total_bytes_processed), (2, 3));
     assert_eq!(bench.contents().into_keys().collect::<Vec<_>>(), ["/x", "/x/document.json", "/x/kept", "/x/kept/k"]);
 }
 
@@ -290,7 +291,8 @@ fn a_skipped_item_is_left_out_and_the_others_stay() {
     let skipped = script(vec![dir(""), entry("f", Kind::File, 20 << 20, Content::Stream(Box::new(body)))]);
     assert!(matches!(archive.add(b"/x/skipped", skipped), Err(RepositoryError::Skipped)));
     archive.add(b"/x/then", script(vec![bytes("", b"2")])).unwrap();
-    Box::new(archive).finish(Vec::new()).unwrap();
+    let (_, summary) = Box::new(archive).finish(Vec::new()).unwrap();
+    assert_eq!((summary.total_files_processed, summary.total_bytes_processed), (2, 2));
     assert_eq!(bench.contents().into_keys().collect::<Vec<_>>(), ["/x", "/x/before", "/x/then"]);
 }
 

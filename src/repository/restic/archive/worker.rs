@@ -214,7 +214,7 @@ impl Worker {
                 return Ok(());
             }
             let id = self.store_tree(&dir.take_nodes(), &dir.item)?;
-            let stats = &self.shared.stats;
+            let stats = &dir.item.stats;
             let counter = match dir.before {
                 None => &stats.dirs_new,
                 Some(before) if before == id => &stats.dirs_unmodified,
@@ -263,9 +263,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Counts a file that is in the snapshot.
+    /// Counts a file of the item.
     pub(super) fn file_done(&self, item: &Item, path: &[u8], size: u64, outcome: FileOutcome) {
-        let stats = &self.shared.stats;
+        let stats = &item.stats;
         let counter = match outcome {
             FileOutcome::New => &stats.files_new,
             FileOutcome::Changed => &stats.files_changed,
