@@ -52,6 +52,20 @@ fn restic_finds_its_own_data_in_what_bbackup_wrote() {
     Restic::new(&home).check();
 }
 
+#[test]
+fn items_of_an_application_are_not_written_to_places_of_the_host() {
+    needs!(Part::Restic);
+    let home = Home::with_repository();
+    let folder = nasty(&home);
+    let _ = Restic::new(&home).call(["backup", "--quiet", "--tag", "app:shop"]).arg(&folder).run().success();
+    fs::remove_dir_all(&folder).unwrap();
+    for flags in [&["--in-place"][..], &[]] {
+        let _ = home.bbackup(["restore", "latest", "--path"]).arg(&folder).args(flags).run().exits(1).says("--to DIR");
+        assert!(!folder.exists());
+    }
+    let _ = home.bbackup(["restore", "latest", "--to"]).arg(home.path("out")).arg("--path").arg(&folder).run().success();
+}
+
 fn reads_adds_to_and_restores(version: u32) {
     let home = Home::new();
     let folder = nasty(&home);

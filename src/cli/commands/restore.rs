@@ -88,7 +88,10 @@ fn conflicts(output: &Output, preview: &RestorePreview) -> Result<Done, JobError
     let count = text::count(preview.conflicts.len() as u64, "reason");
     let mut report = Report::new(Blame::User, "conflicts", format!("It cannot be restored so, for {count}; nothing was changed."));
     for conflict in &preview.conflicts {
-        report.source.push(safe(&format!("{}: {}", conflict.item, conflict.message)));
+        // Most messages begin with the item themselves.
+        let named = conflict.message.contains(conflict.item.strip_prefix("path ").unwrap_or(&conflict.item));
+        let line = if named { conflict.message.clone() } else { format!("{}: {}", conflict.item, conflict.message) };
+        report.source.push(safe(&line));
         if !conflict.hint.is_empty() && !report.hints.contains(&conflict.hint) {
             report.hints.push(safe(&conflict.hint));
         }

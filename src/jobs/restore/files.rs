@@ -61,12 +61,13 @@ pub(super) fn plan(
                 include: Vec::new(),
                 dry_run: job.dry_run,
             };
-            check(context, job, &request, preview);
+            check(context, job, snapshot, &request, preview);
             // What it will come to is counted without writing; for a plan that stands still anyway it is not worth the time.
             if preview.conflicts.is_empty() {
                 let counted = RestoreRequest { dry_run: true, ..request.clone() };
                 let summary = repository.restore(&counted, control, Arc::new(Silent))?;
-                let detail = format!("{} entries, {}", summary.entries, ByteSize(summary.total_bytes));
+                let entries = if summary.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", summary.entries) };
+                let detail = format!("{entries}, {}", ByteSize(summary.total_bytes));
                 let name = format!("{} to {}", printable(&path), request.destination.display());
                 preview.steps.push(step("restore files", name, Some(detail)));
             }
@@ -129,8 +130,17 @@ fn items(selection: &RestoreSelection) -> Vec<Item> {
 }
 
 /// Nothing that is there is overwritten unless that was asked for, and never anything of bbackup's own.
-fn check(context: &JobContext, job: &RestoreJob, request: &RestoreRequest, preview: &mut RestorePreview) {
+fn check(context: &JobContext, job: &RestoreJob, snapshot: &Snapshot, request: &RestoreRequest, preview: &mut RestorePreview) {
     let destination = &request.destination;
+    if job.to.is_none() && snapshot.application().is_some() {
+        // Where an application's items lie in a snapshot is no place on this host.
+        preview.conflicts.push(conflict(
+            format!("path {}", printable(&request.path)),
+            format!("{} is a place in the snapshot of an application, not one on this host", printable(&request.path)),
+            "Write it to a folder with --to DIR, or bring the item itself back with --volume, --container or --network.",
+        ));
+        return;
+    }
     let place = real(destination);
     let directories = &context.directories;
     let own = [&context.repository_path, &directories.state, &directories.cache].map(|path| real(path));
