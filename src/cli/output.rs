@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::text::safe;
 use crate::model::report::Report;
 
 /// Version of the JSON that `--json` writes. It grows when a field changes its meaning or goes.
@@ -104,23 +105,23 @@ impl Output {
     /// Tells a person what happens; neither with `--json` nor with `--quiet`.
     pub(super) fn note(&self, text: &str) {
         if !self.0.json && self.0.verbosity > Verbosity::Quiet {
-            say(text);
+            say("", text);
         }
     }
 
     /// Tells a person what did not go well.
     pub(super) fn warning(&self, text: &str) {
-        say(&format!("{}: {text}", self.paint("warning", "33")));
+        say(&format!("{}: ", self.paint("warning", "33")), text);
     }
 
     /// Tells a person why it was not done.
     pub(super) fn error(&self, report: &Report) {
-        say(&format!("{}: {}", self.paint("error", "31"), report.message));
+        say(&format!("{}: ", self.paint("error", "31")), &report.message);
         for cause in &report.source {
-            say(&format!("  {cause}"));
+            say("  ", cause);
         }
         for hint in &report.hints {
-            say(&format!("{}: {hint}", self.paint("hint", "36")));
+            say(&format!("{}: ", self.paint("hint", "36")), hint);
         }
     }
 
@@ -155,9 +156,15 @@ impl Output {
     }
 }
 
-fn say(text: &str) {
+/// A line for people. Names of files and answers of Engines end up in it by many ways, so whatever the text has in it that
+/// would steer a terminal is made harmless here, once more; only `label` is written as it is.
+fn say(label: &str, text: &str) {
     // Where nobody can be told, nobody can be told that either.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = io::stderr().lock().write_all(line(label, text).as_bytes());
+}
+
+fn line(label: &str, text: &str) -> String {
+    format!("{label}{}\n", safe(text))
 }
 
 #[cfg(test)]
@@ -165,6 +172,12 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::model::report::Blame;
+
+    #[test]
+    fn no_text_steers_the_terminal() {
+        assert_eq!(line("\x1b[31merror\x1b[0m: ", "no /a\x1b[2J\nb.\u{9b}"), "\x1b[31merror\x1b[0m: no /a\\x1b[2J\\nb.\\u{9b}\n");
+        assert_eq!(line("", &safe("a\x1bb")), "a\\x1bb\n", "what was made harmless before stays as it is");
+    }
 
     #[test]
     fn the_envelope_has_the_promised_fields() {

@@ -9,7 +9,7 @@ use crate::cli::arguments::{Arguments, Completions, Global, InitConfig};
 use crate::cli::output::Output;
 use crate::cli::request::absolute;
 use crate::cli::session::Session;
-use crate::cli::text;
+use crate::cli::text::{self, safe};
 use crate::config::{STARTER, show};
 use crate::jobs::error::JobError;
 use crate::platform::directories::Directories;
@@ -32,7 +32,7 @@ pub(in crate::cli) fn init_config(global: &Global, arguments: &InitConfig, outpu
         }
         Err(error) => Err(own(error)),
         Ok(()) => {
-            output.result(&format!("Wrote {}", path.display()));
+            output.result(&format!("Wrote {}", safe(&path.to_string_lossy())));
             Done::well(&serde_json::json!({ "path": path.display().to_string() }))
         }
     }
@@ -42,7 +42,7 @@ pub(in crate::cli) fn check(session: &Session) -> Result<Done, JobError> {
     let config = &session.config;
     let sets = text::count(config.sets.len() as u64, "backup set");
     let line = match &config.source {
-        Some(path) => format!("{} is good: {sets}.", path.display()),
+        Some(path) => format!("{} is good: {sets}.", safe(&path.to_string_lossy())),
         None => "There is no configuration file: the defaults are used.".to_owned(),
     };
     session.output.result(&line);
