@@ -131,7 +131,11 @@ impl Session {
         };
         match &self.environment.repository {
             // The configuration wins over the environment; that it is embedded means that it says nothing.
-            Some(wanted) if repository.embedded => self.named_or_path(wanted),
+            // A bare word is a folder there, as it is for restic.
+            Some(wanted) if repository.embedded => match validate::local_path(wanted) {
+                Some(path) if self.config.repository(wanted).is_none() => Ok(RepositoryConfig::at(absolute(Path::new(path))?)),
+                _ => self.named_or_path(wanted),
+            },
             _ => Ok(repository.clone()),
         }
     }
@@ -173,17 +177,9 @@ impl Session {
         }
     }
 
-    /// Opens the repository of a backup. The embedded default one is made when it is not there yet, except in a dry run,
-    /// which then gets none.
-    pub(super) fn open_or_make(&self, repository: &RepositoryConfig, dry_run: bool) -> Result<Option<Arc<dyn Repository>>, JobError> {
-        let first_time = repository.embedded && !self.directories.default_key().exists() && !open::is_there(repository)?;
-        if first_time {
-            if dry_run {
-                return Ok(None);
-            }
-            self.make(repository)?;
-        }
-        self.open_for(repository, dry_run).map(Some)
+    /// Whether a repository is the embedded default one and still to be made.
+    pub(super) fn is_to_be_made(&self, repository: &RepositoryConfig) -> Result<bool, JobError> {
+        Ok(repository.embedded && !self.directories.default_key().exists() && !open::is_there(repository)?)
     }
 
     /// Makes a new repository, and for the embedded default one its key.

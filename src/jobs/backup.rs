@@ -106,6 +106,28 @@ pub async fn run(
     })
 }
 
+/// Finds out whether a request can be tried at all: the Engine answers, and what is named is there. Writes nothing, and needs
+/// no repository: so one is not made for a request that is then refused.
+///
+/// # Errors
+/// What [`run`] would say before it saves anything.
+pub async fn check(context: &JobContext, request: &BackupRequest) -> Result<(), JobError> {
+    let mut host = None;
+    for set in request.sets.iter().filter(|set| set.selection.needs_docker()) {
+        if host.is_none() {
+            host = Some(look_at_host(context, true, &mut Outcome::default()).await?);
+        }
+        if let Some(host) = &host {
+            plan(&host.discovery, set)?;
+        }
+    }
+    let never_read = Arc::new(never_read(context, host.as_ref().map(|host| &host.engine))?);
+    for set in request.sets.iter().filter(|set| !set.selection.paths.is_empty()) {
+        tokio::task::block_in_place(|| paths::open(set, &never_read))?;
+    }
+    Ok(())
+}
+
 async fn look_at_host(context: &JobContext, dry_run: bool, outcome: &mut Outcome) -> Result<Host, JobError> {
     let engine = Engine::connect(&engine_options(context)).await?;
     if !dry_run {

@@ -97,6 +97,24 @@ fn wrong_usage_is_1_and_says_what_was_meant() {
 }
 
 #[test]
+fn a_first_backup_that_is_refused_makes_nothing() {
+    let home = Home::new();
+    let _ = home.bare(["backup", "--all"]).run().exits(3);
+    let _ = home.bare(["backup"]).run().exits(3);
+    let _ = home.bare(["backup", "--paths"]).arg(home.path("nowhere")).run().exits(1).says("nowhere");
+    assert!(files_below(&home.path("data")).is_empty() && files_below(&home.path("config")).is_empty());
+}
+
+#[test]
+fn restics_environment_means_what_it_means_to_restic() {
+    let home = Home::new();
+    // A bare word is a folder, not a name of the configuration.
+    let restic = |arguments: &[&str]| home.bare(arguments).env("RESTIC_REPOSITORY", "word").env("RESTIC_PASSWORD", PASSWORD).run();
+    let _ = restic(&["init"]).success();
+    let _ = restic(&["snapshots"]).success();
+}
+
+#[test]
 fn an_ambiguous_prefix_lists_what_it_could_mean() {
     let home = Home::with_repository();
     let folder = home.make_folder("tree");
@@ -162,6 +180,11 @@ fn names_from_a_backup_never_reach_the_terminal_raw() {
     assert!(!listed.stdout.contains(&0x07), "a control character from a file name was printed");
     let lines = listed.text().lines().filter(|line| line.contains("new")).count();
     assert_eq!(lines, 1, "a line end in a name makes two lines of it:\n{}", listed.text());
+    // Nor do those from arguments and configurations, also not in errors.
+    let missing = home.bbackup(["backup", "--paths", "/no\x1b[2J\nwhere"]).run().exits(1).says("/no\\x1b[2J\\nwhere");
+    assert!(!missing.stderr.contains(&0x1b), "{}", missing.describe());
+    let wrong = config(&home, "\"ho\\e[2Jst\": 1\n", &["config", "check"]).exits(2).says("ho\\x1b[2Jst");
+    assert!(!wrong.stderr.contains(&0x1b), "{}", wrong.describe());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `backup`: one run for each repository that the chosen sets go to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +12,7 @@ use crate::cli::progress::Display;
 use crate::cli::request;
 use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
-use crate::config::BackupSet;
+use crate::config::{BackupSet, RepositoryConfig};
 use crate::jobs::error::JobError;
 use crate::jobs::request::BackupRequest;
 use crate::jobs::results::{ApplicationResult, BackupResult};
@@ -19,7 +20,7 @@ use crate::jobs::{backup, report};
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::report::{Blame, Report};
 use crate::model::size::ByteSize;
-use crate::repository::contract::SnapshotSummary;
+use crate::repository::contract::{Repository, SnapshotSummary};
 
 /// A summary line of `--json`, with restic's names.
 #[derive(Serialize)]
@@ -97,7 +98,7 @@ fn worst(codes: &[u8]) -> u8 {
 
 fn one(session: &Session, repository: Option<&str>, request: BackupRequest) -> Result<BackupResult, JobError> {
     let config = session.repository(repository)?;
-    let opened = session.open_or_make(&config, request.dry_run)?;
+    let opened = open_or_make(session, &config, &request)?;
     let context = session.context(&config, opened);
     let named = (config.name.as_deref() != Some("default") && !config.embedded).then(|| match &config.name {
         Some(name) => name.clone(),
@@ -110,6 +111,19 @@ fn one(session: &Session, repository: Option<&str>, request: BackupRequest) -> R
     messages(&session.output, &result);
     tell(&session.output, &result, named.as_deref());
     Ok(result)
+}
+
+/// Opens the repository. The embedded default one is made when it is not there yet, but not for a request that cannot be
+/// tried, and not in a dry run, which then gets none.
+fn open_or_make(session: &Session, config: &RepositoryConfig, request: &BackupRequest) -> Result<Option<Arc<dyn Repository>>, JobError> {
+    if session.is_to_be_made(config)? {
+        if request.dry_run {
+            return Ok(None);
+        }
+        session.run(backup::check(&session.context(config, None), request))?;
+        session.make(config)?;
+    }
+    session.open_for(config, request.dry_run).map(Some)
 }
 
 fn messages(output: &Output, result: &BackupResult) {
@@ -182,11 +196,13 @@ fn warnings(result: &BackupResult) -> Vec<String> {
 
 fn lines(result: &BackupResult, repository: Option<&str>) -> Vec<String> {
     let mut lines = vec![String::new()];
-    lines.extend(text::table(
-        &["application", "files", "changed", "size", "new", "stored", "time", "down", "warnings", "snapshot"],
-        &result.applications.iter().map(row).collect::<Vec<_>>(),
-    ));
-    lines.push(String::new());
+    if !result.applications.is_empty() {
+        lines.extend(text::table(
+            &["application", "files", "changed", "size", "new", "stored", "time", "down", "warnings", "snapshot"],
+            &result.applications.iter().map(row).collect::<Vec<_>>(),
+        ));
+        lines.push(String::new());
+    }
     let place = match &result.repository {
         Some(info) => format!(" in {}", safe(&info.location)),
         None => String::new(),

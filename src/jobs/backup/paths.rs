@@ -14,29 +14,34 @@ use crate::model::progress::Event;
 use crate::model::text::printable;
 use crate::platform::{clock, environment};
 use crate::repository::contract::{AddSummary, RepositoryError};
-use crate::sources::Counts;
 use crate::sources::host_path::HostPaths;
 use crate::sources::walk::WalkOptions;
+use crate::sources::{Counts, NeverRead};
 
 /// What the paths of a set are called in results.
 pub(super) fn name(set: &BackupSet) -> String {
     set.selection.paths.iter().map(|path| printable(path.as_os_str().as_bytes())).collect::<Vec<_>>().join(", ")
 }
 
-/// Saves the paths of a set.
-pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResult, JobError> {
-    run.control.checkpoint().map_err(RepositoryError::from)?;
-    let started = clock::monotonic();
+/// Opens the paths of a set; reads no file yet.
+pub(super) fn open(set: &BackupSet, never_read: &Arc<NeverRead>) -> Result<HostPaths, JobError> {
     let current =
         environment::current_directory().map_err(|source| JobError::Own { action: "find out the current folder".into(), source })?;
     let options = WalkOptions {
         one_file_system: set.filter.one_file_system,
         filter: Some(Arc::new(filter_of(set)?)),
-        never_read: Arc::clone(&run.never_read),
+        never_read: Arc::clone(never_read),
         ..WalkOptions::default()
     };
-    let opened = HostPaths::open(&set.selection.paths, &current, &options)?;
-    let counted = if run.request.estimate { HostPaths::open(&set.selection.paths, &current, &options)?.paths } else { Vec::new() };
+    Ok(HostPaths::open(&set.selection.paths, &current, &options)?)
+}
+
+/// Saves the paths of a set.
+pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResult, JobError> {
+    run.control.checkpoint().map_err(RepositoryError::from)?;
+    let started = clock::monotonic();
+    let opened = open(set, &run.never_read)?;
+    let counted = if run.request.estimate { open(set, &run.never_read)?.paths } else { Vec::new() };
     let estimates: Vec<Estimate> = counted.into_iter().map(|path| Estimate::start(Box::new(path.source), run.progress)).collect();
     let paths = opened.paths.iter().map(|path| path.path.to_string_lossy().into_owned()).collect();
     let request = run.snapshot_request(set.name.as_deref(), None, paths, set.filter.exclude.clone());
