@@ -224,6 +224,21 @@ impl Journals {
         Ok(!self.paths()?.is_empty())
     }
 
+    /// Whether a run that has died left a container as it should not be, on whatever Engine.
+    ///
+    /// # Errors
+    /// A journal cannot be read.
+    pub fn any_dead(&self, _gate: &Gate) -> Result<bool, JournalError> {
+        for path in self.paths()? {
+            let failed = |source| self.failed(&path, source);
+            let Some(mut file) = LockedFile::open_unheld(&path).map_err(failed)? else { continue };
+            if !open_entries(&file.read(LIMIT).map_err(failed)?).is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn paths(&self) -> Result<Vec<PathBuf>, JournalError> {
         journal_file::list(&self.folder, SUFFIX).map_err(|source| self.failed(&self.folder, source))
     }

@@ -3,6 +3,7 @@
 //! How that is done, and that living runs are left alone, is `docker/quiesce`'s business.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config;
 use crate::docker::Engine;
@@ -10,6 +11,9 @@ use crate::docker::journal::Journals;
 use crate::docker::quiesce::{RepairOutcome, Repaired, recover};
 use crate::jobs::engine::connect;
 use crate::model::text::printable;
+
+/// Longest wait for a run that is just writing to its journal.
+const GATE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a start has put right.
 #[derive(Debug, Default)]
@@ -33,6 +37,8 @@ pub async fn at_start(docker: &config::Docker, state: &Path) -> Recovered {
     }
     let engine = match connect(docker).await {
         Ok(engine) => engine,
+        // Journals of living runs are no reason to say anything.
+        Err(_) if !any_dead(state).await => return recovered,
         Err(error) => {
             recovered.failed.push(format!("a run that died may have left containers down, and the Docker Engine does not answer: {error}"));
             return recovered;
@@ -40,6 +46,15 @@ pub async fn at_start(docker: &config::Docker, state: &Path) -> Recovered {
     };
     repair(&engine, state, &mut recovered).await;
     recovered
+}
+
+/// Whether a dead run has left something. Where that cannot be found out, it may have.
+async fn any_dead(state: &Path) -> bool {
+    let journals = Journals::new(state);
+    match journals.gate(GATE_LIMIT).await {
+        Ok(gate) => journals.any_dead(&gate).unwrap_or(true),
+        Err(_) => true,
+    }
 }
 
 async fn repair(engine: &Engine, state: &Path, recovered: &mut Recovered) {

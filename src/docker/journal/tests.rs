@@ -36,12 +36,14 @@ async fn a_living_run_keeps_its_journal_and_a_dead_one_gives_it_up() {
     journal.hold(intent("c2", "web", Action::Pause)).unwrap();
     journal.released(0).unwrap();
     assert!(journals.dead(&gate, "engine").unwrap().is_empty());
+    assert!(journals.any().unwrap() && !journals.any_dead(&gate).unwrap(), "it lives");
     let held = journals.held_by_others(&gate, None, "engine").unwrap();
     assert_eq!((held.len(), held[0].living, held[0].entry.name.as_str()), (1, true, "web"));
     assert!(journals.held_by_others(&gate, Some(&journal), "engine").unwrap().is_empty());
     assert!(journals.held_by_others(&gate, None, "other").unwrap().is_empty());
 
     drop(journal);
+    assert!(journals.any_dead(&gate).unwrap());
     assert!(!journals.held_by_others(&gate, None, "engine").unwrap()[0].living);
     assert!(journals.dead(&gate, "other").unwrap().is_empty(), "another Engine's");
     let mut dead = journals.dead(&gate, "engine").unwrap();
