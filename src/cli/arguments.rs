@@ -13,7 +13,7 @@ use crate::model::application::Consistency;
 
 /// Back up a Docker host and bring it back: encrypted, deduplicated, readable by restic.
 #[derive(Debug, Parser)]
-#[command(name = "bbackup", version, max_term_width = 110, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(name = "bbackup", version, max_term_width = 110, arg_required_else_help = true)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
     #[command(flatten)]

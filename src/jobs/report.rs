@@ -112,7 +112,10 @@ fn repository(error: &RepositoryError) -> Report {
         E::NoPath { snapshot, .. } => {
             Report::new(Blame::User, "no_path", sentence(error)).hint(format!("`bbackup ls {}` lists what is in it.", snapshot.short()))
         }
-        E::WrongKind { .. } => Report::new(Blame::User, "wrong_kind", sentence(error)),
+        E::WrongKind { found, .. } => {
+            let report = Report::new(Blame::User, "wrong_kind", sentence(error));
+            if *found == "folder" { report.hint("--tar writes a folder as a tar archive.") } else { report }
+        }
         E::Storage { source, .. } | E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
         E::Source { .. } => Report::new(Blame::Environment, "source_lost", sentence(error)),
         E::Skipped => Report::new(Blame::User, "skipped", "It was skipped.".to_owned()),
@@ -159,7 +162,9 @@ fn docker(error: &DockerError) -> Report {
         E::Denied { .. } => environment("docker_denied").hint("The socket proxy or authorization plugin before the Engine must allow it."),
         E::NotFound { .. } => Report::new(Blame::User, "docker_not_found", sentence(error)),
         E::Api { .. } | E::Malformed { .. } => environment("docker_answer"),
-        E::Lost { .. } | E::Stalled { .. } | E::Timeout { .. } => environment("docker_lost"),
+        E::Lost { .. } => environment("docker_lost").hint("Was Docker restarted? Run it again."),
+        E::Stalled { .. } | E::Timeout { .. } => environment("docker_lost")
+            .hint("Does Docker still answer (`docker ps`)? `docker.timeout` in the configuration gives it longer."),
     };
     with_cause(report, error)
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use sha2::{Digest, Sha256};
 
 use crate::model::progress::Event;
+use crate::model::size::ByteSize;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::{ReadData, RepositoryError};
 use crate::repository::restic::codec::{BlobKind, Decoder};
@@ -102,7 +103,8 @@ pub(super) fn find_unused(check: &Check<'_>, used: &Used) {
     }
     if !unused.is_empty() {
         let bytes: u64 = unused.values().sum();
-        check.found.hint(format!("{} packs ({bytes} bytes) hold nothing that a snapshot uses", unused.len()));
+        let packs = if unused.len() == 1 { "1 pack holds".to_owned() } else { format!("{} packs hold", unused.len()) };
+        check.found.hint(format!("{packs} {} that no snapshot uses", ByteSize(bytes)));
     }
 }
 
