@@ -162,7 +162,7 @@ pub(super) struct Backup {
     /// Accepted and not needed: every backup stores only what is new
     #[arg(long, conflicts_with = "full")]
     pub(super) incremental: bool,
-    /// Read every file again, also those that look unchanged
+    /// Ignore earlier snapshots: read every file again, and take volumes that have become empty as they are
     #[arg(long)]
     pub(super) full: bool,
     /// Leave out files that match (can be repeated)

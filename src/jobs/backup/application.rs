@@ -19,11 +19,11 @@ use crate::model::outcome::{ItemOutcome, ReadMethod};
 use crate::model::progress::Event;
 use crate::model::text::printable;
 use crate::platform::clock;
-use crate::repository::contract::{Repository, RepositoryError, SnapshotId, SnapshotWriter};
+use crate::repository::contract::{AddSummary, Repository, RepositoryError, SnapshotId, SnapshotWriter};
 use crate::sources::document::Document;
 use crate::sources::filter::{Case, Filter};
 use crate::sources::plan::PlannedItem;
-use crate::sources::volume::{self, ReadMode, ReadOptions, STREAM_LOST, VolumeError};
+use crate::sources::volume::{self, ReadMode, ReadOptions, Receipt, STREAM_LOST, VolumeError};
 use crate::sources::{SourceError, compose, container, logs, network};
 
 /// One application on its way into a snapshot.
@@ -212,27 +212,7 @@ impl Work<'_> {
         };
         let added = tokio::task::block_in_place(|| self.writer.add(item.path.as_bytes(), opened.source));
         drop(estimate);
-        let outcome = match added {
-            Ok(summary) => {
-                let is_empty = receipt.counts().entries() <= 1 && summary.problem_count + summary.warning_count == 0;
-                let outcome = match (receipt.proof(), is_empty.then(|| self.full_before(item)).flatten()) {
-                    (_, Some(before)) => ItemOutcome::Failed {
-                        reason: format!(
-                            "it is empty, and in snapshot {} it was not: its data is gone or not mounted; if it is meant to be empty, --full saves it so",
-                            before.short()
-                        ),
-                    },
-                    (Some(proof), None) => judge(proof, true, &summary),
-                    (None, None) => ItemOutcome::Failed { reason: "it was not read to its end".to_owned() },
-                };
-                self.result.problems.extend(summary.problems);
-                self.result.problems.extend(summary.warnings);
-                Ok(outcome)
-            }
-            Err(RepositoryError::Skipped) => Ok(ItemOutcome::Skipped),
-            Err(RepositoryError::Source { source, .. }) => Ok(ItemOutcome::Failed { reason: sentence(&source) }),
-            Err(error) => Err(error),
-        };
+        let outcome = self.outcome_of(item, &receipt, added);
         self.streamed |= receipt.came_as_stream();
         self.result.warnings.extend(receipt.warnings().iter().cloned());
         let helper_reason = receipt.helper_reason().map(str::to_owned);
@@ -244,6 +224,35 @@ impl Work<'_> {
             ));
         }
         Ok((outcome?, helper_reason))
+    }
+
+    /// How a volume ended. Errors that are not its own end the snapshot.
+    fn outcome_of(
+        &mut self,
+        item: &PlannedItem,
+        receipt: &Receipt,
+        added: Result<AddSummary, RepositoryError>,
+    ) -> Result<ItemOutcome, RepositoryError> {
+        let summary = match added {
+            Ok(summary) => summary,
+            Err(RepositoryError::Skipped) => return Ok(ItemOutcome::Skipped),
+            Err(RepositoryError::Source { source, .. }) => return Ok(ItemOutcome::Failed { reason: sentence(&source) }),
+            Err(error) => return Err(error),
+        };
+        let is_empty = receipt.counts().entries() <= 1 && summary.problem_count + summary.warning_count == 0;
+        let outcome = match (receipt.proof(), is_empty.then(|| self.full_before(item)).flatten()) {
+            (_, Some(before)) => ItemOutcome::Failed {
+                reason: format!(
+                    "it is empty, and in snapshot {} it was not: its data is gone or not mounted; if it is meant to be empty, --full saves it so",
+                    before.short()
+                ),
+            },
+            (Some(proof), None) => judge(proof, true, &summary),
+            (None, None) => ItemOutcome::Failed { reason: "it was not read to its end".to_owned() },
+        };
+        self.result.problems.extend(summary.problems);
+        self.result.problems.extend(summary.warnings);
+        Ok(outcome)
     }
 
     /// The snapshot that had this volume full when it was last saved. Asked for one that is empty now.
@@ -345,4 +354,60 @@ fn was_saved(repository: &dyn Repository, snapshot: &SnapshotId, application: &s
     let document = ApplicationDocument::from_json(&bytes).ok();
     let record = document.as_ref().and_then(|document| document.item(item.kind, &item.name));
     Ok(record.is_some_and(|record| matches!(record.outcome, ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. })))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::model::entry::Metadata;
+    use crate::model::progress::Silent;
+    use crate::platform::control::Control;
+    use crate::platform::secret::Secret;
+    use crate::repository::backend::testing::MemoryBackend;
+    use crate::repository::contract::{SnapshotRequest, TAG_APPLICATION};
+    use crate::repository::restic::archive::Options;
+    use crate::repository::restic::facade::{Locking, ResticRepository};
+    use crate::repository::restic::state::{Closed, InitOptions};
+
+    const VOLUME: &str = "/docker/shop/volumes/db";
+
+    /// Saves the volume with so many files.
+    fn save(repository: &dyn Repository, second: i64, files: usize, tags: &[&str]) -> SnapshotId {
+        let request = SnapshotRequest {
+            time: jiff::Timestamp::from_second(second).unwrap(),
+            host: "h".to_owned(),
+            paths: vec!["/docker/shop".to_owned()],
+            tags: vec![format!("{TAG_APPLICATION}shop")],
+            excludes: Vec::new(),
+            ignore_parent: false,
+            parent: None,
+            with_atime: false,
+            dry_run: false,
+        };
+        let mut writer = repository.write_snapshot(request, &Control::new(), Arc::new(Silent)).unwrap();
+        writer.describe_directory(VOLUME.as_bytes(), Metadata::virtual_directory());
+        for number in 0..files {
+            writer.add_bytes(format!("{VOLUME}/{number}").as_bytes(), b"data").unwrap();
+        }
+        writer.finish(tags.iter().map(|tag| (*tag).to_owned()).collect()).unwrap().0.unwrap()
+    }
+
+    #[test]
+    fn an_empty_volume_is_refused_until_it_is_taken_as_it_is() {
+        let backend = Arc::new(MemoryBackend::new());
+        let open = Closed::new(backend).init(&Secret::new("secret".to_owned()), InitOptions::default()).unwrap();
+        let repository = ResticRepository::new(open, Options::default(), Locking::Retry(Duration::ZERO));
+        let item = PlannedItem { kind: ItemKind::Volume, name: "db".to_owned(), path: VOLUME.to_owned(), exclude: Vec::new() };
+        let last_full = |host: &str| last_full(&repository, host, "shop", &item).unwrap();
+        assert_eq!(last_full("h"), None);
+        let full = save(&repository, 1, 2, &[]);
+        assert_eq!(last_full("h"), Some(full.clone()));
+        assert_eq!(last_full("another"), None);
+        // The run that refused it left it empty in a partial snapshot.
+        save(&repository, 2, 0, &["partial"]);
+        assert_eq!(last_full("h"), Some(full));
+        save(&repository, 3, 0, &[]);
+        assert_eq!(last_full("h"), None);
+    }
 }

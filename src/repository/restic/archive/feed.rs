@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -159,27 +160,7 @@ impl<'a> Feeder<'a> {
                 self.item.entries.fetch_add(1, Ordering::Relaxed);
                 dir.push(node);
             }
-            Content::File(source) => {
-                let full_path = self.item.full_path(&path);
-                if let Some(content) = self.unchanged(&node, before.as_ref()) {
-                    let size = node.metadata.size;
-                    node.content = content;
-                    dir.push(node);
-                    self.item.bytes_unread.fetch_add(size, Ordering::Relaxed);
-                    self.worker.shared.progress.event(Event::Bytes(size));
-                    self.worker.file_done(&self.item, &full_path, size, FileOutcome::Unchanged);
-                    return Ok(());
-                }
-                let seen = State { size: node.metadata.size, mtime: node.metadata.mtime, ctime: node.metadata.ctime };
-                let outcome = outcome(before.as_ref());
-                let identity = (node.metadata.inode != 0).then_some((node.metadata.device, node.metadata.inode));
-                let index = dir.push_pending(node);
-                self.item.jobs.fetch_add(1, Ordering::Relaxed);
-                let job = FileJob { dir, index, source, path: full_path, seen, identity, outcome };
-                if self.files.send(job).is_err() {
-                    return Err(RepositoryError::Internal("the workers of the backup have ended".into()));
-                }
-            }
+            Content::File(source) => self.place_file(dir, node, source, &path, before.as_ref())?,
             Content::Bytes(bytes) => {
                 let size = bytes.len() as u64;
                 node.metadata.size = size;
@@ -209,6 +190,34 @@ impl<'a> Feeder<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A file of this machine: taken from the parent snapshot if it is unchanged, else handed to the workers.
+    fn place_file(
+        &self,
+        dir: Arc<Dir>,
+        mut node: Node,
+        source: PathBuf,
+        path: &[u8],
+        before: Option<&Node>,
+    ) -> Result<(), RepositoryError> {
+        let path = self.item.full_path(path);
+        if let Some(content) = self.unchanged(&node, before) {
+            let size = node.metadata.size;
+            node.content = content;
+            dir.push(node);
+            self.item.bytes_unread.fetch_add(size, Ordering::Relaxed);
+            self.worker.shared.progress.event(Event::Bytes(size));
+            self.worker.file_done(&self.item, &path, size, FileOutcome::Unchanged);
+            return Ok(());
+        }
+        let seen = State { size: node.metadata.size, mtime: node.metadata.mtime, ctime: node.metadata.ctime };
+        let outcome = outcome(before);
+        let identity = (node.metadata.inode != 0).then_some((node.metadata.device, node.metadata.inode));
+        let index = dir.push_pending(node);
+        self.item.jobs.fetch_add(1, Ordering::Relaxed);
+        let job = FileJob { dir, index, source, path, seen, identity, outcome };
+        self.files.send(job).map_err(|_| RepositoryError::Internal("the workers of the backup have ended".into()))
     }
 
     fn close(&mut self, frame: Frame) -> Result<(), RepositoryError> {
