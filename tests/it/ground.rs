@@ -1,6 +1,7 @@
 //! Tests of what the tests stand on: a ground that gives way would make every test above it worthless.
 
 use std::fs;
+use std::io::{self, Write as _};
 
 use crate::support::engine::{BUSYBOX, SKELETON, Stage};
 use crate::support::home::{Home, find_restored};
@@ -73,6 +74,7 @@ fn the_private_engine_runs_containers() {
         script,
     ]);
     stage.wait_for_state(&name, "running");
+    let _ = writeln!(io::stderr(), "the private Engine has version {}", stage.engine().version());
     assert_eq!(stage.inspect("container", &name)["NetworkSettings"]["Networks"][&network]["IPAddress"], "10.91.0.10");
     let fetch = stage.engine().inside(home.program("busybox").args(["wget", "-q", "-O", "-", "http://127.0.0.1:18080/"]));
     let _ = fetch.run().success().says("hello");

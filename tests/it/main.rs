@@ -19,6 +19,12 @@ mod crashes;
 // Damaged repositories.
 mod damage;
 
+// Docker when things go wrong.
+mod docker_faults;
+
+// A whole application saved, lost and brought back.
+mod docker_roundtrip;
+
 // The engine without the command line: what restic thinks of it, and repositories made to do harm.
 mod engine;
 

@@ -2,8 +2,6 @@
 //!
 //! No test of bbackup is here.
 
-#![expect(dead_code, reason = "some of it waits for the commands that it tests")]
-
 pub(crate) mod engine;
 pub(crate) mod faults;
 pub(crate) mod home;

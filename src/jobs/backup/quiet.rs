@@ -96,7 +96,8 @@ fn result_of(release: Release, notes: Vec<String>) -> Quiet {
         downtime: (!release.records.is_empty()).then_some(release.downtime),
         records: release.records,
         not_started: release.failures.iter().map(|failure| sentence(failure)).collect(),
-        warnings: release.notes,
+        // What was known before is in both: paused instead of stopped, say, is as planned and no warning.
+        warnings: release.notes.into_iter().filter(|note| !notes.contains(note)).collect(),
         notes,
         failure: None,
     }

@@ -99,11 +99,6 @@ impl Manifest {
         self
     }
 
-    /// Bytes of all files, each link group once.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.lines.iter().filter(|(name, line)| line.link_group.is_empty() || line.link_group == **name).map(|(_, line)| line.size).sum()
-    }
-
     /// Fails with the difference in words unless both are equal.
     #[track_caller]
     pub(crate) fn assert_equals(&self, other: &Self) {

@@ -69,11 +69,4 @@ impl<'a> Restic<'a> {
         let outcome = self.call(["snapshots", "--json", "--no-lock"]).run().success();
         serde_json::from_slice(&outcome.stdout).unwrap_or_else(|error| panic!("{error}\n{}", outcome.describe()))
     }
-
-    /// The ids of all files of a kind (`packs`, `index`, `snapshots`, `keys`, `locks`).
-    #[track_caller]
-    pub(crate) fn list(&self, kind: &str) -> Vec<String> {
-        let outcome = self.call(["list", kind, "--no-lock", "--quiet"]).run().success();
-        outcome.text().lines().map(|line| line.split_whitespace().last().unwrap().to_owned()).collect()
-    }
 }

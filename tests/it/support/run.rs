@@ -28,7 +28,6 @@ pub(crate) struct Program {
     /// Where its output is kept while it runs.
     output: PathBuf,
     input: Option<PathBuf>,
-    patience: Duration,
 }
 
 impl Program {
@@ -38,14 +37,7 @@ impl Program {
         environment.insert("PATH".into(), parts::search_path());
         environment.insert("LANG".into(), "C.UTF-8".into());
         environment.insert("TZ".into(), "UTC".into());
-        Self {
-            words: vec![program.as_ref().to_owned()],
-            environment,
-            folder: folder.to_owned(),
-            output: output.to_owned(),
-            input: None,
-            patience: PATIENCE,
-        }
+        Self { words: vec![program.as_ref().to_owned()], environment, folder: folder.to_owned(), output: output.to_owned(), input: None }
     }
 
     /// Adds an argument.
@@ -78,18 +70,6 @@ impl Program {
         self
     }
 
-    /// Changes the folder it runs in.
-    pub(crate) fn folder(mut self, folder: &Path) -> Self {
-        folder.clone_into(&mut self.folder);
-        self
-    }
-
-    /// Changes how long it may run.
-    pub(crate) fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
-    }
-
     /// Starts it.
     pub(crate) fn spawn(self) -> Running {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -107,7 +87,7 @@ impl Program {
             .stderr(File::create(&stderr).unwrap())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {line}: {error}"));
-        Running { child, line, stdout, stderr, patience: self.patience, ended: false }
+        Running { child, line, stdout, stderr, ended: false }
     }
 
     /// Runs it to its end.
@@ -123,7 +103,6 @@ pub(crate) struct Running {
     line: String,
     stdout: PathBuf,
     stderr: PathBuf,
-    patience: Duration,
     ended: bool,
 }
 
@@ -155,7 +134,7 @@ impl Running {
         let start = Instant::now();
         while !ready() {
             assert!(self.is_running(), "`{}` ended before {what}:\n{}", self.line, self.so_far());
-            assert!(start.elapsed() < self.patience, "`{}`: waited in vain for {what}:\n{}", self.line, self.so_far());
+            assert!(start.elapsed() < PATIENCE, "`{}`: waited in vain for {what}:\n{}", self.line, self.so_far());
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -167,7 +146,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(start.elapsed() < self.patience, "`{}` does not end:\n{}", self.line, self.so_far());
+            assert!(start.elapsed() < PATIENCE, "`{}` does not end:\n{}", self.line, self.so_far());
             thread::sleep(Duration::from_millis(3));
         };
         self.ended = true;

@@ -165,9 +165,11 @@ impl<'a> Feeder<'a> {
                 let size = bytes.len() as u64;
                 node.metadata.size = size;
                 node.content = self.worker.store_data(&bytes, &self.item)?;
-                dir.push(node);
+                let index = dir.push(node);
                 self.worker.shared.progress.event(Event::Bytes(size));
                 self.worker.file_done(&self.item, &self.item.full_path(&path), size, outcome(before.as_ref()));
+                // Empty files of a stream come so, and hard links may name them too.
+                self.streamed.insert(path, (dir, index));
             }
             Content::Stream(mut reader) => {
                 let full_path = self.item.full_path(&path);

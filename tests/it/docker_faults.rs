@@ -1,0 +1,293 @@
+//! Docker when things go wrong: a killed run, a cut stream, a container that vanishes, names and ports that are taken.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::engine::{BUSYBOX, Stage};
+use crate::support::home::{Home, files_below};
+use crate::support::parts::{Part, needs};
+use crate::support::proxy::{Action, Proxy};
+use crate::support::tree;
+
+/// A container that runs, with a volume of some megabytes.
+fn one_container(stage: &Stage<'_>, home: &Home, name: &str, megabytes: usize, options: &[&str]) -> PathBuf {
+    let (name, volume) = (stage.name(name), stage.name(&format!("{name}-data")));
+    let mut create = vec!["volume".to_owned(), "create".to_owned()];
+    if options.contains(&"through-helper") {
+        let folder = home.make_folder(&format!("device-{name}"));
+        for option in ["type=none".to_owned(), "o=bind".to_owned(), format!("device={}", folder.display())] {
+            create.extend(["--opt".to_owned(), option]);
+        }
+    }
+    create.push(volume.clone());
+    stage.ok(create);
+    let inspect = stage.inspect("volume", &volume);
+    let folder = PathBuf::from(inspect["Options"]["device"].as_str().unwrap_or_else(|| inspect["Mountpoint"].as_str().unwrap()));
+    tree::write(&folder.join("noise"), &tree::noise(4, megabytes * 1_000_000));
+    tree::many(&folder, 100);
+    let mount = format!("{volume}:/data");
+    let options: Vec<&str> = options.iter().copied().filter(|option| option.starts_with('-')).collect();
+    stage.ok([
+        &["run", "-d", "--name", &name, "-v", &mount][..],
+        &options,
+        &[BUSYBOX, "sh", "-c", "trap exit TERM; while :; do sleep 1; done"],
+    ]
+    .concat());
+    folder
+}
+
+fn state(stage: &Stage<'_>, name: &str) -> String {
+    stage.ok(["inspect", "--format", "{{.State.Status}}", &stage.name(name)])
+}
+
+#[test]
+fn a_killed_run_leaves_no_container_down() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "killed");
+    one_container(&stage, &home, "app", 150, &[]);
+    let name = stage.name("app");
+    let mut running = stage.bbackup(["backup", "--containers", &name]).spawn();
+    running.until("the container to be stopped", || state(&stage, "app") == "exited");
+    running.signal(Signal::KILL);
+    let _ = running.wait().killed_by(Signal::KILL);
+    assert_eq!(state(&stage, "app"), "exited", "the test was too slow to prove anything");
+    let _ = stage.bbackup(["list-containers"]).run();
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+    stage.wait_for_state(&name, "running");
+}
+
+#[test]
+fn what_a_living_run_has_stopped_stays_stopped() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "living");
+    one_container(&stage, &home, "app", 150, &[]);
+    one_container(&stage, &home, "other", 1, &[]);
+    let mut running = stage.bbackup(["backup", "--containers", &stage.name("app")]).spawn();
+    running.until("the container to be stopped", || state(&stage, "app") == "exited");
+    running.signal(Signal::STOP);
+    assert_eq!(state(&stage, "app"), "exited", "the test was too slow to prove anything");
+    let _ = stage.bbackup(["backup", "--containers", &stage.name("other")]).run().success();
+    assert_eq!(state(&stage, "app"), "exited", "another run has started what a living one had stopped");
+    running.signal(Signal::CONT);
+    let _ = running.wait().success();
+    stage.wait_for_state(&stage.name("app"), "running");
+}
+
+#[test]
+fn an_interrupt_brings_containers_back() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "interrupt");
+    one_container(&stage, &home, "app", 150, &[]);
+    let mut running = stage.bbackup(["backup", "--containers", &stage.name("app")]).spawn();
+    running.until("the container to be stopped", || state(&stage, "app") == "exited");
+    running.signal(Signal::TERM);
+    let _ = running.wait().exits(130);
+    stage.wait_for_state(&stage.name("app"), "running");
+    assert!(files_below(&home.repository().join("snapshots")).is_empty());
+}
+
+#[test]
+fn only_what_ran_is_started_and_what_must_not_be_stopped_is_paused() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "states");
+    one_container(&stage, &home, "ran", 1, &[]);
+    one_container(&stage, &home, "stood", 1, &[]);
+    one_container(&stage, &home, "fleeting", 1, &["--rm"]);
+    stage.ok(["stop", "-t", "1", &stage.name("stood")]);
+    let started = |name: &str| stage.ok(["inspect", "--format", "{{.State.StartedAt}}", &stage.name(name)]);
+    let (ran, stood, fleeting) = (started("ran"), started("stood"), started("fleeting"));
+    let names = ["ran", "stood", "fleeting"].map(|name| stage.name(name)).join(",");
+    let _ = stage.bbackup(["backup", "--json", "--containers", &names]).run().success();
+    stage.wait_for_state(&stage.name("ran"), "running");
+    assert_ne!(started("ran"), ran, "it was not stopped for the read");
+    assert_eq!((state(&stage, "stood"), started("stood")), ("exited".to_owned(), stood));
+    assert_eq!(
+        (state(&stage, "fleeting"), started("fleeting")),
+        ("running".to_owned(), fleeting),
+        "a --rm container was stopped, which deletes it"
+    );
+}
+
+#[test]
+fn a_stream_that_is_cut_is_no_backup() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "cut");
+    one_container(&stage, &home, "app", 20, &["through-helper"]);
+    let cut = |line: &str| if line.starts_with("GET ") && line.contains("/archive") { Action::CutAfter(3_000_000) } else { Action::Pass };
+    let proxy = Proxy::start(&home.path("proxy.sock"), &stage.engine().host(), cut);
+    let outcome = stage.bbackup(["backup", "--containers", &stage.name("app")]).env("DOCKER_HOST", proxy.host()).run();
+    assert!(proxy.cuts() > 0, "nothing was cut\n{}", outcome.describe());
+    assert!(matches!(outcome.code(), Some(1 | 4)), "{}", outcome.describe());
+    let outcome = outcome.says(&stage.name("app-data"));
+    assert!(!outcome.errors().contains("panicked"), "{}", outcome.describe());
+    stage.wait_for_state(&stage.name("app"), "running");
+    let snapshots = stage.bbackup(["snapshots", "--json"]).run().success();
+    let data = snapshots.json_lines().last().unwrap()["data"].to_string();
+    assert!(!data.contains("snapshot") || data == "[]" || data.contains("partial"), "it is listed as whole: {data}");
+    let _ = stage.bbackup(["restore", "latest", "--volume", &stage.name("app-data"), "--to"]).arg(home.path("out")).run().exits(1);
+    let helpers = stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper"]);
+    assert!(helpers.is_empty(), "a helper was left behind: {helpers}");
+    // Without the proxy it works.
+    let _ = stage.bbackup(["backup", "--containers", &stage.name("app")]).run().success();
+}
+
+#[test]
+fn a_container_that_vanishes_costs_only_itself() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "vanish");
+    one_container(&stage, &home, "first", 1, &[]);
+    one_container(&stage, &home, "second", 1, &[]);
+    let (host, victim) = (stage.engine().host(), stage.name("second"));
+    let remove = {
+        let victim = victim.clone();
+        move |line: &str| {
+            if line.starts_with("POST ") && line.contains("/stop") {
+                let _ = std::process::Command::new("docker").args(["-H", &host, "rm", "-f", &victim]).output();
+            }
+            Action::Pass
+        }
+    };
+    let proxy = Proxy::start(&home.path("proxy.sock"), &stage.engine().host(), remove);
+    let names = format!("{},{victim}", stage.name("first"));
+    let outcome = stage.bbackup(["backup", "--containers", &names]).env("DOCKER_HOST", proxy.host()).run();
+    assert!(!stage.exists("container", &victim), "nothing was removed");
+    let outcome = outcome.exits(4).says(&victim);
+    assert!(!outcome.errors().contains("panicked"), "{}", outcome.describe());
+    stage.wait_for_state(&stage.name("first"), "running");
+    let _ = stage.bbackup(["restore", "latest", "--volume", &stage.name("first-data"), "--to"]).arg(home.path("out")).run().success();
+}
+
+#[test]
+fn everything_that_stands_in_the_way_is_said_at_once_and_nothing_is_done() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "conflict");
+    let (network, name, volume) = (stage.name("net"), stage.name("app"), stage.name("app-data"));
+    stage.ok(["network", "create", "--subnet", "10.93.1.0/24", &network]);
+    stage.ok(["tag", BUSYBOX, "bbackup-test/soon-gone:1"]);
+    let mount = format!("{volume}:/data");
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "--network",
+        &network,
+        "--ip",
+        "10.93.1.5",
+        "-p",
+        "18099:80",
+        "-v",
+        &mount,
+        "bbackup-test/soon-gone:1",
+        "sleep",
+        "1000",
+    ];
+    stage.ok(run);
+    tree::write(&stage.mountpoint(&volume).join("file"), b"an empty volume would just be filled");
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+    // Still there: names are taken.
+    let outcome = stage.bbackup(["restore", "latest", "--all"]).run().exits(1);
+    let outcome = outcome.says(&name).says(&volume);
+    assert!(!outcome.errors().contains("panicked"), "{}", outcome.describe());
+
+    // Gone, but another container has the port, another network the subnet, and the volume's name is taken.
+    stage.ok(["rm", "-f", &name]);
+    stage.ok(["network", "rm", &network]);
+    stage.ok(["network", "create", "--subnet", "10.93.1.0/24", &stage.name("squatter-net")]);
+    stage.ok(["run", "-d", "--name", &stage.name("squatter"), "-p", "18099:80", BUSYBOX, "sleep", "1000"]);
+    let before = everything(&stage);
+    let outcome = stage.bbackup(["restore", "latest", "--all"]).run().exits(1).says("18099").says("10.93.1.0/24").says(&volume);
+    assert_eq!(everything(&stage), before, "a restore that cannot be done has done something\n{}", outcome.describe());
+
+    // Out of the way, it works, also under other names.
+    let _ = stage.docker(["rm", "-f", &stage.name("squatter")]).run().success();
+    let _ = stage.docker(["network", "rm", &stage.name("squatter-net")]).run().success();
+    let _ = stage.docker(["volume", "rm", &volume]).run().success();
+    let dry = stage.bbackup(["restore", "latest", "--all", "--dry-run"]).run().success().says(&name);
+    drop(dry);
+    assert!(!stage.exists("container", &name) && !stage.exists("volume", &volume), "a dry run did something");
+    let renamed = stage.name("renamed");
+    let _ = stage.bbackup(["restore", "latest", "--all", "--rename", &format!("{name}:{renamed}")]).run().success();
+    assert!(stage.exists("container", &renamed) && !stage.exists("container", &name));
+    assert!(stage.exists("volume", &volume));
+}
+
+/// Names of everything on the Engine that belongs to the test.
+fn everything(stage: &Stage<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    let prefix = stage.name("");
+    for arguments in [
+        ["ps", "-a", "--format", "container {{.Names}} {{.State}}"].as_slice(),
+        &["volume", "ls", "--format", "volume {{.Name}}"],
+        &["network", "ls", "--format", "network {{.Name}}"],
+    ] {
+        names.extend(stage.ok(arguments).lines().filter(|line| line.contains(&prefix)).map(str::to_owned));
+    }
+    names.sort();
+    names
+}
+
+#[test]
+fn one_item_out_of_many_comes_back_alone() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "one");
+    let folder = one_container(&stage, &home, "app", 2, &[]);
+    let noise = fs::read(folder.join("noise")).unwrap();
+    let volume = stage.name("app-data");
+    let _ = stage.bbackup(["backup", "--containers", &stage.name("app")]).run().success();
+    stage.ok(["rm", "-f", &stage.name("app")]);
+    stage.ok(["volume", "rm", &volume]);
+    let _ = stage.bbackup(["restore", "latest", "--volume", &volume]).run().success();
+    assert_eq!(fs::read(stage.mountpoint(&volume).join("noise")).unwrap(), noise);
+    assert!(!stage.exists("container", &stage.name("app")), "only the volume was asked for");
+    let _ = stage.bbackup(["restore", "latest", "--volume", &volume, "--to"]).arg(home.path("files")).run().success();
+    assert!(files_below(&home.path("files")).iter().any(|path| tree::is_named(path, b"noise")));
+}
+
+#[test]
+fn what_is_on_the_host_is_listed() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "list");
+    one_container(&stage, &home, "app", 1, &["--env=PASSWORD=Pa55w0rd"]);
+    for (command, name) in [("list-containers", "app"), ("list-volumes", "app-data")] {
+        let _ = stage.bbackup([command]).run().success().says(&stage.name(name)).says_nothing_of("Pa55w0rd");
+        let outcome = stage.bbackup([command, "--json"]).run().success();
+        let envelope: Value = outcome.json_lines().pop().unwrap();
+        assert!(envelope["data"].to_string().contains(&stage.name(name)), "{envelope}");
+        let _ = outcome.says_nothing_of("Pa55w0rd");
+    }
+    let _ = stage.bbackup(["list-networks"]).run().success().says("bridge");
+    let _ = stage.bbackup(["backup", "--containers", "no-such-thing"]).run().says("no-such-thing");
+}
+
+#[test]
+fn a_volume_that_became_empty_is_a_failure() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "empty");
+    let folder = one_container(&stage, &home, "app", 1, &[]);
+    let name = stage.name("app");
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+    let outcome = stage.bbackup(["backup", "--containers", &name]).run();
+    assert!(matches!(outcome.code(), Some(1 | 4)), "an emptied volume is a success: {}", outcome.describe());
+    let _ = outcome.says(&stage.name("app-data"));
+    // The last whole one is still what `latest` means.
+    let _ = stage.bbackup(["restore", "latest", "--volume", &stage.name("app-data"), "--to"]).arg(home.path("out")).run().success();
+    assert!(files_below(&home.path("out")).iter().any(|path| tree::is_named(path, b"noise")));
+}
