@@ -4,8 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "benches fail loudly")]
 
+use bbackup::model::compression::Compression;
 use bbackup::repository::restic::chunker::{Chunker, MAX_SIZE, Polynomial};
-use bbackup::repository::restic::codec::{BlobKind, Compression, Decoder, Encoder};
+use bbackup::repository::restic::codec::{BlobKind, Decoder, Encoder};
 use bbackup::repository::restic::crypto::MasterKey;
 use divan::Bencher;
 use divan::counter::BytesCount;

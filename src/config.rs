@@ -15,12 +15,11 @@ pub mod suggest;
 pub mod tree;
 pub mod validate;
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 pub use crate::model::application::Consistency;
+pub use crate::model::compression::Compression;
 use crate::model::size::ByteSize;
 use password::PasswordSource;
 
@@ -126,60 +125,6 @@ impl RepositoryConfig {
             verify_before_write: true,
             embedded: false,
         }
-    }
-}
-
-/// How new data is compressed; each as zstd understands it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
-    /// Not at all.
-    Off,
-    /// As quickly as possible.
-    Fastest,
-    /// Level 3, and data that does not shrink is stored as it is.
-    #[default]
-    Auto,
-    /// Smaller, slower.
-    Better,
-    /// Smallest, slowest.
-    Max,
-    /// This level of zstd, 1 to 22.
-    Level(i32),
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Off => f.pad("off"),
-            Self::Fastest => f.pad("fastest"),
-            Self::Auto => f.pad("auto"),
-            Self::Better => f.pad("better"),
-            Self::Max => f.pad("max"),
-            Self::Level(level) => f.pad(&level.to_string()),
-        }
-    }
-}
-
-/// A compression that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a compression: write off, fastest, auto, better, max or a zstd level from 1 to 22")]
-pub struct CompressionError(pub String);
-
-impl FromStr for Compression {
-    type Err = CompressionError;
-
-    fn from_str(text: &str) -> Result<Self, CompressionError> {
-        Ok(match text {
-            "off" => Self::Off,
-            "fastest" => Self::Fastest,
-            "auto" => Self::Auto,
-            "better" => Self::Better,
-            "max" => Self::Max,
-            level => match level.parse() {
-                Ok(level @ 1..=22) => Self::Level(level),
-                _ => return Err(CompressionError(text.to_owned())),
-            },
-        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! No I/O, no clock, nothing that could fail for a reason outside its own arguments.
 
 pub mod application;
+pub mod compression;
 pub mod entry;
 pub mod outcome;
 pub mod progress;

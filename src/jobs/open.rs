@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::JobError;
-use crate::config::{Compression, RepositoryConfig};
+use crate::config::RepositoryConfig;
 use crate::platform::files::{self, Existing};
 use crate::platform::secret::{self, Secret};
 use crate::repository::backend::local::LocalBackend;
 use crate::repository::backend::{Backend, FileKind};
 use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo};
 use crate::repository::restic::archive::Options;
-use crate::repository::restic::codec;
 use crate::repository::restic::facade::{Locking, ResticRepository};
 use crate::repository::restic::lock;
 use crate::repository::restic::state::{Closed, InitOptions, Open};
@@ -39,7 +38,7 @@ pub fn is_there(config: &RepositoryConfig) -> Result<bool, RepositoryError> {
 /// There is none, or the password is wrong, or it is damaged.
 pub fn open(config: &RepositoryConfig, password: &Secret<String>, retry_lock: Option<Duration>) -> Result<Arc<dyn Repository>, JobError> {
     let options = Options {
-        compression: compression(config.compression),
+        compression: config.compression,
         pack_size: usize::try_from(config.pack_size.0).unwrap_or(usize::MAX),
         verify: config.verify_before_write,
     };
@@ -85,15 +84,4 @@ fn closed(config: &RepositoryConfig) -> Closed {
 
 fn info(open: &Open) -> RepositoryInfo {
     RepositoryInfo { id: open.config().id.clone(), location: open.location(), engine: "restic", version: open.version() }
-}
-
-fn compression(compression: Compression) -> codec::Compression {
-    match compression {
-        Compression::Off => codec::Compression::Off,
-        Compression::Fastest => codec::Compression::Fastest,
-        Compression::Auto => codec::Compression::Auto,
-        Compression::Better => codec::Compression::Better,
-        Compression::Max => codec::Compression::Max,
-        Compression::Level(level) => codec::Compression::Level(level),
-    }
 }

@@ -42,6 +42,21 @@ pub enum Kind {
     Socket,
 }
 
+impl Kind {
+    /// The word that restic has for it, in trees and in the JSON of `ls`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Directory => "dir",
+            Self::Symlink { .. } => "symlink",
+            Self::CharDevice { .. } => "chardev",
+            Self::BlockDevice { .. } => "dev",
+            Self::Fifo => "fifo",
+            Self::Socket => "socket",
+        }
+    }
+}
+
 /// One extended attribute. POSIX ACLs are the attributes `system.posix_acl_access` and `system.posix_acl_default`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Xattr {

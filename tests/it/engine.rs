@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bbackup::model::compression::Compression;
 use bbackup::model::progress::{Event, Progress};
 use bbackup::platform::control::Control;
 use bbackup::platform::secret::Secret;
@@ -14,7 +15,7 @@ use bbackup::repository::contract::{
     AddSummary, ReadData, Repository, RestoreRequest, RestoreSummary, SnapshotId, SnapshotRequest, SnapshotSummary,
 };
 use bbackup::repository::restic::archive::Options;
-use bbackup::repository::restic::codec::{BlobKind, Compression, Encoder};
+use bbackup::repository::restic::codec::{BlobKind, Encoder};
 use bbackup::repository::restic::facade::{Locking, ResticRepository};
 use bbackup::repository::restic::id::Id;
 use bbackup::repository::restic::pack::{PackedBlob, encode_header};

@@ -125,18 +125,6 @@ pub(in crate::cli) fn ls(session: &Session, arguments: &Ls) -> Result<Done, JobE
     Done::well(&serde_json::json!({ "snapshot": snapshot, "entries": entries }))
 }
 
-fn word(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::File => "file",
-        Kind::Directory => "dir",
-        Kind::Symlink { .. } => "symlink",
-        Kind::CharDevice { .. } => "chardev",
-        Kind::BlockDevice { .. } => "dev",
-        Kind::Fifo => "fifo",
-        Kind::Socket => "socket",
-    }
-}
-
 fn node(listed: &Listed) -> Node {
     let metadata = &listed.metadata;
     let name = listed.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
@@ -144,7 +132,7 @@ fn node(listed: &Listed) -> Node {
         message_type: "node",
         struct_type: "node",
         name: String::from_utf8_lossy(name).into_owned(),
-        r#type: word(&metadata.kind),
+        r#type: metadata.kind.word(),
         path: String::from_utf8_lossy(&listed.path).into_owned(),
         uid: metadata.uid,
         gid: metadata.gid,

@@ -6,11 +6,11 @@
 use std::fmt;
 use std::io::Cursor;
 use std::num::NonZeroU32;
-use std::str::FromStr;
 
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
 
 use super::crypto::{CryptoError, MasterKey, OVERHEAD};
+use crate::model::compression::Compression;
 use crate::repository::contract::RepositoryError;
 
 /// What a blob is of.
@@ -33,66 +33,14 @@ impl BlobKind {
     }
 }
 
-/// How much work to put into compression.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
-    /// None for data. Trees are always compressed.
-    Off,
-    /// Level 1.
-    Fastest,
-    /// Level 3, and next to nothing for data that looks incompressible.
-    #[default]
-    Auto,
-    /// Level 7.
-    Better,
-    /// Level 19.
-    Max,
-    /// This level of zstd, -7 to 22.
-    Level(i32),
-}
-
-/// Text that is not a compression.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown compression: expected off, fastest, auto, better, max or a level from -7 to 22")]
-pub struct CompressionError;
-
-impl FromStr for Compression {
-    type Err = CompressionError;
-
-    fn from_str(text: &str) -> Result<Self, CompressionError> {
-        Ok(match text {
-            "off" => Self::Off,
-            "fastest" => Self::Fastest,
-            "auto" => Self::Auto,
-            "better" => Self::Better,
-            "max" => Self::Max,
-            level => Self::Level(level.parse().ok().filter(|level| (-7..=22).contains(level)).ok_or(CompressionError)?),
-        })
-    }
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Off => f.pad("off"),
-            Self::Fastest => f.pad("fastest"),
-            Self::Auto => f.pad("auto"),
-            Self::Better => f.pad("better"),
-            Self::Max => f.pad("max"),
-            Self::Level(level) => fmt::Display::fmt(level, f),
-        }
-    }
-}
-
-impl Compression {
-    fn level(self) -> i32 {
-        match self {
-            Self::Off | Self::Auto => 3,
-            Self::Fastest => 1,
-            Self::Better => 7,
-            Self::Max => 19,
-            Self::Level(level) => level,
-        }
+/// The level of zstd. Trees are compressed also where data is not.
+fn level(compression: Compression) -> i32 {
+    match compression {
+        Compression::Off | Compression::Auto => 3,
+        Compression::Fastest => 1,
+        Compression::Better => 7,
+        Compression::Max => 19,
+        Compression::Level(level) => level,
     }
 }
 
@@ -186,7 +134,7 @@ impl Encoder {
         match (self.compression, kind) {
             (Compression::Off, BlobKind::Data) => None,
             (Compression::Auto, BlobKind::Data) if looks_incompressible(plain) => Some(HASTY),
-            (compression, _) => Some(compression.level()),
+            (compression, _) => Some(level(compression)),
         }
     }
 

@@ -95,19 +95,6 @@ impl TreeError {
     }
 }
 
-/// restic's word for a kind.
-fn kind_word(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::File => "file",
-        Kind::Directory => "dir",
-        Kind::Symlink { .. } => "symlink",
-        Kind::CharDevice { .. } => "chardev",
-        Kind::BlockDevice { .. } => "dev",
-        Kind::Fifo => "fifo",
-        Kind::Socket => "socket",
-    }
-}
-
 /// The bits of Go's `os.FileMode` that stand for a kind.
 fn kind_bits(kind: &Kind) -> u32 {
     const DEVICE: u32 = 1 << 26;

@@ -157,16 +157,6 @@ fn verification_finds_flipped_bits() {
     assert!(matches!(verifier.verify(&key, &sealed, None, b"blob", BlobKind::Data), Err(RepositoryError::Corrupted { .. })));
 }
 
-#[test]
-fn words_of_compression() {
-    for mode in MODES {
-        assert_eq!(mode.to_string().parse(), Ok(mode));
-    }
-    for bad in ["", "zstd", "23", "-8", "3.5", "AUTO"] {
-        assert_eq!(bad.parse::<Compression>(), Err(CompressionError), "{bad}");
-    }
-}
-
 proptest! {
     #[test]
     fn no_bytes_make_a_decoder_panic(stored in proptest::collection::vec(any::<u8>(), 0..300), flip in any::<(usize, u8)>(), announced in 0..5000_u32) {

@@ -9,9 +9,10 @@ use jiff::tz::TimeZone;
 use tempfile::TempDir;
 
 use super::*;
+use crate::model::compression::Compression;
 use crate::model::entry::Metadata;
 use crate::repository::backend::FileKind;
-use crate::repository::restic::codec::{Compression, Encoder};
+use crate::repository::restic::codec::Encoder;
 use crate::repository::restic::file::{IndexBlob, IndexFile, IndexPack, SnapshotFile, Time, to_json};
 use crate::repository::restic::pack::{PackedBlob, encode_header};
 use crate::repository::restic::state::Open;

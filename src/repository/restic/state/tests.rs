@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use super::testing::{PASSWORD, closed, empty_repository, has_restic, password, restic};
 use super::*;
+use crate::model::compression::Compression;
 use crate::repository::restic::chunker::Chunker;
-use crate::repository::restic::codec::{Compression, Encoder};
+use crate::repository::restic::codec::Encoder;
 use crate::repository::restic::file::{IndexBlob, IndexPack};
 use crate::repository::restic::pack::{PackedBlob, encode_header, read_header};
 

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use crate::model::entry::{Kind, Timestamp};
 
 use super::quote::{json_string, quote};
-use super::{Node, kind_bits, kind_word, time, to_go_mode};
+use super::{Node, kind_bits, time, to_go_mode};
 
 /// Writes trees.
 ///
@@ -67,7 +67,7 @@ impl Encoder {
         quote(&node.name, &mut name);
         out.extend_from_slice(b"{\"name\":");
         json_string(name.as_bytes(), out);
-        let _ = write!(out, ",\"type\":\"{}\"", kind_word(&meta.kind));
+        let _ = write!(out, ",\"type\":\"{}\"", meta.kind.word());
         number("mode", u64::from(to_go_mode(meta.mode) | kind_bits(&meta.kind)), out);
         self.time("mtime", meta.mtime, out);
         self.time("atime", meta.atime, out);
