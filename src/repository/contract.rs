@@ -256,6 +256,8 @@ pub struct RestoreSummary {
     pub problems: Vec<Problem>,
     /// Number of problems in all.
     pub problem_count: u64,
+    /// Those of them that cost data or whole entries, and not only an attribute of one.
+    pub entries_lost: u64,
 }
 
 /// How much a check reads.

@@ -3,7 +3,7 @@
 //!
 //! How containers, networks and volumes are made is `targets`' business; where their data comes from, the repository's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,20 +158,34 @@ pub(super) async fn execute(
     let owner = Owner::of_run(&run);
     let mut journal = journal::Journal::create(&context.directories.state, &run, &restore.engine)?;
     let started = clock::monotonic();
+    // Applications whose data is not all there: a program that starts on half of its data may destroy the rest.
+    let mut incomplete: BTreeSet<&str> = BTreeSet::new();
     for (number, planned) in restore.plan.steps.iter().enumerate() {
         let Some(result) = results.get_mut(planned.application.as_str()) else { continue };
         if result.failure.is_some() {
             continue;
         }
+        if !is_content(&planned.step) && incomplete.contains(planned.application.as_str()) {
+            if let Step::StartContainer { name } = &planned.step {
+                let name = printable(name.as_bytes());
+                result.warnings.push(format!("container {name} is not started, as not all of its application's data could be restored"));
+            }
+            continue;
+        }
         progress.event(Event::Phase(&planned.step.to_string()));
         let done = match control.checkpoint() {
             // Everything is there and runs: that nobody waits any more is no reason to remove it.
-            Err(_) if matches!(planned.step, Step::WaitHealthy { .. }) => Ok(()),
+            Err(_) if matches!(planned.step, Step::WaitHealthy { .. }) => Ok(0),
             Err(_) => Err("it was cancelled".to_owned()),
             Ok(()) => take(repository, restore, planned, &mut steps, &owner, result, control, progress).await,
         };
         let recorded = match done {
-            Ok(()) => record(&mut journal, &steps, planned, &restore.plan.steps[number + 1..]).await,
+            Ok(lost) => {
+                if lost > 0 {
+                    incomplete.insert(&planned.application);
+                }
+                record(&mut journal, &steps, planned, &restore.plan.steps[number + 1..]).await
+            }
             Err(reason) => Err(reason),
         };
         match recorded {
@@ -213,6 +227,7 @@ fn is_made(step: &Step) -> bool {
     matches!(step, Step::CreateNetwork { .. } | Step::CreateVolume { .. } | Step::CreateContainer { .. })
 }
 
+/// Takes one step, and gives the number of entries that it could not restore.
 #[expect(clippy::too_many_arguments, reason = "everything that one step may need")]
 async fn take(
     repository: &dyn Repository,
@@ -223,7 +238,7 @@ async fn take(
     result: &mut RestoredApplication,
     control: &Control,
     progress: &Arc<dyn Progress>,
-) -> Result<(), String> {
+) -> Result<u64, String> {
     match &planned.step {
         Step::FillVolume { name, path, .. } => {
             let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
@@ -249,7 +264,7 @@ async fn take(
             if let Step::StartContainer { name } = step {
                 result.started.push(name.clone());
             }
-            Ok(())
+            Ok(0)
         }
     }
 }
@@ -294,7 +309,8 @@ struct Fill<'a> {
 }
 
 impl Fill<'_> {
-    async fn run(&self, result: &mut RestoredApplication) -> Result<(), String> {
+    /// Fills it, and gives the number of entries that could not be restored.
+    async fn run(&self, result: &mut RestoredApplication) -> Result<u64, String> {
         match writing_mode(self.engine, self.name).await.map_err(|error| sentence(&error))? {
             Writing::Direct(folder) => {
                 let request = RestoreRequest {
@@ -312,7 +328,7 @@ impl Fill<'_> {
                 result.files_unchanged += summary.files_unchanged;
                 result.bytes_restored += summary.bytes_restored;
                 result.problems.extend(summary.problems);
-                Ok(())
+                Ok(summary.entries_lost)
             }
             Writing::Helper { .. } => {
                 let target = HelperTarget::open(self.engine, self.name, self.owner).await.map_err(|error| sentence(&error))?;
@@ -324,7 +340,8 @@ impl Fill<'_> {
                         sentence(&error)
                     ));
                 }
-                streamed
+                // A stream brings everything or fails.
+                streamed.map(|()| 0)
             }
         }
     }

@@ -170,6 +170,8 @@ fn normalise(entry: &mut Whole) {
         metadata.xattrs.clear();
     }
     metadata.xattrs.retain(|xattr| xattr.name.starts_with(b"user."));
+    // In which order a file system lists them is its own affair.
+    metadata.xattrs.sort_by(|left, right| left.name.cmp(&right.name));
 }
 
 fn normalised(mut entries: Vec<Whole>) -> Vec<Whole> {

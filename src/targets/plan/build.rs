@@ -100,7 +100,12 @@ impl<'a> Draft<'a> {
                 application.containers.iter().filter(|container| everything || items.containers.contains(&container.name)).collect();
             containers.retain(|container| self.is_restorable(stored, container));
             for container in containers {
-                let starts = !self.options.no_start && container.state.status.is_alive();
+                let mut starts = !self.options.no_start && container.state.status.is_alive();
+                if let Some(volume) = container.volume_names().find(|volume| saving_failed(stored, volume)).filter(|_| starts) {
+                    let (container, volume) = (printable(container.name.as_bytes()), printable(volume.as_bytes()));
+                    self.note(format!("container {container} is not started: its volume {volume} was not saved, and it would begin anew"));
+                    starts = false;
+                }
                 if let Some(inspect) = stored.containers.get(&container.name) {
                     self.containers.push(ChosenContainer { application: &application.name, container, inspect, starts });
                 }
@@ -426,6 +431,11 @@ impl<'a> Draft<'a> {
         }
         found
     }
+}
+
+/// Whether a volume was to be saved and could not be.
+fn saving_failed(stored: &StoredApplication, volume: &str) -> bool {
+    stored.document.item(ItemKind::Volume, volume).is_some_and(|item| matches!(item.outcome, ItemOutcome::Failed { .. }))
 }
 
 impl Naming {

@@ -407,7 +407,14 @@ fn what_was_not_saved_is_said() {
     stored.document.items[0].outcome = ItemOutcome::Failed { reason: "cut off".to_owned() };
     stored.containers.remove("web");
     let plan = plan(&[stored], &RestoreOptions::default(), &host()).unwrap();
-    assert_eq!(plan.notes, ["volume shop_data stays empty, saving it failed: cut off"]);
+    assert_eq!(
+        plan.notes,
+        [
+            "container db is not started: its volume shop_data was not saved, and it would begin anew",
+            "volume shop_data stays empty, saving it failed: cut off",
+        ]
+    );
+    assert!(!lines(&plan).iter().any(|line| line.starts_with("start container db")), "{:?}", lines(&plan));
     assert_eq!(conflicts(&plan), ["container web is not in the snapshot: its configuration was not saved"]);
 }
 

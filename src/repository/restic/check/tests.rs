@@ -176,7 +176,7 @@ fn untidiness_is_a_hint() {
     let (orphan, _) = scene.builder.pack_without_index();
     let summary = scene.check(ReadData::All);
     assert_eq!(summary.errors, Vec::<String>::new());
-    assert_names(&summary.hints, &["1 packs", "1 blobs", &format!("pack {orphan}")]);
+    assert_names(&summary.hints, &["1 pack holds", "1 blobs", &format!("pack {orphan}")]);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(super) struct Run<'a> {
     pub(super) target: Target,
     pub(super) counters: Counters,
     problems: Mutex<(Vec<Problem>, u64)>,
+    /// Problems that cost data.
+    lost: AtomicU64,
     /// Files with several names that were there and are reused, by device and inode.
     reused: Mutex<HashSet<(u64, u64)>>,
     /// Why the whole restore ends.
@@ -68,6 +70,7 @@ impl<'a> Run<'a> {
             target,
             counters: Counters::default(),
             problems: Mutex::default(),
+            lost: AtomicU64::new(0),
             reused: Mutex::default(),
             fatal: Mutex::default(),
             halted: AtomicBool::new(false),
@@ -94,8 +97,13 @@ impl<'a> Run<'a> {
         self.fatal.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(RepositoryError::Cancelled)
     }
 
-    /// Keeps a problem with one entry; the restore goes on.
+    /// Keeps a problem that cost an entry or its data; the restore goes on.
     pub(super) fn problem(&self, path: &[u8], message: String) {
+        Self::count(&self.lost, 1);
+        self.keep(path, message);
+    }
+
+    fn keep(&self, path: &[u8], message: String) {
         self.progress.event(Event::Problem { path, message: &message });
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         problems.1 += 1;
@@ -107,20 +115,19 @@ impl<'a> Run<'a> {
     /// Keeps what the system said about one entry. A full or read-only disk concerns all entries and ends the restore: it is
     /// reported once.
     pub(super) fn failed(&self, path: &[u8], action: &str, error: io::Error) {
-        use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-        if matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem) {
+        if concerns_all(&error) {
             self.halt(RepositoryError::Target { path: self.request.destination.display().to_string(), source: error });
         } else {
             self.problem(path, format!("cannot {action}: {error}"));
         }
     }
 
-    /// Several of them.
+    /// What went wrong with the metadata of one entry.
     pub(super) fn failures(&self, path: &[u8], failures: Vec<(&'static str, io::Error)>) {
         for (action, error) in failures {
             // Many file systems have room for few extended attributes of a file; that says nothing about the disk.
-            if action == attributes::SET_XATTR {
-                self.problem(path, format!("cannot {action}: {error}"));
+            if action == attributes::SET_XATTR || !concerns_all(&error) {
+                self.keep(path, format!("cannot {action}: {error}"));
             } else {
                 self.failed(path, action, error);
             }
@@ -153,8 +160,15 @@ impl<'a> Run<'a> {
             total_bytes: counters.total_bytes.into_inner(),
             problems,
             problem_count,
+            entries_lost: self.lost.into_inner(),
         })
     }
+}
+
+/// A full or read-only disk.
+fn concerns_all(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }
 
 /// What is at the destination.
