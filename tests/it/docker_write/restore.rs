@@ -85,29 +85,19 @@ async fn fill(engine: &Engine, volume: &str) {
     target.close().await.unwrap();
 }
 
-fn make_shop(stage: &Stage<'_>) -> (String, [String; 2], String, String) {
+/// `number` tells its subnet and port from those of other tests.
+fn make_shop(stage: &Stage<'_>, number: u16) -> (String, [String; 2], String, String) {
     let project = stage.name("shop");
     let label = format!("com.docker.compose.project={project}");
     let (network, volume) = (format!("{project}_front"), format!("{project}_data"));
     let (db, web) = (format!("{project}-db-1"), format!("{project}-web-1"));
-    stage.ok(["network", "create", "--subnet", "10.203.1.0/24", "--label", &label, &network]);
+    stage.ok(["network", "create", "--subnet", &format!("10.203.{number}.0/24"), "--label", &label, &network]);
     stage.ok(["volume", "create", "--label", &label, &volume]);
     let mount = format!("{volume}:/data");
+    let (address, port) = (format!("10.203.{number}.5"), format!("{}:80", 18_200 + number));
     let common = ["run", "-d", "--label", &label, "--network", &network];
     let mut arguments = common.to_vec();
-    arguments.extend([
-        "--label",
-        "com.docker.compose.service=db",
-        "--name",
-        &db,
-        "-v",
-        &mount,
-        "--ip",
-        "10.203.1.5",
-        BUSYBOX,
-        "sleep",
-        "1000",
-    ]);
+    arguments.extend(["--label", "com.docker.compose.service=db", "--name", &db, "-v", &mount, "--ip", &address, BUSYBOX, "sleep", "1000"]);
     stage.ok(arguments);
     let mut arguments = common.to_vec();
     arguments.extend([
@@ -118,7 +108,7 @@ fn make_shop(stage: &Stage<'_>) -> (String, [String; 2], String, String) {
         "--name",
         &web,
         "-p",
-        "18200:80",
+        &port,
         BUSYBOX,
         "sleep",
         "1000",
@@ -131,7 +121,7 @@ fn make_shop(stage: &Stage<'_>) -> (String, [String; 2], String, String) {
 fn an_application_comes_back_from_its_documents() {
     let home = Home::new();
     let stage = Stage::new(&home, "app");
-    let (project, containers, network, volume) = make_shop(&stage);
+    let (project, containers, network, volume) = make_shop(&stage, 1);
     block_on(async {
         let engine = connect(&stage).await;
         let stored = [stored(&engine, &project, 5).await];
@@ -142,7 +132,7 @@ fn an_application_comes_back_from_its_documents() {
             format!("container {} exists already (running)", containers[0]),
             format!("container {} exists already (running)", containers[1]),
             format!("container {} needs 10.203.1.5 on network {network}, which container {} has", containers[0], containers[0]),
-            format!("container {} needs port 18200/tcp, which container {} has", containers[1], containers[1]),
+            format!("container {} needs port 18201/tcp, which container {} has", containers[1], containers[1]),
             format!("volume {volume} exists already: container {} uses it", containers[0]),
         ];
         expected.sort();
@@ -193,7 +183,7 @@ fn an_application_comes_back_from_its_documents() {
 fn a_copy_stands_beside_the_original() {
     let home = Home::new();
     let stage = Stage::new(&home, "copy");
-    let (project, containers, _, _) = make_shop(&stage);
+    let (project, containers, _, _) = make_shop(&stage, 2);
     block_on(async {
         let engine = connect(&stage).await;
         let mut stored = stored(&engine, &project, 5).await;
@@ -228,7 +218,7 @@ fn a_copy_stands_beside_the_original() {
 fn a_failed_restore_says_exactly_what_it_left() {
     let home = Home::new();
     let stage = Stage::new(&home, "fail");
-    let (project, containers, network, volume) = make_shop(&stage);
+    let (project, containers, network, volume) = make_shop(&stage, 3);
     block_on(async {
         let engine = connect(&stage).await;
         let stored = [stored(&engine, &project, 5).await];
