@@ -22,7 +22,7 @@ use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use arguments::{Arguments, Command, ConfigCommand};
-use commands::{Done, INTERRUPTED, backup, care, host, look, restore, setup};
+use commands::{Done, INTERRUPTED, backup, care, host, look, prune, restore, setup};
 use environment::Environment;
 use interrupts::Interrupts;
 use output::{Output, Verbosity};
@@ -45,8 +45,6 @@ const LATER: &[&str] = &[
     "unpin",
     "key",
     "forget",
-    "prune",
-    "compact",
     "repair",
     "copy",
     "verify",
@@ -107,6 +105,7 @@ fn looks_only(command: &Command) -> bool {
     match command {
         Command::Backup(flags) => flags.dry_run,
         Command::Restore(flags) => flags.dry_run,
+        Command::Prune(flags) => flags.dry_run,
         Command::Config(_) | Command::ListBackupSets | Command::InitConfig(_) | Command::Completions(_) => true,
         _ => false,
     }
@@ -139,6 +138,7 @@ fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
         Command::Stats => look::stats(session),
         Command::Init => care::init(session),
         Command::Check(flags) => care::check(session, flags),
+        Command::Prune(flags) => prune::prune(session, flags),
         Command::Unlock(flags) => care::unlock(session, flags),
         Command::ListContainers => host::containers(session),
         Command::ListVolumes => host::volumes(session),

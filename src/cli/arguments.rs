@@ -3,11 +3,14 @@
 //! What the words mean together is in `request`; nothing here looks at the configuration or the environment, except for
 //! `BBACKUP_CONFIG`.
 
+pub(super) mod prune;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use self::prune::Prune;
 use crate::config::duration;
 use crate::model::application::Consistency;
 
@@ -78,6 +81,9 @@ pub(super) enum Command {
     Init,
     /// Look for damage in a repository
     Check(Check),
+    /// Give back the room of what no snapshot uses
+    #[command(visible_alias = "compact")]
+    Prune(Prune),
     /// Remove stale locks of a repository
     #[command(visible_alias = "break-lock")]
     Unlock(Unlock),
@@ -112,6 +118,7 @@ impl Command {
             Self::Dump(_) => "dump",
             Self::Init => "init",
             Self::Check(_) => "check",
+            Self::Prune(_) => "prune",
             Self::Unlock(_) => "unlock",
             Self::Stats => "stats",
             Self::ListContainers => "list-containers",

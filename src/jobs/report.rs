@@ -105,6 +105,12 @@ fn repository(error: &RepositoryError) -> Report {
         E::Damaged { .. } | E::BlobMissing { .. } => {
             repository("repository_damaged", sentence(error)).hint("`bbackup check --read-data` finds everything that is damaged.")
         }
+        E::Refused { problems, .. } => {
+            let mut report = repository("repository_incomplete", sentence(error))
+                .hint("Nothing was changed. `bbackup check` names what is damaged; `bbackup repair index`, then `bbackup repair snapshots`, put right what can be put right.");
+            report.source.clone_from(problems);
+            report
+        }
         E::NoSnapshot { .. } => Report::new(Blame::User, "no_snapshot", sentence(error)).hint(SEE_SNAPSHOTS),
         E::AmbiguousSnapshot { candidates, .. } => {
             Report::new(Blame::User, "ambiguous_snapshot", sentence(error)).hint(write_more(candidates.iter().map(|id| &id.0)))

@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows a format. Engines implement [`Repository`]; jobs use nothing else.
 
+pub mod prune;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp as Instant;
 use serde::Serialize;
 
+use self::prune::{PruneRequest, PruneSummary};
 use crate::model::entry::{Metadata, Sink, Source};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
@@ -392,6 +395,13 @@ pub trait Repository: Send + Sync {
     /// The check itself could not be done; damage is in the summary.
     fn check(&self, read_data: ReadData, control: &Control, progress: Arc<dyn Progress>) -> Result<CheckSummary, RepositoryError>;
 
+    /// Removes data that no snapshot uses, alone in the repository; in a dry run says what would be removed.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Refused`] if not everything that snapshots need is there, [`RepositoryError::Locked`] if anybody
+    /// else is at work. After any error everything that a snapshot needs is there, and the next prune does the rest.
+    fn prune(&self, request: &PruneRequest, control: &Control, progress: Arc<dyn Progress>) -> Result<PruneSummary, RepositoryError>;
+
     /// Counts.
     ///
     /// # Errors
@@ -474,6 +484,14 @@ pub enum RepositoryError {
         kind: &'static str,
         /// The blob's id.
         id: String,
+    },
+    /// Something that must be whole before anything may be removed is not. Nothing was changed.
+    #[error("{reason}")]
+    Refused {
+        /// What is not as it must be.
+        reason: String,
+        /// What is missing or damaged, one sentence each. At most 100 are kept.
+        problems: Vec<String>,
     },
     /// No snapshot of that name.
     #[error("no snapshot matches `{wanted}`")]

@@ -64,7 +64,7 @@ const ENGINE: &[&[&str]] = &[
     &["pack", "key"],
     &["index", "tree"],
     &["state"],
-    &["lock", "reader"],
+    &["lock", "reader", "writer"],
     &["archive", "restore", "check", "list", "stats", "prune", "copy", "diff", "find", "mount", "repair"],
     &["facade"],
 ];

@@ -12,10 +12,11 @@ use super::file::{SnapshotFile, SummaryFile};
 use super::id::Id;
 use super::lock::Lock;
 use super::state::{Indexed, Open};
-use super::{check, list, restore, stats};
+use super::{check, list, prune, restore, stats};
 use crate::model::entry::Sink;
-use crate::model::progress::Progress;
+use crate::model::progress::{Event, Progress};
 use crate::platform::control::Control;
+use crate::repository::contract::prune::{PruneRequest, PruneSummary};
 use crate::repository::contract::{
     CheckSummary, Listed, ReadData, Repository, RepositoryError, RepositoryInfo, RepositoryStats, RestoreRequest, RestoreSummary, Snapshot,
     SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
@@ -108,6 +109,35 @@ impl ResticRepository {
         self.indexed(Access::Read, &Control::new())
     }
 
+    /// Does what may be done by nobody else at the same time, under an exclusive lock; in a dry run under none, and then
+    /// nothing may be written.
+    fn alone<T>(
+        &self,
+        dry_run: bool,
+        control: &Control,
+        work: impl FnOnce(Option<&Lock>) -> Result<T, RepositoryError>,
+    ) -> Result<T, RepositoryError> {
+        if dry_run {
+            self.lock(&mut self.held(), Access::Read, control)?;
+            return work(None);
+        }
+        let Locking::Retry(retry) = self.locking else {
+            return Err(RepositoryError::Internal("a repository opened for a dry run is written to".into()));
+        };
+        self.give_back();
+        let lock = Lock::acquire(&self.open, true, retry, control)?;
+        work(Some(&lock))
+    }
+
+    /// Gives back the shared lock unless something in this process still counts on it: then our own lock keeps us out.
+    fn give_back(&self) {
+        let mut held = self.held();
+        let unused = held.indexed.take_if(|indexed| Arc::strong_count(indexed) == 1).is_some() || held.indexed.is_none();
+        if unused {
+            held.lock.take_if(|lock| Arc::strong_count(lock) == 1);
+        }
+    }
+
     fn tree(&self, snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
         let id: Id = snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })?;
         Ok(self.open.snapshot(&id)?.tree)
@@ -181,6 +211,19 @@ impl Repository for ResticRepository {
         // Loaded anew, and in part if parts are damaged: the damage is what is looked for.
         let (indexed, errors) = self.open.clone().into_indexed_in_part()?;
         check::check(&indexed, &errors, read_data, control, &*progress)
+    }
+
+    fn prune(&self, request: &PruneRequest, control: &Control, progress: Arc<dyn Progress>) -> Result<PruneSummary, RepositoryError> {
+        self.alone(request.dry_run, control, |lock| {
+            let guard = prune::Guard { lock, control };
+            progress.event(Event::Phase("loading the index"));
+            let indexed = self.open.clone().into_indexed()?;
+            let plan = prune::plan(&indexed, request, self.options.pack_size, guard, &*progress)?;
+            match lock {
+                Some(_) => prune::execute(&plan, self.options.pack_size, guard, &*progress),
+                None => Ok(plan.summary()),
+            }
+        })
     }
 
     fn stats(&self) -> Result<RepositoryStats, RepositoryError> {
