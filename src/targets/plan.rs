@@ -290,6 +290,17 @@ pub enum Conflict {
         /// What is lacking.
         lacks: String,
     },
+    /// The Engine does not know something that was used.
+    EngineTooOld {
+        /// What uses it: `container web`, `network front`.
+        what: String,
+        /// What it is.
+        uses: String,
+        /// The API version that is needed.
+        needs: String,
+        /// The API version that is spoken.
+        has: String,
+    },
     /// The disk of the Engine is too small.
     NoSpace {
         /// Bytes needed.
@@ -338,6 +349,9 @@ impl fmt::Display for Conflict {
             Self::Unsupported { what, lacks } => write!(f, "{} needs {}, which this Engine does not have", shown(what), shown(lacks)),
             Self::NoSpace { needed, free } => {
                 write!(f, "the volumes hold {}, and only {} are free on the Engine's disk", ByteSize(*needed), ByteSize(*free))
+            }
+            Self::EngineTooOld { what, uses, needs, has } => {
+                write!(f, "{} uses {}, which needs an Engine with API {needs}; this one has {has}", shown(what), shown(uses))
             }
             Self::NotSaved { what, reason } => write!(f, "{} is not in the snapshot: {}", shown(what), shown(reason)),
         }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::docker::create::is_predefined_network;
 use crate::docker::create::json::{array, object, text, texts};
+use crate::docker::create::names::mounted_volume;
 use crate::docker::discover::inspect_volume;
 use crate::docker::{DockerError, Engine, make, mountpoint};
 use crate::model::application::EngineIdentity;
@@ -192,7 +193,7 @@ fn container(line: &Value) -> HostContainer {
         volumes: array(line, "/Mounts")
             .iter()
             .filter(|mount| text(mount, "/Type") == Some("volume"))
-            .filter_map(|mount| text(mount, "/Name"))
+            .filter_map(mounted_volume)
             .map(str::to_owned)
             .collect(),
     }

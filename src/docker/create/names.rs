@@ -9,6 +9,21 @@ use serde_json::Value;
 
 use super::json::text;
 
+/// The name of a mounted volume. Engines do not give one for an anonymous volume that was asked for by a bare bind (`/data`);
+/// then it is in the path, as far as the driver is `local`.
+pub fn volume_name<'a>(name: &'a str, source: &'a str) -> Option<&'a str> {
+    if !name.is_empty() {
+        return Some(name);
+    }
+    let (folder, name) = source.strip_suffix("/_data")?.rsplit_once('/')?;
+    (folder.ends_with("/volumes") && !name.is_empty()).then_some(name)
+}
+
+/// The name of the volume of one entry of `Mounts` in an inspect answer or a list.
+pub fn mounted_volume(mount: &Value) -> Option<&str> {
+    volume_name(text(mount, "/Name").unwrap_or_default(), text(mount, "/Source").unwrap_or_default())
+}
+
 /// Old names to new ones. A name that is not in it stays.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Renames {
@@ -140,6 +155,15 @@ mod tests {
         assert_eq!(names.mode("bridge"), "bridge");
         assert_eq!(names.volumes_from("db:ro"), "db2:ro");
         assert_eq!(names.volumes_from("stranger"), "stranger");
+    }
+
+    #[test]
+    fn a_volume_without_a_name_is_known_by_its_path() {
+        assert_eq!(volume_name("db", "/x/volumes/other/_data"), Some("db"));
+        assert_eq!(volume_name("", "/var/lib/docker/volumes/0123abc/_data"), Some("0123abc"));
+        for other in ["", "/_data", "/srv/_data", "/var/lib/docker/volumes/0123abc", "/volumes//_data"] {
+            assert_eq!(volume_name("", other), None, "{other}");
+        }
     }
 
     #[test]

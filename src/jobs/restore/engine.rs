@@ -430,6 +430,7 @@ fn worded(found: &plan::Conflict) -> Conflict {
         C::ImageMissing { image, .. } => (format!("image {image}"), "Build or load the image first."),
         C::Missing { container, .. } => (format!("container {container}"), "Restore what it needs with it."),
         C::Unsupported { what, .. } => (what.clone(), "Install it on the Engine."),
+        C::EngineTooOld { what, .. } => (what.clone(), "Restore it to a newer Engine."),
         C::NoSpace { .. } => ("disk".to_owned(), "Make room on the Engine's disk."),
         C::NotSaved { what, .. } => (what.clone(), "Choose another snapshot; `bbackup snapshots` lists them."),
     };

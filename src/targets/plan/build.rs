@@ -18,6 +18,9 @@ use crate::model::outcome::ItemOutcome;
 use crate::model::text::printable;
 use crate::targets::preflight::Host;
 
+/// API version from which a network may have IPv6 addresses only.
+const NETWORKS_WITHOUT_IPV4: (u64, u64) = (1, 48);
+
 /// A container that is restored.
 pub(super) struct ChosenContainer<'a> {
     pub(super) application: &'a str,
@@ -248,6 +251,10 @@ impl<'a> Draft<'a> {
                     false
                 }
             };
+            if inspect.get("EnableIPv4").and_then(Value::as_bool) == Some(false) && self.host.api < NETWORKS_WITHOUT_IPV4 {
+                let what = format!("network {target}");
+                self.conflict(checks::too_old(what, "no IPv4 addresses", NETWORKS_WITHOUT_IPV4, self.host.api));
+            }
             let mut network = network_body(inspect, &self.names, addresses)?;
             self.naming.label(&mut network.body);
             if addresses {
@@ -344,6 +351,10 @@ impl<'a> Draft<'a> {
             };
             let mut made = container_body(&request)?;
             self.naming.label(&mut made.body);
+            for feature in std::mem::take(&mut made.lacks) {
+                let what = format!("container {}", made.name);
+                self.conflict(checks::too_old(what, feature.what, feature.since, self.host.api));
+            }
             for note in std::mem::take(&mut made.notes) {
                 self.note(format!("container {}: {note}", printable(made.name.as_bytes())));
             }

@@ -156,6 +156,12 @@ pub(super) fn volume_in_the_way(name: &str, host: &Host) -> Option<String> {
     }
 }
 
+/// The conflict with an Engine that does not know something.
+pub(super) fn too_old(what: String, uses: &str, needs: (u64, u64), has: (u64, u64)) -> Conflict {
+    let version = |(major, minor): (u64, u64)| format!("{major}.{minor}");
+    Conflict::EngineTooOld { what, uses: uses.to_owned(), needs: version(needs), has: version(has) }
+}
+
 /// Whether an Engine has a volume driver. An Engine that does not say which it has is believed to have it.
 pub(super) fn has_driver(driver: &str, drivers: &BTreeSet<String>) -> bool {
     let plain = driver.strip_suffix(":latest").unwrap_or(driver);
@@ -239,7 +245,7 @@ fn paths(chosen: &ChosenContainer<'_>, name: &str, host: &Host, conflicts: &mut 
         }
     }
     for bind in texts(chosen.inspect, "/HostConfig/Binds") {
-        if let Some(path) = bind.split(':').next().filter(|path| host.missing_paths.contains(*path)) {
+        if let Some(path) = bound_path(bind).filter(|path| host.missing_paths.contains(*path)) {
             notes.push(format!(
                 "container {} mounts {}, which is not there: the Engine makes an empty folder",
                 printable(name.as_bytes()),
@@ -249,14 +255,18 @@ fn paths(chosen: &ChosenContainer<'_>, name: &str, host: &Host, conflicts: &mut 
     }
 }
 
+/// The path of the host in a bind. A bind of one part only (`/data`) is an anonymous volume at that place.
+fn bound_path(bind: &str) -> Option<&str> {
+    bind.split_once(':').map(|(source, _)| source).filter(|source| source.starts_with('/'))
+}
+
 /// The paths of the host that the containers of these applications mount.
 pub(super) fn host_paths(applications: &[StoredApplication]) -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
     for inspect in applications.iter().flat_map(|stored| stored.containers.values()) {
         let mounts = array(inspect, "/HostConfig/Mounts").iter().filter(|mount| text(mount, "/Type") == Some("bind"));
         paths.extend(mounts.filter_map(|mount| text(mount, "/Source")).map(str::to_owned));
-        let binds = texts(inspect, "/HostConfig/Binds").filter_map(|bind| bind.split(':').next());
-        paths.extend(binds.filter(|path| path.starts_with('/')).map(str::to_owned));
+        paths.extend(texts(inspect, "/HostConfig/Binds").filter_map(bound_path).map(str::to_owned));
     }
     paths
 }

@@ -440,3 +440,29 @@ fn documents_of_a_snapshot_may_be_anything() {
         assert!(StoredApplication::parse(document, [("web".to_owned(), container.to_vec())], none()).is_err());
     }
 }
+
+#[test]
+fn a_bind_without_a_source_is_no_path_of_the_host() {
+    let mut stored = shop();
+    stored.containers.get_mut("web").unwrap()["HostConfig"]["Binds"] = json!(["/cache", "/srv/www:/www:ro", "shop_data:/data"]);
+    assert_eq!(wanted(&[stored], &RestoreOptions::default()).paths.into_iter().collect::<Vec<_>>(), ["/srv/www"]);
+}
+
+#[test]
+fn an_engine_that_is_too_old_is_a_conflict_or_a_warning() {
+    let mut stored = shop();
+    let web = stored.containers.get_mut("web").unwrap();
+    web["HostConfig"]["Annotations"] = json!({"a": "b"});
+    web["HostConfig"]["Mounts"] = json!([{"Type": "volume", "Source": "shop_data", "Target": "/part", "VolumeOptions": {"Subpath": "x"}}]);
+    stored.networks.get_mut("shop_front").unwrap()["EnableIPv4"] = json!(false);
+    let plan = |api| plan(std::slice::from_ref(&stored), &RestoreOptions::default(), &Host { api, ..host() }).unwrap();
+    assert_eq!(
+        conflicts(&plan((1, 41))),
+        [
+            "network shop_front uses no IPv4 addresses, which needs an Engine with API 1.48; this one has 1.41",
+            "container web uses a mount of a part of a volume, which needs an Engine with API 1.45; this one has 1.41",
+        ]
+    );
+    assert_eq!(plan((1, 41)).notes, ["container web: annotations: lost, as it needs an Engine with API 1.43 or later"]);
+    assert_eq!((conflicts(&plan((1, 51))).len(), plan((1, 51)).notes.len()), (0, 0));
+}
