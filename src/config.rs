@@ -218,6 +218,8 @@ pub struct Scope {
     pub log_lines: u32,
     /// Volumes.
     pub volumes: bool,
+    /// Files and folders of the host that containers mount, except for what belongs to the machine itself.
+    pub binds: bool,
     /// Networks, except Docker's own three.
     pub networks: bool,
     /// Compose files and `.env`.
@@ -229,7 +231,7 @@ pub const LOG_LINES: u32 = 1_000;
 
 impl Default for Scope {
     fn default() -> Self {
-        Self { configs: true, logs: true, log_lines: LOG_LINES, volumes: true, networks: true, compose: true }
+        Self { configs: true, logs: true, log_lines: LOG_LINES, volumes: true, binds: true, networks: true, compose: true }
     }
 }
 

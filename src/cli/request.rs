@@ -86,10 +86,11 @@ fn override_policy(set: &mut BackupSet, arguments: &Backup) -> Result<(), JobErr
     set.filter.one_file_system |= arguments.one_file_system;
     let scope = &mut set.scope;
     if arguments.config_only {
-        (scope.volumes, scope.logs) = (false, false);
+        (scope.volumes, scope.binds, scope.logs) = (false, false, false);
     }
     if arguments.volumes_only {
         (scope.configs, scope.logs, scope.networks, scope.compose) = (false, false, false, false);
+        scope.binds = false;
     }
     scope.networks &= !arguments.no_networks;
     scope.logs &= !arguments.no_logs;

@@ -58,6 +58,7 @@ pub(super) struct Scope {
     pub(super) logs: Option<bool>,
     pub(super) log_lines: Option<u32>,
     pub(super) volumes: Option<bool>,
+    pub(super) binds: Option<bool>,
     pub(super) networks: Option<bool>,
     pub(super) compose: Option<bool>,
 }

@@ -48,7 +48,7 @@ fn repository(one: &super::RepositoryConfig) -> Repository {
 }
 
 fn set(one: &super::BackupSet) -> Set {
-    let Scope { configs, logs, log_lines, volumes, networks, compose } = one.scope.clone();
+    let Scope { configs, logs, log_lines, volumes, binds, networks, compose } = one.scope.clone();
     Set {
         description: one.description.clone(),
         enabled: one.enabled,
@@ -60,7 +60,7 @@ fn set(one: &super::BackupSet) -> Set {
         exclude: one.filter.exclude.clone(),
         exclude_if_present: one.filter.exclude_if_present.clone(),
         one_file_system: one.filter.one_file_system,
-        scope: ShownScope { configs, logs, log_lines, volumes, networks, compose },
+        scope: ShownScope { configs, logs, log_lines, volumes, binds, networks, compose },
         consistency: one.consistency.word(),
         repository: one.repository.clone(),
     }
@@ -133,6 +133,7 @@ struct ShownScope {
     logs: bool,
     log_lines: u32,
     volumes: bool,
+    binds: bool,
     networks: bool,
     compose: bool,
 }

@@ -179,6 +179,7 @@ impl Validator<'_> {
                 logs: scope.logs.unwrap_or(true),
                 log_lines: scope.log_lines.unwrap_or(LOG_LINES),
                 volumes: scope.volumes.unwrap_or(true),
+                binds: scope.binds.unwrap_or(true),
                 networks: scope.networks.unwrap_or(true),
                 compose: scope.compose.unwrap_or(true),
             },

@@ -3,6 +3,7 @@
 //! How things become applications is decided in `applications`, what is chosen of them in `sources/plan`.
 
 mod applications;
+pub mod binds;
 
 use std::collections::{BTreeMap, HashMap};
 

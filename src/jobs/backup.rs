@@ -21,7 +21,7 @@ use crate::docker::{Engine, EngineOptions};
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
-use crate::platform::{clock, container};
+use crate::platform::{clock, container, files};
 use crate::repository::contract::{Repository, RepositoryError, SnapshotRequest, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
 use crate::sources::NeverRead;
 use crate::sources::plan::{PlannedApplication, plan};
@@ -69,6 +69,13 @@ pub async fn run(
     let started = clock::monotonic();
     let mut outcome = Outcome::default();
     let needs_docker = request.sets.iter().any(|set| set.selection.needs_docker());
+    if !request.dry_run {
+        // Folders are known by what they are, so they must be there before anything is read.
+        for folder in [&context.directories.state, &context.directories.cache] {
+            files::create_directories(folder, 0o700)
+                .map_err(|source| JobError::Own { action: format!("make the folder {}", folder.display()), source })?;
+        }
+    }
     let host = if needs_docker { Some(look_at_host(context, request.dry_run, &mut outcome).await?) } else { None };
     let run = Run {
         context,

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::config::{BackupSet, Scope};
 use crate::docker::Discovery;
+use crate::docker::discover::binds::{Belongs, belongs, data_path};
 use crate::docker::labels::{Policy, VolumeExclude};
-use crate::model::application::{Application, Container, ItemKind, MountKind, Network, Volume};
+use crate::model::application::{Application, Bind, Container, ItemKind, MountKind, Network, Volume};
 use crate::model::text::printable;
 
 mod choice;
@@ -45,10 +46,21 @@ impl PlannedApplication {
         self.application.volumes.iter().filter(saved)
     }
 
-    /// Names of the containers, of whatever application, that can write to the volumes that are saved. They are what has to
-    /// be kept from writing.
+    /// The bind mounts that are saved.
+    pub fn binds(&self) -> impl Iterator<Item = &Bind> {
+        let saved = |bind: &&Bind| self.items.iter().any(|item| item.kind == ItemKind::Bind && item.name == bind.path);
+        self.application.binds.iter().filter(saved)
+    }
+
+    /// Names of the containers, of whatever application, that can write to the volumes and bind mounts that are saved. They
+    /// are what has to be kept from writing.
     pub fn writers(&self) -> BTreeSet<&str> {
-        self.volumes().flat_map(|volume| &volume.users).filter(|user| !user.read_only).map(|user| user.container.as_str()).collect()
+        let of_volumes = self.volumes().flat_map(|volume| &volume.users);
+        of_volumes
+            .chain(self.binds().flat_map(|bind| &bind.users))
+            .filter(|user| !user.read_only)
+            .map(|user| user.container.as_str())
+            .collect()
     }
 }
 
@@ -57,11 +69,11 @@ impl PlannedApplication {
 pub struct PlannedItem {
     /// What it is.
     pub kind: ItemKind,
-    /// Name of the container, volume, network or project.
+    /// Name of the container, volume, network or project; path of a bind mount.
     pub name: String,
     /// Absolute path in the snapshot.
     pub path: String,
-    /// Patterns of what labels leave out of a volume, besides those of the set.
+    /// Patterns of what labels leave out of a volume or bind mount, besides those of the set.
     pub exclude: Vec<String>,
 }
 
@@ -122,6 +134,14 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
             items.push(item);
         }
     }
+    if scope.binds {
+        for bind in chosen_binds(application, choice) {
+            let mut item = item(ItemKind::Bind, &bind.path, application.bind_path(&bind.path));
+            let policies = bind.users.iter().filter_map(|user| discovery.policy(&user.container));
+            item.exclude = policies.flat_map(|policy| policy.exclude.iter().cloned()).collect();
+            items.push(item);
+        }
+    }
     if items.is_empty() {
         return None;
     }
@@ -129,6 +149,18 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
         && application.volumes.iter().all(chosen_volume)
         && application.networks.iter().all(chosen_network);
     Some(PlannedApplication { application: application.clone(), items, whole })
+}
+
+/// The bind mounts of an application that chosen containers mount, without those that lie in another one of them.
+fn chosen_binds<'a>(application: &'a Application, choice: &Choice<'_>) -> Vec<&'a Bind> {
+    let chosen = |bind: &&Bind| choice.binds.contains(bind.path.as_str());
+    let mut kept: Vec<&Bind> = Vec::new();
+    for bind in application.binds.iter().filter(chosen) {
+        if !kept.iter().any(|outer| Path::new(&bind.path).starts_with(&outer.path)) {
+            kept.push(bind);
+        }
+    }
+    kept
 }
 
 /// The policies of the containers that mount a volume.
@@ -151,15 +183,16 @@ fn excluded_by_labels(discovery: &Discovery, volume: &Volume) -> Vec<String> {
 
 /// What of a chosen container is not saved, or could not be brought back.
 fn unsaved(container: &Container, scope: &Scope) -> Vec<String> {
-    // Of the machine itself, not of the container.
-    const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
     let mut notes = Vec::new();
     for mount in container.mounts.iter().filter(|mount| mount.kind == MountKind::Bind) {
-        let source = Path::new(&mount.source);
-        let is_system = source == Path::new("/") || SYSTEM.iter().any(|folder| source.starts_with(folder));
-        if !is_system && source.extension().is_none_or(|extension| extension != "sock") {
-            notes.push(format!("container {}: the bind mount {} is not saved with it", container.name, printable(mount.source.as_bytes())));
-        }
+        let reason = match belongs(&mount.source) {
+            Belongs::Running => continue,
+            Belongs::Machine => ": it is the machine's own",
+            Belongs::Data if scope.binds && data_path(mount).is_some() => continue,
+            Belongs::Data => "",
+        };
+        let path = printable(mount.source.as_bytes());
+        notes.push(format!("container {}: the bind mount {path} is not saved with it{reason}", container.name));
     }
     if scope.configs && container.image.digests.is_empty() {
         let image = printable(container.image.reference.as_bytes());

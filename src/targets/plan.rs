@@ -2,6 +2,7 @@
 //!
 //! Pure. What is there is looked at by `preflight`; the steps are taken by `network`, `volume` and `container`.
 
+mod binds;
 mod build;
 mod checks;
 mod naming;
@@ -27,7 +28,7 @@ pub fn wanted(applications: &[StoredApplication], options: &RestoreOptions) -> W
     let volumes = applications.iter().flat_map(|stored| &stored.document.application.volumes).map(|volume| volume.name.clone());
     // A renamed volume meets whatever has the new name.
     let renamed = options.renames.iter().map(|(_, to)| to.clone());
-    Wanted { volumes: volumes.chain(renamed).collect(), paths: checks::host_paths(applications) }
+    Wanted { volumes: volumes.chain(renamed).collect(), paths: checks::host_paths(applications), binds: binds::stored(applications) }
 }
 
 /// One application as its snapshot has it.
@@ -94,6 +95,8 @@ pub struct RestoreOptions {
     pub as_new: bool,
     /// Leave the containers stopped.
     pub no_start: bool,
+    /// Overwrite the files of bind mounts that are there.
+    pub in_place: bool,
 }
 
 /// Everything that a restore does, in its order, and what stands in its way.
@@ -162,6 +165,15 @@ pub enum Step {
         /// How many bytes of files were read when it was saved.
         bytes: u64,
     },
+    /// Write the files of a bind mount.
+    FillPath {
+        /// Its path on the Engine's machine.
+        path: String,
+        /// Where its files are in the snapshot.
+        from: String,
+        /// How many bytes of files were read when it was saved.
+        bytes: u64,
+    },
     /// Make a container.
     CreateContainer {
         /// How.
@@ -204,6 +216,7 @@ impl fmt::Display for Step {
             Self::UseVolume { name } => write!(f, "use volume {} as it is", shown(name)),
             Self::CreateVolume { name, .. } => write!(f, "create volume {}", shown(name)),
             Self::FillVolume { name, bytes, .. } => write!(f, "restore the files of volume {} ({})", shown(name), ByteSize(*bytes)),
+            Self::FillPath { path, bytes, .. } => write!(f, "restore {} ({})", shown(path), ByteSize(*bytes)),
             Self::CreateContainer { container } => write!(f, "create container {}", shown(&container.name)),
             Self::StartContainer { name } => write!(f, "start container {}", shown(name)),
             Self::WaitHealthy { name } => write!(f, "wait until container {} is healthy", shown(name)),
@@ -229,6 +242,13 @@ pub enum Conflict {
         /// The name.
         name: String,
         /// What makes it a conflict: `it holds files`, `container web uses it`.
+        reason: String,
+    },
+    /// There is something where the files of a bind mount go.
+    PathExists {
+        /// The path.
+        path: String,
+        /// What makes it a conflict: `it holds files`.
         reason: String,
     },
     /// A network of that name is there and differs.
@@ -323,6 +343,7 @@ impl fmt::Display for Conflict {
         match self {
             Self::ContainerExists { name, status } => write!(f, "container {} exists already ({})", shown(name), shown(status)),
             Self::VolumeExists { name, reason } => write!(f, "volume {} exists already: {}", shown(name), shown(reason)),
+            Self::PathExists { path, reason } => write!(f, "{} is mounted by what is restored: {}", shown(path), shown(reason)),
             Self::NetworkDiffers { name, fields } => {
                 write!(f, "network {} exists already and differs in {}", shown(name), shown(&fields.join(", ")))
             }

@@ -44,6 +44,19 @@ pub struct Host {
     pub runtimes: BTreeSet<String>,
     /// Paths of its machine that were asked for and are not there; empty where its paths are not those of this machine.
     pub missing_paths: BTreeSet<String>,
+    /// What is at the paths of bind mounts that were asked for; those that are not here are not seen from here.
+    pub binds: BTreeMap<String, PathState>,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathState {
+    /// Nothing.
+    Missing,
+    /// A folder with nothing in it.
+    Empty,
+    /// A file, or a folder with something in it.
+    Holds,
 }
 
 /// What a restore wants to know of an Engine beyond its lists.
@@ -53,6 +66,8 @@ pub struct Wanted {
     pub volumes: BTreeSet<String>,
     /// Paths of its machine of which it matters whether they are there.
     pub paths: BTreeSet<String>,
+    /// Paths of bind mounts of which it matters what is there.
+    pub binds: BTreeSet<String>,
 }
 
 /// A container that is there.
@@ -151,6 +166,7 @@ impl Host {
             let missing =
                 |path: &&String| matches!(rustix::fs::stat(path.as_str()), Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR));
             host.missing_paths = wanted.paths.iter().filter(missing).cloned().collect();
+            host.binds = wanted.binds.iter().filter_map(|path| Some((path.clone(), path_state(path)?))).collect();
             host.free_bytes = rustix::fs::statvfs(engine.data_root()).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         }
         Ok(host)
@@ -170,6 +186,19 @@ async fn is_empty(engine: &Engine, name: &str) -> Option<bool> {
         None => Some(true),
         Some(Ok(_)) => Some(false),
         Some(Err(_)) => None,
+    }
+}
+
+fn path_state(path: &str) -> Option<PathState> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_dir() => Some(PathState::Holds),
+        Ok(_) => match std::fs::read_dir(path).ok()?.next() {
+            None => Some(PathState::Empty),
+            Some(Ok(_)) => Some(PathState::Holds),
+            Some(Err(_)) => None,
+        },
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Some(PathState::Missing),
+        Err(_) => None,
     }
 }
 

@@ -60,7 +60,8 @@ impl Steps {
         Self { engine: engine.clone(), health_limit, left: Vec::new() }
     }
 
-    /// Takes one step, and gives what somebody should know. [`Step::FillVolume`] is the caller's: nothing is done for it.
+    /// Takes one step, and gives what somebody should know. [`Step::FillVolume`] and [`Step::FillPath`] are the
+    /// caller's: nothing is done for them.
     ///
     /// # Errors
     /// The Engine refuses. What was made before is [left](Self::left).
@@ -91,7 +92,7 @@ impl Steps {
                 container::pause(engine, name).await?;
                 return Ok(Vec::new());
             }
-            Step::UseNetwork { .. } | Step::UseVolume { .. } | Step::FillVolume { .. } => return Ok(Vec::new()),
+            Step::UseNetwork { .. } | Step::UseVolume { .. } | Step::FillVolume { .. } | Step::FillPath { .. } => return Ok(Vec::new()),
         };
         self.left.push(Left { application: planned.application.clone(), kind, name: name.clone(), id: made.id });
         Ok(made.warnings)

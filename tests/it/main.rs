@@ -22,6 +22,9 @@ mod damage;
 // Docker when things go wrong.
 mod docker_faults;
 
+// Bind mounts: files of the host that containers mount.
+mod docker_binds;
+
 // A whole application saved, lost and brought back.
 mod docker_roundtrip;
 

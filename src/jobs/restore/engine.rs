@@ -5,12 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::files::real;
 use super::{conflict, journal, step, untouched};
 use crate::docker::Engine;
-use crate::docker::helper::Owner;
+use crate::docker::helper::{MOUNT, Owner};
+use crate::docker::mountpoint::same_root;
 use crate::jobs::backup::{engine_options, sentence, sweep_helpers};
 use crate::jobs::error::JobError;
 use crate::jobs::request::{JobContext, RestoreJob};
@@ -73,6 +76,7 @@ pub(super) async fn plan(
         renames: job.renames.iter().map(|rename| (rename.from.clone(), rename.to.clone())).collect(),
         as_new: job.as_new,
         no_start: job.no_start,
+        in_place: job.in_place,
     };
     let plan = crate::targets::prepare(&engine, &stored, &options).await?;
     preview.steps.extend(plan.steps.iter().map(|planned| shown(&planned.step)));
@@ -249,6 +253,16 @@ async fn take(
             progress.event(Event::ItemFinished { label: &label });
             filled
         }
+        Step::FillPath { path, from, .. } => {
+            let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
+            let label = format!("path {}", printable(path.as_bytes()));
+            progress.event(Event::ItemStarted { label: &label });
+            let fill =
+                Fill { repository, engine: &restore.engine, snapshot: &snapshot.id, path: from, name: path, owner, control, progress };
+            let filled = fill.run_path(result).await;
+            progress.event(Event::ItemFinished { label: &label });
+            filled
+        }
         step => {
             let taken = steps.take(planned);
             // What only waits need not be waited for; whatever changes something is seen to its end.
@@ -312,42 +326,69 @@ impl Fill<'_> {
     /// Fills it, and gives the number of entries that could not be restored.
     async fn run(&self, result: &mut RestoredApplication) -> Result<u64, String> {
         match writing_mode(self.engine, self.name).await.map_err(|error| sentence(&error))? {
-            Writing::Direct(folder) => {
-                let request = RestoreRequest {
-                    snapshot: self.snapshot.clone(),
-                    path: self.path.as_bytes().to_vec(),
-                    destination: folder,
-                    owners: true,
-                    delete_extra: false,
-                    include: Vec::new(),
-                    dry_run: false,
-                };
-                let restored = tokio::task::block_in_place(|| self.repository.restore(&request, self.control, Arc::clone(self.progress)));
-                let summary = restored.map_err(|error| sentence(&error))?;
-                result.files_restored += summary.files_restored;
-                result.files_unchanged += summary.files_unchanged;
-                result.bytes_restored += summary.bytes_restored;
-                result.problems.extend(summary.problems);
-                Ok(summary.entries_lost)
-            }
+            Writing::Direct(folder) => self.write(folder, result),
             Writing::Helper { .. } => {
                 let target = HelperTarget::open(self.engine, self.name, self.owner).await.map_err(|error| sentence(&error))?;
-                let streamed = self.stream(&target, result);
-                if let Err(error) = target.close().await {
-                    result.warnings.push(format!(
-                        "the helper container of volume {} stays until the next run: {}",
-                        self.name,
-                        sentence(&error)
-                    ));
-                }
-                // A stream brings everything or fails.
-                streamed.map(|()| 0)
+                self.through(target, target_name(None), result).await
             }
         }
     }
 
-    fn stream(&self, target: &HelperTarget, result: &mut RestoredApplication) -> Result<(), String> {
-        let mut sink = Counted { sink: target.sink(), files: 0, bytes: 0 };
+    /// Fills a path of the Engine's machine, and gives the number of entries that could not be restored.
+    async fn run_path(&self, result: &mut RestoredApplication) -> Result<u64, String> {
+        if same_root(self.engine).await {
+            let place = real(Path::new(self.name));
+            // Folders above it may be gone too.
+            return match self.write(place, result) {
+                Err(reason) => Err(format!("{reason}; what was restored to {} stays there", printable(self.name.as_bytes()))),
+                filled => filled,
+            };
+        }
+        let mut is_folder = true;
+        let looked = self.repository.list(self.snapshot, self.path.as_bytes(), false, &mut |entry| {
+            is_folder = entry.metadata.is_dir();
+            ControlFlow::Break(())
+        });
+        looked.map_err(|error| sentence(&error))?;
+        // A file is written through the folder that it lies in: mounted itself it could not be replaced.
+        let (folder, file) = match self.name.rsplit_once('/') {
+            Some((folder, file)) if !is_folder && !folder.is_empty() => (folder, Some(file)),
+            _ => (self.name, None),
+        };
+        let target = HelperTarget::for_folder(self.engine, folder, self.owner).await.map_err(|error| sentence(&error))?;
+        self.through(target, target_name(file), result).await
+    }
+
+    fn write(&self, destination: PathBuf, result: &mut RestoredApplication) -> Result<u64, String> {
+        let request = RestoreRequest {
+            snapshot: self.snapshot.clone(),
+            path: self.path.as_bytes().to_vec(),
+            destination,
+            owners: crate::platform::host::uid() == 0,
+            delete_extra: false,
+            include: Vec::new(),
+            dry_run: false,
+        };
+        let restored = tokio::task::block_in_place(|| self.repository.restore(&request, self.control, Arc::clone(self.progress)));
+        let summary = restored.map_err(|error| sentence(&error))?;
+        result.files_restored += summary.files_restored;
+        result.files_unchanged += summary.files_unchanged;
+        result.bytes_restored += summary.bytes_restored;
+        result.problems.extend(summary.problems);
+        Ok(summary.entries_lost)
+    }
+
+    async fn through(&self, target: HelperTarget, top: Vec<u8>, result: &mut RestoredApplication) -> Result<u64, String> {
+        let streamed = self.stream(&target, &top, result);
+        if let Err(error) = target.close().await {
+            result.warnings.push(format!("the helper container of {} stays until the next run: {}", self.name, sentence(&error)));
+        }
+        // A stream brings everything or fails.
+        streamed.map(|()| 0)
+    }
+
+    fn stream(&self, target: &HelperTarget, top: &[u8], result: &mut RestoredApplication) -> Result<(), String> {
+        let mut sink = Counted { sink: target.sink(top), files: 0, bytes: 0 };
         let streamed = tokio::task::block_in_place(|| {
             self.repository.stream(self.snapshot, self.path.as_bytes(), &mut sink, self.control, Arc::clone(self.progress))
         });
@@ -359,6 +400,14 @@ impl Fill<'_> {
             result.problems.push(Problem { path, message: missing(&left_out.what) });
         }
         Ok(())
+    }
+}
+
+/// Where in a helper the root of what is restored goes: to what it mounts, or to a file in that.
+fn target_name(file: Option<&str>) -> Vec<u8> {
+    match file {
+        Some(file) => [MOUNT.as_bytes(), b"/", file.as_bytes()].concat(),
+        None => MOUNT.as_bytes().to_vec(),
     }
 }
 
@@ -409,6 +458,7 @@ fn shown(planned: &Step) -> RestoreStep {
         Step::FillVolume { name: volume, bytes, .. } => {
             step("fill volume", name(volume), Some(crate::model::size::ByteSize(*bytes).to_string()))
         }
+        Step::FillPath { path, bytes, .. } => step("restore files", name(path), Some(crate::model::size::ByteSize(*bytes).to_string())),
         Step::CreateContainer { container } => step("create container", name(&container.name), None),
         Step::StartContainer { name: container } => step("start container", name(container), None),
         Step::WaitHealthy { name: container } => step("wait until healthy", name(container), None),
@@ -424,6 +474,10 @@ fn worded(found: &plan::Conflict) -> Conflict {
         C::ContainerExists { name, .. } => (format!("container {name}"), RENAME),
         C::VolumeExists { name, .. } => (format!("volume {name}"), RENAME),
         C::NetworkDiffers { name, .. } => (format!("network {name}"), RENAME),
+        C::PathExists { path, .. } => (
+            format!("path {path}"),
+            "Overwrite it with --in-place, use it as it is by naming what to restore (--container), or move it away.",
+        ),
         C::SubnetTaken { network, .. } => (format!("network {network}"), "Remove the network that has the addresses."),
         C::AddressTaken { container, .. } => (format!("container {container}"), "Stop what has the address."),
         C::PortTaken { container, .. } => (format!("container {container}"), "Stop what has the port."),

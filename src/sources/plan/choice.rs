@@ -10,6 +10,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::policies;
 use crate::config::{Selection, suggest};
 use crate::docker::Discovery;
+use crate::docker::discover::binds::data_path;
 use crate::docker::labels::{Policy, VolumeExclude};
 use crate::model::application::{Application, ApplicationKind, Container, Network, Volume};
 use crate::model::text::printable;
@@ -174,6 +175,8 @@ fn closest(wanted: &str, names: &[&str]) -> Option<String> {
 pub(super) struct Choice<'a> {
     pub(super) containers: HashSet<&'a str>,
     pub(super) volumes: HashSet<&'a str>,
+    /// Paths of the Engine's machine that chosen containers mount.
+    pub(super) binds: HashSet<&'a str>,
     /// Applications of which networks that nobody joins are taken too.
     whole: HashSet<&'a str>,
     pub(super) warnings: Vec<String>,
@@ -182,8 +185,14 @@ pub(super) struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     pub(super) fn make(discovery: &'a Discovery, patterns: &mut Patterns, set: Option<&str>) -> Self {
-        let mut choice =
-            Self { containers: HashSet::new(), volumes: HashSet::new(), whole: HashSet::new(), warnings: Vec::new(), notes: Vec::new() };
+        let mut choice = Self {
+            containers: HashSet::new(),
+            volumes: HashSet::new(),
+            binds: HashSet::new(),
+            whole: HashSet::new(),
+            warnings: Vec::new(),
+            notes: Vec::new(),
+        };
         for application in &discovery.applications {
             let project = application.compose.as_ref().map(|compose| compose.project.as_str());
             let wanted = project.is_some_and(|project| patterns.projects.wants(project)) || patterns.everything;
@@ -234,6 +243,7 @@ impl<'a> Choice<'a> {
             return;
         }
         self.containers.insert(name);
+        self.binds.extend(container.mounts.iter().filter_map(data_path));
     }
 
     fn volume(&mut self, discovery: &Discovery, application: &'a Application, volume: &'a Volume, patterns: &mut Patterns) {

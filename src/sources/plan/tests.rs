@@ -140,7 +140,7 @@ fn everything_is_everything_but_what_labels_leave_out() {
             "lonely*: network lonely",
             "proxy: network edge, container proxy, logs proxy, volume certs",
             "shop*: network edge, network shop_net, container shop-db, container shop-web, logs shop-db, logs shop-web, \
-             volume shop_db, volume shop_files",
+             volume shop_db, volume shop_files, bind mount /srv/www",
         ]
     );
     let certs = &plan.applications[2].items[3];
@@ -150,7 +150,6 @@ fn everything_is_everything_but_what_labels_leave_out() {
         plan.notes,
         [
             "container proxy: its image built:1 is from no registry, a restore needs it on the Engine",
-            "container shop-web: the bind mount /srv/www is not saved with it",
             "container private is left out: its label bbackup.enable is false",
             "volume scratch is left out: a label bbackup.volumes.scratch.exclude is true",
         ]
@@ -177,10 +176,12 @@ fn patterns_take_away_again() {
 
 #[test]
 fn the_scope_says_which_items() {
-    let scope = Scope { logs: false, networks: false, volumes: false, ..Scope::default() };
+    let scope = Scope { logs: false, networks: false, volumes: false, binds: false, ..Scope::default() };
     let set = BackupSet { selection: selection(&[], &["shop"], &[], &[]), scope, ..BackupSet::default() };
-    assert_eq!(outline(&plan(&host(), &set).unwrap()), ["shop*: container shop-db, container shop-web"]);
-    let scope = Scope { configs: false, logs: false, networks: false, compose: false, ..Scope::default() };
+    let without = plan(&host(), &set).unwrap();
+    assert_eq!(outline(&without), ["shop*: container shop-db, container shop-web"]);
+    assert_eq!(without.notes, ["container shop-web: the bind mount /srv/www is not saved with it"]);
+    let scope = Scope { configs: false, logs: false, binds: false, networks: false, compose: false, ..Scope::default() };
     let set = BackupSet { selection: everything(), scope, ..BackupSet::default() };
     assert_eq!(
         outline(&plan(&host(), &set).unwrap()),

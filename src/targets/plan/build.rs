@@ -70,7 +70,8 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
     let images = draft.plan_images();
     draft.plan_networks()?;
     draft.plan_volumes()?;
-    draft.plan_containers(&images)?;
+    let filled = super::binds::plan(&mut draft);
+    draft.plan_containers(&images, &filled)?;
     draft.plan_starts();
     checks::space(&mut draft);
     Ok(draft.plan)
@@ -89,7 +90,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn step(&mut self, application: &str, step: Step) {
+    pub(super) fn step(&mut self, application: &str, step: Step) {
         self.plan.steps.push(PlannedStep { application: application.to_owned(), step });
     }
 
@@ -334,9 +335,9 @@ impl<'a> Draft<'a> {
         self.step(&stored.document.application.name, step);
     }
 
-    fn plan_containers(&mut self, images: &BTreeMap<&'a str, String>) -> Result<(), PlanError> {
+    fn plan_containers(&mut self, images: &BTreeMap<&'a str, String>, filled: &BTreeSet<String>) -> Result<(), PlanError> {
         let empty = self.empty_volumes();
-        checks::containers(self);
+        checks::containers(self, filled);
         checks::addresses(self, &self.reused_networks());
         checks::ports(self);
         for index in self.order() {

@@ -168,8 +168,9 @@ pub(super) fn has_driver(driver: &str, drivers: &BTreeSet<String>) -> bool {
     drivers.is_empty() || drivers.iter().any(|there| there.strip_suffix(":latest").unwrap_or(there) == plain)
 }
 
-/// Checks the names of the restored containers, the containers they refer to, their runtimes and the paths they mount.
-pub(super) fn containers(draft: &mut Draft<'_>) {
+/// Checks the names of the restored containers, the containers they refer to, their runtimes and the paths they mount; `filled`
+/// are paths that are restored before.
+pub(super) fn containers(draft: &mut Draft<'_>, filled: &BTreeSet<String>) {
     let mut seen = BTreeSet::new();
     let mut conflicts = Vec::new();
     let mut notes = Vec::new();
@@ -202,7 +203,11 @@ pub(super) fn containers(draft: &mut Draft<'_>) {
                 });
             }
         }
-        paths(chosen, &name, draft.host, &mut conflicts, &mut notes);
+        let missing = |path: &str| {
+            let restored = filled.iter().any(|outer| std::path::Path::new(path).starts_with(outer));
+            draft.host.missing_paths.contains(path) && !restored
+        };
+        paths(chosen, &name, missing, &mut conflicts, &mut notes);
     }
     for conflict in conflicts {
         draft.conflict(conflict);
@@ -233,9 +238,15 @@ fn references(inspect: &Value) -> Vec<(&str, &'static str)> {
 }
 
 /// Paths of the host that are not there: a mount of one fails, a bind makes an empty folder.
-fn paths(chosen: &ChosenContainer<'_>, name: &str, host: &Host, conflicts: &mut Vec<Conflict>, notes: &mut Vec<String>) {
+fn paths(
+    chosen: &ChosenContainer<'_>,
+    name: &str,
+    is_missing: impl Fn(&str) -> bool,
+    conflicts: &mut Vec<Conflict>,
+    notes: &mut Vec<String>,
+) {
     for mount in array(chosen.inspect, "/HostConfig/Mounts").iter().filter(|mount| text(mount, "/Type") == Some("bind")) {
-        if let Some(path) = text(mount, "/Source").filter(|path| host.missing_paths.contains(*path)) {
+        if let Some(path) = text(mount, "/Source").filter(|path| is_missing(path)) {
             let needs = format!("path {path}");
             conflicts.push(Conflict::Missing {
                 container: name.to_owned(),
@@ -245,7 +256,7 @@ fn paths(chosen: &ChosenContainer<'_>, name: &str, host: &Host, conflicts: &mut 
         }
     }
     for bind in texts(chosen.inspect, "/HostConfig/Binds") {
-        if let Some(path) = bound_path(bind).filter(|path| host.missing_paths.contains(*path)) {
+        if let Some(path) = bound_path(bind).filter(|path| is_missing(path)) {
             notes.push(format!(
                 "container {} mounts {}, which is not there: the Engine makes an empty folder",
                 printable(name.as_bytes()),

@@ -65,6 +65,8 @@ fn shop() -> StoredApplication {
                     users: Vec::new(),
                 }],
                 shared_volumes: Vec::new(),
+                binds: Vec::new(),
+                shared_binds: Vec::new(),
                 networks: vec![Network {
                     id: "n1".to_owned(),
                     name: "shop_front".to_owned(),

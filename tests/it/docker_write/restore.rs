@@ -68,7 +68,7 @@ async fn carry_out(engine: &Engine, plan: &RestorePlan, steps: &mut Steps) -> Re
 /// Writes one file through a helper, the volume's root with a mode and owner of its own.
 async fn fill(engine: &Engine, volume: &str) {
     let target = HelperTarget::open(engine, volume, &Owner::of_run("RUN")).await.unwrap();
-    let mut sink = target.sink();
+    let mut sink = target.sink(bbackup::docker::helper::MOUNT.as_bytes());
     tokio::task::spawn_blocking(move || {
         let root = Metadata { mode: 0o1750, uid: 70, gid: 71, ..Metadata::virtual_directory() };
         let file = Metadata { mode: 0o640, uid: 70, gid: 71, size: 5, ..Metadata::virtual_file(5) };

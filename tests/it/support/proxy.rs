@@ -93,3 +93,26 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
         let _ = (client.shutdown(Shutdown::Both), engine.shutdown(Shutdown::Both));
     });
 }
+
+/// Listens on a free TCP port for the Engine at `engine`: so it is a remote one. Gives its address, as `DOCKER_HOST` takes it.
+pub(crate) fn over_tcp(engine: &str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let engine = engine.strip_prefix("unix://").unwrap().to_owned();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), UnixStream::connect(&engine).unwrap());
+            let (mut client_in, mut server_out) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut client_in, &mut server_out);
+                let _ = server_out.shutdown(Shutdown::Write);
+            });
+            let (mut client_out, mut server_in) = (client, server);
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut server_in, &mut client_out);
+                let _ = client_out.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    format!("tcp://{address}")
+}
