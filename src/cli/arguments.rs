@@ -257,10 +257,10 @@ pub(super) struct Restore {
     /// Write plain files below this folder; the Docker Engine is left alone
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["rename", "as_new", "no_start"])]
     pub(super) to: Option<PathBuf>,
-    /// Give a container, volume, network or project another name (can be repeated)
+    /// Give a container, volume, network or project another name, or a host port another number: 8080:18080 (can be repeated)
     #[arg(long, value_name = "OLD:NEW")]
     pub(super) rename: Vec<String>,
-    /// Give everything whose name is taken a free name
+    /// Give everything whose name, host port or subnet is taken a free one
     #[arg(long)]
     pub(super) as_new: bool,
     /// Write files and folders of the host back over what is there now

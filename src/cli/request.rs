@@ -152,7 +152,9 @@ pub(super) fn renames(words: &[String]) -> Result<Vec<Rename>, JobError> {
     for word in words {
         let bad = |message: String| JobError::request("bad_rename", message, "Write --rename old:new.");
         let (from, to) = word.split_once(':').ok_or_else(|| bad(format!("`{}` does not say a new name", safe(word))))?;
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        // A port may name its protocol (53/udp); that it is one of both is for the plan to see, which knows what has which name.
+        let is_port = from.starts_with(|c: char| c.is_ascii_digit());
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') || (is_port && c == '/');
         if from.is_empty() || !to.starts_with(|c: char| c.is_ascii_alphanumeric()) || !to.chars().all(good) {
             return Err(bad(format!("`{}` cannot be a name on a Docker Engine", safe(to))));
         }

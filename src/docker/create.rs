@@ -174,6 +174,16 @@ fn host_fields(inspect: &Value, names: &Names, host: &mut Map<String, Value>) {
     }
     let from: Vec<String> = texts(inspect, "/HostConfig/VolumesFrom").map(|entry| names.volumes_from(entry)).collect();
     let links: Vec<String> = texts(inspect, "/HostConfig/Links").map(|entry| names.link(entry)).collect();
+    if let Some(bindings) = host.get_mut("PortBindings").and_then(Value::as_object_mut) {
+        for (inner, bindings) in bindings {
+            let protocol = inner.split_once('/').map_or("", |(_, protocol)| protocol);
+            for binding in bindings.as_array_mut().into_iter().flatten() {
+                if let Some(port) = text(binding, "/HostPort").map(|port| names.host_port(port, protocol)) {
+                    binding["HostPort"] = json!(port);
+                }
+            }
+        }
+    }
     host.insert("VolumesFrom".to_owned(), json!(from));
     host.insert("Links".to_owned(), json!(links));
     let is_dropped =

@@ -105,7 +105,7 @@ fn compared(rule: Rule, value: &Value, inspect: &Value, names: &Names) -> Value 
         Rule::NetworkMode => value.as_str().map_or(Value::Null, |mode| network_mode(mode, inspect, names)),
         Rule::VolumesFrom => sorted(value, |entry| names.volumes_from(entry)),
         Rule::Links => sorted(value, |entry| names.link(entry)),
-        Rule::Ports => ports(value),
+        Rule::Ports => ports(value, names),
         Rule::RestartPolicy => match text(value, "/Name") {
             None | Some("no") => Value::Null,
             Some(name) => json!([name, value.get("MaximumRetryCount").and_then(Value::as_i64).unwrap_or(0)]),
@@ -139,16 +139,17 @@ fn sorted(value: &Value, each: impl Fn(&str) -> String) -> Value {
     json!(words)
 }
 
-fn ports(value: &Value) -> Value {
+fn ports(value: &Value, names: &Names) -> Value {
     let mut out = Map::new();
     for (port, bindings) in value.as_object().into_iter().flatten() {
+        let protocol = port.split_once('/').map_or("", |(_, protocol)| protocol);
         let mut bindings: Vec<(String, String)> = bindings
             .as_array()
             .into_iter()
             .flatten()
             .map(|binding| {
                 let host_port = text(binding, "/HostPort").filter(|port| *port != "0").unwrap_or_default();
-                (text(binding, "/HostIp").unwrap_or_default().to_owned(), host_port.to_owned())
+                (text(binding, "/HostIp").unwrap_or_default().to_owned(), names.host_port(host_port, protocol))
             })
             .collect();
         bindings.sort();
@@ -210,7 +211,7 @@ fn endpoints(inspect: &Value, names: &Names) -> Map<String, Value> {
     let mut out = BTreeMap::new();
     for (network, endpoint) in object(inspect, "/NetworkSettings/Networks").into_iter().flatten() {
         let mut fields = Map::new();
-        if let Some(addresses) = static_addresses(endpoint) {
+        if let Some(addresses) = static_addresses(endpoint).filter(|_| names.keeps_addresses(network)) {
             fields.insert("IPAMConfig".to_owned(), Value::Object(addresses));
         }
         let mut aliases: Vec<&str> = own_aliases(endpoint, id).collect();

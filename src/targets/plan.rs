@@ -89,9 +89,9 @@ impl Items {
 pub struct RestoreOptions {
     /// Which items.
     pub items: Items,
-    /// Old names (of containers, volumes, networks or compose projects) and new ones.
+    /// Old names (of containers, volumes, networks or compose projects) and new ones; host ports (`8080`, `53/udp`) too.
     pub renames: Vec<(String, String)>,
-    /// Give what is in the way a free name instead of reporting a conflict.
+    /// Give what is in the way a free name, port or address instead of reporting a conflict.
     pub as_new: bool,
     /// Leave the containers stopped.
     pub no_start: bool,
@@ -108,6 +108,8 @@ pub struct RestorePlan {
     pub conflicts: Vec<Conflict>,
     /// What will not be quite as it was, one sentence each.
     pub notes: Vec<String>,
+    /// What differs because somebody asked for it, one sentence each.
+    pub asked: Vec<String>,
 }
 
 /// One step and the application it is for.
@@ -423,6 +425,14 @@ pub enum PlanError {
     NothingToRename {
         /// The old name.
         name: String,
+    },
+    /// A new port that is none.
+    #[error("`{port}` is no port that `{from}` can become: a port is a number from 1 to 65535, of the same protocol")]
+    BadPort {
+        /// The old port.
+        from: String,
+        /// The new one.
+        port: String,
     },
     /// A new name that no Engine takes.
     #[error(

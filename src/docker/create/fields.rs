@@ -169,7 +169,7 @@ pub const FIELDS: &[Field] = &[
     same("HostConfig.OomScoreAdj"),
     named("HostConfig.PidMode", Rule::Mode),
     same("HostConfig.PidsLimit"),
-    by("HostConfig.PortBindings", Rule::Ports),
+    named("HostConfig.PortBindings", Rule::Ports),
     same("HostConfig.Privileged"),
     same("HostConfig.PublishAllPorts"),
     by("HostConfig.ReadonlyPaths", Rule::Set),

@@ -3,7 +3,7 @@
 //! Inspect names other containers by id (`container:37d2…`); a container that is made again has another id, so every such
 //! reference goes through its name. Where the ids come from is the caller's business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -33,6 +33,10 @@ pub struct Renames {
     pub volumes: BTreeMap<String, String>,
     /// Networks.
     pub networks: BTreeMap<String, String>,
+    /// Host ports and their protocols (`tcp`, `udp`, `sctp`); none for one that the Engine chooses.
+    pub ports: BTreeMap<(u16, String), Option<u16>>,
+    /// Networks, by their old names, whose addresses are chosen by the Engine: no container has a fixed one there.
+    pub readdressed: BTreeSet<String>,
 }
 
 /// Resolves ids and old names to the names under which things are made.
@@ -72,6 +76,27 @@ impl Names {
     /// The renames.
     pub fn renames(&self) -> &Renames {
         &self.renames
+    }
+
+    /// The renames, to add some.
+    pub fn renames_mut(&mut self) -> &mut Renames {
+        &mut self.renames
+    }
+
+    /// The host port that is asked for in the place of `port` (text, as in a binding; a range stays). Empty for any.
+    pub fn host_port(&self, port: &str, protocol: &str) -> String {
+        let protocol = if protocol.is_empty() { "tcp" } else { protocol };
+        let renamed = port.parse().ok().and_then(|number| self.renames.ports.get(&(number, protocol.to_owned())));
+        match renamed {
+            Some(Some(number)) => number.to_string(),
+            Some(None) => String::new(),
+            None => port.to_owned(),
+        }
+    }
+
+    /// Whether fixed addresses on a network, by its old name, are kept.
+    pub fn keeps_addresses(&self, network: &str) -> bool {
+        !self.renames.readdressed.contains(network)
     }
 
     /// The name that a container had, from its id, the beginning of its id (twelve digits at least), or its name.

@@ -82,6 +82,7 @@ pub(super) async fn plan(
     preview.steps.extend(plan.steps.iter().map(|planned| shown(&planned.step)));
     preview.conflicts.extend(plan.conflicts.iter().map(worded));
     preview.warnings.extend(plan.notes.iter().cloned());
+    preview.notes.extend(plan.asked.iter().cloned());
     Ok(EngineRestore { engine, plan, snapshots: by_name })
 }
 
@@ -478,9 +479,13 @@ fn worded(found: &plan::Conflict) -> Conflict {
             format!("path {path}"),
             "Overwrite it with --in-place, use it as it is by naming what to restore (--container), or move it away.",
         ),
-        C::SubnetTaken { network, .. } => (format!("network {network}"), "Remove the network that has the addresses."),
+        C::SubnetTaken { network, .. } => {
+            (format!("network {network}"), "Remove the network that has the addresses, or let the Engine choose others with --as-new.")
+        }
         C::AddressTaken { container, .. } => (format!("container {container}"), "Stop what has the address."),
-        C::PortTaken { container, .. } => (format!("container {container}"), "Stop what has the port."),
+        C::PortTaken { container, .. } => {
+            (format!("container {container}"), "Stop what has the port, or give another one with --rename OLD:NEW (8080:18080).")
+        }
         C::ImageMissing { image, .. } => (format!("image {image}"), "Build or load the image first."),
         C::Missing { container, .. } => (format!("container {container}"), "Restore what it needs with it."),
         C::Unsupported { what, .. } => (what.clone(), "Install it on the Engine."),

@@ -64,7 +64,7 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
         containers: Vec::new(),
         volumes: BTreeMap::new(),
         networks: BTreeMap::new(),
-        plan: RestorePlan { steps: Vec::new(), conflicts: Vec::new(), notes: Vec::new() },
+        plan: RestorePlan { steps: Vec::new(), conflicts: Vec::new(), notes: Vec::new(), asked: Vec::new() },
     };
     draft.choose();
     let images = draft.plan_images();
@@ -87,6 +87,12 @@ impl<'a> Draft<'a> {
     pub(super) fn note(&mut self, note: String) {
         if !self.plan.notes.contains(&note) {
             self.plan.notes.push(note);
+        }
+    }
+
+    pub(super) fn asked(&mut self, note: String) {
+        if !self.plan.asked.contains(&note) {
+            self.plan.asked.push(note);
         }
     }
 
@@ -239,16 +245,24 @@ impl<'a> Draft<'a> {
             let addresses = match overlap {
                 // Addresses that the Engine may have chosen are kept where they are sure to do no harm: on the same machine.
                 None => fixed || self.same_engine(application),
+                Some((subnet, by)) if fixed && self.options.as_new => {
+                    let (network, by) = (printable(target.as_bytes()), printable(by.as_bytes()));
+                    self.asked(format!("network {network} and what is on it get other addresses: network {by} has {subnet}"));
+                    self.names.renames_mut().readdressed.insert(name.to_owned());
+                    false
+                }
                 Some((subnet, by)) if fixed => {
                     self.conflict(Conflict::SubnetTaken { network: target.clone(), subnet, by });
                     true
                 }
                 Some((subnet, by)) => {
-                    self.note(format!(
-                        "network {} gets other addresses: {subnet} overlaps with network {}",
-                        printable(target.as_bytes()),
-                        printable(by.as_bytes())
-                    ));
+                    let (network, by) = (printable(target.as_bytes()), printable(by.as_bytes()));
+                    let note = format!("network {network} gets other addresses: {subnet} overlaps with network {by}");
+                    if self.options.as_new {
+                        self.asked(note)
+                    } else {
+                        self.note(note)
+                    }
                     false
                 }
             };
@@ -430,7 +444,7 @@ impl<'a> Draft<'a> {
         let mut found = Vec::new();
         for chosen in &self.containers {
             for (network, endpoint) in object(chosen.inspect, "/NetworkSettings/Networks").into_iter().flatten() {
-                if is_predefined_network(network) {
+                if is_predefined_network(network) || !self.names.keeps_addresses(network) {
                     continue;
                 }
                 for field in ["/IPAMConfig/IPv4Address", "/IPAMConfig/IPv6Address"] {

@@ -330,12 +330,28 @@ pub(super) fn ports(draft: &mut Draft<'_>) {
         taken.push((*port, "a program on this machine".to_owned()));
     }
     let mut conflicts = Vec::new();
-    for chosen in draft.containers.iter().filter(|chosen| chosen.starts) {
+    let mut freed = Vec::new();
+    for chosen in draft.containers.iter().filter(|chosen| chosen.starts || draft.options.as_new) {
         let container = draft.names.container(&chosen.container.name);
         let mut own = Vec::new();
-        for port in HostPort::requested(chosen.inspect) {
-            if let Some((_, by)) = taken.iter().find(|(other, _)| other.collides(&port)) {
-                conflicts.push(Conflict::PortTaken { container: container.clone(), port: port.to_string(), by: by.clone() });
+        for asked in HostPort::requested(chosen.inspect) {
+            let protocol = asked.protocol.as_str();
+            let Ok(number) = draft.names.host_port(&asked.port.to_string(), protocol).parse() else { continue };
+            let port = HostPort { port: number, ..asked };
+            match taken.iter().find(|(other, _)| other.collides(&port)) {
+                // A port that was asked for by number is not taken away again.
+                Some((_, by)) if draft.options.as_new && number == asked.port && is_there(by, &draft.containers, &draft.names) => {
+                    let container = printable(container.as_bytes());
+                    freed.push((
+                        (number, protocol.to_owned()),
+                        format!("container {container} gets a free port for {port}, which {by} has"),
+                    ));
+                    continue;
+                }
+                Some((_, by)) => {
+                    conflicts.push(Conflict::PortTaken { container: container.clone(), port: port.to_string(), by: by.clone() });
+                }
+                None => {}
             }
             own.push((port, format!("container {container}")));
         }
@@ -344,6 +360,15 @@ pub(super) fn ports(draft: &mut Draft<'_>) {
     for conflict in conflicts {
         draft.conflict(conflict);
     }
+    for (port, note) in freed {
+        draft.names.renames_mut().ports.insert(port, None);
+        draft.asked(note);
+    }
+}
+
+/// Whether who has a port is no restored container: those have their ports from each other.
+fn is_there(by: &str, restored: &[ChosenContainer<'_>], names: &Names) -> bool {
+    !restored.iter().any(|chosen| by == format!("container {}", names.container(&chosen.container.name)))
 }
 
 /// Checks whether the files of all volumes have room where the Engine keeps its data.

@@ -468,3 +468,81 @@ fn an_engine_that_is_too_old_is_a_conflict_or_a_warning() {
     assert_eq!(plan((1, 41)).notes, ["container web: annotations: lost, as it needs an Engine with API 1.43 or later"]);
     assert_eq!((conflicts(&plan((1, 51))).len(), plan((1, 51)).notes.len()), (0, 0));
 }
+
+fn bindings(plan: &RestorePlan, name: &str) -> Value {
+    let found = plan.steps.iter().find_map(|step| match &step.step {
+        Step::CreateContainer { container } if container.name == name => Some(container.body["HostConfig"]["PortBindings"].clone()),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+#[test]
+fn ports_come_back_under_other_numbers() {
+    let mut stored = shop();
+    stored.containers.get_mut("web").unwrap()["HostConfig"]["PortBindings"] = json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}], "53/udp": [{"HostPort": "8080"}], "99/tcp": [{"HostPort": "9000-9010"}]});
+    let planned = |renames: &[(&str, &str)]| {
+        let renames = renames.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+        plan(std::slice::from_ref(&stored), &RestoreOptions { renames, ..RestoreOptions::default() }, &host())
+    };
+    assert_eq!(
+        bindings(&planned(&[("8080", "18080")]).unwrap(), "web"),
+        json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "18080"}], "53/udp": [{"HostPort": "18080"}], "99/tcp": [{"HostPort": "9000-9010"}]})
+    );
+    let udp = bindings(&planned(&[("8080/udp", "5353")]).unwrap(), "web");
+    assert_eq!((&udp["80/tcp"][0]["HostPort"], &udp["53/udp"][0]["HostPort"]), (&json!("8080"), &json!("5353")));
+    for (from, to) in [("8080", "0"), ("8080", "70000"), ("8080", "web2"), ("8080/tcp", "53/udp"), ("8080", "80/tcp")] {
+        assert!(matches!(planned(&[(from, to)]), Err(PlanError::BadPort { .. })), "{from}:{to}");
+    }
+    assert!(matches!(planned(&[("81", "82")]), Err(PlanError::NothingToRename { .. })));
+    let mut taken = host();
+    let port = HostPort { address: None, port: 18080, protocol: Protocol::Tcp };
+    taken.containers =
+        vec![HostContainer { name: "other".to_owned(), status: "running".to_owned(), ports: vec![port], ..HostContainer::default() }];
+    let renames = vec![("8080".to_owned(), "18080".to_owned())];
+    for as_new in [false, true] {
+        let plan =
+            plan(std::slice::from_ref(&stored), &RestoreOptions { renames: renames.clone(), as_new, ..RestoreOptions::default() }, &taken)
+                .unwrap();
+        assert_eq!(
+            conflicts(&plan),
+            ["container web needs port 127.0.0.1:18080/tcp, which container other has"],
+            "what was asked for is not changed again"
+        );
+    }
+}
+
+#[test]
+fn as_new_nothing_is_in_the_way_of_a_copy() {
+    // The original runs on this very Engine.
+    let mut host = host();
+    let original = |name: &str| HostContainer {
+        id: name.to_owned(),
+        name: name.to_owned(),
+        status: "running".to_owned(),
+        ports: vec![HostPort { address: None, port: 8080, protocol: Protocol::Tcp }],
+        addresses: vec![("shop_front".to_owned(), "10.5.0.10".parse().unwrap())],
+        volumes: vec!["shop_data".to_owned()],
+    };
+    host.containers = vec![original("web"), original("db")];
+    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false) });
+    host.networks.insert("shop_front".to_owned(), shop().networks["shop_front"].clone());
+    let plan = planned(&RestoreOptions { as_new: true, ..RestoreOptions::default() }, &host);
+    assert_eq!(conflicts(&plan), [""; 0]);
+    assert_eq!(plan.notes, [""; 0], "what was asked for is no warning");
+    assert_eq!(
+        plan.asked,
+        [
+            "network shop_front-restored and what is on it get other addresses: network shop_front has 10.5.0.0/24",
+            "container web-restored gets a free port for 8080/tcp, which container web has",
+        ]
+    );
+    assert_eq!(bindings(&plan, "web-restored").pointer("/80~1tcp/0/HostPort"), Some(&json!("")));
+    for step in &plan.steps {
+        match &step.step {
+            Step::CreateNetwork { network } => assert_eq!(network.body["IPAM"], json!({"Driver": "default"})),
+            Step::CreateContainer { container } => assert!(!container.body.to_string().contains("IPAMConfig"), "{}", container.body),
+            _ => {}
+        }
+    }
+}
