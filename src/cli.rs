@@ -113,7 +113,7 @@ fn looks_only(command: &Command) -> bool {
 
 /// Brings back the containers that a run that died has left down. Returns those that cannot be brought back.
 fn put_right(session: &Session) -> Result<Vec<Report>, JobError> {
-    let recovered = session.run_quietly(recovery::at_start(&session.config.docker, &session.directories.state))?;
+    let recovered = session.run_quietly(recovery::at_start(&session.engines(), &session.directories.state))?;
     for sentence in recovered.done {
         session.output.warning(&sentence);
     }

@@ -32,6 +32,8 @@ pub struct Config {
     pub host: String,
     /// How the Docker Engine is reached.
     pub docker: Docker,
+    /// Further Engines in the order of the file.
+    pub engines: Vec<EngineConfig>,
     /// Repositories in the order of the file.
     pub repositories: Vec<RepositoryConfig>,
     /// Backup sets in the order of the file.
@@ -52,6 +54,18 @@ impl Config {
         }
     }
 
+    /// The same for one of the further Engines: it takes the place of the Docker Engine, and its name that of the host. None
+    /// or [`DEFAULT_ENGINE`] changes nothing; none comes back if there is no Engine of that name.
+    pub fn for_engine(&self, name: Option<&str>) -> Option<Self> {
+        let mut config = self.clone();
+        if let Some(name) = name.filter(|name| *name != DEFAULT_ENGINE) {
+            let engine = self.engines.iter().find(|engine| engine.name == name)?;
+            config.docker = engine.docker.clone();
+            config.host.clone_from(&engine.hostname);
+        }
+        Some(config)
+    }
+
     /// The backup set of this name.
     pub fn set(&self, name: &str) -> Option<&BackupSet> {
         self.sets.iter().find(|set| set.name.as_deref() == Some(name))
@@ -61,10 +75,16 @@ impl Config {
 /// How the Docker Engine is reached and how patient we are with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Docker {
-    /// `unix:///var/run/docker.sock`; none: the environment (`cli` fills it in), else the default socket.
+    /// `unix:///var/run/docker.sock`; none: the context, else the environment (`cli` fills it in), else the default socket.
     pub host: Option<String>,
-    /// Whether the environment asks for TLS (`DOCKER_TLS_VERIFY`); a file cannot say it.
-    pub tls: bool,
+    /// A context of the Docker client by its name.
+    pub context: Option<String>,
+    /// Whether `tcp` means TCP with TLS; none: if there is a `cert_path`, or the environment says so.
+    pub tls_verify: Option<bool>,
+    /// The folder of `ca.pem`, `cert.pem` and `key.pem`.
+    pub cert_path: Option<PathBuf>,
+    /// The Docker client's own folder; a file cannot say it.
+    pub client_folder: Option<PathBuf>,
     /// How long an answer may take (not the body of an archive, which only may not stall).
     pub timeout: Duration,
     /// How long a container may take to stop before the Engine kills it; none: what the container itself says.
@@ -76,8 +96,37 @@ pub const DOCKER_TIMEOUT: Duration = Duration::from_mins(2);
 
 impl Default for Docker {
     fn default() -> Self {
-        Self { host: None, tls: false, timeout: DOCKER_TIMEOUT, stop_timeout: None }
+        Self {
+            host: None,
+            context: None,
+            tls_verify: None,
+            cert_path: None,
+            client_folder: None,
+            timeout: DOCKER_TIMEOUT,
+            stop_timeout: None,
+        }
     }
+}
+
+impl Docker {
+    /// Whether it says itself where the Engine is.
+    pub fn says_where(&self) -> bool {
+        self.host.is_some() || self.context.is_some()
+    }
+}
+
+/// The name by which sets and flags mean the Engine that `docker` itself describes.
+pub const DEFAULT_ENGINE: &str = "default";
+
+/// A further Engine. It is a host of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The host's name in its snapshots.
+    pub hostname: String,
+    /// How it is reached.
+    pub docker: Docker,
 }
 
 /// The engine that keeps a repository.
@@ -147,6 +196,8 @@ pub struct BackupSet {
     pub consistency: Consistency,
     /// Name of its repository; none: the default one.
     pub repository: Option<String>,
+    /// Name of its Engine; none: the default one.
+    pub engine: Option<String>,
 }
 
 impl Default for BackupSet {
@@ -161,6 +212,7 @@ impl Default for BackupSet {
             scope: Scope::default(),
             consistency: Consistency::default(),
             repository: None,
+            engine: None,
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! What a backup or restore does with this is decided in `jobs`; how volumes become trees of files in `sources` and `targets`.
 
+pub mod address;
 pub mod archive;
 pub mod connect;
+pub mod context;
 pub mod create;
 pub mod discover;
 pub mod error;

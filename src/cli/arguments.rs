@@ -38,6 +38,9 @@ pub(super) struct Global {
     /// Repository: a name of the configuration, or a folder
     #[arg(long, visible_alias = "repository", global = true, value_name = "NAME|PATH")]
     pub(super) repo: Option<String>,
+    /// Docker Engine: a name of `docker.engines` in the configuration
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) engine: Option<String>,
     /// File with the repository's password
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "password_command")]
     pub(super) password_file: Option<PathBuf>,

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use super::arguments::{Backup, Check, Narrow, Restore};
 use super::text::safe;
 use super::time;
-use crate::config::{BackupSet, Config, Selection, suggest};
+use crate::config::{BackupSet, Config, DEFAULT_ENGINE, Selection, suggest};
 use crate::jobs::error::JobError;
 use crate::jobs::request::{Rename, RestoreSelection};
 use crate::jobs::select::{Item, Narrowing};
@@ -17,13 +17,48 @@ use crate::platform::clock;
 use crate::repository::contract::{ReadData, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
 
 /// The sets that a backup is asked for, with what the flags say of them.
-pub(super) fn sets(arguments: &Backup, config: &Config) -> Result<Vec<BackupSet>, JobError> {
+/// `engine` is the one that was asked for.
+pub(super) fn sets(arguments: &Backup, config: &Config, engine: Option<&str>) -> Result<Vec<BackupSet>, JobError> {
+    let mut sets = unnarrowed(arguments, config)?;
+    if let Some(engine) = engine {
+        on_engine(&mut sets, engine, !arguments.sets.is_empty())?;
+    }
+    for set in &mut sets {
+        override_policy(set, arguments)?;
+    }
+    Ok(sets)
+}
+
+/// Takes what was put together on the command line from this Engine; of sets with names only those of it are left.
+fn on_engine(sets: &mut Vec<BackupSet>, engine: &str, named: bool) -> Result<(), JobError> {
+    let is_of = |set: &BackupSet| set.engine.as_deref().unwrap_or(DEFAULT_ENGINE) == engine;
+    for set in sets.iter_mut().filter(|set| set.name.is_none()) {
+        if engine != DEFAULT_ENGINE && !set.selection.paths.is_empty() {
+            let message = "paths are of this machine, not of an Engine";
+            return Err(JobError::request("paths_of_engine", message, "Take --engine or --paths away."));
+        }
+        set.engine = (engine != DEFAULT_ENGINE).then(|| engine.to_owned());
+    }
+    if let Some(other) = sets.iter().find(|set| named && !is_of(set)) {
+        let message =
+            format!("the backup set `{}` is not of the Engine `{}`", safe(other.name.as_deref().unwrap_or_default()), safe(engine));
+        return Err(JobError::request("other_engine", message, "A set says itself which Engine it is of: take --engine away."));
+    }
+    sets.retain(is_of);
+    if sets.is_empty() {
+        let message = format!("the configuration has no enabled backup set of the Engine `{}`", safe(engine));
+        return Err(JobError::request("no_set", message, "Name what to back up, or use --all for everything."));
+    }
+    Ok(())
+}
+
+fn unnarrowed(arguments: &Backup, config: &Config) -> Result<Vec<BackupSet>, JobError> {
     let chosen_here = arguments.all
         || !(arguments.containers.is_empty()
             && arguments.projects.is_empty()
             && arguments.volumes.is_empty()
             && arguments.paths.is_empty());
-    let mut sets = if chosen_here {
+    Ok(if chosen_here {
         vec![chosen_on_the_command_line(arguments)?]
     } else if !arguments.sets.is_empty() {
         named(&arguments.sets, config)?
@@ -36,11 +71,7 @@ pub(super) fn sets(arguments: &Backup, config: &Config) -> Result<Vec<BackupSet>
             return Err(JobError::request("no_set", message, "Name what to back up, or use --all for everything."));
         }
         enabled
-    };
-    for set in &mut sets {
-        override_policy(set, arguments)?;
-    }
-    Ok(sets)
+    })
 }
 
 fn chosen_on_the_command_line(arguments: &Backup) -> Result<BackupSet, JobError> {

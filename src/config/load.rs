@@ -80,6 +80,7 @@ pub fn embedded(directories: &Directories, hostname: &str) -> Config {
         source: None,
         host: hostname.to_owned(),
         docker: Docker::default(),
+        engines: Vec::new(),
         repositories: vec![validate::embedded_repository(directories)],
         sets: Vec::new(),
     }

@@ -17,8 +17,15 @@ pub(super) struct File {
 #[serde(default)]
 pub(super) struct Docker {
     pub(super) host: Option<String>,
+    pub(super) context: Option<String>,
+    pub(super) tls_verify: Option<bool>,
+    pub(super) cert_path: Option<String>,
     pub(super) timeout: Option<String>,
     pub(super) stop_timeout: Option<String>,
+    /// Only of a further Engine.
+    pub(super) hostname: Option<String>,
+    /// Never of a further Engine.
+    pub(super) engines: Option<BTreeMap<String, Option<Docker>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -49,6 +56,7 @@ pub(super) struct Set {
     pub(super) scope: Option<Scope>,
     pub(super) consistency: Option<String>,
     pub(super) repository: Option<String>,
+    pub(super) engine: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -68,7 +68,25 @@ const ROOT: &[Key] = &[
     later("api"),
 ];
 
-const DOCKER: &[Key] = &[key("host", Kind::Text), key("timeout", Kind::Duration), key("stop_timeout", Kind::Duration), later("context")];
+const DOCKER: &[Key] = &[
+    key("host", Kind::Text),
+    key("context", Kind::Text),
+    key("tls_verify", Kind::Boolean),
+    key("cert_path", Kind::Text),
+    key("timeout", Kind::Duration),
+    key("stop_timeout", Kind::Duration),
+    key("engines", Kind::Named(ENGINE)),
+];
+
+const ENGINE: &[Key] = &[
+    key("host", Kind::Text),
+    key("context", Kind::Text),
+    key("tls_verify", Kind::Boolean),
+    key("cert_path", Kind::Text),
+    key("hostname", Kind::Text),
+    key("timeout", Kind::Duration),
+    key("stop_timeout", Kind::Duration),
+];
 
 const REPOSITORY: &[Key] = &[
     key("engine", Kind::Choice(&["restic"], &["borg"])),
@@ -99,6 +117,7 @@ const SET: &[Key] = &[
     key("scope", Kind::Section(SCOPE)),
     key("consistency", Kind::Choice(&["stop", "pause", "none"], &[])),
     key("repository", Kind::Text),
+    key("engine", Kind::Text),
     later("databases"),
     later("copy_to"),
     later("retention"),

@@ -11,9 +11,8 @@ pub fn shown(config: &Config) -> impl Serialize {
     Shown {
         host: config.host.clone(),
         docker: Docker {
-            host: config.docker.host.as_deref().map(without_user),
-            timeout: duration::show(config.docker.timeout),
-            stop_timeout: config.docker.stop_timeout.map(duration::show),
+            engine: engine(&config.docker),
+            engines: Named(config.engines.iter().map(|one| (one.name.clone(), named_engine(one))).collect()),
         },
         repositories: Named(config.repositories.iter().map(|one| (one.name.clone().unwrap_or_default(), repository(one))).collect()),
         sets: Named(config.sets.iter().map(|one| (one.name.clone().unwrap_or_default(), set(one))).collect()),
@@ -47,6 +46,21 @@ fn repository(one: &super::RepositoryConfig) -> Repository {
     }
 }
 
+fn engine(one: &super::Docker) -> Engine {
+    Engine {
+        host: one.host.as_deref().map(without_user),
+        context: one.context.clone(),
+        tls_verify: one.tls_verify,
+        cert_path: one.cert_path.as_ref().map(|path| path.display().to_string()),
+        timeout: duration::show(one.timeout),
+        stop_timeout: one.stop_timeout.map(duration::show),
+    }
+}
+
+fn named_engine(one: &super::EngineConfig) -> NamedEngine {
+    NamedEngine { hostname: one.hostname.clone(), engine: engine(&one.docker) }
+}
+
 fn set(one: &super::BackupSet) -> Set {
     let Scope { configs, logs, log_lines, volumes, binds, networks, compose } = one.scope.clone();
     Set {
@@ -63,6 +77,7 @@ fn set(one: &super::BackupSet) -> Set {
         scope: ShownScope { configs, logs, log_lines, volumes, binds, networks, compose },
         consistency: one.consistency.word(),
         repository: one.repository.clone(),
+        engine: one.engine.clone(),
     }
 }
 
@@ -90,9 +105,29 @@ struct Shown {
 
 #[derive(Serialize)]
 struct Docker {
+    #[serde(flatten)]
+    engine: Engine,
+    engines: Named<NamedEngine>,
+}
+
+#[derive(Serialize)]
+struct Engine {
     host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_verify: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cert_path: Option<String>,
     timeout: String,
     stop_timeout: Option<String>,
+}
+
+#[derive(Serialize)]
+struct NamedEngine {
+    hostname: String,
+    #[serde(flatten)]
+    engine: Engine,
 }
 
 #[derive(Serialize)]
@@ -125,6 +160,8 @@ struct Set {
     scope: ShownScope,
     consistency: &'static str,
     repository: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<String>,
 }
 
 #[derive(Serialize)]

@@ -233,3 +233,64 @@ mod any_input {
         }
     }
 }
+
+#[test]
+fn every_engine_is_a_host_of_its_own() {
+    let text = "\
+host: here
+docker:
+  timeout: 90
+  engines:
+    nas: {host: \"ssh://nas\", stop_timeout: 5s}
+    lab: {context: lab, hostname: laboratory}
+    far: {host: \"tcp://far:2376\", cert_path: tls}
+sets:
+  a: {containers: [x], engine: nas}
+  b: {containers: [x], engine: default}
+";
+    let config = parse(text).unwrap();
+    let of = |name: &str| config.for_engine(Some(name)).map(|config| (config.host, config.docker));
+    let (host, docker) = of("nas").unwrap();
+    assert_eq!((host.as_str(), docker.host.as_deref()), ("nas", Some("ssh://nas")));
+    assert_eq!((docker.timeout, docker.stop_timeout), (Duration::from_secs(90), Some(Duration::from_secs(5))));
+    assert_eq!(of("lab").map(|(host, docker)| (host, docker.context)), Some(("laboratory".to_owned(), Some("lab".to_owned()))));
+    assert_eq!(of("far").unwrap().1.cert_path.as_deref(), Some(Path::new("/etc/bbackup/tls")));
+    assert_eq!(of("default").unwrap().0, "here");
+    assert_eq!(config.for_engine(None).unwrap().docker, config.docker);
+    assert!(config.for_engine(Some("nsa")).is_none());
+    let again = parse(&show::yaml(&config)).unwrap();
+    assert_eq!((again.engines, again.sets), (config.engines, config.sets));
+}
+
+#[test]
+fn engines_that_contradict_themselves_are_refused() {
+    let text = "\
+docker:
+  host: unix:///x
+  context: nas
+  engines:
+    default: {host: \"ssh://a\"}
+    bare: {timeout: 5s}
+    twin: {host: \"ssh://b\", hostname: thishost}
+    own: {context: c, cert_path: /c, engines: {}}
+sets:
+  a: {containers: [x], engine: bear}
+  b: {paths: [/x], engine: twin}
+";
+    let found = problems(text);
+    for expected in
+        ["3:3 give either `host` or `context`", "5:5 `default` is the Engine that `docker` itself describes", "8:38 unknown key `engines`"]
+    {
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected}: {found:#?}");
+    }
+    let found = problems(&text.replace(", engines: {}", ""));
+    for expected in [
+        "6:5 the Engine `bare` needs a `host` or a `context`",
+        "7:5 the Engine `twin` needs a `hostname` of its own: `thishost` is taken",
+        "there is no Engine `bear` in `docker.engines`",
+        "paths are of this machine",
+        "a context has its own certificates: take `cert_path` away",
+    ] {
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{expected}: {found:#?}");
+    }
+}

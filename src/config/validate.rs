@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::password::PasswordSource;
 use super::tree::{Node, Position, Problem, Value};
-use super::{BackupSet, Config, Docker, Filter, RepositoryConfig, Scope, Selection, raw, suggest};
-use super::{Compression, Consistency, DOCKER_TIMEOUT, LOG_LINES, PACK_SIZE, duration};
+use super::{BackupSet, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, RepositoryConfig, Scope, Selection, raw, suggest};
+use super::{Compression, Consistency, LOG_LINES, PACK_SIZE, duration};
 use crate::platform::directories::Directories;
 
 /// What a file does not say itself.
@@ -50,8 +50,8 @@ impl Validator<'_> {
     }
 
     /// The names in a section, in the order of the file.
-    fn names(&self, section: &str) -> Vec<String> {
-        match self.tree.find(&[section]) {
+    fn names(&self, section: &[&str]) -> Vec<String> {
+        match self.tree.find(section) {
             Some((_, Node { value: Value::Map(entries), .. })) => entries.iter().map(|(key, _)| key.text.clone()).collect(),
             _ => Vec::new(),
         }
@@ -60,28 +60,85 @@ impl Validator<'_> {
     fn config(&mut self, file: raw::File) -> Config {
         let mut repositories = file.repositories.unwrap_or_default();
         let mut checked: Vec<RepositoryConfig> = Vec::new();
-        for name in self.names("repositories") {
+        for name in self.names(&["repositories"]) {
             let repository = repositories.remove(&name).flatten().unwrap_or_default();
             checked.push(self.repository(&name, repository));
         }
         if checked.is_empty() {
             checked.push(embedded_repository(self.around.directories));
         }
+        let mut docker = file.docker.unwrap_or_default();
+        let mut engines = docker.engines.take().unwrap_or_default();
+        let docker = self.docker(&["docker"], docker, &Docker::default());
+        let names = self.names(&["docker", "engines"]);
+        let engines: Vec<EngineConfig> =
+            names.into_iter().map(|name| self.engine(&name, engines.remove(&name).flatten().unwrap_or_default(), &docker)).collect();
+        let host = file.host.unwrap_or_else(|| self.around.hostname.to_owned());
+        self.one_name_each(&host, &engines);
         let mut sets = file.sets.unwrap_or_default();
-        let names = self.names("sets");
-        let sets = names.into_iter().map(|name| self.set(&name, sets.remove(&name).flatten().unwrap_or_default(), &checked)).collect();
-        let docker = file.docker.unwrap_or_default();
-        Config {
-            source: Some(self.around.path.to_owned()),
-            host: file.host.unwrap_or_else(|| self.around.hostname.to_owned()),
-            docker: Docker {
-                host: docker.host,
-                tls: false,
-                timeout: docker.timeout.and_then(|text| duration::parse(&text).ok()).unwrap_or(DOCKER_TIMEOUT),
-                stop_timeout: docker.stop_timeout.and_then(|text| duration::parse(&text).ok()),
-            },
-            repositories: checked,
-            sets,
+        let names = self.names(&["sets"]);
+        let sets: Vec<BackupSet> =
+            names.into_iter().map(|name| self.set(&name, sets.remove(&name).flatten().unwrap_or_default(), &checked)).collect();
+        for set in &sets {
+            self.known_engine(set, &engines);
+        }
+        Config { source: Some(self.around.path.to_owned()), host, docker, engines, repositories: checked, sets }
+    }
+
+    /// The way to an Engine; what it does not say of times is as in `usual`.
+    fn docker(&mut self, here: &[&str], docker: raw::Docker, usual: &Docker) -> Docker {
+        if docker.host.is_some() && docker.context.is_some() {
+            self.problem(&[here, &["context"]].concat(), "give either `host` or `context`: a context says itself where its Engine is");
+        }
+        if docker.context.is_some() && (docker.cert_path.is_some() || docker.tls_verify.is_some()) {
+            let key = if docker.cert_path.is_some() { "cert_path" } else { "tls_verify" };
+            self.problem(&[here, &[key]].concat(), format!("a context has its own certificates: take `{key}` away, or name the `host`"));
+        }
+        let time = |text: Option<String>| text.and_then(|text| duration::parse(&text).ok());
+        Docker {
+            host: docker.host,
+            context: docker.context,
+            tls_verify: docker.tls_verify,
+            cert_path: docker.cert_path.map(|path| self.absolute(&path)),
+            client_folder: None,
+            timeout: time(docker.timeout).unwrap_or(usual.timeout),
+            stop_timeout: time(docker.stop_timeout).or(usual.stop_timeout),
+        }
+    }
+
+    fn engine(&mut self, name: &str, mut engine: raw::Docker, usual: &Docker) -> EngineConfig {
+        let here = ["docker", "engines", name];
+        if name == DEFAULT_ENGINE {
+            self.problem(&here, format!("`{DEFAULT_ENGINE}` is the Engine that `docker` itself describes: choose another name"));
+        }
+        let hostname = engine.hostname.take().unwrap_or_else(|| name.to_owned());
+        let docker = self.docker(&here, engine, usual);
+        if self.around.spelled && !docker.says_where() {
+            self.problem(&here, format!("the Engine `{name}` needs a `host` or a `context`"));
+        }
+        EngineConfig { name: name.to_owned(), hostname, docker }
+    }
+
+    /// Two Engines of one name would take each other's snapshots for their own.
+    fn one_name_each(&mut self, host: &str, engines: &[EngineConfig]) {
+        for (index, engine) in engines.iter().enumerate() {
+            let others = std::iter::once(host).chain(engines[..index].iter().map(|other| other.hostname.as_str()));
+            if others.into_iter().any(|other| other == engine.hostname) {
+                let message = format!("the Engine `{}` needs a `hostname` of its own: `{}` is taken", engine.name, engine.hostname);
+                self.problem(&["docker", "engines", &engine.name], message);
+            }
+        }
+    }
+
+    fn known_engine(&mut self, set: &BackupSet, engines: &[EngineConfig]) {
+        let (Some(wanted), Some(name)) = (set.engine.as_deref(), set.name.as_deref()) else { return };
+        let known = || std::iter::once(DEFAULT_ENGINE).chain(engines.iter().map(|engine| engine.name.as_str()));
+        if !known().any(|name| name == wanted) {
+            let suggestion = suggest::sentence(wanted, known());
+            self.problem(&["sets", name, "engine"], format!("there is no Engine `{wanted}` in `docker.engines`{suggestion}"));
+        } else if wanted != DEFAULT_ENGINE && !set.selection.paths.is_empty() {
+            let message = "paths are of this machine, not of the Engine's: put them into a set of their own".to_owned();
+            self.problem(&["sets", name, "paths"], message);
         }
     }
 
@@ -189,6 +246,7 @@ impl Validator<'_> {
                 _ => Consistency::Stop,
             },
             repository: set.repository,
+            engine: set.engine.filter(|engine| engine != DEFAULT_ENGINE),
         }
     }
 

@@ -285,12 +285,13 @@ mod tests {
     }
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn an_engine_that_takes_nothing_any_more_is_given_up() {
-        use crate::docker::wire::{Address, Timeouts};
+        use crate::docker::address::Address;
+        use crate::docker::wire::Timeouts;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mute.sock");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let timeouts = Timeouts { stall: Duration::from_millis(100), ..Timeouts::default() };
-        let mut writer = put(Wire::new(Address::Unix(path), timeouts), "c", "/");
+        let mut writer = put(Wire::new(Address::Unix(path), None, timeouts), "c", "/");
         let result = tokio::task::spawn_blocking(move || {
             let piece = vec![0; PIECE];
             let first = (0..1000).find_map(|_| writer.write_all(&piece).err());

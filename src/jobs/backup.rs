@@ -11,13 +11,14 @@ mod quiet;
 
 use std::sync::Arc;
 
+use super::engine::connect;
 use super::error::JobError;
 use super::request::{BackupRequest, JobContext};
 use super::results::{ApplicationResult, BackupResult};
 use crate::config::BackupSet;
+use crate::docker::Engine;
 use crate::docker::discover::{Discovery, discover};
 use crate::docker::helper::sweep;
-use crate::docker::{Engine, EngineOptions};
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
@@ -136,7 +137,7 @@ pub async fn check(context: &JobContext, request: &BackupRequest) -> Result<(), 
 }
 
 async fn look_at_host(context: &JobContext, dry_run: bool, outcome: &mut Outcome) -> Result<Host, JobError> {
-    let engine = Engine::connect(&engine_options(context)).await?;
+    let engine = connect(&context.config.docker).await?;
     if !dry_run {
         let (notes, warnings) = sweep_helpers(&engine).await;
         outcome.notes.extend(notes);
@@ -155,14 +156,6 @@ pub(super) async fn sweep_helpers(engine: &Engine) -> (Vec<String>, Vec<String>)
         }
         Err(error) => (Vec::new(), vec![format!("helper containers of dead runs are not looked for: {}", sentence(&error))]),
     }
-}
-
-/// How the Engine of a configuration is reached.
-pub(super) fn engine_options(context: &JobContext) -> EngineOptions {
-    let docker = &context.config.docker;
-    let mut options = EngineOptions { host: docker.host.clone(), tls: docker.tls, ..EngineOptions::default() };
-    options.timeouts.request = docker.timeout;
-    options
 }
 
 /// Our own folders and the Engine's are never swept up by a path that contains them.

@@ -24,8 +24,9 @@ pub struct Recovered {
     pub failed: Vec<String>,
 }
 
-/// Brings back the containers that dead runs have left. Where there is no journal it costs one look into a folder.
-pub async fn at_start(docker: &config::Docker, state: &Path) -> Recovered {
+/// Brings back the containers that dead runs have left on any of these Engines. Where there is no journal it costs one look
+/// into a folder.
+pub async fn at_start(engines: &[config::Docker], state: &Path) -> Recovered {
     let mut recovered = Recovered::default();
     match Journals::new(state).any() {
         Ok(false) => return recovered,
@@ -35,16 +36,18 @@ pub async fn at_start(docker: &config::Docker, state: &Path) -> Recovered {
             return recovered;
         }
     }
-    let engine = match connect(docker).await {
-        Ok(engine) => engine,
-        // Journals of living runs are no reason to say anything.
-        Err(_) if !any_dead(state).await => return recovered,
-        Err(error) => {
-            recovered.failed.push(format!("a run that died may have left containers down, and the Docker Engine does not answer: {error}"));
-            return recovered;
+    let mut silent = Vec::new();
+    for docker in engines {
+        match connect(docker).await {
+            Ok(engine) => repair(&engine, state, &mut recovered).await,
+            Err(error) => silent.push(error),
         }
-    };
-    repair(&engine, state, &mut recovered).await;
+    }
+    // Journals of living runs, and of Engines that do answer, are no reason to say anything.
+    if !silent.is_empty() && any_dead(state).await {
+        let sentence = |error| format!("a run that died may have left containers down, and the Docker Engine does not answer: {error}");
+        recovered.failed.extend(silent.into_iter().map(sentence));
+    }
     recovered
 }
 

@@ -76,6 +76,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &["docker"]),
     ("hyper_util", &["docker"]),
     ("http_body_util", &["docker"]),
+    ("tokio_rustls", &["docker"]),
+    ("rustls_native_certs", &["docker"]),
     ("rusqlite", &["history"]),
     ("ssh2", &["repository/backend"]),
     ("opendal", &["repository/backend"]),

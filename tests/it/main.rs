@@ -25,6 +25,9 @@ mod docker_faults;
 // Bind mounts: files of the host that containers mount.
 mod docker_binds;
 
+// Engines that are reached by TLS, by ssh, by the Docker client's contexts, and several in one configuration.
+mod docker_reach;
+
 // A whole application saved, lost and brought back.
 mod docker_roundtrip;
 

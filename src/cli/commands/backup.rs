@@ -1,4 +1,4 @@
-//! `backup`: one run for each repository that the chosen sets go to.
+//! `backup`: one run for each Engine that the chosen sets are of and each repository that they go to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,24 +35,29 @@ struct Summary<'a> {
     warnings: u64,
 }
 
+/// From where to where: the sets of one place are one run.
+#[derive(PartialEq, Eq)]
+struct Place {
+    repository: Option<String>,
+    engine: Option<String>,
+}
+
 pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done, JobError> {
-    let sets = request::sets(arguments, &session.config)?;
+    let sets = request::sets(arguments, &session.config, session.chosen_engine())?;
     let tags = request::tags(&arguments.tag)?;
-    if sets.iter().any(|set| set.selection.needs_docker()) {
-        session.check_docker()?;
-    }
-    let mut groups: Vec<(Option<String>, Vec<BackupSet>)> = Vec::new();
+    let mut groups: Vec<(Place, Vec<BackupSet>)> = Vec::new();
     for set in sets {
-        match groups.iter_mut().find(|(repository, _)| *repository == set.repository) {
+        let place = Place { repository: set.repository.clone(), engine: set.engine.clone() };
+        match groups.iter_mut().find(|(known, _)| *known == place) {
             Some((_, group)) => group.push(set),
-            None => groups.push((set.repository.clone(), vec![set])),
+            None => groups.push((place, vec![set])),
         }
     }
     let several = groups.len() > 1;
     let mut runs = Vec::new();
     let mut errors = Vec::new();
     let mut codes = Vec::new();
-    for (repository, sets) in groups {
+    for (place, sets) in groups {
         let request = BackupRequest {
             sets,
             tags: tags.clone(),
@@ -60,7 +65,7 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
             dry_run: arguments.dry_run,
             estimate: session.output.has_bars(),
         };
-        match one(session, repository.as_deref(), request) {
+        match one(session, &place, request) {
             Ok(result) => {
                 let (code, error) = end_of(result.status, session.interrupted());
                 codes.push(code);
@@ -96,10 +101,10 @@ fn worst(codes: &[u8]) -> u8 {
     }
 }
 
-fn one(session: &Session, repository: Option<&str>, request: BackupRequest) -> Result<BackupResult, JobError> {
-    let config = session.repository(repository)?;
-    let opened = open_or_make(session, &config, &request)?;
-    let context = session.context(&config, opened);
+fn one(session: &Session, place: &Place, request: BackupRequest) -> Result<BackupResult, JobError> {
+    let config = session.repository(place.repository.as_deref())?;
+    let opened = open_or_make(session, place, &config, &request)?;
+    let context = session.context_for(place.engine.as_deref(), &config, opened)?;
     let named = (config.name.as_deref() != Some("default") && !config.embedded).then(|| match &config.name {
         Some(name) => name.clone(),
         None => config.location.display().to_string(),
@@ -115,12 +120,17 @@ fn one(session: &Session, repository: Option<&str>, request: BackupRequest) -> R
 
 /// Opens the repository. The embedded default one is made when it is not there yet, but not for a request that cannot be
 /// tried, and not in a dry run, which then gets none.
-fn open_or_make(session: &Session, config: &RepositoryConfig, request: &BackupRequest) -> Result<Option<Arc<dyn Repository>>, JobError> {
+fn open_or_make(
+    session: &Session,
+    place: &Place,
+    config: &RepositoryConfig,
+    request: &BackupRequest,
+) -> Result<Option<Arc<dyn Repository>>, JobError> {
     if session.is_to_be_made(config)? {
         if request.dry_run {
             return Ok(None);
         }
-        session.run(backup::check(&session.context(config, None), request))?;
+        session.run(backup::check(&session.context_for(place.engine.as_deref(), config, None)?, request))?;
         session.make(config)?;
     }
     session.open_for(config, request.dry_run).map(Some)

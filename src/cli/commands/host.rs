@@ -8,7 +8,6 @@ use crate::jobs::engine::{self, Overview};
 use crate::jobs::error::JobError;
 
 fn overview(session: &Session) -> Result<Overview, JobError> {
-    session.check_docker()?;
     let overview = session.run(engine::overview(&session.config.docker))?;
     for warning in &overview.warnings {
         session.output.warning(&safe(warning));

@@ -31,9 +31,6 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Restore) -> Result<Done
     for note in &chosen.notes {
         session.output.warning(note);
     }
-    if to.is_none() && chosen.snapshots.iter().any(|snapshot| snapshot.application().is_some()) {
-        session.check_docker()?;
-    }
     let job = RestoreJob {
         snapshots: chosen.snapshots,
         selection,

@@ -14,7 +14,8 @@ use super::{conflict, journal, step, untouched};
 use crate::docker::Engine;
 use crate::docker::helper::{MOUNT, Owner};
 use crate::docker::mountpoint::same_root;
-use crate::jobs::backup::{engine_options, sentence, sweep_helpers};
+use crate::jobs::backup::{sentence, sweep_helpers};
+use crate::jobs::engine::connect;
 use crate::jobs::error::JobError;
 use crate::jobs::request::{JobContext, RestoreJob};
 use crate::jobs::results::{Conflict, RestorePreview, RestoreStep, RestoredApplication};
@@ -49,7 +50,7 @@ pub(super) async fn plan(
     job: &RestoreJob,
     preview: &mut RestorePreview,
 ) -> Result<EngineRestore, JobError> {
-    let engine = Engine::connect(&engine_options(context)).await?;
+    let engine = connect(&context.config.docker).await?;
     let mut stored = Vec::new();
     let mut by_name = BTreeMap::new();
     for snapshot in snapshots {
