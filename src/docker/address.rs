@@ -73,11 +73,8 @@ impl fmt::Display for Address {
                 if let Some(user) = user {
                     write!(f, "{user}@")?;
                 }
-                if host.contains(':') {
-                    write!(f, "[{host}]")?
-                } else {
-                    f.write_str(host)?
-                }
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                f.write_str(&host)?;
                 if let Some(port) = port {
                     write!(f, ":{port}")?;
                 }
