@@ -21,8 +21,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use arguments::repair::Repair;
 use arguments::{Arguments, Command, ConfigCommand};
-use commands::{Done, INTERRUPTED, backup, care, host, look, prune, restore, setup};
+use commands::{Done, INTERRUPTED, backup, care, host, look, prune, repair, restore, setup};
 use environment::Environment;
 use interrupts::Interrupts;
 use output::{Output, Verbosity};
@@ -45,7 +46,6 @@ const LATER: &[&str] = &[
     "unpin",
     "key",
     "forget",
-    "repair",
     "copy",
     "verify",
     "coverage",
@@ -106,6 +106,8 @@ fn looks_only(command: &Command) -> bool {
         Command::Backup(flags) => flags.dry_run,
         Command::Restore(flags) => flags.dry_run,
         Command::Prune(flags) => flags.dry_run,
+        Command::Repair(Repair::Index(flags)) => flags.dry_run,
+        Command::Repair(Repair::Snapshots(flags)) => flags.dry_run,
         Command::Config(_) | Command::ListBackupSets | Command::InitConfig(_) | Command::Completions(_) => true,
         _ => false,
     }
@@ -139,6 +141,8 @@ fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
         Command::Init => care::init(session),
         Command::Check(flags) => care::check(session, flags),
         Command::Prune(flags) => prune::prune(session, flags),
+        Command::Repair(Repair::Index(flags)) => repair::index(session, *flags),
+        Command::Repair(Repair::Snapshots(flags)) => repair::snapshots(session, flags),
         Command::Unlock(flags) => care::unlock(session, flags),
         Command::ListContainers => host::containers(session),
         Command::ListVolumes => host::volumes(session),

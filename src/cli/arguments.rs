@@ -4,6 +4,7 @@
 //! `BBACKUP_CONFIG`.
 
 pub(super) mod prune;
+pub(super) mod repair;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use self::prune::Prune;
+use self::repair::Repair;
 use crate::config::duration;
 use crate::model::application::Consistency;
 
@@ -87,6 +89,9 @@ pub(super) enum Command {
     /// Give back the room of what no snapshot uses
     #[command(visible_alias = "compact")]
     Prune(Prune),
+    /// Put right what is damaged
+    #[command(subcommand)]
+    Repair(Repair),
     /// Remove stale locks of a repository
     #[command(visible_alias = "break-lock")]
     Unlock(Unlock),
@@ -122,6 +127,8 @@ impl Command {
             Self::Init => "init",
             Self::Check(_) => "check",
             Self::Prune(_) => "prune",
+            Self::Repair(Repair::Index(_)) => "repair index",
+            Self::Repair(Repair::Snapshots(_)) => "repair snapshots",
             Self::Unlock(_) => "unlock",
             Self::Stats => "stats",
             Self::ListContainers => "list-containers",

@@ -7,6 +7,7 @@ pub(super) mod care;
 pub(super) mod host;
 pub(super) mod look;
 pub(super) mod prune;
+pub(super) mod repair;
 pub(super) mod restore;
 pub(super) mod setup;
 

@@ -3,6 +3,7 @@
 //! Nothing here knows a format. Engines implement [`Repository`]; jobs use nothing else.
 
 pub mod prune;
+pub mod repair;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,6 +16,7 @@ use jiff::Timestamp as Instant;
 use serde::Serialize;
 
 use self::prune::{PruneRequest, PruneSummary};
+use self::repair::{RepairIndexRequest, RepairIndexSummary, RepairSnapshotsRequest, RepairSnapshotsSummary};
 use crate::model::entry::{Metadata, Sink, Source};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
@@ -27,6 +29,9 @@ pub const TAG_SET: &str = "set:";
 pub const TAG_RUN: &str = "run:";
 /// Tag of a snapshot in which something is missing: no retention rule counts it and it is no `latest`.
 pub const TAG_PARTIAL: &str = "partial";
+
+/// Tag of a snapshot that took the place of a damaged one.
+pub const TAG_REPAIRED: &str = "repaired";
 
 /// A snapshot's id: 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -402,6 +407,28 @@ pub trait Repository: Send + Sync {
     /// else is at work. After any error everything that a snapshot needs is there, and the next prune does the rest.
     fn prune(&self, request: &PruneRequest, control: &Control, progress: Arc<dyn Progress>) -> Result<PruneSummary, RepositoryError>;
 
+    /// Makes the index agree with the packs, alone in the repository; what is whole in damaged packs is saved.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Locked`]; the storage failed. Nothing that could be read before cannot be read then.
+    fn repair_index(
+        &self,
+        request: &RepairIndexRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RepairIndexSummary, RepositoryError>;
+
+    /// Writes snapshots without what is lost in place of damaged ones, alone in the repository.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Refused`] if the index must be repaired first; [`RepositoryError::Locked`]; the storage failed.
+    fn repair_snapshots(
+        &self,
+        request: &RepairSnapshotsRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RepairSnapshotsSummary, RepositoryError>;
+
     /// Counts.
     ///
     /// # Errors
@@ -572,6 +599,17 @@ pub enum RepositoryError {
 }
 
 impl RepositoryError {
+    /// The error with its causes on one line.
+    pub fn with_causes(&self) -> String {
+        let mut sentence = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            sentence = format!("{sentence}: {error}");
+            cause = error.source();
+        }
+        sentence
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -15,8 +15,12 @@ pub mod lock;
 pub mod pack;
 pub mod prune;
 pub mod reader;
+pub mod repair;
 pub mod restore;
 pub mod state;
 pub mod stats;
 pub mod tree;
 pub mod writer;
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,9 @@ mod interop;
 // Locks, as restic and bbackup keep them for and against each other.
 mod locks;
 
+// Prune and repair, before, beside and after the real restic.
+mod prune;
+
 // What the engine reads of repositories that restic has made: listing, dumping, streaming, restoring, checking, counting.
 mod reading;
 

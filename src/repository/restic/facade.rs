@@ -10,13 +10,14 @@ use std::time::Duration;
 use super::archive::{Archive, LockCheck, Options};
 use super::file::{SnapshotFile, SummaryFile};
 use super::id::Id;
-use super::lock::Lock;
+use super::lock::{Guard, Lock, LockTimes};
 use super::state::{Indexed, Open};
-use super::{check, list, prune, restore, stats};
+use super::{check, list, prune, repair, restore, stats};
 use crate::model::entry::Sink;
 use crate::model::progress::{Event, Progress};
 use crate::platform::control::Control;
 use crate::repository::contract::prune::{PruneRequest, PruneSummary};
+use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary, RepairSnapshotsRequest, RepairSnapshotsSummary};
 use crate::repository::contract::{
     CheckSummary, Listed, ReadData, Repository, RepositoryError, RepositoryInfo, RepositoryStats, RestoreRequest, RestoreSummary, Snapshot,
     SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
@@ -27,6 +28,7 @@ pub struct ResticRepository {
     open: Open,
     options: Options,
     locking: Locking,
+    times: LockTimes,
     held: Mutex<Held>,
 }
 
@@ -62,7 +64,18 @@ pub enum Locking {
 impl ResticRepository {
     /// A repository whose key is known.
     pub fn new(open: Open, options: Options, locking: Locking) -> Self {
-        Self { open, options, locking, held: Mutex::default() }
+        Self { open, options, locking, times: LockTimes::default(), held: Mutex::default() }
+    }
+
+    /// The same with other times for locks, which only tests should need.
+    #[must_use]
+    pub fn with_lock_times(self, times: LockTimes) -> Self {
+        Self { times, ..self }
+    }
+
+    /// The repository without what was taken of it.
+    pub fn open(&self) -> &Open {
+        &self.open
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -80,7 +93,7 @@ impl ResticRepository {
             }
             (Locking::Never, _) => return Ok(()),
         };
-        match Lock::acquire(&self.open, false, retry, control) {
+        match Lock::acquire_with(&self.open, false, retry, control, self.times) {
             Ok(lock) => {
                 held.lock = Some(Arc::new(lock));
                 // What was loaded without it may be out of date.
@@ -125,7 +138,7 @@ impl ResticRepository {
             return Err(RepositoryError::Internal("a repository opened for a dry run is written to".into()));
         };
         self.give_back();
-        let lock = Lock::acquire(&self.open, true, retry, control)?;
+        let lock = Lock::acquire_with(&self.open, true, retry, control, self.times)?;
         work(Some(&lock))
     }
 
@@ -215,7 +228,7 @@ impl Repository for ResticRepository {
 
     fn prune(&self, request: &PruneRequest, control: &Control, progress: Arc<dyn Progress>) -> Result<PruneSummary, RepositoryError> {
         self.alone(request.dry_run, control, |lock| {
-            let guard = prune::Guard { lock, control };
+            let guard = Guard { lock, control };
             progress.event(Event::Phase("loading the index"));
             let indexed = self.open.clone().into_indexed()?;
             let plan = prune::plan(&indexed, request, self.options.pack_size, guard, &*progress)?;
@@ -223,6 +236,30 @@ impl Repository for ResticRepository {
                 Some(_) => prune::execute(&plan, self.options.pack_size, guard, &*progress),
                 None => Ok(plan.summary()),
             }
+        })
+    }
+
+    fn repair_index(
+        &self,
+        request: &RepairIndexRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RepairIndexSummary, RepositoryError> {
+        self.alone(request.dry_run, control, |lock| {
+            repair::index::repair(&self.open, request, self.options.pack_size, Guard { lock, control }, &*progress)
+        })
+    }
+
+    fn repair_snapshots(
+        &self,
+        request: &RepairSnapshotsRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RepairSnapshotsSummary, RepositoryError> {
+        self.alone(request.dry_run, control, |lock| {
+            progress.event(Event::Phase("loading the index"));
+            let indexed = self.open.clone().into_indexed()?;
+            repair::snapshots::repair(&indexed, request, self.options.pack_size, Guard { lock, control }, &*progress)
         })
     }
 

@@ -9,7 +9,6 @@ mod repack;
 mod rewrite;
 mod used;
 
-use std::error::Error;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,29 +16,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use self::choose::{Fate, PackPlan};
 use super::id::Id;
 use super::index::places::{Bits, Places};
-use super::lock::Lock;
+use super::lock::Guard;
 use super::state::Indexed;
 use crate::model::progress::{Event, Progress};
-use crate::platform::control::Control;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
 use crate::repository::contract::prune::{PruneRequest, PruneSummary};
-
-/// What has to hold before every step: the lock is still ours, and nobody cancelled.
-#[derive(Clone, Copy)]
-pub struct Guard<'a> {
-    /// None only where nothing is written.
-    pub lock: Option<&'a Lock>,
-    /// Holds while paused.
-    pub control: &'a Control,
-}
-
-impl Guard<'_> {
-    fn check(&self) -> Result<(), RepositoryError> {
-        self.control.checkpoint()?;
-        self.lock.map_or(Ok(()), Lock::check)
-    }
-}
 
 /// What is to be done with each pack.
 pub struct Plan<'a> {
@@ -166,17 +148,6 @@ fn remove(repo: &Indexed, kind: FileKind, ids: &[Id], guard: &Guard<'_>) -> Resu
     let threads = repo.backend().connections().clamp(1, 16).min(ids.len());
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
-}
-
-/// An error with its causes on one line.
-fn sentence(error: &RepositoryError) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        sentence = format!("{sentence}: {error}");
-        cause = error.source();
-    }
-    sentence
 }
 
 #[cfg(test)]

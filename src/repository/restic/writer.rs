@@ -117,11 +117,15 @@ pub struct IndexCollector {
     pub written: Vec<Id>,
     /// Number of files that were written, or would have been.
     pub count: u64,
-    /// Count and write nothing.
-    pub dry_run: bool,
+    dry_run: bool,
 }
 
 impl IndexCollector {
+    /// With `dry_run`, one that only counts.
+    pub fn new(dry_run: bool) -> Self {
+        Self { dry_run, ..Self::default() }
+    }
+
     /// Adds a pack; writes a file once there is enough for one.
     ///
     /// # Errors

@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::Plan;
 use super::choose::Fate;
-use super::{Guard, Plan};
 use crate::model::compression::Compression;
 use crate::model::progress::{Event, Progress};
 use crate::repository::backend::FileKind;
@@ -14,6 +14,7 @@ use crate::repository::contract::RepositoryError;
 use crate::repository::restic::codec::{Decoder, Encoder};
 use crate::repository::restic::id::Id;
 use crate::repository::restic::index::places::NumberedPlace;
+use crate::repository::restic::lock::Guard;
 use crate::repository::restic::pack::{self, PackedBlob};
 use crate::repository::restic::reader;
 use crate::repository::restic::writer::{IndexCollector, PackBuilder, PackPair};

@@ -5,14 +5,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::Plan;
 use super::choose::Fate;
 use super::repack::Repacked;
-use super::{Guard, Plan};
 use crate::model::progress::{Event, Progress};
 use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
 use crate::repository::restic::file::IndexFile;
 use crate::repository::restic::id::{BuildIdHasher, Id};
+use crate::repository::restic::lock::Guard;
 use crate::repository::restic::reader;
 use crate::repository::restic::writer::{INDEX_BLOBS, IndexCollector};
 
@@ -66,9 +67,9 @@ pub(super) fn write_index(
     let (small, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|file| file.blobs < SMALL);
     index.count(&kept);
     if nothing_goes && stale.is_empty() && small.len() < SEVERAL {
-        index.count(&small)
+        index.count(&small);
     } else {
-        stale.extend(small)
+        stale.extend(small);
     }
     index.emit(&stale, guard, &mut repacked.indexes)?;
     guard.check()?;

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::progress::Silent;
+use crate::platform::control::Control;
 use crate::repository::contract::prune::MaxUnused;
 use crate::repository::restic::codec::BlobKind;
 use crate::repository::restic::file::{IndexFile, to_json};
-use crate::repository::restic::lock::LockTimes;
+use crate::repository::restic::lock::{Lock, LockTimes};
 use crate::repository::restic::reader::testing::{Builder, file};
 use crate::repository::restic::writer::index_pack;
 
@@ -233,7 +234,7 @@ fn assert_refuses(builder: &Builder, part: &str) {
     let error = prune(builder, &everything()).unwrap_err();
     let said = match &error {
         RepositoryError::Refused { problems, .. } => problems.join("\n"),
-        error => sentence(error),
+        error => error.with_causes(),
     };
     assert!(said.contains(part), "{error:?}");
     assert_eq!(files(builder.folder.path()), before, "{error:?}: something was changed");

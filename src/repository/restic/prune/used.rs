@@ -5,12 +5,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::Guard;
 use crate::model::text::printable;
 use crate::repository::contract::RepositoryError;
 use crate::repository::restic::codec::BlobKind;
 use crate::repository::restic::id::Id;
 use crate::repository::restic::index::places::{Bits, Places};
+use crate::repository::restic::lock::Guard;
 use crate::repository::restic::reader;
 use crate::repository::restic::state::Indexed;
 
@@ -37,7 +37,7 @@ pub(super) fn mark(repo: &Indexed, places: &Places<'_>, roots: Vec<Id>, guard: &
     };
     reader::each_claimed_tree(repo, roots, claim, |id, tree| {
         match tree {
-            Err(error) => problems.add(super::sentence(&error)),
+            Err(error) => problems.add(error.with_causes()),
             Ok(tree) => {
                 // What is of a type that is not known may need blobs in a way that is not known. `irregular` never does.
                 for unknown in tree.unknown.iter().filter(|unknown| !matches!(unknown.kind.as_str(), "" | "irregular")) {
