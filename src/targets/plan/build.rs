@@ -259,9 +259,9 @@ impl<'a> Draft<'a> {
                     let (network, by) = (printable(target.as_bytes()), printable(by.as_bytes()));
                     let note = format!("network {network} gets other addresses: {subnet} overlaps with network {by}");
                     if self.options.as_new {
-                        self.asked(note)
+                        self.asked(note);
                     } else {
-                        self.note(note)
+                        self.note(note);
                     }
                     false
                 }
