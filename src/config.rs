@@ -89,6 +89,8 @@ pub struct Docker {
     pub timeout: Duration,
     /// How long a container may take to stop before the Engine kills it; none: what the container itself says.
     pub stop_timeout: Option<Duration>,
+    /// Whether a restore in place first saves what it overwrites.
+    pub save_before_restore: bool,
 }
 
 /// Default of [`Docker::timeout`].
@@ -104,6 +106,7 @@ impl Default for Docker {
             client_folder: None,
             timeout: DOCKER_TIMEOUT,
             stop_timeout: None,
+            save_before_restore: true,
         }
     }
 }

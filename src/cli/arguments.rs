@@ -276,6 +276,9 @@ pub(super) struct Restore {
     /// Write files and folders of the host back over what is there now
     #[arg(long, conflicts_with_all = ["to", "as_new"])]
     pub(super) in_place: bool,
+    /// With --in-place: do not save what will be overwritten
+    #[arg(long, requires = "in_place")]
+    pub(super) no_save_first: bool,
     /// Do not start restored containers
     #[arg(long)]
     pub(super) no_start: bool,

@@ -14,7 +14,7 @@ use crate::jobs::request::{Rename, RestoreSelection};
 use crate::jobs::select::{Item, Narrowing};
 use crate::model::size::ByteSize;
 use crate::platform::clock;
-use crate::repository::contract::{ReadData, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
+use crate::repository::contract::{ReadData, TAG_APPLICATION, TAG_BEFORE_RESTORE, TAG_PARTIAL, TAG_RUN, TAG_SET};
 
 /// The sets that a backup is asked for, with what the flags say of them.
 /// `engine` is the one that was asked for.
@@ -134,7 +134,9 @@ fn override_policy(set: &mut BackupSet, arguments: &Backup) -> Result<(), JobErr
 /// The user's own tags, checked.
 pub(super) fn tags(tags: &[String]) -> Result<Vec<String>, JobError> {
     for tag in tags {
-        let reserved = tag == TAG_PARTIAL || [TAG_APPLICATION, TAG_SET, TAG_RUN].iter().any(|prefix| tag.starts_with(prefix));
+        let reserved = tag == TAG_PARTIAL
+            || tag == TAG_BEFORE_RESTORE
+            || [TAG_APPLICATION, TAG_SET, TAG_RUN].iter().any(|prefix| tag.starts_with(prefix));
         if reserved {
             let message = format!("the tag `{}` is one that bbackup sets itself", safe(tag));
             return Err(JobError::request("reserved_tag", message, "Choose another word."));

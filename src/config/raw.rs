@@ -22,6 +22,7 @@ pub(super) struct Docker {
     pub(super) cert_path: Option<String>,
     pub(super) timeout: Option<String>,
     pub(super) stop_timeout: Option<String>,
+    pub(super) save_before_restore: Option<bool>,
     /// Only of a further Engine.
     pub(super) hostname: Option<String>,
     /// Never of a further Engine.

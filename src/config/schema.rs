@@ -75,6 +75,7 @@ const DOCKER: &[Key] = &[
     key("cert_path", Kind::Text),
     key("timeout", Kind::Duration),
     key("stop_timeout", Kind::Duration),
+    key("save_before_restore", Kind::Boolean),
     key("engines", Kind::Named(ENGINE)),
 ];
 
@@ -86,6 +87,7 @@ const ENGINE: &[Key] = &[
     key("hostname", Kind::Text),
     key("timeout", Kind::Duration),
     key("stop_timeout", Kind::Duration),
+    key("save_before_restore", Kind::Boolean),
 ];
 
 const REPOSITORY: &[Key] = &[

@@ -54,6 +54,7 @@ fn engine(one: &super::Docker) -> Engine {
         cert_path: one.cert_path.as_ref().map(|path| path.display().to_string()),
         timeout: duration::show(one.timeout),
         stop_timeout: one.stop_timeout.map(duration::show),
+        save_before_restore: one.save_before_restore,
     }
 }
 
@@ -121,6 +122,7 @@ struct Engine {
     cert_path: Option<String>,
     timeout: String,
     stop_timeout: Option<String>,
+    save_before_restore: bool,
 }
 
 #[derive(Serialize)]

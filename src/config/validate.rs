@@ -103,6 +103,7 @@ impl Validator<'_> {
             client_folder: None,
             timeout: time(docker.timeout).unwrap_or(usual.timeout),
             stop_timeout: time(docker.stop_timeout).or(usual.stop_timeout),
+            save_before_restore: docker.save_before_restore.unwrap_or(usual.save_before_restore),
         }
     }
 

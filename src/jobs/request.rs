@@ -49,8 +49,10 @@ pub struct RestoreJob {
     pub renames: Vec<Rename>,
     /// What stands in the way: give everything a free name of its own instead of reporting a conflict.
     pub as_new: bool,
-    /// Paths go back to where they were, over what is there.
+    /// Everything goes to where it was: containers are replaced, volumes and paths overwritten.
     pub in_place: bool,
+    /// What is overwritten on the Engine is saved first.
+    pub save_first: bool,
     /// Leave the restored containers stopped.
     pub no_start: bool,
     /// Only say what would be done.

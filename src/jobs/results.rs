@@ -151,6 +151,9 @@ pub struct RestoredApplication {
     pub files_unchanged: u64,
     /// Bytes written.
     pub bytes_restored: u64,
+    /// The snapshot of what was there before and was overwritten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved_first: Option<SnapshotId>,
     /// Containers that run again.
     pub started: Vec<String>,
     /// Sentences that do not belong to one path.

@@ -32,6 +32,8 @@ pub const TAG_PARTIAL: &str = "partial";
 
 /// Tag of a snapshot that took the place of a damaged one.
 pub const TAG_REPAIRED: &str = "repaired";
+/// Tag of a snapshot that a restore made of what it was about to overwrite: it is `latest` only where this tag is asked for.
+pub const TAG_BEFORE_RESTORE: &str = "before-restore";
 
 /// A snapshot's id: 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -5,11 +5,12 @@
 mod binds;
 mod build;
 mod checks;
+mod in_place;
 mod naming;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -28,7 +29,14 @@ pub fn wanted(applications: &[StoredApplication], options: &RestoreOptions) -> W
     let volumes = applications.iter().flat_map(|stored| &stored.document.application.volumes).map(|volume| volume.name.clone());
     // A renamed volume meets whatever has the new name.
     let renamed = options.renames.iter().map(|(_, to)| to.clone());
-    Wanted { volumes: volumes.chain(renamed).collect(), paths: checks::host_paths(applications), binds: binds::stored(applications) }
+    let containers = applications.iter().flat_map(|stored| &stored.document.application.containers).map(|container| container.name.clone());
+    let replaced = if options.in_place { containers.chain(renamed.clone()).collect() } else { BTreeSet::new() };
+    Wanted {
+        volumes: volumes.chain(renamed).collect(),
+        paths: checks::host_paths(applications),
+        binds: binds::stored(applications),
+        replaced,
+    }
 }
 
 /// One application as its snapshot has it.
@@ -95,8 +103,12 @@ pub struct RestoreOptions {
     pub as_new: bool,
     /// Leave the containers stopped.
     pub no_start: bool,
-    /// Overwrite the files of bind mounts that are there.
+    /// Put things in the place of what is there: containers are replaced, volumes and bind mounts overwritten.
     pub in_place: bool,
+    /// Save what is overwritten first.
+    pub save_first: bool,
+    /// Ids of containers that a restore which died has left stopped: they count as running.
+    pub held_down: BTreeSet<String>,
 }
 
 /// Everything that a restore does, in its order, and what stands in its way.
@@ -166,6 +178,9 @@ pub enum Step {
         path: String,
         /// How many bytes of files were read when it was saved.
         bytes: u64,
+        /// Whether what is in it and not in the snapshot is removed.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        replace: bool,
     },
     /// Write the files of a bind mount.
     FillPath {
@@ -175,6 +190,49 @@ pub enum Step {
         from: String,
         /// How many bytes of files were read when it was saved.
         bytes: u64,
+    },
+    /// Stop a container that is replaced, or whose volume is overwritten.
+    StopContainer {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+        /// Whether it was frozen, and is again when it is put back.
+        paused: bool,
+    },
+    /// Save what will be overwritten.
+    SaveFirst {
+        /// Names of containers.
+        containers: Vec<String>,
+        /// Names of volumes.
+        volumes: Vec<String>,
+        /// Paths of the machine.
+        paths: Vec<String>,
+    },
+    /// Give a container that is replaced another name.
+    SetAside {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+        /// The other name.
+        aside: String,
+    },
+    /// Remove a container that was replaced.
+    RemoveAside {
+        /// The name that it was given.
+        name: String,
+        /// Its id.
+        id: String,
+    },
+    /// Start a container again that was stopped because its volume was overwritten.
+    StartAgain {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+        /// Whether it was frozen.
+        paused: bool,
     },
     /// Make a container.
     CreateContainer {
@@ -219,6 +277,11 @@ impl fmt::Display for Step {
             Self::CreateVolume { name, .. } => write!(f, "create volume {}", shown(name)),
             Self::FillVolume { name, bytes, .. } => write!(f, "restore the files of volume {} ({})", shown(name), ByteSize(*bytes)),
             Self::FillPath { path, bytes, .. } => write!(f, "restore {} ({})", shown(path), ByteSize(*bytes)),
+            Self::StopContainer { name, .. } => write!(f, "stop container {}", shown(name)),
+            Self::SaveFirst { .. } => f.write_str("save what will be overwritten"),
+            Self::SetAside { name, aside, .. } => write!(f, "rename container {} to {}", shown(name), shown(aside)),
+            Self::RemoveAside { name, .. } => write!(f, "remove container {}, which was replaced", shown(name)),
+            Self::StartAgain { name, .. } => write!(f, "start container {} again", shown(name)),
             Self::CreateContainer { container } => write!(f, "create container {}", shown(&container.name)),
             Self::StartContainer { name } => write!(f, "start container {}", shown(name)),
             Self::WaitHealthy { name } => write!(f, "wait until container {} is healthy", shown(name)),

@@ -22,6 +22,9 @@ mod damage;
 // Docker when things go wrong.
 mod docker_faults;
 
+// Restores in the place of what is there.
+mod docker_in_place;
+
 // Bind mounts: files of the host that containers mount.
 mod docker_binds;
 

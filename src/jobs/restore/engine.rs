@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::real;
-use super::{conflict, journal, step, untouched};
+use super::in_place::{InPlace, Wanted};
+use super::{conflict, counter, journal, step, untouched};
 use crate::docker::Engine;
 use crate::docker::helper::{MOUNT, Owner};
 use crate::docker::mountpoint::same_root;
@@ -25,9 +26,9 @@ use crate::model::progress::{Event, Progress};
 use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::control::Control;
-use crate::repository::contract::{Problem, Repository, RepositoryError, RestoreRequest, Snapshot, SnapshotId};
+use crate::repository::contract::{Problem, Repository, RepositoryError, RestoreRequest, Snapshot, SnapshotId, TAG_BEFORE_RESTORE};
 use crate::targets::plan::{self, Items, PlannedStep, RestoreOptions, Step, StoredApplication};
-use crate::targets::steps::Steps;
+use crate::targets::steps::{Limits, Steps};
 use crate::targets::tar::Missing;
 use crate::targets::volume::{HelperTarget, Writing, writing_mode};
 
@@ -38,6 +39,7 @@ const HEALTH_LIMIT: Duration = Duration::from_mins(2);
 pub(super) struct EngineRestore {
     engine: Engine,
     plan: plan::RestorePlan,
+    limits: Limits,
     /// The snapshot of each application.
     snapshots: BTreeMap<String, Snapshot>,
 }
@@ -65,11 +67,14 @@ pub(super) async fn plan(
         }
         stored.push(application);
     }
+    let mut held_down = BTreeSet::new();
     if !job.dry_run {
         let (notes, warnings) = sweep_helpers(&engine).await;
         preview.notes.extend(notes);
         preview.warnings.extend(warnings);
-        preview.notes.extend(journal::clean(&engine, &context.directories.state).await?);
+        let cleaned = journal::clean(&engine, &context.directories.state).await?;
+        preview.notes.extend(cleaned.told);
+        held_down = cleaned.held_down;
     }
     let selection = &job.selection;
     let options = RestoreOptions {
@@ -78,13 +83,16 @@ pub(super) async fn plan(
         as_new: job.as_new,
         no_start: job.no_start,
         in_place: job.in_place,
+        save_first: job.save_first,
+        held_down,
     };
     let plan = crate::targets::prepare(&engine, &stored, &options).await?;
     preview.steps.extend(plan.steps.iter().map(|planned| shown(&planned.step)));
     preview.conflicts.extend(plan.conflicts.iter().map(worded));
     preview.warnings.extend(plan.notes.iter().cloned());
     preview.notes.extend(plan.asked.iter().cloned());
-    Ok(EngineRestore { engine, plan, snapshots: by_name })
+    let limits = Limits { health: HEALTH_LIMIT, stop: context.config.docker.stop_timeout };
+    Ok(EngineRestore { engine, plan, limits, snapshots: by_name })
 }
 
 /// An application is never put together from two snapshots: its containers and volumes would not fit each other.
@@ -155,7 +163,8 @@ pub(super) async fn execute(
     control: &Control,
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<RestoredApplication>, JobError> {
-    let mut steps = Steps::new(&restore.engine, HEALTH_LIMIT);
+    let mut steps = Steps::new(&restore.engine, restore.limits);
+    let mut in_place = InPlace::default();
     let mut results: BTreeMap<&str, RestoredApplication> = BTreeMap::new();
     for (name, snapshot) in &restore.snapshots {
         results.insert(name, untouched(name.clone(), snapshot));
@@ -179,13 +188,35 @@ pub(super) async fn execute(
             continue;
         }
         progress.event(Event::Phase(&planned.step.to_string()));
+        let saved = match &planned.step {
+            Step::FillVolume { name, .. } => in_place.saved(&planned.application, name),
+            _ => None,
+        };
+        let written = journal.before(planned, saved).map_err(|error| sentence(&error));
         let done = match control.checkpoint() {
+            _ if written.is_err() => written.map(|()| 0),
+            // What was stopped is not left down, and what was replaced not left over.
+            _ if is_clean_up(&planned.step) => Ok(clean_up(&mut steps, planned, result).await),
             // Everything is there and runs: that nobody waits any more is no reason to remove it.
             Err(_) if matches!(planned.step, Step::WaitHealthy { .. }) => Ok(0),
             Err(_) => Err("it was cancelled".to_owned()),
-            Ok(()) => take(repository, restore, planned, &mut steps, &owner, result, control, progress).await,
+            Ok(()) => match &planned.step {
+                Step::SaveFirst { containers, volumes, paths } => {
+                    let wanted = Wanted { containers, volumes, paths };
+                    in_place.save(context, &planned.application, wanted, result, control, progress).await.map(|()| 0)
+                }
+                step => {
+                    if let Step::FillVolume { name, replace: true, .. } = step {
+                        in_place.overwriting(&planned.application, name);
+                    }
+                    take(repository, restore, planned, &mut steps, &owner, result, control, progress).await
+                }
+            },
         };
         let recorded = match done {
+            Ok(lost) if lost > 0 && steps.has_moved(&planned.application) => {
+                Err(format!("{} of {} could not be restored", entries(lost), planned.step))
+            }
             Ok(lost) => {
                 if lost > 0 {
                     incomplete.insert(&planned.application);
@@ -196,7 +227,14 @@ pub(super) async fn execute(
         };
         match recorded {
             Ok(()) => result.steps.push(shown(&planned.step)),
-            Err(reason) => roll_back(&mut steps, &planned.application, reason, result).await,
+            Err(reason) => {
+                let refill = Refill { repository, owner: &owner, progress };
+                roll_back(&mut steps, &mut in_place, restore, &refill, &planned.application, reason, result).await;
+                let closed = if result.failure.is_some() { journal.done(&planned.application) } else { Ok(()) };
+                if let Err(error) = closed {
+                    result.warnings.push(sentence(&error));
+                }
+            }
         }
         result.duration = started.elapsed();
     }
@@ -223,9 +261,26 @@ async fn record(journal: &mut journal::Journal, steps: &Steps, planned: &Planned
     Ok(())
 }
 
+fn entries(count: u64) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+}
+
+/// Whether the step ends a restore in place that has succeeded.
+fn is_clean_up(step: &Step) -> bool {
+    matches!(step, Step::RemoveAside { .. } | Step::StartAgain { .. })
+}
+
+/// Everything is in its place: what fails now is a warning.
+async fn clean_up(steps: &mut Steps, planned: &PlannedStep, result: &mut RestoredApplication) -> u64 {
+    if let Err(error) = steps.take(planned).await {
+        result.warnings.push(sentence(&error));
+    }
+    0
+}
+
 /// Whether the step belongs to putting everything in its place, and not to starting it.
 fn is_content(step: &Step) -> bool {
-    !matches!(step, Step::StartContainer { .. } | Step::WaitHealthy { .. } | Step::PauseContainer { .. })
+    !matches!(step, Step::StartContainer { .. } | Step::WaitHealthy { .. } | Step::PauseContainer { .. }) && !is_clean_up(step)
 }
 
 /// Whether the step makes something that was not there.
@@ -246,11 +301,21 @@ async fn take(
     progress: &Arc<dyn Progress>,
 ) -> Result<u64, String> {
     match &planned.step {
-        Step::FillVolume { name, path, .. } => {
+        Step::FillVolume { name, path, replace, .. } => {
             let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
             let label = format!("volume {}", printable(name.as_bytes()));
             progress.event(Event::ItemStarted { label: &label });
-            let fill = Fill { repository, engine: &restore.engine, snapshot: &snapshot.id, path, name, owner, control, progress };
+            let fill = Fill {
+                repository,
+                engine: &restore.engine,
+                snapshot: &snapshot.id,
+                path,
+                name,
+                replace: *replace,
+                owner,
+                control,
+                progress,
+            };
             let filled = fill.run(result).await;
             progress.event(Event::ItemFinished { label: &label });
             filled
@@ -259,8 +324,17 @@ async fn take(
             let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
             let label = format!("path {}", printable(path.as_bytes()));
             progress.event(Event::ItemStarted { label: &label });
-            let fill =
-                Fill { repository, engine: &restore.engine, snapshot: &snapshot.id, path: from, name: path, owner, control, progress };
+            let fill = Fill {
+                repository,
+                engine: &restore.engine,
+                snapshot: &snapshot.id,
+                path: from,
+                name: path,
+                replace: false,
+                owner,
+                control,
+                progress,
+            };
             let filled = fill.run_path(result).await;
             progress.event(Event::ItemFinished { label: &label });
             filled
@@ -298,7 +372,36 @@ async fn until_cancelled<T>(work: impl Future<Output = T>, control: &Control) ->
     }
 }
 
-async fn roll_back(steps: &mut Steps, application: &str, reason: String, result: &mut RestoredApplication) {
+/// How volumes get back what was in them.
+struct Refill<'a> {
+    repository: &'a dyn Repository,
+    owner: &'a Owner,
+    progress: &'a Arc<dyn Progress>,
+}
+
+impl Refill<'_> {
+    async fn run(&self, engine: &Engine, snapshot: &SnapshotId, path: &str, name: &str) -> Result<(), String> {
+        // Not the run's own: what was cancelled is to be as it was all the same.
+        let control = Control::new();
+        let Self { repository, owner, progress } = *self;
+        let fill = Fill { repository, engine, snapshot, path, name, replace: true, owner, control: &control, progress };
+        let mut counted = counter(snapshot);
+        match fill.run(&mut counted).await? {
+            0 => Ok(()),
+            lost => Err(format!("{} could not be written", entries(lost))),
+        }
+    }
+}
+
+async fn roll_back(
+    steps: &mut Steps,
+    in_place: &mut InPlace,
+    restore: &EngineRestore,
+    refill: &Refill<'_>,
+    application: &str,
+    reason: String,
+    result: &mut RestoredApplication,
+) {
     let stays = steps.roll_back(application).await;
     result.started.clear();
     let rest = if stays.is_empty() {
@@ -307,7 +410,10 @@ async fn roll_back(steps: &mut Steps, application: &str, reason: String, result:
         let stays: Vec<String> = stays.iter().map(|(left, error)| format!("{} {} ({error})", left.kind.as_str(), left.name)).collect();
         format!("what was made for it was removed again, except {}", stays.join(", "))
     };
-    result.failure = Some(format!("{reason}; {rest}"));
+    let refill = async |engine: &Engine, snapshot: &SnapshotId, path: &str, name: &str| refill.run(engine, snapshot, path, name).await;
+    let back = in_place.put_back(steps, application, &restore.engine, refill).await;
+    let back = back.map_or_else(String::new, |back| format!("; {back}"));
+    result.failure = Some(format!("{reason}; {rest}{back}"));
 }
 
 /// One volume to be filled.
@@ -319,6 +425,8 @@ struct Fill<'a> {
     path: &'a str,
     /// Its name on the Engine.
     name: &'a str,
+    /// Whether what is in it and not in the snapshot is removed.
+    replace: bool,
     owner: &'a Owner,
     control: &'a Control,
     progress: &'a Arc<dyn Progress>,
@@ -329,6 +437,7 @@ impl Fill<'_> {
     async fn run(&self, result: &mut RestoredApplication) -> Result<u64, String> {
         match writing_mode(self.engine, self.name).await.map_err(|error| sentence(&error))? {
             Writing::Direct(folder) => self.write(folder, result),
+            Writing::Helper { reason } if self.replace => Err(format!("what is in volume {} cannot be replaced: {reason}", self.name)),
             Writing::Helper { .. } => {
                 let target = HelperTarget::open(self.engine, self.name, self.owner).await.map_err(|error| sentence(&error))?;
                 self.through(target, target_name(None), result).await
@@ -367,7 +476,7 @@ impl Fill<'_> {
             path: self.path.as_bytes().to_vec(),
             destination,
             owners: crate::platform::host::uid() == 0,
-            delete_extra: false,
+            delete_extra: self.replace,
             include: Vec::new(),
             dry_run: false,
         };
@@ -457,10 +566,20 @@ fn shown(planned: &Step) -> RestoreStep {
         Step::CreateNetwork { network } => step("create network", name(&network.name), None),
         Step::UseVolume { name: volume } => step("use volume", name(volume), Some("it is there".to_owned())),
         Step::CreateVolume { name: volume, .. } => step("create volume", name(volume), None),
-        Step::FillVolume { name: volume, bytes, .. } => {
-            step("fill volume", name(volume), Some(crate::model::size::ByteSize(*bytes).to_string()))
-        }
+        Step::FillVolume { name: volume, bytes, replace, .. } => step(
+            if *replace { "overwrite volume" } else { "fill volume" },
+            name(volume),
+            Some(crate::model::size::ByteSize(*bytes).to_string()),
+        ),
         Step::FillPath { path, bytes, .. } => step("restore files", name(path), Some(crate::model::size::ByteSize(*bytes).to_string())),
+        Step::StopContainer { name: container, .. } => step("stop container", name(container), None),
+        Step::SaveFirst { containers, volumes, paths } => {
+            let all = containers.iter().chain(volumes).chain(paths).map(|one| name(one)).collect::<Vec<_>>();
+            step("save first", all.join(", "), Some(format!("as a snapshot with the tag {TAG_BEFORE_RESTORE}")))
+        }
+        Step::SetAside { name: container, aside, .. } => step("set aside", name(container), Some(format!("as {}", name(aside)))),
+        Step::RemoveAside { name: container, .. } => step("remove container", name(container), Some("it was replaced".to_owned())),
+        Step::StartAgain { name: container, .. } => step("start again", name(container), None),
         Step::CreateContainer { container } => step("create container", name(&container.name), None),
         Step::StartContainer { name: container } => step("start container", name(container), None),
         Step::WaitHealthy { name: container } => step("wait until healthy", name(container), None),
@@ -471,7 +590,8 @@ fn shown(planned: &Step) -> RestoreStep {
 /// A conflict as people read it.
 fn worded(found: &plan::Conflict) -> Conflict {
     use plan::Conflict as C;
-    const RENAME: &str = "Rename it with --rename OLD:NEW, restore everything under new names with --as-new, or remove what is there.";
+    const RENAME: &str =
+        "Replace it with --in-place, rename it with --rename OLD:NEW, restore under new names with --as-new, or remove what is there.";
     let (item, hint) = match found {
         C::ContainerExists { name, .. } => (format!("container {name}"), RENAME),
         C::VolumeExists { name, .. } => (format!("volume {name}"), RENAME),

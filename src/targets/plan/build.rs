@@ -39,6 +39,8 @@ pub(super) struct Draft<'a> {
     pub(super) containers: Vec<ChosenContainer<'a>>,
     volumes: BTreeMap<&'a str, (&'a StoredApplication, &'a Volume)>,
     networks: BTreeMap<&'a str, (&'a str, &'a Value)>,
+    /// Volumes that are there and are overwritten, by their names there, with the application that they are for.
+    pub(super) overwritten: Vec<(String, String)>,
     pub(super) plan: RestorePlan,
 }
 
@@ -64,6 +66,7 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
         containers: Vec::new(),
         volumes: BTreeMap::new(),
         networks: BTreeMap::new(),
+        overwritten: Vec::new(),
         plan: RestorePlan { steps: Vec::new(), conflicts: Vec::new(), notes: Vec::new(), asked: Vec::new() },
     };
     draft.choose();
@@ -73,6 +76,7 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
     let filled = super::binds::plan(&mut draft);
     draft.plan_containers(&images, &filled)?;
     draft.plan_starts();
+    super::in_place::frame(&mut draft);
     checks::space(&mut draft);
     Ok(draft.plan)
 }
@@ -298,8 +302,16 @@ impl<'a> Draft<'a> {
         for (name, (stored, volume)) in self.volumes.clone() {
             let application = stored.document.application.name.as_str();
             let target = self.names.volume(name);
+            let mut replace = false;
             if self.host.volumes.contains_key(&target) {
                 match checks::volume_in_the_way(&target, self.host) {
+                    Some(_) if self.options.in_place => {
+                        if let Some(reason) = super::in_place::why_not_overwritten(volume, &target, self.host) {
+                            self.conflict(Conflict::VolumeExists { name: target.clone(), reason });
+                        }
+                        self.overwritten.push((application.to_owned(), target.clone()));
+                        replace = true;
+                    }
                     Some(reason) => self.conflict(Conflict::VolumeExists { name: target.clone(), reason }),
                     None => self.step(application, Step::UseVolume { name: target.clone() }),
                 }
@@ -315,12 +327,12 @@ impl<'a> Draft<'a> {
                 self.naming.label(&mut body);
                 self.step(application, Step::CreateVolume { name: target.clone(), body });
             }
-            self.plan_fill(stored, volume, target);
+            self.plan_fill(stored, volume, target, replace);
         }
         Ok(())
     }
 
-    fn plan_fill(&mut self, stored: &StoredApplication, volume: &Volume, target: String) {
+    fn plan_fill(&mut self, stored: &StoredApplication, volume: &Volume, target: String, replace: bool) {
         let shown = printable(target.as_bytes());
         if volume.options.get("type").is_some_and(|kind| kind == "tmpfs") {
             self.note(format!("volume {shown} lives in memory: it is made, and its files are not restored"));
@@ -345,7 +357,7 @@ impl<'a> Draft<'a> {
                 return;
             }
         };
-        let step = Step::FillVolume { name: target, path: path.clone(), bytes: proof.bytes };
+        let step = Step::FillVolume { name: target, path: path.clone(), bytes: proof.bytes, replace };
         self.step(&stored.document.application.name, step);
     }
 
@@ -378,8 +390,17 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// The containers that are there and in whose place restored ones go: names there.
+    pub(super) fn replaced(&self) -> BTreeSet<String> {
+        if !self.options.in_place {
+            return BTreeSet::new();
+        }
+        let names = self.containers.iter().map(|chosen| self.names.container(&chosen.container.name));
+        names.filter(|name| self.host.container(name).is_some()).collect()
+    }
+
     /// The containers in the order in which they can be made and started.
-    fn order(&self) -> Vec<usize> {
+    pub(super) fn order(&self) -> Vec<usize> {
         let containers: Vec<&Container> = self.containers.iter().map(|chosen| chosen.container).collect();
         start_order(&containers)
     }

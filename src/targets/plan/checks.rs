@@ -177,7 +177,7 @@ pub(super) fn containers(draft: &mut Draft<'_>, filled: &BTreeSet<String>) {
     let restored: BTreeSet<String> = draft.containers.iter().map(|chosen| draft.names.container(&chosen.container.name)).collect();
     for chosen in &draft.containers {
         let name = draft.names.container(&chosen.container.name);
-        if let Some(there) = draft.host.container(&name) {
+        if let Some(there) = draft.host.container(&name).filter(|_| !draft.options.in_place) {
             conflicts.push(Conflict::ContainerExists { name: name.clone(), status: there.status.clone() });
         }
         if !seen.insert(name.clone()) {
@@ -292,13 +292,15 @@ pub(super) struct Fixed {
 /// Checks fixed addresses against who is on the networks that are used, and against each other.
 pub(super) fn addresses(draft: &mut Draft<'_>, reused: &BTreeSet<String>) {
     let mut taken: BTreeMap<(String, IpAddr), String> = BTreeMap::new();
-    for container in &draft.host.containers {
+    let replaced = draft.replaced();
+    for container in draft.host.containers.iter().filter(|container| !replaced.contains(&container.name)) {
         for (network, address) in &container.addresses {
             taken.insert((network.clone(), *address), format!("container {}", container.name));
         }
     }
     for (name, network) in draft.host.networks.iter().filter(|(name, _)| reused.contains(*name)) {
-        for (_, guest) in object(network, "/Containers").into_iter().flatten() {
+        let guests = object(network, "/Containers").into_iter().flatten();
+        for (_, guest) in guests.filter(|(_, guest)| text(guest, "/Name").is_none_or(|name| !replaced.contains(name))) {
             for field in ["/IPv4Address", "/IPv6Address"] {
                 let address = text(guest, field).and_then(|address| address.split('/').next()?.parse().ok());
                 if let Some(address) = address {
@@ -323,10 +325,15 @@ pub(super) fn addresses(draft: &mut Draft<'_>, reused: &BTreeSet<String>) {
 /// other.
 pub(super) fn ports(draft: &mut Draft<'_>) {
     let mut taken: Vec<(HostPort, String)> = Vec::new();
-    for container in draft.host.containers.iter().filter(|container| container.is_alive()) {
+    let replaced = draft.replaced();
+    let (gone, others): (Vec<_>, Vec<_>) =
+        draft.host.containers.iter().filter(|container| container.is_alive()).partition(|container| replaced.contains(&container.name));
+    for container in others {
         taken.extend(container.ports.iter().map(|port| (*port, format!("container {}", container.name))));
     }
-    for port in draft.host.listening.iter().flatten() {
+    // What listens for a container that is replaced goes with it.
+    let freed = |port: &&HostPort| gone.iter().any(|container| container.ports.iter().any(|own| own.collides(port)));
+    for port in draft.host.listening.iter().flatten().filter(|port| !freed(port)) {
         taken.push((*port, "a program on this machine".to_owned()));
     }
     let mut conflicts = Vec::new();
@@ -374,6 +381,8 @@ fn is_there(by: &str, restored: &[ChosenContainer<'_>], names: &Names) -> bool {
 /// Checks whether the files of all volumes have room where the Engine keeps its data.
 pub(super) fn space(draft: &mut Draft<'_>) {
     let bytes = |step: &super::PlannedStep| match &step.step {
+        // What is overwritten makes room as it goes.
+        Step::FillVolume { replace: true, .. } => 0,
         Step::FillVolume { bytes, .. } => *bytes,
         _ => 0,
     };

@@ -196,7 +196,7 @@ fn every_conflict_is_told_at_once() {
             ..HostContainer::default()
         },
     ];
-    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false) });
+    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false), ..HostVolume::default() });
     host.networks.insert("lan".to_owned(), json!({"Name": "lan", "IPAM": {"Config": [{"Subnet": "10.5.0.0/16"}]}}));
     host.images.clear();
     host.runtimes = ["crun".to_owned()].into();
@@ -270,7 +270,7 @@ fn one_container_brings_what_it_needs_and_is_not_there() {
     assert_eq!(lines(&plan)[..2], expected);
     assert!(!lines(&plan).contains(&"create container web".to_owned()));
     let mut there = host();
-    there.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false) });
+    there.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false), ..HostVolume::default() });
     let plan = planned(&options, &there);
     assert_eq!(conflicts(&plan), [""; 0]);
     assert_eq!(lines(&plan)[0], "use volume shop_data as it is");
@@ -283,7 +283,7 @@ fn one_volume_comes_alone() {
         RestoreOptions { items: Items { volumes: vec!["shop_data".to_owned()], ..Items::default() }, ..RestoreOptions::default() };
     assert_eq!(lines(&planned(&options, &host())).len(), 2);
     let mut empty = host();
-    empty.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(true) });
+    empty.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(true), ..HostVolume::default() });
     let plan = planned(&options, &empty);
     assert_eq!((lines(&plan)[0].as_str(), plan.conflicts.len()), ("use volume shop_data as it is", 0));
     empty.containers = vec![HostContainer {
@@ -336,7 +336,7 @@ fn as_new_finds_free_names() {
     for name in ["web", "web-restored"] {
         host.containers.push(HostContainer { name: name.to_owned(), ..HostContainer::default() });
     }
-    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false) });
+    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false), ..HostVolume::default() });
     let plan = planned(&RestoreOptions { as_new: true, ..RestoreOptions::default() }, &host);
     assert_eq!(conflicts(&plan), [""; 0]);
     let lines = lines(&plan);
@@ -523,9 +523,10 @@ fn as_new_nothing_is_in_the_way_of_a_copy() {
         ports: vec![HostPort { address: None, port: 8080, protocol: Protocol::Tcp }],
         addresses: vec![("shop_front".to_owned(), "10.5.0.10".parse().unwrap())],
         volumes: vec!["shop_data".to_owned()],
+        ..HostContainer::default()
     };
     host.containers = vec![original("web"), original("db")];
-    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false) });
+    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false), ..HostVolume::default() });
     host.networks.insert("shop_front".to_owned(), shop().networks["shop_front"].clone());
     let plan = planned(&RestoreOptions { as_new: true, ..RestoreOptions::default() }, &host);
     assert_eq!(conflicts(&plan), [""; 0]);
@@ -545,4 +546,82 @@ fn as_new_nothing_is_in_the_way_of_a_copy() {
             _ => {}
         }
     }
+}
+
+#[test]
+fn in_place_what_is_there_makes_room_and_comes_back_in_the_end() {
+    let mut host = host();
+    let there = |id: &str, name: &str, volumes: &[&str]| HostContainer {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        status: "running".to_owned(),
+        ports: if name == "web" { vec![HostPort { address: None, port: 8080, protocol: Protocol::Tcp }] } else { Vec::new() },
+        addresses: if name == "web" { vec![("shop_front".to_owned(), "10.5.0.10".parse().unwrap())] } else { Vec::new() },
+        volumes: volumes.iter().map(|name| (*name).to_owned()).collect(),
+        ..HostContainer::default()
+    };
+    host.containers =
+        vec![there("1", "web", &[]), there("2", "db", &["shop_data"]), there("3", "guest", &["shop_data"]), there("4", "other", &[])];
+    host.containers.push(HostContainer { name: "db-replaced".to_owned(), status: "exited".to_owned(), ..HostContainer::default() });
+    host.listening = Some(vec![HostPort { address: None, port: 8080, protocol: Protocol::Tcp }]);
+    let volume = HostVolume { empty: Some(false), driver: "local".to_owned(), ..HostVolume::default() };
+    host.volumes.insert("shop_data".to_owned(), volume.clone());
+    host.networks.insert("shop_front".to_owned(), shop().networks["shop_front"].clone());
+    host.free_bytes = Some(10);
+    let in_place = RestoreOptions { in_place: true, save_first: true, ..RestoreOptions::default() };
+    let plan = planned(&in_place, &host);
+    assert_eq!(conflicts(&plan), [""; 0]);
+    assert_eq!(
+        lines(&plan).into_iter().filter(|line| !line.starts_with("restore the files")).collect::<Vec<_>>(),
+        [
+            "stop container guest",
+            "stop container web",
+            "stop container db",
+            "save what will be overwritten",
+            "rename container db to db-replaced-2",
+            "rename container web to web-replaced",
+            "use network shop_front, which is there and equal",
+            "create container db",
+            "create container web",
+            "start container db",
+            "wait until container db is healthy",
+            "start container web",
+            "remove container db-replaced-2, which was replaced",
+            "remove container web-replaced, which was replaced",
+            "start container guest again",
+        ]
+    );
+    let quick = planned(&RestoreOptions { save_first: false, ..in_place.clone() }, &host);
+    assert!(!lines(&quick).iter().any(|line| line.starts_with("save")));
+
+    let mut held = host.clone();
+    held.containers[2].status = "exited".to_owned();
+    assert!(!lines(&planned(&in_place, &held)).contains(&"start container guest again".to_owned()), "it did not run");
+    let held_down = RestoreOptions { held_down: ["3".to_owned()].into(), ..in_place.clone() };
+    assert!(lines(&planned(&held_down, &held)).contains(&"start container guest again".to_owned()), "a dead restore had stopped it");
+
+    let conflict = |change: &dyn Fn(&mut Host)| {
+        let mut host = host.clone();
+        change(&mut host);
+        conflicts(&planned(&in_place, &host))
+    };
+    assert_eq!(
+        conflict(&|host| host.containers[0].fixed = Some("bbackup runs in it")),
+        ["container web exists already (bbackup runs in it)"]
+    );
+    assert_eq!(
+        conflict(&|host| host.containers[2].fixed = Some("it was started with --rm")),
+        ["volume shop_data exists already: container guest uses it and cannot be stopped: it was started with --rm"]
+    );
+    assert_eq!(
+        conflict(&|host| host.containers[3].network_of = Some("2".to_owned())),
+        ["container db exists already (container other runs in its network, and would lose it)"]
+    );
+    assert_eq!(conflict(&|host| drop(host.volumes.insert("shop_data".to_owned(), HostVolume { empty: None, ..volume.clone() }))).len(), 1);
+    assert_eq!(
+        conflict(&|host| drop(host.volumes.insert("shop_data".to_owned(), HostVolume { driver: "nfs".to_owned(), ..volume.clone() })))
+            .len(),
+        1
+    );
+    assert_eq!(conflict(&|host| host.containers[3].ports = vec![HostPort { address: None, port: 8080, protocol: Protocol::Tcp }]).len(), 1);
 }
