@@ -9,5 +9,6 @@ pub mod entry;
 pub mod outcome;
 pub mod progress;
 pub mod report;
+pub mod retention;
 pub mod size;
 pub mod text;

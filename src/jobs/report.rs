@@ -93,7 +93,7 @@ fn repository(error: &RepositoryError) -> Report {
         E::WrongPassword { location } => repository("wrong_password", format!("The password does not open the repository at {location}."))
             .hint("Check --password-file, RESTIC_PASSWORD and the configuration: `bbackup config show` says which one is used."),
         E::TooManyKeys { .. } => {
-            repository("wrong_password", sentence(error)).hint("`restic key remove` takes keys away that nobody needs.")
+            repository("wrong_password", sentence(error)).hint("`bbackup key remove` takes away those that nobody needs.")
         }
         E::Locked { location, pid, host, since, exclusive } => {
             let alone = if *exclusive { ", which needs it alone" } else { "" };
@@ -115,6 +115,15 @@ fn repository(error: &RepositoryError) -> Report {
         E::NoSnapshot { .. } => Report::new(Blame::User, "no_snapshot", sentence(error)).hint(SEE_SNAPSHOTS),
         E::AmbiguousSnapshot { candidates, .. } => {
             Report::new(Blame::User, "ambiguous_snapshot", sentence(error)).hint(write_more(candidates.iter().map(|id| &id.0)))
+        }
+        E::NoKey { .. } => Report::new(Blame::User, "no_key", sentence(error)).hint("`bbackup key list` lists them."),
+        E::AmbiguousKey { candidates, .. } => {
+            Report::new(Blame::User, "ambiguous_key", sentence(error)).hint(write_more(candidates.iter()))
+        }
+        E::KeyInUse { .. } => Report::new(Blame::User, "key_in_use", sentence(error))
+            .hint("Open the repository with another password to remove it, or change the password with `bbackup key passwd`."),
+        E::KeysFull { .. } => {
+            Report::new(Blame::User, "too_many_keys", sentence(error)).hint("`bbackup key remove` takes away those that nobody needs.")
         }
         E::NoPath { snapshot, .. } => {
             Report::new(Blame::User, "no_path", sentence(error)).hint(format!("`bbackup ls {}` lists what is in it.", snapshot.short()))

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a format. Engines implement [`Repository`]; jobs use nothing else.
 
+mod change;
 pub mod prune;
 pub mod repair;
 
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp as Instant;
+use jiff::tz::Offset;
 use serde::Serialize;
 
 use self::prune::{PruneRequest, PruneSummary};
@@ -20,6 +22,9 @@ use self::repair::{RepairIndexRequest, RepairIndexSummary, RepairSnapshotsReques
 use crate::model::entry::{Metadata, Sink, Source};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
+use crate::platform::secret::Secret;
+
+pub use change::{Forgotten, KeyInfo, Retagged};
 
 /// Prefix of the tag that names a snapshot's application.
 pub const TAG_APPLICATION: &str = "app:";
@@ -29,6 +34,8 @@ pub const TAG_SET: &str = "set:";
 pub const TAG_RUN: &str = "run:";
 /// Tag of a snapshot in which something is missing: no retention rule counts it and it is no `latest`.
 pub const TAG_PARTIAL: &str = "partial";
+/// Tag of a snapshot that no retention rule removes. For other programs it is a tag like any other.
+pub const TAG_PINNED: &str = "pinned";
 
 /// Tag of a snapshot that took the place of a damaged one.
 pub const TAG_REPAIRED: &str = "repaired";
@@ -60,6 +67,9 @@ pub struct Snapshot {
     pub id: SnapshotId,
     /// When the backup of it began.
     pub time: Instant,
+    /// Its maker's offset from UTC, by which retention tells days apart.
+    #[serde(skip)]
+    pub offset: Offset,
     /// The host it is of.
     pub host: String,
     /// Who made it.
@@ -97,6 +107,11 @@ impl Snapshot {
     /// Whether something is missing in it.
     pub fn is_partial(&self) -> bool {
         self.tags.iter().any(|tag| tag == TAG_PARTIAL)
+    }
+
+    /// Whether no retention rule removes it.
+    pub fn is_pinned(&self) -> bool {
+        self.tags.iter().any(|tag| tag == TAG_PINNED)
     }
 
     /// Whether it is of all that it is of: one of an application of which only some items were asked for names these as its
@@ -436,6 +451,56 @@ pub trait Repository: Send + Sync {
     /// # Errors
     /// A tree or snapshot could not be read.
     fn stats(&self) -> Result<RepositoryStats, RepositoryError>;
+
+    /// Takes the lock beside which nobody else may hold any, and keeps it as long as this is open: what is read from now on
+    /// is what a later call changes. In a dry run nothing is taken.
+    ///
+    /// # Errors
+    /// Somebody else is at work, or the repository cannot be written.
+    fn lock_exclusively(&self, control: &Control) -> Result<(), RepositoryError>;
+
+    /// Removes snapshots under the exclusive lock. Their data stays until a prune.
+    ///
+    /// # Errors
+    /// Nothing was removed. Once something was, what went wrong is in the answer.
+    fn forget(&self, snapshots: &[SnapshotId], control: &Control) -> Result<Forgotten, RepositoryError>;
+
+    /// Gives snapshots these tags instead of theirs, under the exclusive lock. Each gets a new id. What was done is in
+    /// `done`, also after an error.
+    ///
+    /// # Errors
+    /// The first that went wrong; nothing is lost by it.
+    fn retag(&self, changes: &[(SnapshotId, Vec<String>)], control: &Control, done: &mut Vec<Retagged>) -> Result<(), RepositoryError>;
+
+    /// For each of these snapshots, the bytes in the repository that it needs and none before it in the list does.
+    ///
+    /// # Errors
+    /// A tree cannot be read.
+    fn footprints(&self, snapshots: &[SnapshotId], control: &Control) -> Result<Vec<u64>, RepositoryError>;
+
+    /// The keys that open it.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    fn keys(&self) -> Result<Vec<KeyInfo>, RepositoryError>;
+
+    /// Adds a key for another password; gives its id.
+    ///
+    /// # Errors
+    /// There is no new key.
+    fn add_key(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError>;
+
+    /// Puts a key for this password in the place of the one that is in use; gives its id.
+    ///
+    /// # Errors
+    /// The password in use still opens it.
+    fn change_password(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError>;
+
+    /// Removes the key whose id begins so, unless it is the one in use; gives its id.
+    ///
+    /// # Errors
+    /// It was not removed.
+    fn remove_key(&self, wanted: &str, control: &Control) -> Result<String, RepositoryError>;
 }
 
 /// What can go wrong with a repository.
@@ -535,6 +600,34 @@ pub enum RepositoryError {
         wanted: String,
         /// The ids that begin so.
         candidates: BTreeSet<SnapshotId>,
+    },
+    /// No key of that name.
+    #[error("no key matches `{wanted}`")]
+    NoKey {
+        /// What was asked for.
+        wanted: String,
+    },
+    /// A prefix of several ids of keys.
+    #[error("`{wanted}` is the beginning of {} keys", .candidates.len())]
+    AmbiguousKey {
+        /// What was asked for.
+        wanted: String,
+        /// The ids that begin so.
+        candidates: Vec<String>,
+    },
+    /// The key that the repository was opened with, or the only one, is not removed.
+    #[error("the key {} is the one in use", .id.get(..8).unwrap_or(.id))]
+    KeyInUse {
+        /// Its id.
+        id: String,
+    },
+    /// No program would try another key.
+    #[error("the repository at {location} has {most} keys already, and no program tries more")]
+    KeysFull {
+        /// Where.
+        location: String,
+        /// How many keys are tried.
+        most: usize,
     },
     /// No such path in the snapshot.
     #[error("snapshot {} has no `{path}`", .snapshot.short())]

@@ -12,15 +12,16 @@ use super::file::{SnapshotFile, SummaryFile};
 use super::id::Id;
 use super::lock::{Guard, Lock, LockTimes};
 use super::state::{Indexed, Open};
-use super::{check, list, prune, repair, restore, stats};
+use super::{check, footprint, forget, keyring, list, prune, repair, restore, retag, stats};
 use crate::model::entry::Sink;
 use crate::model::progress::{Event, Progress};
 use crate::platform::control::Control;
+use crate::platform::secret::Secret;
 use crate::repository::contract::prune::{PruneRequest, PruneSummary};
 use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary, RepairSnapshotsRequest, RepairSnapshotsSummary};
 use crate::repository::contract::{
-    CheckSummary, Listed, ReadData, Repository, RepositoryError, RepositoryInfo, RepositoryStats, RestoreRequest, RestoreSummary, Snapshot,
-    SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
+    CheckSummary, Forgotten, KeyInfo, Listed, ReadData, Repository, RepositoryError, RepositoryInfo, RepositoryStats, RestoreRequest,
+    RestoreSummary, Retagged, Snapshot, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
 };
 
 /// An opened repository in restic's format.
@@ -44,6 +45,8 @@ struct Held {
 /// What an operation does with the repository.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
+    /// It removes what others may rely on: it must be alone.
+    Alone,
     /// It writes: without a lock it cannot be done.
     Write,
     /// It only reads: a repository that cannot be written (another user's, a read-only disk) is read without a lock.
@@ -83,17 +86,20 @@ impl ResticRepository {
     }
 
     fn lock(&self, held: &mut Held, access: Access, control: &Control) -> Result<(), RepositoryError> {
-        if held.lock.is_some() || access == Access::Look {
+        let alone = access == Access::Alone;
+        if access == Access::Look || held.lock.as_ref().is_some_and(|lock| lock.is_exclusive() || !alone) {
             return Ok(());
         }
         let retry = match (self.locking, access) {
             (Locking::Retry(retry), _) => retry,
-            (Locking::Never, Access::Write) => {
+            (Locking::Never, Access::Alone | Access::Write) => {
                 return Err(RepositoryError::Internal("a repository opened for a dry run is written to".into()));
             }
             (Locking::Never, _) => return Ok(()),
         };
-        match Lock::acquire_with(&self.open, false, retry, control, self.times) {
+        // Our own shared one would keep us out.
+        held.lock = None;
+        match Lock::acquire_with(&self.open, alone, retry, control, self.times) {
             Ok(lock) => {
                 held.lock = Some(Arc::new(lock));
                 // What was loaded without it may be out of date.
@@ -149,6 +155,19 @@ impl ResticRepository {
         if unused {
             held.lock.take_if(|lock| Arc::strong_count(lock) == 1);
         }
+    }
+
+    /// Does something under the exclusive lock, which is held from then on; it gets what asks whether the lock is still ours.
+    fn exclusively<T>(
+        &self,
+        control: &Control,
+        work: impl FnOnce(&dyn Fn() -> Result<(), RepositoryError>) -> Result<T, RepositoryError>,
+    ) -> Result<T, RepositoryError> {
+        let mut held = self.held();
+        self.lock(&mut held, Access::Alone, control)?;
+        let lock = held.lock.clone();
+        drop(held);
+        work(&|| lock.as_ref().map_or(Ok(()), |lock| lock.check()))
     }
 
     fn tree(&self, snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
@@ -266,6 +285,43 @@ impl Repository for ResticRepository {
     fn stats(&self) -> Result<RepositoryStats, RepositoryError> {
         stats::stats(self.read()?.as_ref())
     }
+
+    fn lock_exclusively(&self, control: &Control) -> Result<(), RepositoryError> {
+        if self.locking == Locking::Never { Ok(()) } else { self.exclusively(control, |_| Ok(())) }
+    }
+
+    fn forget(&self, snapshots: &[SnapshotId], control: &Control) -> Result<Forgotten, RepositoryError> {
+        self.exclusively(control, |check| forget::forget(&self.open, snapshots, check, control))
+    }
+
+    fn retag(&self, changes: &[(SnapshotId, Vec<String>)], control: &Control, done: &mut Vec<Retagged>) -> Result<(), RepositoryError> {
+        self.exclusively(control, |check| retag::retag(&self.open, changes, check, control, done))
+    }
+
+    fn footprints(&self, snapshots: &[SnapshotId], control: &Control) -> Result<Vec<u64>, RepositoryError> {
+        let indexed = self.indexed(Access::Read, control)?;
+        let roots = snapshots.iter().map(|snapshot| self.tree(snapshot)).collect::<Result<Vec<_>, _>>()?;
+        footprint::footprints(&indexed, &roots, control)
+    }
+
+    fn keys(&self) -> Result<Vec<KeyInfo>, RepositoryError> {
+        keyring::list(&self.open)
+    }
+
+    fn add_key(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError> {
+        let mut held = self.held();
+        self.lock(&mut held, Access::Write, control)?;
+        drop(held);
+        keyring::add(&self.open, password).map(|id| id.to_string())
+    }
+
+    fn change_password(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError> {
+        self.exclusively(control, |_| keyring::change(&self.open, password)).map(|id| id.to_string())
+    }
+
+    fn remove_key(&self, wanted: &str, control: &Control) -> Result<String, RepositoryError> {
+        self.exclusively(control, |_| keyring::remove(&self.open, wanted)).map(|id| id.to_string())
+    }
 }
 
 fn snapshot(id: Id, file: SnapshotFile) -> Snapshot {
@@ -273,6 +329,7 @@ fn snapshot(id: Id, file: SnapshotFile) -> Snapshot {
     Snapshot {
         id: id_of(id),
         time: file.time.instant,
+        offset: file.time.offset,
         host: file.hostname,
         username: file.username,
         paths: file.paths,

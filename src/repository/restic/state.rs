@@ -96,7 +96,7 @@ impl Closed {
             }
             return Err(storage("write", "config".into(), source));
         }
-        Ok(Open::new(self.backend, master, config))
+        Ok(Open::new(self.backend, master, config, Some(key_id)))
     }
 
     /// Removes keys that an interrupted `init` left: other programs would take them for the repository's own.
@@ -137,11 +137,11 @@ impl Closed {
     pub fn open_with(self, password: &Secret<String>, hint: Option<&str>) -> Result<Open, RepositoryError> {
         let sealed = self.read_config()?;
         let location = self.backend.location();
-        let (master, config) = key::search(&*self.backend, password, hint, |master| {
+        let (master, config, key_id) = key::search(&*self.backend, password, hint, |key_id, master| {
             let config = open_config(&master, &sealed, &location)?;
-            Ok((master, config))
+            Ok((master, config, *key_id))
         })?;
-        Ok(Open::new(self.backend, master, config))
+        Ok(Open::new(self.backend, master, config, Some(key_id)))
     }
 
     fn read_config(&self) -> Result<Vec<u8>, RepositoryError> {
@@ -217,6 +217,8 @@ struct Core {
     backend: Arc<dyn Backend>,
     key: MasterKey,
     config: ConfigFile,
+    /// The key file that the password opened; none in tests without one.
+    key_id: Option<Id>,
     /// Decoders that are at rest, for those who read one blob now and then.
     decoders: Mutex<Vec<Decoder>>,
 }
@@ -228,8 +230,8 @@ impl std::fmt::Debug for Open {
 }
 
 impl Open {
-    fn new(backend: Arc<dyn Backend>, key: MasterKey, config: ConfigFile) -> Self {
-        Self(Arc::new(Core { backend, key, config, decoders: Mutex::default() }))
+    fn new(backend: Arc<dyn Backend>, key: MasterKey, config: ConfigFile, key_id: Option<Id>) -> Self {
+        Self(Arc::new(Core { backend, key, config, key_id, decoders: Mutex::default() }))
     }
 
     /// Where its files are.
@@ -245,6 +247,11 @@ impl Open {
     /// The keys that everything is encrypted with.
     pub fn key(&self) -> &MasterKey {
         &self.0.key
+    }
+
+    /// The key file that the password opened.
+    pub fn key_id(&self) -> Option<Id> {
+        self.0.key_id
     }
 
     /// Its configuration.

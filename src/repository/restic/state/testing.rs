@@ -36,12 +36,12 @@ pub(crate) fn over(backend: Arc<dyn Backend>, version: u32) -> Open {
         chunker_polynomial: Polynomial(0x003D_A335_8B4D_C173),
         more: serde_json::Map::new(),
     };
-    Open::new(backend, MasterKey::generate().unwrap(), config)
+    Open::new(backend, MasterKey::generate().unwrap(), config, None)
 }
 
 /// The same repository as others see it who reach it by another way.
 pub(crate) fn by_way_of(open: &Open, backend: Arc<dyn Backend>) -> Open {
-    Open::new(backend, open.key().clone(), open.config().clone())
+    Open::new(backend, open.key().clone(), open.config().clone(), None)
 }
 
 pub(crate) fn closed(folder: &Path) -> Closed {
