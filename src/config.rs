@@ -20,6 +20,7 @@ use std::time::Duration;
 
 pub use crate::model::application::Consistency;
 pub use crate::model::compression::Compression;
+pub use crate::model::retention::Retention;
 use crate::model::size::ByteSize;
 use password::PasswordSource;
 
@@ -201,6 +202,8 @@ pub struct BackupSet {
     pub repository: Option<String>,
     /// Name of its Engine; none: the default one.
     pub engine: Option<String>,
+    /// Which of its snapshots `forget` keeps; none: all.
+    pub retention: Option<Retention>,
 }
 
 impl Default for BackupSet {
@@ -216,6 +219,7 @@ impl Default for BackupSet {
             consistency: Consistency::default(),
             repository: None,
             engine: None,
+            retention: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The shape of a configuration file as serde reads it: everything may be missing, nothing is interpreted yet.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use serde::Deserialize;
 
@@ -58,6 +59,46 @@ pub(super) struct Set {
     pub(super) consistency: Option<String>,
     pub(super) repository: Option<String>,
     pub(super) engine: Option<String>,
+    pub(super) retention: Option<Retention>,
+}
+
+/// Counts and spans are read as text: a count may be a word, and YAML has no spans.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Retention {
+    pub(super) keep_last: Option<Scalar>,
+    pub(super) keep_hourly: Option<Scalar>,
+    pub(super) keep_daily: Option<Scalar>,
+    pub(super) keep_weekly: Option<Scalar>,
+    pub(super) keep_monthly: Option<Scalar>,
+    pub(super) keep_yearly: Option<Scalar>,
+    pub(super) keep_within: Option<String>,
+    pub(super) keep_within_hourly: Option<String>,
+    pub(super) keep_within_daily: Option<String>,
+    pub(super) keep_within_weekly: Option<String>,
+    pub(super) keep_within_monthly: Option<String>,
+    pub(super) keep_within_yearly: Option<String>,
+    pub(super) keep_tags: Option<Vec<String>>,
+    pub(super) min_keep: Option<u32>,
+    pub(super) max_size: Option<Scalar>,
+}
+
+/// A number or a word.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Scalar {
+    Number(u64),
+    Text(String),
+}
+
+impl Scalar {
+    /// Reads it as what it is meant to be; none if it is not, which the schema has reported.
+    pub(super) fn read<T: FromStr>(&self) -> Option<T> {
+        match self {
+            Self::Number(number) => number.to_string().parse().ok(),
+            Self::Text(text) => text.parse().ok(),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::tree::{Key as FileKey, Node, Position, Problem, Value};
 use super::{Compression, duration, suggest};
+use crate::model::retention::{Count, Span};
 use crate::model::size::ByteSize;
 
 /// The type of a value.
@@ -23,6 +24,10 @@ enum Kind {
     Size(ByteSize, ByteSize),
     /// A duration.
     Duration,
+    /// A whole number, or `unlimited`.
+    Count,
+    /// A span of the calendar.
+    Span,
     /// A compression.
     Compression,
     /// One of these words; the second list is of those that only later versions have.
@@ -120,9 +125,9 @@ const SET: &[Key] = &[
     key("consistency", Kind::Choice(&["stop", "pause", "none"], &[])),
     key("repository", Kind::Text),
     key("engine", Kind::Text),
+    key("retention", Kind::Section(RETENTION)),
     later("databases"),
     later("copy_to"),
-    later("retention"),
     later("suspicion"),
     later("hooks"),
     later("notify"),
@@ -139,6 +144,24 @@ const SCOPE: &[Key] = &[
     later("databases"),
     later("images"),
     later("layers"),
+];
+
+const RETENTION: &[Key] = &[
+    key("keep_last", Kind::Count),
+    key("keep_hourly", Kind::Count),
+    key("keep_daily", Kind::Count),
+    key("keep_weekly", Kind::Count),
+    key("keep_monthly", Kind::Count),
+    key("keep_yearly", Kind::Count),
+    key("keep_within", Kind::Span),
+    key("keep_within_hourly", Kind::Span),
+    key("keep_within_daily", Kind::Span),
+    key("keep_within_weekly", Kind::Span),
+    key("keep_within_monthly", Kind::Span),
+    key("keep_within_yearly", Kind::Span),
+    key("keep_tags", Kind::Texts),
+    key("min_keep", Kind::Number(0, 1_000_000)),
+    key("max_size", Kind::Size(ByteSize(1), ByteSize(u64::MAX))),
 ];
 
 /// All differences between a file and the schema.
@@ -272,6 +295,8 @@ fn scalar_problem(text: &str, quoted: bool, kind: &Kind, path: &str) -> Option<S
             Ok(_) => wrong(),
             Err(error) => Some(format!("`{path}`: {error}")),
         },
+        Kind::Count => text.parse::<Count>().err().map(|error| format!("`{path}`: {error}")),
+        Kind::Span => text.parse::<Span>().err().map(|error| format!("`{path}`: {error}")),
         Kind::Duration => duration::parse(text).err().map(|error| format!("`{path}`: {error}")),
         Kind::Compression => text.parse::<Compression>().err().map(|error| format!("`{path}`: {error}")),
         Kind::Choice(now, _) if now.contains(&text) => None,
@@ -308,6 +333,8 @@ fn wanted(kind: &Kind) -> String {
         Kind::Number(least, most) => format!("a number from {least} to {most}"),
         Kind::Size(least, most) => format!("a size from {least} to {most}"),
         Kind::Duration => "a duration".to_owned(),
+        Kind::Count => "a count".to_owned(),
+        Kind::Span => "a span".to_owned(),
         Kind::Compression => "a compression".to_owned(),
         Kind::Choice(now, _) => now.join(" or "),
         Kind::Texts | Kind::Globs => "a list".to_owned(),

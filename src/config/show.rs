@@ -5,6 +5,7 @@ use serde::ser::SerializeMap;
 
 use super::password::PasswordSource;
 use super::{Config, Scope, duration};
+use crate::model::retention::{Count, Span};
 
 /// The configuration in the words of a configuration file. What could hold a secret is masked.
 pub fn shown(config: &Config) -> impl Serialize {
@@ -79,6 +80,30 @@ fn set(one: &super::BackupSet) -> Set {
         consistency: one.consistency.word(),
         repository: one.repository.clone(),
         engine: one.engine.clone(),
+        retention: one.retention.as_ref().map(retention),
+    }
+}
+
+/// Only the rules that are there.
+fn retention(one: &super::Retention) -> Retention {
+    let count = |count: Count| (!count.is_zero()).then_some(count);
+    let span = |span: Span| (!span.is_zero()).then_some(span);
+    Retention {
+        keep_last: count(one.keep_last),
+        keep_hourly: count(one.keep_hourly),
+        keep_daily: count(one.keep_daily),
+        keep_weekly: count(one.keep_weekly),
+        keep_monthly: count(one.keep_monthly),
+        keep_yearly: count(one.keep_yearly),
+        keep_within: span(one.keep_within),
+        keep_within_hourly: span(one.keep_within_hourly),
+        keep_within_daily: span(one.keep_within_daily),
+        keep_within_weekly: span(one.keep_within_weekly),
+        keep_within_monthly: span(one.keep_within_monthly),
+        keep_within_yearly: span(one.keep_within_yearly),
+        keep_tags: one.keep_tags.iter().map(|tags| tags.join(",")).collect(),
+        min_keep: one.min_keep,
+        max_size: one.max_size.map(|size| size.0),
     }
 }
 
@@ -164,6 +189,8 @@ struct Set {
     repository: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     engine: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention: Option<Retention>,
 }
 
 #[derive(Serialize)]
@@ -175,6 +202,38 @@ struct ShownScope {
     binds: bool,
     networks: bool,
     compose: bool,
+}
+
+#[derive(Serialize)]
+struct Retention {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_last: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_hourly: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_daily: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_weekly: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_monthly: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_yearly: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within_hourly: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within_daily: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within_weekly: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within_monthly: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within_yearly: Option<Span>,
+    keep_tags: Vec<String>,
+    min_keep: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_size: Option<u64>,
 }
 
 /// A mapping that keeps the order of the file.

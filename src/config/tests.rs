@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::load::{self, ConfigError};
 use super::password::PasswordSource;
 use super::{Compression, Config, Consistency, Filter, PACK_SIZE, Scope, Selection, show};
+use crate::model::retention::Count;
 use crate::model::size::ByteSize;
 use crate::platform::directories::Directories;
 
@@ -134,7 +135,8 @@ sets:
     contianers: [a]
     enabled: yes
     paths: /srv
-    retention: {keep_last: 3}
+    retention: {keep_last: -3, keep_within: 7 days, keep_dayly: 1, keep_tags: x, max_size: big}
+    hooks: {}
     scope: {log_lines: -1, images: local}
     consistency: stopp
 ";
@@ -151,10 +153,15 @@ sets:
             "12:5 unknown key `contianers` in `sets.web`; did you mean `containers`?",
             "13:14 `sets.web.enabled` must be true or false, not `yes`",
             "14:12 `sets.web.paths` must be a list, not text: write `- …` on lines of their own",
-            "15:5 `sets.web.retention` is not in this version",
-            "16:24 `sets.web.scope.log_lines` must be a number from 0 to 1000000, not `-1`",
-            "16:28 `sets.web.scope.images` is not in this version",
-            "17:18 `sets.web.consistency` must be stop or pause or none, not `stopp`; did you mean `stop`?",
+            "15:28 `sets.web.retention.keep_last`: `-3` is not a count: write a whole number, or unlimited",
+            "15:45 `sets.web.retention.keep_within`: `7 days` is not a span: write years, months, weeks, days and hours, for example 7d, 2w, 6m or 1y5m7d2h",
+            "15:53 unknown key `keep_dayly` in `sets.web.retention`; did you mean `keep_daily`?",
+            "15:79 `sets.web.retention.keep_tags` must be a list, not text: write `- …` on lines of their own",
+            "15:92 `sets.web.retention.max_size`: `big` is not a size: write a number and one of B, K, M, G, T (powers of 1024), for example 500M or 1.5GiB",
+            "16:5 `sets.web.hooks` is not in this version",
+            "17:24 `sets.web.scope.log_lines` must be a number from 0 to 1000000, not `-1`",
+            "17:28 `sets.web.scope.images` is not in this version",
+            "18:18 `sets.web.consistency` must be stop or pause or none, not `stopp`; did you mean `stop`?",
         ]
     );
 }
@@ -169,6 +176,8 @@ repositories:
 sets:
   one: {containers: [x], repository: aa}
   two: {paths: [srv]}
+  three: {paths: [/a], repository: a, retention: {min_keep: 3}}
+  four: {paths: [/a], repository: a, retention: {keep_last: 0, keep_tags: [\",\"]}}
 ";
     let found = problems(text);
     for expected in [
@@ -178,9 +187,34 @@ sets:
         "6:26 there is no repository `aa`; did you mean `a`?",
         "7:17 `srv` must be an absolute path",
         "7:3 the set `two` must say which `repository`",
+        "8:39 the retention of `three` cannot be meant: min_keep alone",
+        "9:76 `,` names no tag",
     ] {
         assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected} is not in {found:#?}");
     }
+}
+
+#[test]
+fn retention_is_read_as_it_is_meant() {
+    let of = |text: &str| parse(&format!("sets: {{s: {{paths: [/a], retention: {text}}}}}\n")).unwrap().sets.remove(0).retention;
+    assert_eq!(of(""), None);
+    assert_eq!(of("{}"), None);
+    let expected = super::Retention {
+        keep_last: Count::Number(3),
+        keep_yearly: Count::Unlimited,
+        keep_within: "2w".parse().unwrap(),
+        keep_tags: vec![vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]],
+        min_keep: 2,
+        max_size: Some(ByteSize(1000)),
+        ..super::Retention::default()
+    };
+    let text = "{keep_last: 3, keep_yearly: unlimited, keep_within: 2w, keep_tags: [\"a,b\", c], min_keep: 2, max_size: 1000}";
+    assert_eq!(of(text), Some(expected));
+    let zero = problems("sets: {s: {paths: [/a], retention: {keep_last: 0}}}\n");
+    assert_eq!(
+        zero,
+        ["1:25 the retention of `s` cannot be meant: it keeps nothing: give at least one keep rule that is not 0, or max_size"]
+    );
 }
 
 #[test]

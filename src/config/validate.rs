@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::password::PasswordSource;
 use super::tree::{Node, Position, Problem, Value};
-use super::{BackupSet, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, RepositoryConfig, Scope, Selection, raw, suggest};
+use super::{BackupSet, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, RepositoryConfig, Retention, Scope, Selection, raw, suggest};
 use super::{Compression, Consistency, LOG_LINES, PACK_SIZE, duration};
+use crate::model::retention::tag_list;
 use crate::platform::directories::Directories;
 
 /// What a file does not say itself.
@@ -246,9 +247,51 @@ impl Validator<'_> {
                 Some("none") => Consistency::None,
                 _ => Consistency::Stop,
             },
+            retention: set.retention.and_then(|retention| self.retention(name, &retention)),
             repository: set.repository,
             engine: set.engine.filter(|engine| engine != DEFAULT_ENGINE),
         }
+    }
+
+    /// A section without a value is as if it were not there; one that keeps nothing is a mistake.
+    fn retention(&mut self, set: &str, raw: &raw::Retention) -> Option<Retention> {
+        let here = ["sets", set, "retention"];
+        let is_written = |validator: &Self| matches!(validator.tree.find(&here), Some((_, Node { value: Value::Map(entries), .. })) if !entries.is_empty());
+        if !is_written(self) {
+            return None;
+        }
+        // The schema has read all of these once already.
+        let count = |value: &Option<raw::Scalar>| value.as_ref().and_then(raw::Scalar::read).unwrap_or_default();
+        let span = |value: &Option<String>| value.as_ref().and_then(|text| text.parse().ok()).unwrap_or_default();
+        let retention = Retention {
+            keep_last: count(&raw.keep_last),
+            keep_hourly: count(&raw.keep_hourly),
+            keep_daily: count(&raw.keep_daily),
+            keep_weekly: count(&raw.keep_weekly),
+            keep_monthly: count(&raw.keep_monthly),
+            keep_yearly: count(&raw.keep_yearly),
+            keep_within: span(&raw.keep_within),
+            keep_within_hourly: span(&raw.keep_within_hourly),
+            keep_within_daily: span(&raw.keep_within_daily),
+            keep_within_weekly: span(&raw.keep_within_weekly),
+            keep_within_monthly: span(&raw.keep_within_monthly),
+            keep_within_yearly: span(&raw.keep_within_yearly),
+            keep_tags: raw.keep_tags.iter().flatten().map(|text| tag_list(text)).collect(),
+            min_keep: raw.min_keep.unwrap_or_default(),
+            max_size: raw.max_size.as_ref().and_then(raw::Scalar::read),
+        };
+        for (index, text) in raw.keep_tags.iter().flatten().enumerate() {
+            if tag_list(text).is_empty() {
+                let at = self.element(&["sets", set, "retention", "keep_tags"], index);
+                self.problems.push(Problem { at, message: format!("`{text}` names no tag") });
+            }
+        }
+        if self.around.spelled
+            && let Err(message) = retention.check()
+        {
+            self.problem(&here, format!("the retention of `{set}` cannot be meant: {message}"));
+        }
+        Some(retention)
     }
 
     fn known_repository(&mut self, set: &str, wanted: Option<&str>, repositories: &[RepositoryConfig]) {
