@@ -23,7 +23,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use arguments::repair::Repair;
 use arguments::{Arguments, Command, ConfigCommand};
-use commands::{Done, INTERRUPTED, backup, care, host, look, prune, repair, restore, setup};
+use commands::{Done, INTERRUPTED, backup, care, forget, host, key, look, prune, repair, restore, setup, tag};
 use environment::Environment;
 use interrupts::Interrupts;
 use output::{Output, Verbosity};
@@ -41,11 +41,6 @@ const LATER: &[&str] = &[
     "diff",
     "mount",
     "umount",
-    "tag",
-    "pin",
-    "unpin",
-    "key",
-    "forget",
     "copy",
     "verify",
     "coverage",
@@ -108,6 +103,9 @@ fn looks_only(command: &Command) -> bool {
         Command::Prune(flags) => flags.dry_run,
         Command::Repair(Repair::Index(flags)) => flags.dry_run,
         Command::Repair(Repair::Snapshots(flags)) => flags.dry_run,
+        Command::Forget(flags) => flags.dry_run,
+        Command::Tag(flags) => flags.which.dry_run,
+        Command::Pin(flags) | Command::Unpin(flags) => flags.dry_run,
         Command::Config(_) | Command::ListBackupSets | Command::InitConfig(_) | Command::Completions(_) => true,
         _ => false,
     }
@@ -143,6 +141,11 @@ fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
         Command::Prune(flags) => prune::prune(session, flags),
         Command::Repair(Repair::Index(flags)) => repair::index(session, *flags),
         Command::Repair(Repair::Snapshots(flags)) => repair::snapshots(session, flags),
+        Command::Forget(flags) => forget::forget(session, flags),
+        Command::Tag(flags) => tag::tag(session, flags),
+        Command::Pin(flags) => tag::pin(session, flags, true),
+        Command::Unpin(flags) => tag::pin(session, flags, false),
+        Command::Key(command) => key::key(session, command),
         Command::Unlock(flags) => care::unlock(session, flags),
         Command::ListContainers => host::containers(session),
         Command::ListVolumes => host::volumes(session),

@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod engine;
 pub mod error;
+pub mod forget;
 pub mod open;
 pub mod report;
 pub mod request;
@@ -13,3 +14,4 @@ pub mod restore;
 pub mod results;
 pub mod select;
 pub mod snapshots;
+pub mod tag;

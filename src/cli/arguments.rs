@@ -3,16 +3,22 @@
 //! What the words mean together is in `request`; nothing here looks at the configuration or the environment, except for
 //! `BBACKUP_CONFIG`.
 
+pub(super) mod forget;
+pub(super) mod key;
 pub(super) mod prune;
 pub(super) mod repair;
+pub(super) mod tag;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use self::forget::Forget;
+use self::key::KeyCommand;
 use self::prune::Prune;
 use self::repair::Repair;
+use self::tag::{Tag, Which};
 use crate::config::duration;
 use crate::model::application::Consistency;
 
@@ -92,6 +98,17 @@ pub(super) enum Command {
     /// Put right what is damaged
     #[command(subcommand)]
     Repair(Repair),
+    /// Remove snapshots that no rule keeps, or that are named
+    Forget(Forget),
+    /// Change the tags of snapshots
+    Tag(Tag),
+    /// Keep snapshots whatever the rules say
+    Pin(Which),
+    /// Let the rules decide over snapshots again
+    Unpin(Which),
+    /// Look after the passwords that open a repository
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Remove stale locks of a repository
     #[command(visible_alias = "break-lock")]
     Unlock(Unlock),
@@ -129,6 +146,14 @@ impl Command {
             Self::Prune(_) => "prune",
             Self::Repair(Repair::Index(_)) => "repair index",
             Self::Repair(Repair::Snapshots(_)) => "repair snapshots",
+            Self::Forget(_) => "forget",
+            Self::Tag(_) => "tag",
+            Self::Pin(_) => "pin",
+            Self::Unpin(_) => "unpin",
+            Self::Key(KeyCommand::List) => "key list",
+            Self::Key(KeyCommand::Add(_)) => "key add",
+            Self::Key(KeyCommand::Remove(_)) => "key remove",
+            Self::Key(KeyCommand::Passwd(_)) => "key passwd",
             Self::Unlock(_) => "unlock",
             Self::Stats => "stats",
             Self::ListContainers => "list-containers",

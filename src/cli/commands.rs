@@ -4,12 +4,15 @@
 
 pub(super) mod backup;
 pub(super) mod care;
+pub(super) mod forget;
 pub(super) mod host;
+pub(super) mod key;
 pub(super) mod look;
 pub(super) mod prune;
 pub(super) mod repair;
 pub(super) mod restore;
 pub(super) mod setup;
+pub(super) mod tag;
 
 use serde::Serialize;
 use serde_json::Value;

@@ -239,13 +239,32 @@ impl Session {
         Ok(JobContext { config: self.config_for(engine)?, ..self.context(repository, opened) })
     }
 
+    /// A new password for a repository: from a source, else from a person who types it twice.
+    pub(super) fn new_password(&self, source: Option<&PasswordSource>, location: &str) -> Result<Secret<String>, JobError> {
+        match source {
+            Some(source) => Ok(source.resolve()?),
+            None => self.ask_for("New password", location, true).map_err(|error| match error {
+                JobError::NoPassword { .. } => JobError::request(
+                    "no_new_password",
+                    "a new password is needed, and none was given",
+                    "Give it with --new-password-file, --new-password-command or --new-password-env.",
+                ),
+                other => other,
+            }),
+        }
+    }
+
     fn ask(&self, location: &str, twice: bool) -> Result<Secret<String>, JobError> {
+        self.ask_for("Password", location, twice)
+    }
+
+    fn ask_for(&self, what: &str, location: &str, twice: bool) -> Result<Secret<String>, JobError> {
         let nobody = || JobError::NoPassword { location: safe(location) };
         if self.environment.no_interactive || self.output.is_json() || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err(nobody());
         }
         let ask = |question: String| rpassword::prompt_password(question).map(Secret::new).map_err(|_| nobody());
-        let password = ask(format!("Password of the repository at {}: ", safe(location)))?;
+        let password = ask(format!("{what} of the repository at {}: ", safe(location)))?;
         if password.expose().is_empty() {
             return Err(nobody());
         }

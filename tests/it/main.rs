@@ -40,8 +40,14 @@ mod engine;
 // Files of this machine: what is kept, read and left out, and files that change meanwhile.
 mod files;
 
+// Snapshots forgotten by rules and by name, beside the real restic.
+mod forget;
+
 // bbackup and the real restic over one repository.
 mod interop;
+
+// Passwords of a repository: added, changed, removed.
+mod keys;
 
 // Locks, as restic and bbackup keep them for and against each other.
 mod locks;
@@ -57,3 +63,6 @@ mod docker_read;
 
 // The writing half of Docker: containers made again, kept still and brought back, applications restored from their documents.
 mod docker_write;
+
+// Tags and pins of snapshots.
+mod tags;

@@ -92,7 +92,7 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
 }
 
 /// The exit code of several runs: that of all if they agree, else in part.
-fn worst(codes: &[u8]) -> u8 {
+pub(super) fn worst(codes: &[u8]) -> u8 {
     match codes {
         [] => 0,
         _ if codes.contains(&super::INTERRUPTED) => super::INTERRUPTED,

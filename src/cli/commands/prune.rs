@@ -28,7 +28,8 @@ pub(in crate::cli) fn prune(session: &Session, arguments: &Prune) -> Result<Done
     Done::well(&summary)
 }
 
-fn lines(summary: &PruneSummary) -> Vec<String> {
+/// What it did, for people.
+pub(super) fn lines(summary: &PruneSummary) -> Vec<String> {
     let packs = |count: u64| text::count(count, "pack");
     let mut lines = vec![format!(
         "{} in {}: {} used by {}, {} not.",
