@@ -3,6 +3,8 @@
 //!
 //! The decisions are `repository::retention`'s; what the words of a person mean is `select`'s.
 
+use std::collections::HashSet;
+
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
@@ -188,12 +190,9 @@ pub fn plan(repository: &dyn Repository, request: &ForgetRequest, host: &str, co
     }
     let mut removed: Vec<&Snapshot> = plans.iter().flat_map(|(_, plan)| plan.removed()).collect();
     removed.sort_by_key(|snapshot| snapshot.time);
-    let mut ids: Vec<SnapshotId> = Vec::with_capacity(removed.len());
-    for snapshot in removed {
-        if !ids.contains(&snapshot.id) {
-            ids.push(snapshot.id.clone());
-        }
-    }
+    // Rules that overlap may name one twice.
+    let mut seen = HashSet::new();
+    let ids = removed.into_iter().map(|snapshot| &snapshot.id).filter(|id| seen.insert(*id)).cloned().collect();
     let groups = plans.iter().flat_map(|(set, plan)| plan.groups.iter().map(|group| shown(set.clone(), group))).collect();
     Ok(ForgetPlan(ForgetResult {
         status: RunStatus::Success,

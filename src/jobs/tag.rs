@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::error::JobError;
 use super::select::{Narrowing, Request};
-use super::snapshots;
+use super::{report, snapshots};
+use crate::model::report::Report;
 use crate::platform::control::Control;
 use crate::repository::contract::{Repository, Retagged, Snapshot, TAG_APPLICATION, TAG_PARTIAL, TAG_PINNED, TAG_RUN, TAG_SET};
 
@@ -52,6 +53,9 @@ pub struct TagResult {
     pub changed_snapshots: u64,
     /// Snapshots that have these tags already.
     pub unchanged_snapshots: u64,
+    /// Why the rest has its old tags still, if it went wrong after some had theirs.
+    #[serde(skip)]
+    pub failure: Option<Report>,
     /// The old and new ids; none in a dry run.
     pub changed: Vec<Retagged>,
     /// The tags that the snapshots had, have or would have, in the order of their times.
@@ -72,8 +76,8 @@ pub struct TagRow {
 /// Changes the tags of what the words mean; without words, of all that the narrowing leaves.
 ///
 /// # Errors
-/// A word means nothing, or too much; or the repository cannot be locked, read or written. A snapshot whose turn had come
-/// has its new tags, the others their old ones.
+/// A word means nothing, or too much; or the repository cannot be locked, read or written. Nothing was changed; once
+/// something was, what went wrong is in the result.
 pub fn run(
     repository: &dyn Repository,
     words: &[String],
@@ -90,13 +94,20 @@ pub fn run(
     let rows = chosen.iter().map(|one| TagRow { snapshot: one.id.clone(), before: one.tags.clone(), after: change.apply(&one.tags) });
     let (changing, same): (Vec<TagRow>, Vec<TagRow>) = rows.partition(|row| row.before != row.after);
     let mut changed = Vec::new();
+    let mut failure = None;
     if !dry_run {
         let changes: Vec<_> = changing.iter().map(|row| (row.snapshot.clone(), row.after.clone())).collect();
-        repository.retag(&changes, control, &mut changed)?;
+        match repository.retag(&changes, control, &mut changed) {
+            Ok(()) => {}
+            Err(error) if changed.is_empty() => return Err(error.into()),
+            // The new ids must not be lost.
+            Err(error) => failure = Some(report::of(&error.into())),
+        }
     }
     Ok(TagResult {
         dry_run,
-        changed_snapshots: changing.len() as u64,
+        changed_snapshots: if dry_run { changing.len() } else { changed.len() } as u64,
+        failure,
         unchanged_snapshots: same.len() as u64,
         changed,
         snapshots: changing,

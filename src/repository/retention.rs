@@ -14,7 +14,7 @@ mod rules;
 mod size;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -270,6 +270,7 @@ impl Plan {
 
     /// Removes the snapshots that are named, and keeps all others. `snapshots` is all there are.
     pub fn of_names(snapshots: &[Snapshot], named: &[SnapshotId]) -> Self {
+        let named: HashSet<&SnapshotId> = named.iter().collect();
         let decision = |snapshot: Snapshot| {
             let keep = !named.contains(&snapshot.id);
             Decision { keep, reasons: if keep { Vec::new() } else { vec![Reason::Named] }, snapshot, counters: Counters::default() }

@@ -37,7 +37,14 @@ fn run(session: &Session, which: &Which, change: &Change) -> Result<Done, JobErr
     let host = &session.config.host;
     let result = tag::run(&*repository, &which.snapshots, &narrowing, host, change, which.dry_run, &session.control)?;
     tell(session, &result);
-    Done::well(&result)
+    let done = Done::well(&result)?;
+    Ok(match result.failure {
+        None => done,
+        Some(report) => {
+            session.output.error(&report);
+            Done { code: 4, errors: vec![report], ..done }
+        }
+    })
 }
 
 fn tell(session: &Session, result: &TagResult) {

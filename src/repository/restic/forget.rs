@@ -56,13 +56,38 @@ pub(super) fn parse(id: &SnapshotId) -> Result<Id, RepositoryError> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::platform::secret::Secret;
+    use crate::repository::backend::testing::MemoryBackend;
     use crate::repository::restic::state::testing::empty_repository;
+    use crate::repository::restic::state::{Closed, InitOptions};
 
     fn snapshot(open: &Open, number: u32) -> SnapshotId {
         let tree = Id::of(b"tree");
         let json = format!(r#"{{"time":"2024-01-01T00:00:0{number}Z","tree":"{tree}","paths":["/x"]}}"#);
         SnapshotId(open.write_unpacked(FileKind::Snapshot, json.as_bytes()).unwrap().to_string())
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_told_and_stays() {
+        let backend = Arc::new(MemoryBackend::new());
+        let open = Closed::new(Arc::clone(&backend) as _).init(&Secret::new("p".into()), InitOptions::default()).unwrap();
+        for calls in 0..4 {
+            let all: Vec<SnapshotId> = (0..4).map(|number| snapshot(&open, number)).collect();
+            backend.fail_after(calls);
+            let done = forget(&open, &all, &|| Ok(()), &Control::new()).unwrap();
+            backend.fail_after(i64::MAX);
+            let calls = usize::try_from(calls).unwrap();
+            assert_eq!((done.removed.as_slice(), done.problems.len()), (&all[..calls], 4 - calls));
+            assert_eq!(open.snapshots().unwrap().len(), 4 - calls);
+            let done = forget(&open, &all, &|| Ok(()), &Control::new()).unwrap();
+            assert_eq!((done.removed.len(), open.snapshots().unwrap().len()), (4, 0));
+        }
+        let one = snapshot(&open, 0);
+        backend.fail_after(0);
+        assert!(matches!(forget(&open, &[one], &|| Ok(()), &Control::new()), Err(RepositoryError::Storage { .. })));
     }
 
     #[test]
