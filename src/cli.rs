@@ -43,7 +43,6 @@ const LATER: &[&str] = &[
     "umount",
     "copy",
     "verify",
-    "coverage",
     "scheduler",
     "status",
     "jobs",
@@ -82,6 +81,8 @@ fn dispatch(arguments: &Arguments, environment: &Environment, output: &Output, i
     match &arguments.command {
         Command::InitConfig(flags) => return setup::init_config(global, flags, output),
         Command::Completions(flags) => return Ok(setup::completions(flags, output)),
+        // What is imported may lie where a configuration is looked for, and is none yet.
+        Command::Config(ConfigCommand::Import(flags)) => return setup::import(flags, output),
         _ => {}
     }
     let session = Session::new(global, environment, output, interrupts)?;
@@ -106,7 +107,8 @@ fn looks_only(command: &Command) -> bool {
         Command::Forget(flags) => flags.dry_run,
         Command::Tag(flags) => flags.which.dry_run,
         Command::Pin(flags) | Command::Unpin(flags) => flags.dry_run,
-        Command::Config(_) | Command::ListBackupSets | Command::InitConfig(_) | Command::Completions(_) => true,
+        // Looking for what is not protected must not change anything either.
+        Command::Config(_) | Command::ListBackupSets | Command::Coverage | Command::InitConfig(_) | Command::Completions(_) => true,
         _ => false,
     }
 }
@@ -151,9 +153,12 @@ fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
         Command::ListVolumes => host::volumes(session),
         Command::ListNetworks => host::networks(session),
         Command::ListBackupSets => host::sets(session),
+        Command::Coverage => host::coverage(session),
         Command::Config(ConfigCommand::Check) => setup::check(session),
         Command::Config(ConfigCommand::Show) => setup::show(session),
-        Command::InitConfig(_) | Command::Completions(_) => Err(JobError::Internal("a command was passed on twice".to_owned())),
+        Command::InitConfig(_) | Command::Completions(_) | Command::Config(ConfigCommand::Import(_)) => {
+            Err(JobError::Internal("a command was passed on twice".to_owned()))
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! `load` (which file), `password` (where a password comes from).
 
 pub mod duration;
+pub mod import;
 pub mod load;
 pub mod password;
 mod raw;

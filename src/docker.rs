@@ -17,6 +17,7 @@ pub mod logs;
 pub mod make;
 pub mod mountpoint;
 pub mod normalise;
+pub mod permissions;
 pub mod quiesce;
 pub mod wire;
 

@@ -4,6 +4,7 @@
 //! Faces (`cli`) hand over a [`request`] and get [`results`]; nothing here prints, asks or exits.
 
 pub mod backup;
+pub mod coverage;
 pub mod engine;
 pub mod error;
 pub mod forget;

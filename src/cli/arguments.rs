@@ -123,6 +123,8 @@ pub(super) enum Command {
     ListNetworks,
     /// List the backup sets of the configuration
     ListBackupSets,
+    /// Say which containers, volumes and bind mounts no enabled backup set saves
+    Coverage,
     /// Write a configuration file to start from
     InitConfig(InitConfig),
     /// Look at the configuration
@@ -163,6 +165,8 @@ impl Command {
             Self::InitConfig(_) => "init-config",
             Self::Config(ConfigCommand::Check) => "config check",
             Self::Config(ConfigCommand::Show) => "config show",
+            Self::Config(ConfigCommand::Import(_)) => "config import",
+            Self::Coverage => "coverage",
             Self::Completions(_) => "completions",
         }
     }
@@ -387,12 +391,28 @@ pub(super) struct InitConfig {
 }
 
 /// Commands of `config`.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Say everything that is wrong with the configuration
     Check,
     /// Show what the configuration means, with every default; never a secret
     Show,
+    /// Translate the configuration of the Python bbackup, and say what became of every value of it
+    Import(Import),
+}
+
+/// Flags of `config import`.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Import {
+    /// The other program's config.yaml
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) file: PathBuf,
+    /// Where the new configuration goes; none: standard output
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) output: Option<PathBuf>,
+    /// Replace a file that is there
+    #[arg(long, requires = "output")]
+    pub(super) force: bool,
 }
 
 /// Flags of `completions`.

@@ -82,6 +82,16 @@ impl Session {
         std::iter::once(&self.whole.docker).chain(self.whole.engines.iter().map(|engine| &engine.docker)).cloned().collect()
     }
 
+    /// The Engine of `--engine`, else every one, by its name.
+    pub(super) fn engine_names(&self) -> Vec<String> {
+        match &self.global.engine {
+            Some(engine) => vec![engine.clone()],
+            None => {
+                std::iter::once(DEFAULT_ENGINE).chain(self.whole.engines.iter().map(|one| one.name.as_str())).map(str::to_owned).collect()
+            }
+        }
+    }
+
     /// The Engine of `--engine`.
     pub(super) fn chosen_engine(&self) -> Option<&str> {
         self.global.engine.as_deref()

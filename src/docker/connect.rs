@@ -70,6 +70,16 @@ struct Versions {
     os: String,
     #[serde(default)]
     arch: String,
+    #[serde(rename = "Components", default)]
+    components: Vec<Component>,
+}
+
+/// One of the programs that an Engine is made of.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Component {
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -111,7 +121,7 @@ impl Engine {
             docker: docker(Some(options.timeouts.request))?,
             patient: docker(None)?,
             identity: EngineIdentity {
-                id: info.id,
+                id: lasting_id(&versions, &info),
                 name: info.name,
                 version: versions.engine,
                 api_version,
@@ -237,6 +247,16 @@ fn decode<'a, T: Deserialize<'a>>(address: &Address, bytes: &'a [u8]) -> Result<
     serde_json::from_slice(bytes).map_err(|error| DockerError::NotAnEngine { address: address.to_string(), source: error.into() })
 }
 
+/// The Engine's id. Podman makes a new one up for every answer, and journals of stopped containers are found again by it: so
+/// there it is what does last.
+fn lasting_id(versions: &Versions, info: &Info) -> String {
+    if versions.components.iter().any(|component| component.name.starts_with("Podman")) {
+        format!("podman:{}:{}", info.name, info.docker_root_dir)
+    } else {
+        info.id.clone()
+    }
+}
+
 fn negotiate(address: &Address, versions: &Versions) -> Result<(u64, u64), DockerError> {
     let parse = |text: &str| {
         let (major, minor) = text.split_once('.')?;
@@ -285,6 +305,18 @@ mod tests {
     }
 
     #[test]
+    fn podman_is_known_again_though_its_id_changes() {
+        let info =
+            |id: &str| Info { id: id.to_owned(), name: "host".to_owned(), docker_root_dir: "/data".to_owned(), security_options: None };
+        let versions = |component: &str| -> Versions {
+            serde_json::from_str(&format!(r#"{{"ApiVersion":"1.41","Version":"4.3.1","Components":[{{"Name":"{component}"}}]}}"#)).unwrap()
+        };
+        let podman = versions("Podman Engine");
+        assert_eq!(lasting_id(&podman, &info("a")), lasting_id(&podman, &info("b")));
+        assert_eq!(lasting_id(&versions("Engine"), &info("a")), "a");
+    }
+
+    #[test]
     fn versions_are_agreed_on_or_refused() {
         let address = Address::Unix(PathBuf::from("/s"));
         let version = |highest: &str, lowest: &str| Versions {
@@ -293,6 +325,7 @@ mod tests {
             engine: String::new(),
             os: String::new(),
             arch: String::new(),
+            components: Vec::new(),
         };
         assert_eq!(negotiate(&address, &version("1.41", "1.12")).unwrap(), (1, 41));
         assert_eq!(negotiate(&address, &version("1.99", "1.44")).unwrap(), HIGHEST);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::permissions;
+
 /// An error that somebody else's code gave.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -184,7 +186,7 @@ pub enum DockerError {
         name: String,
     },
     /// A socket proxy or an authorization plugin forbids a call.
-    #[error("{call} is not allowed: {message}")]
+    #[error("{call} is not allowed{}: {message}", needed(.call))]
     Denied {
         /// The request.
         call: String,
@@ -235,6 +237,11 @@ pub enum DockerError {
         #[source]
         source: Cause,
     },
+}
+
+/// What a forbidden call was needed for, as a part of a sentence.
+fn needed(call: &str) -> String {
+    permissions::needed_for(call).map_or_else(String::new, |names| format!(", which is needed for {names}"))
 }
 
 /// Why there is no connection through ssh.

@@ -325,3 +325,90 @@ fn a_socket_that_may_not_be_used_is_no_missing_engine() {
     let outcome = home.bbackup_as_nobody(["list-containers", "--json"]).env("DOCKER_HOST", Engine::shared().host()).run().exits(3);
     assert_eq!(code(&outcome), "docker_permission", "as user {NOBODY}: {}", outcome.describe());
 }
+
+/// Podman's service, with everything of its own. Ends with the value.
+struct Podman {
+    folder: PathBuf,
+    service: std::process::Child,
+}
+
+impl Podman {
+    fn start(folder: PathBuf) -> Self {
+        let path = |name: &str| folder.join(name).display().to_string();
+        let service = std::process::Command::new("podman")
+            .args(["--root", &path("root"), "--runroot", &path("run"), "--storage-driver", "vfs"])
+            .args(["--cgroup-manager", "cgroupfs", "--events-backend", "file", "system", "service", "--time=0"])
+            .arg(format!("unix://{}", path("podman.sock")))
+            .stdin(std::process::Stdio::null())
+            .stdout(fs::File::create(folder.join("out")).unwrap())
+            .stderr(fs::File::create(folder.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let podman = Self { folder, service };
+        let start = std::time::Instant::now();
+        while podman.docker(&["version"]).run().code() != Some(0) {
+            let log = fs::read_to_string(podman.folder.join("log")).unwrap();
+            assert!(start.elapsed() < std::time::Duration::from_secs(60), "podman does not answer: {log}");
+            thread::sleep(std::time::Duration::from_millis(100));
+        }
+        podman
+    }
+
+    fn host(&self) -> String {
+        format!("unix://{}", self.folder.join("podman.sock").display())
+    }
+
+    fn docker(&self, words: &[&str]) -> Program {
+        Program::new("docker", &self.folder, &self.folder).args(["-H", &self.host()]).args(words)
+    }
+
+    #[track_caller]
+    fn ok(&self, words: &[&str]) -> String {
+        self.docker(words).run().success().text().trim().to_owned()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let _ = self.docker(&["rm", "-f", "app"]).run();
+        let _ = (self.service.kill(), self.service.wait());
+    }
+}
+
+#[test]
+fn podman_is_looked_at_saved_and_its_volumes_brought_back() {
+    needs!(Part::Engine, Part::Program("podman"));
+    let home = Home::with_repository();
+    let podman = Podman::start(home.make_folder("podman"));
+    let image = home.path("image.tar");
+    let saved = Engine::shared();
+    let _ = home.program("docker").args(["-H", &saved.host(), "save", "-o"]).arg(&image).arg(BUSYBOX).run().success();
+    let _ = podman.docker(&["load", "-i"]).arg(&image).run().success();
+    podman.ok(&["volume", "create", "data"]);
+    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
+    let run = ["run", "-d", "--name", "app", "-v", "data:/data", BUSYBOX, "sh", "-c", "trap exit TERM; while :; do sleep 1; done"];
+    podman.ok(&[&run[..2], &limits, &run[2..]].concat());
+    let folder = PathBuf::from(podman.ok(&["volume", "inspect", "data", "--format", "{{.Mountpoint}}"]));
+    let noise = tree::noise(3, 100_000_000);
+    tree::write(&folder.join("noise"), &noise);
+    let bbackup = |words: &[&str]| home.bbackup(words).env("DOCKER_HOST", podman.host());
+    let _ = bbackup(&["list-containers"]).run().success().says("app").says("running");
+    let status = || podman.ok(&["inspect", "--format", "{{.State.Status}}", "app"]);
+
+    // Killed while the container is down, it brings it back at its next start: Podman gives another id at every question.
+    let mut running = bbackup(&["backup", "--all"]).spawn();
+    running.until("the container to be stopped", || status() == "exited");
+    running.signal(Signal::KILL);
+    let _ = running.wait().killed_by(Signal::KILL);
+    assert_eq!(status(), "exited", "the test was too slow to prove anything");
+    let _ = bbackup(&["list-volumes"]).run().success();
+    assert_eq!(status(), "running");
+
+    let _ = bbackup(&["backup", "--all"]).run().success();
+    assert_eq!(status(), "running");
+    podman.ok(&["rm", "-f", "app"]);
+    podman.ok(&["volume", "rm", "data"]);
+    let _ = bbackup(&["restore", "latest", "--volume", "data"]).run().success();
+    let folder = PathBuf::from(podman.ok(&["volume", "inspect", "data", "--format", "{{.Mountpoint}}"]));
+    assert!(fs::read(folder.join("noise")).unwrap() == noise);
+}

@@ -19,6 +19,9 @@ mod crashes;
 // Damaged repositories.
 mod damage;
 
+// What no backup set saves, and the configuration of the other program of this name.
+mod coverage;
+
 // Docker when things go wrong.
 mod docker_faults;
 
@@ -27,6 +30,9 @@ mod docker_in_place;
 
 // Bind mounts: files of the host that containers mount.
 mod docker_binds;
+
+// What is asked of an Engine, and what is said when it is forbidden.
+mod docker_permissions;
 
 // Engines that are reached by TLS, by ssh, by the Docker client's contexts, and several in one configuration.
 mod docker_reach;

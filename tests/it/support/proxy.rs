@@ -17,6 +17,8 @@ pub(crate) enum Action {
     Pass,
     /// It goes through, but after so many bytes of answer the connection is gone.
     CutAfter(u64),
+    /// It is answered with 403, as a socket proxy does with what it does not allow; the Engine never sees it.
+    Deny,
 }
 
 /// A running proxy. Its threads end with the test process.
@@ -55,6 +57,9 @@ impl Proxy {
     }
 }
 
+const DENIED: &[u8] =
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 31\r\nConnection: close\r\n\r\n{\"message\":\"the proxy said no\"}";
+
 fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> Action + Send + Sync), cuts: &AtomicUsize) {
     let budget = std::sync::Mutex::new(None::<u64>);
     thread::scope(|scope| {
@@ -62,11 +67,17 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
             let mut buffer = vec![0; 64 * 1024];
             while let Ok(count @ 1..) = (&*client).read(&mut buffer) {
                 let first = buffer[..count].split(|byte| *byte == b'\r').next().unwrap_or_default();
-                if let Ok(line) = std::str::from_utf8(first)
-                    && line.ends_with("HTTP/1.1")
-                    && let Action::CutAfter(bytes) = decide(line)
-                {
-                    *budget.lock().unwrap() = Some(bytes);
+                let line = std::str::from_utf8(first).ok().filter(|line| line.ends_with("HTTP/1.1"));
+                match line.map_or(Action::Pass, decide) {
+                    Action::Pass => {}
+                    Action::CutAfter(bytes) => *budget.lock().unwrap() = Some(bytes),
+                    Action::Deny => {
+                        let _ = (&*client).write_all(DENIED);
+                        let _ = client.shutdown(Shutdown::Write);
+                        // What still comes is taken, so that the answer is not lost with it.
+                        while let Ok(1..) = (&*client).read(&mut buffer) {}
+                        break;
+                    }
                 }
                 if (&*engine).write_all(&buffer[..count]).is_err() {
                     break;
