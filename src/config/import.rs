@@ -18,6 +18,8 @@ const EVERYTHING: &str = "everything";
 const REPOSITORY: &str = "default";
 /// Where it is in a folder that held the other program's backups: they are left as they are.
 const FOLDER: &str = "bbackup-repository";
+/// Stands between the keys of a path: it is in none.
+const BETWEEN: char = '\u{1f}';
 
 /// A configuration in this program's words, and what became of every value of the other's.
 #[derive(Debug, Clone, Serialize)]
@@ -91,7 +93,7 @@ impl Importer {
 
     fn section(&mut self, name: &str, node: &Node) {
         for (path, leaf) in leaves(node, name) {
-            let words: Vec<&str> = path.split('\u{1f}').collect();
+            let words: Vec<&str> = path.split(BETWEEN).collect();
             let shown = words.join(".");
             match words.as_slice() {
                 // These are taken as a whole below.
@@ -199,7 +201,7 @@ impl Importer {
                     let scope = self.scope(&path, &here, value);
                     set.insert("scope".to_owned(), scope);
                 }
-                (_, Value::Null) => self.drop(&path, keys::EMPTY),
+                (_, Value::Null) | ("containers", Value::List(_)) => self.drop(&path, keys::EMPTY),
                 _ => self.drop(&path, keys::UNKNOWN),
             }
         }
@@ -320,9 +322,10 @@ impl Importer {
             (_, "local", None, _) => "it has no absolute path",
             _ => "repositories that are no folder of this machine are not in this version",
         };
-        for (key, value) in node.entries() {
-            let key_path = format!("{from}.{key}");
-            match (key, path) {
+        for (key_path, value) in leaves(node, &from) {
+            let key_path = key_path.replace(BETWEEN, ".");
+            let key = key_path[from.len()..].trim_start_matches('.').to_owned();
+            match (key.as_str(), path) {
                 (_, _) if !reason.is_empty() => self.drop(&key_path, reason),
                 ("path", Some(path)) => {
                     let location = format!("{}/{FOLDER}", path.trim_end_matches('/'));
@@ -330,7 +333,7 @@ impl Importer {
                     self.map(&key_path, format!("repositories.{REPOSITORY}.location"));
                 }
                 ("type" | "enabled", _) => self.map(&key_path, format!("repositories.{REPOSITORY}")),
-                _ => self.drop(&key_path, keys::reason(&["remotes", "*", key], text(value))),
+                (key, _) => self.drop(&key_path, keys::reason(&["remotes", "*", key], text(value))),
             }
         }
     }
@@ -392,11 +395,11 @@ impl Node {
     }
 }
 
-/// The values at the ends of all keys. Their keys are joined by a character that is in none.
+/// The values at the ends of all keys. Their keys are joined by [`BETWEEN`].
 fn leaves<'n>(node: &'n Node, path: &str) -> Vec<(String, &'n Node)> {
     match &node.value {
         Value::Map(entries) if !entries.is_empty() => {
-            entries.iter().flat_map(|(key, node)| leaves(node, &format!("{path}\u{1f}{}", key.text))).collect()
+            entries.iter().flat_map(|(key, node)| leaves(node, &format!("{path}{BETWEEN}{}", key.text))).collect()
         }
         _ => vec![(path.to_owned(), node)],
     }

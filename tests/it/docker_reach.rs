@@ -113,7 +113,7 @@ fn wrong_certificates_are_told_apart() {
     refused(&imposter, TLS_HOST, "docker_certificate", "does not accept our certificate");
     // Both addresses are of that machine; the certificate is for one of them.
     refused(&far.certificates.client(), "tcp://127.0.0.2:2376", "docker_certificate", "it is for another name");
-    refused(&far.certificates.client(), "tcp://127.0.0.1:2377", "no_docker", "nothing answers");
+    refused(&far.certificates.client(), "tcp://127.0.0.1:2377", "no_docker", "answers at tcp://127.0.0.1:2377");
 
     // Files that are of no use are the configuration's fault.
     let keyless = far.certificates.some("keyless", &["ca.pem", "cert.pem"]);
