@@ -348,7 +348,7 @@ impl Podman {
         let start = std::time::Instant::now();
         while podman.docker(&["version"]).run().code() != Some(0) {
             let log = fs::read_to_string(podman.folder.join("log")).unwrap();
-            assert!(start.elapsed() < std::time::Duration::from_secs(60), "podman does not answer: {log}");
+            assert!(start.elapsed() < std::time::Duration::from_mins(1), "podman does not answer: {log}");
             thread::sleep(std::time::Duration::from_millis(100));
         }
         podman
