@@ -105,6 +105,8 @@ pub const FEATURES: &[Feature] = &[
             call(POST, "/networks/*/disconnect", "a network that the Engine joined by itself"),
             call(POST, "/containers/*/start", "containers that ran"),
             call(POST, "/containers/*/pause", "containers that were paused"),
+            call(POST, "/containers/*/stop", "with `--in-place`: what is there"),
+            call(POST, "/containers/*/rename", "with `--in-place`: what is there is set aside, and put back when the rest fails"),
             call(DELETE, "/containers/*", "taking back what was made, when the rest fails"),
             call(DELETE, "/volumes/*", "taking back what was made, when the rest fails"),
             call(DELETE, "/networks/*", "taking back what was made, when the rest fails"),
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_request_is_known_whatever_it_names() {
-        let stop = "stopping containers while they are read";
+        let stop = "stopping containers while they are read, restoring applications";
         assert_eq!(needed_for("POST /containers/ab12/stop").as_deref(), Some(stop));
         assert_eq!(needed_for("POST /v1.41/containers/ab12/stop?t=5").as_deref(), Some(stop));
         assert_eq!(needed_for("GET /volumes/volumes").as_deref(), Some("looking at the Engine"));
