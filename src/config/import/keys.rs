@@ -17,7 +17,7 @@ pub(super) fn reason(key: &[&str], value: Option<&str>) -> String {
             format!("`{value}` is of gzip, bzip2 or xz; here zstd is used: off, fastest, auto, better, max or a level from 1 to 22")
         }
         ["retention", "daily" | "weekly" | "monthly"] => format!(
-            "retention is not in this version; meanwhile `restic forget --keep-{} {value}` works on the repository",
+            "each set has a `retention` of its own here: give those that need it `keep_{}: {value}`",
             key.last().copied().unwrap_or_default()
         ),
         ["retention", ..] => "a limit on the space of backups is not in this version".to_owned(),
