@@ -23,7 +23,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use arguments::repair::Repair;
 use arguments::{Arguments, Command, ConfigCommand};
-use commands::{Done, INTERRUPTED, backup, care, forget, host, key, look, prune, repair, restore, setup, tag};
+use commands::{
+    Done, INTERRUPTED, backup, care, copy, diff, find, forget, host, key, look, mount, prune, repair, restore, rewrite, setup, stats, tag,
+};
 use environment::Environment;
 use interrupts::Interrupts;
 use output::{Output, Verbosity};
@@ -35,21 +37,7 @@ use crate::model::report::{Blame, Report};
 use crate::service::recovery;
 
 /// Commands of the design that this version does not have: they are refused by name.
-const LATER: &[&str] = &[
-    "list-remote-backups",
-    "find",
-    "diff",
-    "mount",
-    "umount",
-    "copy",
-    "verify",
-    "scheduler",
-    "status",
-    "jobs",
-    "health",
-    "doctor",
-    "rewrite",
-];
+const LATER: &[&str] = &["list-remote-backups", "verify", "scheduler", "status", "jobs", "health", "doctor"];
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
@@ -108,7 +96,12 @@ fn looks_only(command: &Command) -> bool {
         Command::Tag(flags) => flags.which.dry_run,
         Command::Pin(flags) | Command::Unpin(flags) => flags.dry_run,
         // Looking for what is not protected must not change anything either.
-        Command::Config(_) | Command::ListBackupSets | Command::Coverage | Command::InitConfig(_) | Command::Completions(_) => true,
+        Command::Umount(_)
+        | Command::Config(_)
+        | Command::ListBackupSets
+        | Command::Coverage
+        | Command::InitConfig(_)
+        | Command::Completions(_) => true,
         _ => false,
     }
 }
@@ -137,7 +130,13 @@ fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
         Command::Snapshots(flags) => look::snapshots(session, flags),
         Command::Ls(flags) => look::ls(session, flags),
         Command::Dump(flags) => look::dump(session, flags),
-        Command::Stats => look::stats(session),
+        Command::Diff(flags) => diff::diff(session, flags),
+        Command::Find(flags) => find::find(session, flags),
+        Command::Copy(flags) => copy::copy(session, flags),
+        Command::Rewrite(flags) => rewrite::rewrite(session, flags),
+        Command::Mount(flags) => mount::mount(session, flags),
+        Command::Umount(flags) => mount::umount(session, flags),
+        Command::Stats(flags) => stats::stats(session, flags),
         Command::Init => care::init(session),
         Command::Check(flags) => care::check(session, flags),
         Command::Prune(flags) => prune::prune(session, flags),

@@ -3,8 +3,10 @@
 //! What the words mean together is in `request`; nothing here looks at the configuration or the environment, except for
 //! `BBACKUP_CONFIG`.
 
+pub(super) mod copy;
 pub(super) mod forget;
 pub(super) mod key;
+pub(super) mod look;
 pub(super) mod prune;
 pub(super) mod repair;
 pub(super) mod tag;
@@ -14,8 +16,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use self::copy::{Copy, Rewrite};
 use self::forget::Forget;
 use self::key::KeyCommand;
+use self::look::{Diff, Find, Mount, Umount};
 use self::prune::Prune;
 use self::repair::Repair;
 use self::tag::{Tag, Which};
@@ -88,6 +92,15 @@ pub(super) enum Command {
     Ls(Ls),
     /// Write a file of a snapshot, or a tar archive of a folder, to standard output
     Dump(Dump),
+    /// Show what changed between two snapshots
+    Diff(Diff),
+    /// Look for files in snapshots
+    Find(Find),
+    /// Show snapshots as folders until it is interrupted or unmounted
+    Mount(Mount),
+    /// Take a mount away
+    #[command(visible_alias = "unmount")]
+    Umount(Umount),
     /// Make a new repository
     Init,
     /// Look for damage in a repository
@@ -109,12 +122,16 @@ pub(super) enum Command {
     /// Look after the passwords that open a repository
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Copy snapshots to another repository
+    Copy(Copy),
+    /// Write snapshots anew without some of their files
+    Rewrite(Rewrite),
     /// Remove stale locks of a repository
     #[command(visible_alias = "break-lock")]
     Unlock(Unlock),
     /// Show numbers about a repository
     #[command(visible_alias = "info")]
-    Stats,
+    Stats(Stats),
     /// List the containers of the Docker Engine
     ListContainers,
     /// List the volumes of the Docker Engine
@@ -143,6 +160,12 @@ impl Command {
             Self::Snapshots(_) => "snapshots",
             Self::Ls(_) => "ls",
             Self::Dump(_) => "dump",
+            Self::Diff(_) => "diff",
+            Self::Find(_) => "find",
+            Self::Copy(_) => "copy",
+            Self::Rewrite(_) => "rewrite",
+            Self::Mount(_) => "mount",
+            Self::Umount(_) => "umount",
             Self::Init => "init",
             Self::Check(_) => "check",
             Self::Prune(_) => "prune",
@@ -157,7 +180,7 @@ impl Command {
             Self::Key(KeyCommand::Remove(_)) => "key remove",
             Self::Key(KeyCommand::Passwd(_)) => "key passwd",
             Self::Unlock(_) => "unlock",
-            Self::Stats => "stats",
+            Self::Stats(_) => "stats",
             Self::ListContainers => "list-containers",
             Self::ListVolumes => "list-volumes",
             Self::ListNetworks => "list-networks",
@@ -351,13 +374,24 @@ pub(super) struct Ls {
 pub(super) struct Dump {
     /// An id or its beginning, or `latest`
     pub(super) snapshot: String,
-    /// File in it; with `--tar` also a folder
+    /// File in it; with `--tar` or `--zstd` also a folder
     pub(super) path: PathBuf,
     /// Write a tar archive
     #[arg(long)]
     pub(super) tar: bool,
+    /// Write a tar archive compressed by zstd (`.tar.zst`)
+    #[arg(long)]
+    pub(super) zstd: bool,
     #[command(flatten)]
     pub(super) narrow: Narrow,
+}
+
+/// Flags of `stats`.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Stats {
+    /// Show what each snapshot added, too
+    #[arg(long)]
+    pub(super) growth: bool,
 }
 
 /// Flags of `check`.

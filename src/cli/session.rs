@@ -16,8 +16,8 @@ use super::text::safe;
 use crate::config::password::PasswordSource;
 use crate::config::{Config, DEFAULT_ENGINE, Docker, RepositoryConfig, load, suggest, validate};
 use crate::jobs::error::JobError;
-use crate::jobs::open;
 use crate::jobs::request::JobContext;
+use crate::jobs::{copy, open};
 use crate::platform::control::Control;
 use crate::platform::directories::Directories;
 use crate::platform::host;
@@ -111,6 +111,21 @@ impl Session {
         };
         repository.password = flag.or(repository.password).or_else(|| self.password_of_the_environment());
         Ok(repository)
+    }
+
+    /// The other repository of a copy. Its password comes from what was given for it, then from the configuration, then from the
+    /// environment.
+    pub(super) fn other_repository(&self, wanted: &str, given: Option<PasswordSource>) -> Result<RepositoryConfig, JobError> {
+        let mut repository = self.named_or_path(wanted)?;
+        repository.password = given.or(repository.password).or_else(|| self.password_of_the_environment());
+        Ok(repository)
+    }
+
+    /// Opens two repositories to copy from one to the other. In a dry run nothing is written, not even a lock.
+    pub(super) fn open_pair(&self, source: &RepositoryConfig, target: &RepositoryConfig, dry_run: bool) -> Result<copy::Pair, JobError> {
+        let passwords = (self.password_of_existing(source)?, self.password_of_existing(target)?);
+        self.interrupts.listen(&self.output)?;
+        copy::Pair::open((source, &passwords.0), (target, &passwords.1), (!dry_run).then(|| self.retry_lock()))
     }
 
     fn named(&self, name: &str) -> Result<RepositoryConfig, JobError> {

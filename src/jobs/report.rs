@@ -133,6 +133,13 @@ fn repository(error: &RepositoryError) -> Report {
             if *found == "folder" { report.hint("--tar writes a folder as a tar archive.") } else { report }
         }
         E::Storage { source, .. } | E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
+        E::Mount { source, .. } => match source.kind() {
+            std::io::ErrorKind::NotFound => Report::new(Blame::Environment, "mount", sentence(error))
+                .hint("The folder must be there, and so must /dev/fuse (`modprobe fuse`) and, for users other than root, fusermount3."),
+            std::io::ErrorKind::NotConnected => Report::new(Blame::Environment, "mount", sentence(error))
+                .hint("A mount whose process is gone is in the way: `bbackup umount` takes it away."),
+            _ => Report::new(Blame::Environment, "mount", sentence(error)),
+        },
         E::Source { .. } => Report::new(Blame::Environment, "source_lost", sentence(error)),
         E::Skipped => Report::new(Blame::User, "skipped", "It was skipped.".to_owned()),
         E::Cancelled => cancelled(),

@@ -3,8 +3,14 @@
 //! Nothing here knows a format. Engines implement [`Repository`]; jobs use nothing else.
 
 mod change;
+pub mod copy;
+pub mod diff;
+pub mod find;
+pub mod mount;
 pub mod prune;
 pub mod repair;
+pub mod rewrite;
+pub mod stats;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,8 +23,13 @@ use jiff::Timestamp as Instant;
 use jiff::tz::Offset;
 use serde::Serialize;
 
+use self::diff::{DiffRequest, DiffSummary, Difference};
+use self::find::{FindRequest, FindSummary};
+use self::mount::{MountEnd, MountRequest};
 use self::prune::{PruneRequest, PruneSummary};
 use self::repair::{RepairIndexRequest, RepairIndexSummary, RepairSnapshotsRequest, RepairSnapshotsSummary};
+use self::rewrite::{RewriteRequest, RewriteSummary};
+use self::stats::RepositoryStats;
 use crate::model::entry::{Metadata, Sink, Source};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
@@ -320,25 +331,6 @@ pub struct CheckSummary {
     pub blobs_used: u64,
 }
 
-/// Numbers about a repository.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct RepositoryStats {
-    /// Snapshots.
-    pub snapshots: u64,
-    /// Distinct blobs in the index.
-    pub blobs: u64,
-    /// Packs.
-    pub packs: u64,
-    /// Bytes of all packs.
-    pub stored_bytes: u64,
-    /// Bytes of all blobs before compression.
-    pub raw_bytes: u64,
-    /// Bytes that restoring every snapshot would write.
-    pub restore_bytes: u64,
-    /// Files in all snapshots together.
-    pub files: u64,
-}
-
 /// Which repository this is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RepositoryInfo {
@@ -446,12 +438,6 @@ pub trait Repository: Send + Sync {
         progress: Arc<dyn Progress>,
     ) -> Result<RepairSnapshotsSummary, RepositoryError>;
 
-    /// Counts.
-    ///
-    /// # Errors
-    /// A tree or snapshot could not be read.
-    fn stats(&self) -> Result<RepositoryStats, RepositoryError>;
-
     /// Takes the lock beside which nobody else may hold any, and keeps it as long as this is open: what is read from now on
     /// is what a later call changes. In a dry run nothing is taken.
     ///
@@ -501,6 +487,59 @@ pub trait Repository: Send + Sync {
     /// # Errors
     /// It was not removed.
     fn remove_key(&self, wanted: &str, control: &Control) -> Result<String, RepositoryError>;
+
+    /// Counts.
+    ///
+    /// # Errors
+    /// A tree or snapshot could not be read, or the count was cancelled.
+    fn stats(&self, control: &Control) -> Result<RepositoryStats, RepositoryError>;
+
+    /// Compares two snapshots and shows each difference in tree order. Folders that cannot be read are told in the summary.
+    ///
+    /// # Errors
+    /// There is no such path in either, or the comparison was cancelled.
+    fn diff(
+        &self,
+        request: &DiffRequest,
+        control: &Control,
+        visit: &mut dyn FnMut(Difference) -> ControlFlow<()>,
+    ) -> Result<DiffSummary, RepositoryError>;
+
+    /// Searches snapshots and shows each match, in tree order. Folders that cannot be read are told in the summary.
+    ///
+    /// # Errors
+    /// A snapshot cannot be read, or the search was cancelled.
+    fn find(
+        &self,
+        request: &FindRequest<'_>,
+        control: &Control,
+        visit: &mut dyn FnMut(&SnapshotId, Listed) -> ControlFlow<()>,
+    ) -> Result<FindSummary, RepositoryError>;
+
+    /// Writes snapshots anew without what is excluded; in a dry run says which snapshots that would be.
+    ///
+    /// # Errors
+    /// A folder cannot be read, or the repository cannot be written. Each snapshot is there before and after, in its old or its
+    /// new form.
+    fn rewrite(
+        &self,
+        request: &RewriteRequest<'_>,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RewriteSummary, RepositoryError>;
+
+    /// Shows snapshots as folders and files that can only be read, until they are unmounted or the work is cancelled. `mounted`
+    /// is called when they are there. What cannot be read is told to `progress`.
+    ///
+    /// # Errors
+    /// They cannot be mounted, or not be unmounted.
+    fn mount(
+        &self,
+        request: &MountRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+        mounted: &mut dyn FnMut(),
+    ) -> Result<MountEnd, RepositoryError>;
 }
 
 /// What can go wrong with a repository.
@@ -671,6 +710,15 @@ pub enum RepositoryError {
     #[error("cannot write {path}")]
     Target {
         /// Path, made printable.
+        path: String,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Snapshots cannot be shown as folders.
+    #[error("cannot mount at {path}")]
+    Mount {
+        /// Where.
         path: String,
         /// Cause.
         #[source]

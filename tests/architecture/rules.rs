@@ -81,6 +81,7 @@ const ENGINE: &[&[&str]] = &[
         "retag",
         "keyring",
         "footprint",
+        "rewrite",
     ],
     &["facade"],
 ];
@@ -108,7 +109,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ctr", &["repository/restic"]),
     ("poly1305", &["repository/restic"]),
     ("scrypt", &["repository/restic"]),
-    ("zstd", &["repository/restic"]),
+    ("zstd", &["repository/restic", "targets/compressed"]),
+    ("fuser", &["repository/restic/mount"]),
     ("ratatui", &["tui"]),
     ("crossterm", &["tui"]),
     ("axum", &["api"]),

@@ -64,6 +64,15 @@ mod prune;
 // What the engine reads of repositories that restic has made: listing, dumping, streaming, restoring, checking, counting.
 mod reading;
 
+// Looking: what changed between snapshots, where a file is, how large everything is; compared with restic's own answers.
+mod look;
+
+// Snapshots shown as folders.
+mod mount;
+
+// Snapshots made of snapshots: copied to another repository, and written anew without some files.
+mod copies;
+
 // What is read from an Engine, call by call: discovery, helpers, volumes by both ways, logs; not the commands.
 mod docker_read;
 

@@ -12,16 +12,22 @@ use super::file::{SnapshotFile, SummaryFile};
 use super::id::Id;
 use super::lock::{Guard, Lock, LockTimes};
 use super::state::{Indexed, Open};
-use super::{check, footprint, forget, keyring, list, prune, repair, restore, retag, stats};
+use super::{check, copy, diff, find, footprint, forget, keyring, list, mount, prune, repair, restore, retag, rewrite, stats};
 use crate::model::entry::Sink;
 use crate::model::progress::{Event, Progress};
 use crate::platform::control::Control;
 use crate::platform::secret::Secret;
+use crate::repository::contract::copy::{CopyRequest, CopySummary};
+use crate::repository::contract::diff::{DiffRequest, DiffSummary, Difference};
+use crate::repository::contract::find::{FindRequest, FindSummary};
+use crate::repository::contract::mount::{MountEnd, MountRequest};
 use crate::repository::contract::prune::{PruneRequest, PruneSummary};
 use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary, RepairSnapshotsRequest, RepairSnapshotsSummary};
+use crate::repository::contract::rewrite::{RewriteRequest, RewriteSummary};
+use crate::repository::contract::stats::RepositoryStats;
 use crate::repository::contract::{
-    CheckSummary, Forgotten, KeyInfo, Listed, ReadData, Repository, RepositoryError, RepositoryInfo, RepositoryStats, RestoreRequest,
-    RestoreSummary, Retagged, Snapshot, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
+    CheckSummary, Forgotten, KeyInfo, Listed, ReadData, Repository, RepositoryError, RepositoryInfo, RestoreRequest, RestoreSummary,
+    Retagged, Snapshot, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
 };
 
 /// An opened repository in restic's format.
@@ -170,10 +176,41 @@ impl ResticRepository {
         work(&|| lock.as_ref().map_or(Ok(()), |lock| lock.check()))
     }
 
-    fn tree(&self, snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
-        let id: Id = snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })?;
-        Ok(self.open.snapshot(&id)?.tree)
+    /// Copies snapshots into another repository; in a dry run says what would be copied.
+    ///
+    /// # Errors
+    /// Something cannot be read here or written there. Each snapshot is there whole or not at all, and what was copied is found
+    /// by the next copy.
+    pub fn copy_to(
+        &self,
+        target: &Self,
+        request: &CopyRequest,
+        control: &Control,
+        progress: &dyn Progress,
+    ) -> Result<CopySummary, RepositoryError> {
+        let source = self.indexed(Access::Read, control)?;
+        let lock = if request.dry_run {
+            None
+        } else {
+            let mut held = target.held();
+            target.lock(&mut held, Access::Write, control)?;
+            held.lock.clone()
+        };
+        // Of its own: what is claimed in it and not stored is nobody else's business.
+        let indexed = target.open.clone().into_indexed()?;
+        let (compression, pack_size) = (target.options.compression, target.options.pack_size);
+        let copying = copy::Copying { source: &source, target: &indexed, lock: lock.as_deref(), compression, pack_size, control };
+        let plan = copy::plan(copying, &request.snapshots.iter().map(id_of).collect::<Result<Vec<_>, _>>()?)?;
+        copy::execute(copying, &plan, progress)
     }
+
+    fn tree(&self, snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
+        Ok(self.open.snapshot(&id_of(snapshot)?)?.tree)
+    }
+}
+
+fn id_of(snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
+    snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })
 }
 
 fn is_read_only(error: &io::Error) -> bool {
@@ -282,8 +319,67 @@ impl Repository for ResticRepository {
         })
     }
 
-    fn stats(&self) -> Result<RepositoryStats, RepositoryError> {
-        stats::stats(self.read()?.as_ref())
+    fn stats(&self, control: &Control) -> Result<RepositoryStats, RepositoryError> {
+        let indexed = self.indexed(Access::Read, control)?;
+        stats::stats(&indexed, self.snapshots()?, control)
+    }
+
+    fn diff(
+        &self,
+        request: &DiffRequest,
+        control: &Control,
+        visit: &mut dyn FnMut(Difference) -> ControlFlow<()>,
+    ) -> Result<DiffSummary, RepositoryError> {
+        let indexed = self.indexed(Access::Read, control)?;
+        let before = diff::Side { snapshot: &request.before, tree: self.tree(&request.before)? };
+        let after = diff::Side { snapshot: &request.after, tree: self.tree(&request.after)? };
+        diff::diff(&indexed, [before, after], &request.path, control, visit)
+    }
+
+    fn find(
+        &self,
+        request: &FindRequest<'_>,
+        control: &Control,
+        visit: &mut dyn FnMut(&SnapshotId, Listed) -> ControlFlow<()>,
+    ) -> Result<FindSummary, RepositoryError> {
+        let indexed = self.indexed(Access::Read, control)?;
+        let roots = request.snapshots.iter().map(|snapshot| Ok((snapshot.clone(), self.tree(snapshot)?)));
+        find::find(&indexed, &roots.collect::<Result<Vec<_>, RepositoryError>>()?, request.matcher, control, visit)
+    }
+
+    fn rewrite(
+        &self,
+        request: &RewriteRequest<'_>,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RewriteSummary, RepositoryError> {
+        let (compression, pack_size) = (self.options.compression, self.options.pack_size);
+        let work = |lock: Option<&Lock>| {
+            // Of its own: what is claimed in it and not stored is nobody else's business.
+            let repo = self.open.clone().into_indexed()?;
+            rewrite::rewrite(rewrite::Rewriting { repo: &repo, lock, compression, pack_size, control }, request, &*progress)
+        };
+        if request.forget || request.dry_run {
+            return self.alone(request.dry_run, control, work);
+        }
+        let lock = {
+            let mut held = self.held();
+            self.lock(&mut held, Access::Write, control)?;
+            held.lock.clone()
+        };
+        work(lock.as_deref())
+    }
+
+    fn mount(
+        &self,
+        request: &MountRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+        mounted: &mut dyn FnMut(),
+    ) -> Result<MountEnd, RepositoryError> {
+        let indexed = self.indexed(Access::Read, control)?;
+        let trees = request.snapshots.iter().map(|snapshot| self.tree(&snapshot.id)).collect::<Result<Vec<_>, _>>()?;
+        mount::mount(&indexed, request, &trees, control, progress, mounted)
     }
 
     fn lock_exclusively(&self, control: &Control) -> Result<(), RepositoryError> {

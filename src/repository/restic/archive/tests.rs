@@ -392,7 +392,7 @@ fn a_dry_run_takes_no_lock_even_to_read() {
     bench.backend.fail_after(0);
     let open = Closed::new(bench.backend.clone()).open(&password()).unwrap();
     let repository = ResticRepository::new(open, Options::default(), Locking::Never);
-    repository.stats().unwrap();
+    repository.stats(&Control::new()).unwrap();
     let request = SnapshotRequest { dry_run: true, ..Bench::request() };
     let mut writer = repository.write_snapshot(request, &bench.control, Arc::new(Silent)).unwrap();
     writer.add(b"/x", script(vec![dir(""), bytes("a", b"a")])).unwrap();

@@ -18,7 +18,7 @@ fn some_request(dice: &mut Dice) -> PruneRequest {
 fn two_at_once(world: &mut World, dice: &mut Dice) {
     let (one, other) = (world.repository(), world.repository());
     // Each has loaded its index before the other has written anything.
-    let _ = (one.stats().unwrap(), other.stats().unwrap());
+    let _ = (one.stats(&Control::new()).unwrap(), other.stats(&Control::new()).unwrap());
     let files = some_files(dice);
     let mut more = files.clone();
     more.extend(some_files(dice));
