@@ -5,6 +5,7 @@
 //! `tree` (a file with its positions), `schema` (what may stand where), `raw` and `validate` (from text to types),
 //! `load` (which file), `password` (where a password comes from).
 
+pub mod compose_file;
 pub mod duration;
 pub mod import;
 pub mod load;
@@ -284,6 +285,30 @@ pub struct Scope {
     pub networks: bool,
     /// Compose files and `.env`.
     pub compose: bool,
+    /// Which images.
+    pub images: Images,
+    /// What containers wrote outside their volumes.
+    pub layers: bool,
+}
+
+/// Which images of containers are saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Images {
+    /// None: a restore pulls them.
+    #[default]
+    None,
+    /// Those that no registry has.
+    Local,
+}
+
+impl Images {
+    /// The word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Local => "local",
+        }
+    }
 }
 
 /// Default of [`Scope::log_lines`].
@@ -291,7 +316,17 @@ pub const LOG_LINES: u32 = 1_000;
 
 impl Default for Scope {
     fn default() -> Self {
-        Self { configs: true, logs: true, log_lines: LOG_LINES, volumes: true, binds: true, networks: true, compose: true }
+        Self {
+            configs: true,
+            logs: true,
+            log_lines: LOG_LINES,
+            volumes: true,
+            binds: true,
+            networks: true,
+            compose: true,
+            images: Images::None,
+            layers: false,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod helper;
 mod inspect;
 pub mod journal;
 pub mod labels;
+pub mod layer;
 pub mod logs;
 pub mod make;
 pub mod mountpoint;

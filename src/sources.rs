@@ -15,6 +15,8 @@ pub mod document;
 pub mod filter;
 pub mod filtered;
 pub mod host_path;
+pub mod image;
+pub mod layer;
 pub mod logs;
 pub mod metadata;
 pub mod network;

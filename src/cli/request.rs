@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use super::arguments::{Backup, Check, Narrow, Restore};
 use super::text::safe;
 use super::time;
-use crate::config::{BackupSet, Config, DEFAULT_ENGINE, Selection, suggest};
+use crate::config::{BackupSet, Config, DEFAULT_ENGINE, Images, Selection, suggest};
 use crate::jobs::error::JobError;
 use crate::jobs::request::{Rename, RestoreSelection};
 use crate::jobs::select::{Item, Narrowing};
@@ -117,11 +117,11 @@ fn override_policy(set: &mut BackupSet, arguments: &Backup) -> Result<(), JobErr
     set.filter.one_file_system |= arguments.one_file_system;
     let scope = &mut set.scope;
     if arguments.config_only {
-        (scope.volumes, scope.binds, scope.logs) = (false, false, false);
+        (scope.volumes, scope.binds, scope.logs, scope.layers, scope.images) = (false, false, false, false, Images::None);
     }
     if arguments.volumes_only {
         (scope.configs, scope.logs, scope.networks, scope.compose) = (false, false, false, false);
-        scope.binds = false;
+        (scope.binds, scope.layers, scope.images) = (false, false, Images::None);
     }
     scope.networks &= !arguments.no_networks;
     scope.logs &= !arguments.no_logs;

@@ -111,4 +111,6 @@ pub(super) struct Scope {
     pub(super) binds: Option<bool>,
     pub(super) networks: Option<bool>,
     pub(super) compose: Option<bool>,
+    pub(super) images: Option<String>,
+    pub(super) layers: Option<bool>,
 }

@@ -142,8 +142,8 @@ const SCOPE: &[Key] = &[
     key("networks", Kind::Boolean),
     key("compose", Kind::Boolean),
     later("databases"),
-    later("images"),
-    later("layers"),
+    key("images", Kind::Choice(&["none", "local"], &[])),
+    key("layers", Kind::Boolean),
 ];
 
 const RETENTION: &[Key] = &[

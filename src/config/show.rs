@@ -64,7 +64,7 @@ fn named_engine(one: &super::EngineConfig) -> NamedEngine {
 }
 
 fn set(one: &super::BackupSet) -> Set {
-    let Scope { configs, logs, log_lines, volumes, binds, networks, compose } = one.scope.clone();
+    let Scope { configs, logs, log_lines, volumes, binds, networks, compose, images, layers } = one.scope.clone();
     Set {
         description: one.description.clone(),
         enabled: one.enabled,
@@ -76,7 +76,7 @@ fn set(one: &super::BackupSet) -> Set {
         exclude: one.filter.exclude.clone(),
         exclude_if_present: one.filter.exclude_if_present.clone(),
         one_file_system: one.filter.one_file_system,
-        scope: ShownScope { configs, logs, log_lines, volumes, binds, networks, compose },
+        scope: ShownScope { configs, logs, log_lines, volumes, binds, networks, compose, images: images.word(), layers },
         consistency: one.consistency.word(),
         repository: one.repository.clone(),
         engine: one.engine.clone(),
@@ -202,6 +202,8 @@ struct ShownScope {
     binds: bool,
     networks: bool,
     compose: bool,
+    images: &'static str,
+    layers: bool,
 }
 
 #[derive(Serialize)]

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::password::PasswordSource;
 use super::tree::{Node, Position, Problem, Value};
-use super::{BackupSet, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, RepositoryConfig, Retention, Scope, Selection, raw, suggest};
+use super::{
+    BackupSet, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, Images, RepositoryConfig, Retention, Scope, Selection, raw, suggest,
+};
 use super::{Compression, Consistency, LOG_LINES, PACK_SIZE, duration};
 use crate::model::retention::tag_list;
 use crate::platform::directories::Directories;
@@ -241,6 +243,8 @@ impl Validator<'_> {
                 binds: scope.binds.unwrap_or(true),
                 networks: scope.networks.unwrap_or(true),
                 compose: scope.compose.unwrap_or(true),
+                images: if scope.images.as_deref() == Some("local") { Images::Local } else { Images::None },
+                layers: scope.layers.unwrap_or(false),
             },
             consistency: match set.consistency.as_deref() {
                 Some("pause") => Consistency::Pause,

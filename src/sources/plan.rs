@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::config::{BackupSet, Scope};
+use super::image;
+use crate::config::{BackupSet, Images, Scope};
 use crate::docker::Discovery;
 use crate::docker::discover::binds::{Belongs, belongs, data_path};
 use crate::docker::labels::{Policy, VolumeExclude};
@@ -52,14 +53,16 @@ impl PlannedApplication {
         self.application.binds.iter().filter(saved)
     }
 
-    /// Names of the containers, of whatever application, that can write to the volumes and bind mounts that are saved. They
-    /// are what has to be kept from writing.
+    /// Names of the containers, of whatever application, that can write to the volumes, bind mounts and layers that are saved.
+    /// They are what has to be kept from writing.
     pub fn writers(&self) -> BTreeSet<&str> {
+        let layers = self.items.iter().filter(|item| item.kind == ItemKind::Layer).map(|item| item.name.as_str());
         let of_volumes = self.volumes().flat_map(|volume| &volume.users);
         of_volumes
             .chain(self.binds().flat_map(|bind| &bind.users))
             .filter(|user| !user.read_only)
             .map(|user| user.container.as_str())
+            .chain(layers)
             .collect()
     }
 }
@@ -121,6 +124,9 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
     if scope.logs {
         items.extend(containers.iter().map(|one| item(ItemKind::Logs, &one.name, application.logs_path(&one.name))));
     }
+    if scope.images == Images::Local {
+        items.extend(image::local(&containers).into_iter().map(|(name, _)| item(ItemKind::Image, &name, application.image_path(&name))));
+    }
     if scope.compose
         && !containers.is_empty()
         && let Some(compose) = application.compose.as_ref().filter(|compose| !compose.config_files.is_empty())
@@ -133,6 +139,9 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
             item.exclude = excluded_by_labels(discovery, volume);
             items.push(item);
         }
+    }
+    if scope.layers {
+        items.extend(containers.iter().map(|one| item(ItemKind::Layer, &one.name, application.layer_path(&one.name))));
     }
     if scope.binds {
         for bind in chosen_binds(application, choice) {
@@ -194,8 +203,13 @@ fn unsaved(container: &Container, scope: &Scope) -> Vec<String> {
         let path = printable(mount.source.as_bytes());
         notes.push(format!("container {}: the bind mount {path} is not saved with it{reason}", container.name));
     }
-    if scope.configs && container.image.digests.is_empty() {
-        let image = printable(container.image.reference.as_bytes());
+    let image = printable(container.image.reference.as_bytes());
+    if scope.configs && !container.image.present && container.image.digests.is_empty() {
+        notes.push(format!(
+            "container {}: its image {image} is not on the Engine any more, a restore may find another of that name or none",
+            container.name
+        ));
+    } else if scope.configs && container.image.digests.is_empty() && scope.images == Images::None {
         notes.push(format!("container {}: its image {image} is from no registry, a restore needs it on the Engine", container.name));
     }
     notes

@@ -84,6 +84,11 @@ impl Receipt {
         Self { method: ReadMethod::Direct, counts, helper_reason: None, warnings: Vec::new(), helper: None }
     }
 
+    /// For what the Engine gives as a stream without a helper.
+    pub(super) fn streamed(counts: Arc<Counts>) -> Self {
+        Self { method: ReadMethod::Api, counts, helper_reason: None, warnings: Vec::new(), helper: None }
+    }
+
     /// For what comes through a helper, for this reason.
     pub(super) fn through(helper: Helper, counts: Arc<Counts>, reason: String, warnings: Vec<String>) -> Self {
         Self { method: ReadMethod::Helper, counts, helper_reason: Some(reason), warnings, helper: Some(helper) }

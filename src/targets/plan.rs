@@ -5,6 +5,7 @@
 mod binds;
 mod build;
 mod checks;
+mod images;
 mod in_place;
 mod naming;
 #[cfg(test)]
@@ -146,6 +147,17 @@ pub enum Step {
         #[serde(skip_serializing_if = "Option::is_none")]
         tag: Option<String>,
     },
+    /// Have the Engine load an image that was saved.
+    LoadImage {
+        /// Its name.
+        reference: String,
+        /// Its id, which gets that name.
+        id: String,
+        /// Where it is in the snapshot.
+        from: String,
+        /// How many bytes of files it has there.
+        bytes: u64,
+    },
     /// Use a network that is there and equal.
     UseNetwork {
         /// Its name.
@@ -240,6 +252,15 @@ pub enum Step {
         #[serde(serialize_with = "container_name", rename = "name")]
         container: Box<ContainerBody>,
     },
+    /// Write what a container had in its own layer, before it is started.
+    FillLayer {
+        /// Its name.
+        name: String,
+        /// Where its files are in the snapshot.
+        from: String,
+        /// How many bytes of files were read when it was saved.
+        bytes: u64,
+    },
     /// Start a container.
     StartContainer {
         /// Its name.
@@ -271,6 +292,7 @@ impl fmt::Display for Step {
         let shown = |name: &str| printable(name.as_bytes());
         match self {
             Self::PullImage { reference, .. } => write!(f, "pull image {}", shown(reference)),
+            Self::LoadImage { reference, bytes, .. } => write!(f, "load image {} ({})", shown(reference), ByteSize(*bytes)),
             Self::UseNetwork { name } => write!(f, "use network {}, which is there and equal", shown(name)),
             Self::CreateNetwork { network } => write!(f, "create network {}", shown(&network.name)),
             Self::UseVolume { name } => write!(f, "use volume {} as it is", shown(name)),
@@ -283,6 +305,9 @@ impl fmt::Display for Step {
             Self::RemoveAside { name, .. } => write!(f, "remove container {}, which was replaced", shown(name)),
             Self::StartAgain { name, .. } => write!(f, "start container {} again", shown(name)),
             Self::CreateContainer { container } => write!(f, "create container {}", shown(&container.name)),
+            Self::FillLayer { name, bytes, .. } => {
+                write!(f, "restore what container {} wrote into its own layer ({})", shown(name), ByteSize(*bytes))
+            }
             Self::StartContainer { name } => write!(f, "start container {}", shown(name)),
             Self::WaitHealthy { name } => write!(f, "wait until container {} is healthy", shown(name)),
             Self::PauseContainer { name } => write!(f, "pause container {}", shown(name)),

@@ -98,7 +98,7 @@ impl Steps {
         Self { engine: engine.clone(), limits, left: Vec::new(), stopped: Vec::new(), aside: Vec::new() }
     }
 
-    /// Takes one step, and gives what somebody should know. [`Step::FillVolume`], [`Step::FillPath`] and
+    /// Takes one step, and gives what somebody should know. [`Step::FillVolume`] and its like and
     /// [`Step::SaveFirst`] are the caller's: nothing is done for them.
     ///
     /// # Errors
@@ -135,9 +135,13 @@ impl Steps {
             Step::StopContainer { .. } | Step::SetAside { .. } | Step::RemoveAside { .. } | Step::StartAgain { .. } => {
                 return self.move_away(planned).await.map(|()| Vec::new());
             }
-            Step::UseNetwork { .. } | Step::UseVolume { .. } | Step::FillVolume { .. } | Step::FillPath { .. } | Step::SaveFirst { .. } => {
-                return Ok(Vec::new());
-            }
+            Step::SaveFirst { .. }
+            | Step::UseNetwork { .. }
+            | Step::UseVolume { .. }
+            | Step::FillVolume { .. }
+            | Step::FillPath { .. }
+            | Step::LoadImage { .. }
+            | Step::FillLayer { .. } => return Ok(Vec::new()),
         };
         self.left.push(Left { application: planned.application.clone(), kind, name: name.clone(), id: made.id });
         Ok(made.warnings)

@@ -88,7 +88,7 @@ impl HelperTarget {
         // From the root, so that the volume's own owner and mode are taken from its entry: with the volume as the path the
         // entry `.` is passed over.
         let writer = archive_put(&self.engine, self.helper.id(), "/");
-        VolumeSink { tar: Some(TarSink::new(writer, top)), left_out: Vec::new() }
+        VolumeSink::new(writer, top)
     }
 
     /// Removes the helper.
@@ -109,6 +109,11 @@ pub struct VolumeSink {
 }
 
 impl VolumeSink {
+    /// Writes to a stream, the root as `top` in it.
+    pub fn new(writer: ArchiveWriter, top: &[u8]) -> Self {
+        Self { tar: Some(TarSink::new(writer, top)), left_out: Vec::new() }
+    }
+
     /// What the stream could not hold, known after `finish`.
     pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out

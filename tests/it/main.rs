@@ -31,6 +31,9 @@ mod docker_in_place;
 // Bind mounts: files of the host that containers mount.
 mod docker_binds;
 
+// Images that no registry has, and containers' own layers.
+mod docker_images;
+
 // What is asked of an Engine, and what is said when it is forbidden.
 mod docker_permissions;
 

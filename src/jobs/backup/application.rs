@@ -11,11 +11,12 @@ use super::estimate::Estimate;
 use super::paths::judge;
 use super::quiet::{self, Quiet};
 use super::{Run, Unit, Unsaved, closing_tags, filter_of, sentence};
+use crate::docker::layer::{changes, missed};
 use crate::jobs::backup::counting::Counting;
 use crate::jobs::error::JobError;
 use crate::jobs::results::{ApplicationResult, ItemResult};
 use crate::model::application::{
-    ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME, DOCUMENT_VERSION, ItemKind, ItemRecord, QuiesceRecord, Status, VolumeUser,
+    ApplicationDocument, Container, DOCKER_ROOT, DOCUMENT_NAME, DOCUMENT_VERSION, ItemKind, ItemRecord, QuiesceRecord, Status, VolumeUser,
 };
 use crate::model::entry::Source;
 use crate::model::outcome::{ItemOutcome, ReadMethod};
@@ -28,7 +29,7 @@ use crate::sources::document::Document;
 use crate::sources::filter::{Case, Filter};
 use crate::sources::plan::PlannedItem;
 use crate::sources::volume::{self, OpenVolume, ReadMode, ReadOptions, Receipt, STREAM_LOST, VolumeError};
-use crate::sources::{SourceError, compose, container, logs, network};
+use crate::sources::{SourceError, compose, container, image, layer, logs, network};
 
 /// One application on its way into a snapshot.
 struct Work<'a> {
@@ -83,8 +84,12 @@ fn stored_paths(unit: &Unit) -> Vec<String> {
 impl Work<'_> {
     async fn items(&mut self, filter: &Filter) -> Result<(), JobError> {
         for item in self.unit.planned.items.iter().filter(|item| !is_read_still(item)) {
-            self.documents(item).await?;
+            match item.kind {
+                ItemKind::Image => self.volume(item, filter).await?,
+                _ => self.documents(item).await?,
+            }
         }
+        self.unsaved_changes().await;
         self.volumes(filter).await
     }
 
@@ -185,6 +190,8 @@ impl Work<'_> {
         }
         let opened = match item.kind {
             ItemKind::Bind => self.open_bind(item, filter).await?,
+            ItemKind::Image => self.open_image(item).await?,
+            ItemKind::Layer => self.open_layer(item).await?,
             _ => self.open_volume(item, filter).await?,
         };
         let read = match opened {
@@ -273,6 +280,55 @@ impl Work<'_> {
         }
     }
 
+    async fn open_image(&mut self, item: &PlannedItem) -> Result<Opened, JobError> {
+        let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let containers: Vec<&Container> = self.unit.planned.application.containers.iter().collect();
+        let Some((_, image)) = image::local(&containers).into_iter().find(|(name, _)| *name == item.name) else {
+            return Err(JobError::Internal("an image that no container has".into()));
+        };
+        if self.run.request.dry_run {
+            return Ok(Opened::Ended(ItemOutcome::Skipped, None));
+        }
+        Ok(match image::open(&host.engine, image).await {
+            Ok(opened) => Opened::Ready(Box::new(opened), None),
+            Err(error) => Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None),
+        })
+    }
+
+    async fn open_layer(&mut self, item: &PlannedItem) -> Result<Opened, JobError> {
+        let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let Some(container) = self.unit.planned.application.container(&item.name) else { return Ok(Opened::Left) };
+        if self.run.request.dry_run {
+            return Ok(Opened::Ended(ItemOutcome::Skipped, None));
+        }
+        let opened = match layer::open(&host.engine, container).await {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None)),
+        };
+        if !opened.deleted.is_empty() {
+            let paths = listed(opened.deleted.iter().map(String::as_str));
+            let name = printable(item.name.as_bytes());
+            self.result.notes.push(format!("container {name}: files of its image that it has deleted come back with a restore: {paths}"));
+        }
+        Ok(opened.files.map_or(Opened::Left, |files| Opened::Ready(Box::new(files), None)))
+    }
+
+    /// Says what containers wrote outside everything that is saved.
+    async fn unsaved_changes(&mut self) {
+        let Some(host) = self.run.host.as_ref().filter(|_| !self.unit.set.scope.layers) else { return };
+        for item in self.unit.planned.items.iter().filter(|item| item.kind == ItemKind::Configuration) {
+            let Some(container) = self.unit.planned.application.container(&item.name) else { continue };
+            // An Engine or proxy that does not say leaves the backup as good as it is.
+            let Ok(changes) = changes(&host.engine, container).await else { continue };
+            let missed = missed(&changes);
+            if !missed.is_empty() {
+                let paths = listed(missed.iter().map(|change| change.path.as_str()));
+                let name = printable(item.name.as_bytes());
+                self.result.notes.push(format!("container {name}: what it wrote outside its mounts is not saved (scope.layers): {paths}"));
+            }
+        }
+    }
+
     fn never_started(&self, item: &PlannedItem) -> bool {
         let Some(host) = &self.run.host else { return false };
         let bind = self.unit.planned.application.binds.iter().find(|bind| bind.path == item.name);
@@ -320,7 +376,9 @@ impl Work<'_> {
             Err(RepositoryError::Source { source, .. }) => return Ok(ItemOutcome::Failed { reason: sentence(&source) }),
             Err(error) => return Err(error),
         };
-        let is_empty = receipt.counts().entries() <= 1 && summary.problem_count + summary.warning_count == 0;
+        let is_empty = matches!(item.kind, ItemKind::Volume | ItemKind::Bind)
+            && receipt.counts().entries() <= 1
+            && summary.problem_count + summary.warning_count == 0;
         let outcome = match (receipt.proof(), is_empty.then(|| self.full_before(item)).flatten()) {
             (_, Some(before)) => ItemOutcome::Failed {
                 reason: format!(
@@ -399,9 +457,17 @@ impl Work<'_> {
     }
 }
 
+/// The first of some paths, and how many more there are.
+fn listed<'a>(paths: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 10;
+    let more = paths.len().saturating_sub(SHOWN);
+    let text = paths.take(SHOWN).map(|path| printable(path.as_bytes())).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{text} and {more} more") } else { text }
+}
+
 /// Whether an item is read while the containers are kept still.
 fn is_read_still(item: &PlannedItem) -> bool {
-    matches!(item.kind, ItemKind::Volume | ItemKind::Bind)
+    matches!(item.kind, ItemKind::Volume | ItemKind::Bind | ItemKind::Layer)
 }
 
 /// What came of opening an item.

@@ -12,9 +12,10 @@ use std::time::Duration;
 use super::files::real;
 use super::in_place::{InPlace, Wanted};
 use super::{conflict, counter, journal, step, untouched};
-use crate::docker::Engine;
+use crate::docker::archive::{archive_put, image_load};
 use crate::docker::helper::{MOUNT, Owner};
 use crate::docker::mountpoint::same_root;
+use crate::docker::{Engine, make};
 use crate::jobs::backup::{sentence, sweep_helpers};
 use crate::jobs::engine::connect;
 use crate::jobs::error::JobError;
@@ -30,7 +31,7 @@ use crate::repository::contract::{Problem, Repository, RepositoryError, RestoreR
 use crate::targets::plan::{self, Items, PlannedStep, RestoreOptions, Step, StoredApplication};
 use crate::targets::steps::{Limits, Steps};
 use crate::targets::tar::Missing;
-use crate::targets::volume::{HelperTarget, Writing, writing_mode};
+use crate::targets::volume::{HelperTarget, VolumeSink, Writing, writing_mode};
 
 /// How long is waited for one container to be healthy.
 const HEALTH_LIMIT: Duration = Duration::from_mins(2);
@@ -339,6 +340,36 @@ async fn take(
             progress.event(Event::ItemFinished { label: &label });
             filled
         }
+        Step::LoadImage { reference, id, from, .. } => {
+            let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
+            let fill = Fill {
+                repository,
+                engine: &restore.engine,
+                snapshot: &snapshot.id,
+                path: from,
+                name: reference,
+                owner,
+                replace: false,
+                control,
+                progress,
+            };
+            fill.load_image(id, result).await.map(|()| 0)
+        }
+        Step::FillLayer { name, from, .. } => {
+            let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
+            let fill = Fill {
+                repository,
+                engine: &restore.engine,
+                snapshot: &snapshot.id,
+                path: from,
+                name,
+                owner,
+                replace: false,
+                control,
+                progress,
+            };
+            fill.stream(VolumeSink::new(archive_put(&restore.engine, name, "/"), b""), result).map(|()| 0)
+        }
         step => {
             let taken = steps.take(planned);
             // What only waits need not be waited for; whatever changes something is seen to its end.
@@ -490,7 +521,7 @@ impl Fill<'_> {
     }
 
     async fn through(&self, target: HelperTarget, top: Vec<u8>, result: &mut RestoredApplication) -> Result<u64, String> {
-        let streamed = self.stream(&target, &top, result);
+        let streamed = self.stream(target.sink(&top), result);
         if let Err(error) = target.close().await {
             result.warnings.push(format!("the helper container of {} stays until the next run: {}", self.name, sentence(&error)));
         }
@@ -498,8 +529,22 @@ impl Fill<'_> {
         streamed.map(|()| 0)
     }
 
-    fn stream(&self, target: &HelperTarget, top: &[u8], result: &mut RestoredApplication) -> Result<(), String> {
-        let mut sink = Counted { sink: target.sink(top), files: 0, bytes: 0 };
+    /// Has the Engine load an image, and makes sure that it has its name.
+    async fn load_image(&self, id: &str, result: &mut RestoredApplication) -> Result<(), String> {
+        self.stream(VolumeSink::new(image_load(self.engine), b""), result)?;
+        if self.name != id {
+            // An image that was saved by its id brings no name; an Engine that gives images other ids has the name from the archive.
+            match make::tag(self.engine, id, self.name).await {
+                Ok(()) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(sentence(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(&self, sink: VolumeSink, result: &mut RestoredApplication) -> Result<(), String> {
+        let mut sink = Counted { sink, files: 0, bytes: 0 };
         let streamed = tokio::task::block_in_place(|| {
             self.repository.stream(self.snapshot, self.path.as_bytes(), &mut sink, self.control, Arc::clone(self.progress))
         });
@@ -562,6 +607,12 @@ fn shown(planned: &Step) -> RestoreStep {
     let name = |name: &str| printable(name.as_bytes());
     match planned {
         Step::PullImage { reference, .. } => step("pull image", name(reference), None),
+        Step::LoadImage { reference, bytes, .. } => {
+            step("load image", name(reference), Some(crate::model::size::ByteSize(*bytes).to_string()))
+        }
+        Step::FillLayer { name: container, bytes, .. } => {
+            step("fill layer", name(container), Some(crate::model::size::ByteSize(*bytes).to_string()))
+        }
         Step::UseNetwork { name: network } => step("use network", name(network), Some("it is there and equal".to_owned())),
         Step::CreateNetwork { network } => step("create network", name(&network.name), None),
         Step::UseVolume { name: volume } => step("use volume", name(volume), Some("it is there".to_owned())),

@@ -223,6 +223,12 @@ impl<'a> Draft<'a> {
                 }
                 Image::Missing { image } => {
                     references.insert(container.name.as_str(), image.clone());
+                    if let Some(step) = super::images::load(self.applications, application, container) {
+                        if pulled.insert((container.image.id.clone(), None)) {
+                            self.step(application, step);
+                        }
+                        continue;
+                    }
                     self.conflict(Conflict::ImageMissing { container: container.name.clone(), image });
                 }
             }
@@ -386,6 +392,9 @@ impl<'a> Draft<'a> {
                 self.note(format!("container {}: {note}", printable(made.name.as_bytes())));
             }
             self.step(application, Step::CreateContainer { container: Box::new(made) });
+            if let Some(step) = super::images::layer(self.applications, application, container, self.names.container(&container.name)) {
+                self.step(application, step);
+            }
         }
         Ok(())
     }
