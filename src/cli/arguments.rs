@@ -234,6 +234,9 @@ pub(super) struct Backup {
     /// Ignore earlier snapshots: read every file again, and take volumes that have become empty as they are
     #[arg(long)]
     pub(super) full: bool,
+    /// So many applications at once; those that share containers, volumes or bind mounts still take turns
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub(super) parallel: u8,
     /// Leave out files that match (can be repeated)
     #[arg(long, short = 'e', value_name = "PATTERN")]
     pub(super) exclude: Vec<String>,

@@ -112,7 +112,12 @@ pub async fn discover(engine: &Engine) -> Result<Discovery, DockerError> {
     let (volumes, networks) = (volumes?, networks?);
     warnings.extend(volumes.warnings.into_iter().map(|warning| format!("the Docker Engine says of its volumes: {warning}")));
     let digests: HashMap<String, Vec<String>> = match images {
-        Ok(images) => images.into_iter().map(|image| (image.id, image.repo_digests)).collect(),
+        Ok(images) => {
+            // An image whose name has gone to another one has `<none>@<none>`.
+            let digests =
+                |image: ImageLine| (image.id, image.repo_digests.into_iter().filter(|digest| !digest.contains("<none>")).collect());
+            images.into_iter().map(digests).collect()
+        }
         Err(error) => {
             warnings.push(format!("image digests are not recorded: {error}"));
             HashMap::new()

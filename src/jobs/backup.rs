@@ -8,6 +8,7 @@ mod counting;
 mod estimate;
 mod paths;
 mod quiet;
+mod together;
 
 use std::sync::Arc;
 
@@ -89,10 +90,14 @@ pub async fn run(
     };
     let units = run.units(&mut outcome)?;
     let single = units.len() + request.sets.iter().filter(|set| !set.selection.paths.is_empty()).count() == 1;
-    for unit in &units {
-        let name = &unit.planned.application.name;
-        if !outcome.is_ended(name) {
-            outcome.take(name, application::back_up(&run, unit).await, single)?;
+    if request.parallel > 1 && units.len() > 1 {
+        tokio::task::block_in_place(|| together::back_up(&run, &units, &mut outcome))?;
+    } else {
+        for unit in &units {
+            let name = &unit.planned.application.name;
+            if !outcome.is_ended(name) {
+                outcome.take(name, application::back_up(&run, unit).await, single)?;
+            }
         }
     }
     for set in request.sets.iter().filter(|set| !set.selection.paths.is_empty()) {

@@ -34,6 +34,8 @@ pub struct BackupRequest {
     pub dry_run: bool,
     /// Count beside the work what is to come: somebody watches.
     pub estimate: bool,
+    /// So many applications at once.
+    pub parallel: usize,
 }
 
 /// A restore out of some snapshots.

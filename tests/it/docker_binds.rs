@@ -170,7 +170,9 @@ fn what_is_our_own_or_left_out_is_never_swept_up() {
     let outcome = stage.bbackup(["backup", "--json", "--containers", &name, "--exclude", whole.trim_end_matches('/')]).run().success();
     assert!(outcome.text().contains("rules it out"), "{}", outcome.describe());
     let config = home.path("bbackup.yaml");
-    fs::write(&config, format!("sets: {{s: {{containers: [\"{name}\"], scope: {{binds: false}}}}}}\n")).unwrap();
+    let (repository, password) = (home.repository().display().to_string(), home.password_file().display().to_string());
+    let repository = format!("repositories: {{default: {{location: {repository}, password_file: {password}}}}}\n");
+    fs::write(&config, format!("{repository}sets: {{s: {{containers: [\"{name}\"], scope: {{binds: false}}}}}}\n")).unwrap();
     let outcome = stage.bbackup(["backup", "s", "--json", "--config"]).arg(&config).run().success();
     assert!(outcome.text().contains("is not saved with it"), "{}", outcome.describe());
     assert!(items(&document(&stage, &name), "bind").is_empty());

@@ -11,14 +11,16 @@ use crate::support::parts::{Part, needs};
 fn configuration(home: &Home, containers: &[&str], scope: &str) -> String {
     let names = containers.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     let path = home.path("bbackup.yaml");
-    fs::write(&path, format!("sets:\n  s:\n    containers: [{names}]\n    scope: {scope}\n")).unwrap();
+    let (repository, password) = (home.repository().display().to_string(), home.password_file().display().to_string());
+    let repository = format!("repositories:\n  default: {{location: {repository}, password_file: {password}}}\n");
+    fs::write(&path, format!("{repository}sets:\n  s:\n    containers: [{names}]\n    scope: {scope}\n")).unwrap();
     path.display().to_string()
 }
 
 /// Makes an image of its own by committing a container: a layer above the one that all tests share.
 fn build(stage: &Stage<'_>, image: &str, content: &str) -> String {
     let name = stage.name("builder");
-    let script = format!("echo {content} > /built; dd if=/dev/urandom of=/noise bs=1k count=3000 2>/dev/null; chown 12:13 /built");
+    let script = format!("echo {content} > /built; dd if=/dev/urandom of=/noise bs=1k count=3000 2>/dev/null; busybox chown 12:13 /built");
     stage.ok(["run", "--name", &name, BUSYBOX, "sh", "-c", &script]);
     stage.ok(["commit", &name, image]);
     stage.ok(["rm", "-f", &name]);
@@ -93,11 +95,12 @@ fn what_a_container_wrote_into_its_layer_is_told_or_saved_and_put_back() {
     let stage = Stage::new(&home, "layer");
     let [name, volume] = ["app", "data"].map(|name| stage.name(name));
     stage.ok(["volume", "create", &volume]);
+    let idle = "trap exit TERM; while :; do sleep 1; done";
+    stage.ok(["run", "-d", "--name", &name, "-v", &format!("{volume}:/data"), BUSYBOX, "sh", "-c", idle]);
     let script = "mkdir -p /opt/app/deep; echo kept > /opt/app/deep/file; echo changed >> /etc/group; rm /bin/nc; echo in > /data/volume-file; \
-                  echo gone > /tmp/fleeting; ln -s deep/file /opt/app/link; exec sleep 1000";
-    stage.ok(["run", "-d", "--name", &name, "-v", &format!("{volume}:/data"), BUSYBOX, "sh", "-c", script]);
-    stage.ok(["exec", &name, "sh", "-c", "while ! test -e /opt/app/link; do sleep 1; done; ln /opt/app/deep/file /opt/app/hard"]);
-    stage.ok(["exec", &name, "touch", "-d", "2001-02-03 04:05:06", "/opt/app/deep/file"]);
+                  echo gone > /tmp/fleeting; busybox ln -s deep/file /opt/app/link; busybox ln /opt/app/deep/file /opt/app/hard; \
+                  touch -d '2001-02-03 04:05:06' /opt/app/deep/file";
+    stage.ok(["exec", &name, "sh", "-c", script]);
     let outcome = stage.bbackup(["backup", "--json", "--containers", &name]).run().success();
     let text = outcome.text();
     assert!(text.contains("what it wrote outside its mounts is not saved") && text.contains("/opt/app/deep/file"), "{text}");

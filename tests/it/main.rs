@@ -34,6 +34,9 @@ mod docker_binds;
 // Images that no registry has, and containers' own layers.
 mod docker_images;
 
+// Several applications at once.
+mod docker_parallel;
+
 // What is asked of an Engine, and what is said when it is forbidden.
 mod docker_permissions;
 

@@ -64,6 +64,7 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
             full: arguments.full,
             dry_run: arguments.dry_run,
             estimate: session.output.has_bars(),
+            parallel: usize::from(arguments.parallel),
         };
         match one(session, &place, request) {
             Ok(result) => {

@@ -532,7 +532,7 @@ impl Fill<'_> {
     /// Has the Engine load an image, and makes sure that it has its name.
     async fn load_image(&self, id: &str, result: &mut RestoredApplication) -> Result<(), String> {
         self.stream(VolumeSink::new(image_load(self.engine), b""), result)?;
-        if self.name != id {
+        if !id.contains(self.name) {
             // An image that was saved by its id brings no name; an Engine that gives images other ids has the name from the archive.
             match make::tag(self.engine, id, self.name).await {
                 Ok(()) => {}
