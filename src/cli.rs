@@ -95,8 +95,9 @@ fn looks_only(command: &Command) -> bool {
         Command::Forget(flags) => flags.dry_run,
         Command::Tag(flags) => flags.which.dry_run,
         Command::Pin(flags) | Command::Unpin(flags) => flags.dry_run,
-        // Looking for what is not protected must not change anything either.
-        Command::Umount(_)
+        // Looking for what is not protected must not change anything either; `recover` looks after it itself.
+        Command::Recover
+        | Command::Umount(_)
         | Command::Config(_)
         | Command::ListBackupSets
         | Command::Coverage
@@ -109,18 +110,10 @@ fn looks_only(command: &Command) -> bool {
 /// Brings back the containers that a run that died has left down. Returns those that cannot be brought back.
 fn put_right(session: &Session) -> Result<Vec<Report>, JobError> {
     let recovered = session.run_quietly(recovery::at_start(&session.engines(), &session.directories.state))?;
-    for sentence in recovered.done {
-        session.output.warning(&sentence);
+    for sentence in &recovered.done {
+        session.output.warning(sentence);
     }
-    let down = |sentence: &String| {
-        let report = Report::new(Blame::Environment, "still_down", sentence.clone());
-        report.hint("Start it by hand; bbackup tries again at its next start.")
-    };
-    let down: Vec<Report> = recovered.failed.iter().map(down).collect();
-    for report in &down {
-        session.output.error(report);
-    }
-    Ok(down)
+    Ok(care::still_down(&session.output, &recovered))
 }
 
 fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
@@ -130,6 +123,7 @@ fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
         Command::Snapshots(flags) => look::snapshots(session, flags),
         Command::Ls(flags) => look::ls(session, flags),
         Command::Dump(flags) => look::dump(session, flags),
+        Command::Recover => care::recover(session),
         Command::Diff(flags) => diff::diff(session, flags),
         Command::Find(flags) => find::find(session, flags),
         Command::Copy(flags) => copy::copy(session, flags),

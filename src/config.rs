@@ -22,6 +22,7 @@ use std::time::Duration;
 
 pub use crate::model::application::Consistency;
 pub use crate::model::compression::Compression;
+use crate::model::hook::Hook;
 pub use crate::model::retention::Retention;
 use crate::model::size::ByteSize;
 use password::PasswordSource;
@@ -200,12 +201,42 @@ pub struct BackupSet {
     pub scope: Scope,
     /// What happens to running containers while their volumes are read.
     pub consistency: Consistency,
+    /// What runs inside containers around the time in which they are kept still.
+    pub hooks: Hooks,
     /// Name of its repository; none: the default one.
     pub repository: Option<String>,
     /// Name of its Engine; none: the default one.
     pub engine: Option<String>,
     /// Which of its snapshots `forget` keeps; none: all.
     pub retention: Option<Retention>,
+}
+
+/// The commands of a set that run inside containers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hooks {
+    /// Before containers are stopped.
+    pub exec_pre: Vec<SetHook>,
+    /// After they run again.
+    pub exec_post: Vec<SetHook>,
+}
+
+/// A command of a set, and in which containers it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetHook {
+    /// Globs of names of containers; one that begins with `!` takes away again.
+    pub containers: Vec<String>,
+    /// What runs.
+    pub hook: Hook,
+}
+
+impl SetHook {
+    /// Whether it runs in the container of that name.
+    pub fn applies_to(&self, container: &str) -> bool {
+        // That they are patterns was checked when they were read.
+        let matches = |pattern: &str| globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(container));
+        let refused = self.containers.iter().filter_map(|pattern| pattern.strip_prefix('!')).any(matches);
+        !refused && self.containers.iter().filter(|pattern| !pattern.starts_with('!')).any(|pattern| matches(pattern))
+    }
 }
 
 impl Default for BackupSet {
@@ -219,6 +250,7 @@ impl Default for BackupSet {
             filter: Filter::default(),
             scope: Scope::default(),
             consistency: Consistency::default(),
+            hooks: Hooks::default(),
             repository: None,
             engine: None,
             retention: None,

@@ -6,6 +6,7 @@
 pub mod application;
 pub mod compression;
 pub mod entry;
+pub mod hook;
 pub mod outcome;
 pub mod progress;
 pub mod report;

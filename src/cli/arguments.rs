@@ -129,6 +129,10 @@ pub(super) enum Command {
     /// Remove stale locks of a repository
     #[command(visible_alias = "break-lock")]
     Unlock(Unlock),
+    /// Start containers again that a killed run has left stopped or paused
+    ///
+    /// Every other command does so before its own work; this one does nothing else. assets/bbackup-recover.service runs it at boot.
+    Recover,
     /// Show numbers about a repository
     #[command(visible_alias = "info")]
     Stats(Stats),
@@ -180,6 +184,7 @@ impl Command {
             Self::Key(KeyCommand::Remove(_)) => "key remove",
             Self::Key(KeyCommand::Passwd(_)) => "key passwd",
             Self::Unlock(_) => "unlock",
+            Self::Recover => "recover",
             Self::Stats(_) => "stats",
             Self::ListContainers => "list-containers",
             Self::ListVolumes => "list-volumes",

@@ -57,6 +57,7 @@ pub(super) struct Set {
     pub(super) one_file_system: Option<bool>,
     pub(super) scope: Option<Scope>,
     pub(super) consistency: Option<String>,
+    pub(super) hooks: Option<Hooks>,
     pub(super) repository: Option<String>,
     pub(super) engine: Option<String>,
     pub(super) retention: Option<Retention>,
@@ -99,6 +100,30 @@ impl Scalar {
             Self::Text(text) => text.parse().ok(),
         }
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Hooks {
+    pub(super) exec_pre: Option<Vec<Hook>>,
+    pub(super) exec_post: Option<Vec<Hook>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Hook {
+    pub(super) containers: Option<Vec<String>>,
+    pub(super) command: Option<Command>,
+    pub(super) user: Option<String>,
+    pub(super) timeout: Option<String>,
+}
+
+/// A line for a shell, or a program with its arguments.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Command {
+    Line(String),
+    Words(Vec<String>),
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -36,8 +36,12 @@ enum Kind {
     Texts,
     /// A list of globs of names, each perhaps with a `!` before it.
     Globs,
+    /// A line for a shell, or a list of words.
+    Command,
     /// Known keys.
     Section(&'static [Key]),
+    /// A list of such sections.
+    Sections(&'static [Key]),
     /// Names that the user chooses, each with these keys.
     Named(&'static [Key]),
     /// A key of the design whose feature this version does not have.
@@ -123,15 +127,20 @@ const SET: &[Key] = &[
     key("one_file_system", Kind::Boolean),
     key("scope", Kind::Section(SCOPE)),
     key("consistency", Kind::Choice(&["stop", "pause", "none"], &[])),
+    key("hooks", Kind::Section(HOOKS)),
     key("repository", Kind::Text),
     key("engine", Kind::Text),
     key("retention", Kind::Section(RETENTION)),
     later("databases"),
     later("copy_to"),
     later("suspicion"),
-    later("hooks"),
     later("notify"),
 ];
+
+const HOOKS: &[Key] = &[key("exec_pre", Kind::Sections(HOOK)), key("exec_post", Kind::Sections(HOOK))];
+
+const HOOK: &[Key] =
+    &[key("containers", Kind::Globs), key("command", Kind::Command), key("user", Kind::Text), key("timeout", Kind::Duration)];
 
 const SCOPE: &[Key] = &[
     key("configs", Kind::Boolean),
@@ -227,7 +236,9 @@ impl Checker {
     fn value(&mut self, node: &Node, kind: &Kind, path: &str) {
         match kind {
             Kind::Section(keys) => return self.section(node, keys, path),
+            Kind::Sections(keys) => return self.sections(node, keys, path),
             Kind::Named(keys) => return self.named(node, keys, path),
+            Kind::Command if matches!(node.value, Value::List(_)) => return self.list(node, path, |_| None),
             Kind::Texts => return self.list(node, path, |_| None),
             Kind::Globs => return self.list(node, path, glob_problem),
             _ => {}
@@ -239,6 +250,18 @@ impl Checker {
         };
         if let Some(message) = scalar_problem(text, quoted, kind, path) {
             self.problem(node.at, message);
+        }
+    }
+
+    fn sections(&mut self, node: &Node, keys: &'static [Key], path: &str) {
+        match &node.value {
+            Value::Null => {}
+            Value::List(nodes) => {
+                for (index, node) in nodes.iter().enumerate() {
+                    self.section(node, keys, &format!("{path}[{index}]"));
+                }
+            }
+            other => self.problem(node.at, format!("`{path}` must be a list, not {}: write `- …` on lines of their own", found(other))),
         }
     }
 
@@ -279,9 +302,9 @@ impl Checker {
 fn scalar_problem(text: &str, quoted: bool, kind: &Kind, path: &str) -> Option<String> {
     let wrong = || Some(format!("`{path}` must be {}, not `{}`", wanted(kind), crate::model::text::printable(text.as_bytes())));
     match kind {
-        Kind::Text if text.trim().is_empty() => Some(format!("`{path}` must not be empty")),
-        Kind::Text if text.contains('\0') => Some(format!("`{path}` must not have a zero byte in it")),
-        Kind::Text | Kind::Description => match plain_type(text) {
+        Kind::Text | Kind::Command if text.trim().is_empty() => Some(format!("`{path}` must not be empty")),
+        Kind::Text | Kind::Command if text.contains('\0') => Some(format!("`{path}` must not have a zero byte in it")),
+        Kind::Text | Kind::Command | Kind::Description => match plain_type(text) {
             Some(found) if !quoted => Some(format!("`{path}` must be text, and `{text}` is {found}: put it in quotes")),
             _ => None,
         },
@@ -337,7 +360,8 @@ fn wanted(kind: &Kind) -> String {
         Kind::Span => "a span".to_owned(),
         Kind::Compression => "a compression".to_owned(),
         Kind::Choice(now, _) => now.join(" or "),
-        Kind::Texts | Kind::Globs => "a list".to_owned(),
+        Kind::Command => "text or a list of words".to_owned(),
+        Kind::Texts | Kind::Globs | Kind::Sections(_) => "a list".to_owned(),
         Kind::Section(_) | Kind::Named(_) | Kind::Later => "keys with values".to_owned(),
     }
 }

@@ -78,6 +78,10 @@ fn set(one: &super::BackupSet) -> Set {
         one_file_system: one.filter.one_file_system,
         scope: ShownScope { configs, logs, log_lines, volumes, binds, networks, compose, images: images.word(), layers },
         consistency: one.consistency.word(),
+        hooks: ShownHooks {
+            exec_pre: one.hooks.exec_pre.iter().map(hook).collect(),
+            exec_post: one.hooks.exec_post.iter().map(hook).collect(),
+        },
         repository: one.repository.clone(),
         engine: one.engine.clone(),
         retention: one.retention.as_ref().map(retention),
@@ -104,6 +108,15 @@ fn retention(one: &super::Retention) -> Retention {
         keep_tags: one.keep_tags.iter().map(|tags| tags.join(",")).collect(),
         min_keep: one.min_keep,
         max_size: one.max_size.map(|size| size.0),
+    }
+}
+
+fn hook(one: &super::SetHook) -> ShownHook {
+    ShownHook {
+        containers: one.containers.clone(),
+        command: "(not shown)",
+        user: one.hook.user.clone(),
+        timeout: duration::show(one.hook.timeout),
     }
 }
 
@@ -186,11 +199,28 @@ struct Set {
     one_file_system: bool,
     scope: ShownScope,
     consistency: &'static str,
+    hooks: ShownHooks,
     repository: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     engine: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retention: Option<Retention>,
+}
+
+#[derive(Serialize)]
+struct ShownHooks {
+    exec_pre: Vec<ShownHook>,
+    exec_post: Vec<ShownHook>,
+}
+
+#[derive(Serialize)]
+struct ShownHook {
+    containers: Vec<String>,
+    /// Never the command itself: it may have a password in it.
+    command: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    timeout: String,
 }
 
 #[derive(Serialize)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::load::{self, ConfigError};
 use super::password::PasswordSource;
 use super::{Compression, Config, Consistency, Filter, PACK_SIZE, Scope, Selection, show};
+use crate::model::hook::Hook;
 use crate::model::retention::Count;
 use crate::model::size::ByteSize;
 use crate::platform::directories::Directories;
@@ -83,14 +84,20 @@ fn the_starter_is_good_with_and_without_its_comments() {
 fn what_show_writes_can_be_read_again() {
     let config = parse(EXAMPLE).unwrap();
     let again = parse(&show::yaml(&config)).unwrap();
-    assert_eq!(again.sets, config.sets);
+    let without_commands = |config: &Config| {
+        let mut sets = config.sets.clone();
+        sets.iter_mut().flat_map(|set| &mut set.hooks.exec_pre).for_each(|hook| hook.hook.command.clear());
+        sets
+    };
+    assert_eq!(config.sets[0].hooks.exec_pre.len(), 1);
+    assert_eq!(without_commands(&again), without_commands(&config));
     assert_eq!(again.docker, config.docker);
     assert_eq!(show::yaml(&again), show::yaml(&config));
 }
 
 #[test]
 fn show_has_no_secret() {
-    let text = "docker: {host: \"tcp://me:hush@far:2375\"}\nrepositories:\n  a: {location: /r, password_command: echo hush}\n";
+    let text = "docker: {host: \"tcp://me:hush@far:2375\"}\nrepositories:\n  a: {location: /r, password_command: echo hush}\nsets:\n  s: {paths: [/x], hooks: {exec_pre: [{containers: [a], command: mysqldump -phush}]}}\n";
     let shown = show::yaml(&parse(text).unwrap());
     assert!(!shown.contains("hush"), "{shown}");
     assert!(shown.contains("tcp://…@far:2375"));
@@ -107,6 +114,46 @@ fn paths_start_at_the_file_and_the_home() {
     assert_eq!((repository.compression, repository.pack_size), (Compression::Level(19), ByteSize(64 << 20)));
     assert_eq!(config.set("s").unwrap().selection, Selection { paths: vec!["/home/u/data".into()], ..Selection::default() });
     assert_eq!(config.host, "thishost");
+}
+
+#[test]
+fn hooks_say_what_runs_where() {
+    let text = "sets:
+  s:
+    projects: [shop]
+    hooks:
+      exec_pre:
+      - {containers: [\"shop-*\", \"!shop-web\"], command: sync && true}
+      exec_post:
+      - {containers: [shop-db], command: [/bin/after, --now], user: \"70\", timeout: 5m}
+";
+    let config = parse(text).unwrap();
+    let hooks = &config.set("s").unwrap().hooks;
+    assert_eq!(hooks.exec_pre[0].hook, Hook::of_line("sync && true", "sets.s.hooks.exec_pre"));
+    let applies = |name: &str| hooks.exec_pre[0].applies_to(name);
+    assert_eq!((applies("shop-db"), applies("shop-web"), applies("other")), (true, false, false));
+    let after = &hooks.exec_post[0].hook;
+    assert_eq!(
+        (after.command.join(" "), after.user.as_deref(), after.timeout),
+        ("/bin/after --now".into(), Some("70"), Duration::from_mins(5))
+    );
+
+    let hook = |text: &str| format!("sets: {{s: {{projects: [shop], hooks: {{exec_pre: [{text}]}}}}}}\n");
+    for (text, expected) in [
+        ("{containers: [a]}", "a hook needs a `command`"),
+        ("{containers: [a], command: []}", "a hook needs a `command`"),
+        ("{command: sync}", "a hook needs `containers`"),
+        ("{containers: [\"!a\"], command: sync}", "a hook needs `containers`"),
+        ("{containers: [a], comand: sync}", "unknown key `comand` in `sets.s.hooks.exec_pre[0]`"),
+        ("{containers: [a], command: 5}", "must be text"),
+        ("{containers: [a], command: {x: y}}", "must be text or a list of words"),
+        ("{containers: [a], command: sync, timeout: soon}", "is not a duration"),
+        ("{containers: [\"[\"], command: sync}", "is no pattern"),
+        ("sync", "must be keys with values"),
+    ] {
+        let problems = format!("{:?}", parse(&hook(text)).unwrap_err());
+        assert!(problems.contains(expected), "{text}: {problems}");
+    }
 }
 
 #[test]

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use super::password::PasswordSource;
 use super::tree::{Node, Position, Problem, Value};
 use super::{
-    BackupSet, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, Images, RepositoryConfig, Retention, Scope, Selection, raw, suggest,
+    BackupSet, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, Hooks, Images, RepositoryConfig, Retention, Scope, Selection,
 };
-use super::{Compression, Consistency, LOG_LINES, PACK_SIZE, duration};
+use super::{Compression, Consistency, LOG_LINES, PACK_SIZE, SetHook, duration, raw, suggest};
+use crate::model::hook::{HOOK_TIMEOUT, Hook};
 use crate::model::retention::tag_list;
 use crate::platform::directories::Directories;
 
@@ -223,6 +224,9 @@ impl Validator<'_> {
             self.problem(&here, message);
         }
         self.known_repository(name, set.repository.as_deref(), repositories);
+        let hooks = set.hooks.unwrap_or_default();
+        let hooks =
+            Hooks { exec_pre: self.hooks(name, "exec_pre", hooks.exec_pre), exec_post: self.hooks(name, "exec_post", hooks.exec_post) };
         let scope = set.scope.unwrap_or_default();
         BackupSet {
             name: Some(name.to_owned()),
@@ -252,6 +256,7 @@ impl Validator<'_> {
                 _ => Consistency::Stop,
             },
             retention: set.retention.and_then(|retention| self.retention(name, &retention)),
+            hooks,
             repository: set.repository,
             engine: set.engine.filter(|engine| engine != DEFAULT_ENGINE),
         }
@@ -296,6 +301,37 @@ impl Validator<'_> {
             self.problem(&here, format!("the retention of `{set}` cannot be meant: {message}"));
         }
         Some(retention)
+    }
+
+    /// The hooks of one kind. Each must say in which containers it runs: nobody wants a `pg_dump` in all of them.
+    fn hooks(&mut self, set: &str, key: &str, hooks: Option<Vec<raw::Hook>>) -> Vec<SetHook> {
+        let mut checked = Vec::new();
+        for (index, raw) in hooks.unwrap_or_default().into_iter().enumerate() {
+            let at = self.element(&["sets", set, "hooks", key], index);
+            let mut problem = |message: String| {
+                // Else what is missing may only be misspelled.
+                if self.around.spelled {
+                    self.problems.push(Problem { at, message });
+                }
+            };
+            let asked_by = format!("sets.{set}.hooks.{key}");
+            let hook = match raw.command {
+                Some(raw::Command::Line(line)) => Hook::of_line(&line, asked_by),
+                Some(raw::Command::Words(words)) if !words.is_empty() => Hook::of_words(words, asked_by),
+                _ => {
+                    problem("a hook needs a `command`: a line for the container's shell, or a list of words".to_owned());
+                    continue;
+                }
+            };
+            let containers = raw.containers.unwrap_or_default();
+            if !containers.iter().any(|pattern| !pattern.starts_with('!')) {
+                problem("a hook needs `containers`: the names of those in which it runs (`[\"*\"]` for all)".to_owned());
+                continue;
+            }
+            let timeout = raw.timeout.and_then(|text| duration::parse(&text).ok()).unwrap_or(HOOK_TIMEOUT);
+            checked.push(SetHook { containers, hook: Hook { user: raw.user, timeout, ..hook } });
+        }
+        checked
     }
 
     fn known_repository(&mut self, set: &str, wanted: Option<&str>, repositories: &[RepositoryConfig]) {

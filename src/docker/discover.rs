@@ -30,9 +30,10 @@ pub struct Discovery {
     pub applications: Vec<Application>,
     /// The networks that the Engine makes by itself, sorted by name.
     pub default_networks: Vec<Network>,
-    /// What could not be looked at, and labels that make no sense; one sentence each.
+    /// What could not be looked at; one sentence each.
     pub warnings: Vec<String>,
-    policies: HashMap<String, Policy>,
+    /// By the name of the container, and what is wrong with its labels.
+    policies: HashMap<String, (Policy, Vec<String>)>,
     raw_containers: HashMap<String, Bytes>,
     raw_networks: HashMap<String, Bytes>,
 }
@@ -40,18 +41,13 @@ pub struct Discovery {
 impl Discovery {
     /// What these things form, without their inspect JSON.
     pub(crate) fn of(engine: EngineIdentity, containers: Vec<Container>, volumes: Vec<Volume>, networks: Vec<Network>) -> Self {
-        let mut warnings = Vec::new();
-        let mut policies = HashMap::new();
-        for container in &containers {
-            let (policy, bad) = Policy::parse(&container.name, &container.labels);
-            warnings.extend(bad);
-            policies.insert(container.name.clone(), policy);
-        }
+        let policy = |container: &Container| (container.name.clone(), Policy::parse(&container.name, &container.labels));
+        let policies = containers.iter().map(policy).collect();
         Self {
             engine,
             applications: applications::build(containers, volumes, networks),
             default_networks: Vec::new(),
-            warnings,
+            warnings: Vec::new(),
             policies,
             raw_containers: HashMap::new(),
             raw_networks: HashMap::new(),
@@ -82,7 +78,12 @@ impl Discovery {
 
     /// What the labels of the container of that name ask for.
     pub fn policy(&self, container: &str) -> Option<&Policy> {
-        self.policies.get(container)
+        self.policies.get(container).map(|(policy, _)| policy)
+    }
+
+    /// What is wrong with the labels of the container of that name, one sentence each. Only said of containers that are saved.
+    pub fn label_warnings(&self, container: &str) -> &[String] {
+        self.policies.get(container).map_or(&[], |(_, warnings)| warnings)
     }
 
     /// The inspect JSON of a container as it was when it was looked at, byte for byte, by its id.

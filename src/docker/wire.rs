@@ -152,6 +152,23 @@ impl Wire {
         Ok(Download { call, stall, response })
     }
 
+    /// Sends a short call whose answer is a stream that ends with the connection, as what a command writes does. `stall` is for
+    /// each next piece. Whether the end was the right one has to be asked for afterwards.
+    ///
+    /// # Errors
+    /// As for [`get_bytes`](Self::get_bytes).
+    pub async fn attach(&self, path: &str, json: Vec<u8>, stall: Duration) -> Result<Download, DockerError> {
+        let call = name_of(&Method::POST, path);
+        let request = Request::builder().method(Method::POST).uri(path);
+        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let request = request.body(Full::new(Bytes::from(json))).map_err(|error| malformed(&call, error))?;
+        let limit = self.0.timeouts.request;
+        let response = async { accepted(&call, self.send(&call, request).await?).await };
+        let response =
+            timeout(limit, response).await.map_err(|_| DockerError::Timeout { call: call.clone(), seconds: limit.as_secs() })??;
+        Ok(Download { call, stall, response })
+    }
+
     /// Sends `body` to `path` as a stream and gives the body of the answer, which comes only after everything was taken.
     /// There is no limit on the whole: `body` itself must watch that the Engine goes on taking. Once it has ended, the
     /// answer must come within the stall limit.

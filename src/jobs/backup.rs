@@ -10,6 +10,7 @@ mod paths;
 mod quiet;
 mod together;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::engine::connect;
@@ -20,6 +21,7 @@ use crate::config::BackupSet;
 use crate::docker::Engine;
 use crate::docker::discover::{Discovery, discover};
 use crate::docker::helper::sweep;
+use crate::docker::ourselves::ourselves;
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
@@ -48,8 +50,8 @@ struct Run<'a> {
 struct Host {
     engine: Engine,
     discovery: Discovery,
-    /// The id of the container that this very program runs in.
-    own_container: Option<String>,
+    /// Containers that this very program stands on, by id, and how.
+    ourselves: BTreeMap<String, String>,
 }
 
 /// One application to be saved, with the set that chose it.
@@ -149,7 +151,8 @@ async fn look_at_host(context: &JobContext, dry_run: bool, outcome: &mut Outcome
         outcome.warnings.extend(warnings);
     }
     let discovery = discover(&engine).await?;
-    Ok(Host { engine, discovery, own_container: container::own_id() })
+    let ourselves = ourselves(&engine, &discovery, &container::clues()).await;
+    Ok(Host { engine, discovery, ourselves })
 }
 
 /// Removes the helper containers that dead runs have left: what was done, and what could not be, in sentences.

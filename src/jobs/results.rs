@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::model::application::QuiesceRecord;
+use crate::model::hook::HookRecord;
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::repository::contract::{Problem, RepositoryInfo, SnapshotId, SnapshotSummary};
 
@@ -46,6 +48,10 @@ pub struct ApplicationResult {
     /// For how long something of it was stopped or paused; none when nothing was.
     #[serde(rename = "downtime_seconds", serialize_with = "maybe_seconds")]
     pub downtime: Option<Duration>,
+    /// What was stopped or paused, for how long each.
+    pub quiesced: Vec<QuiesceRecord>,
+    /// The commands that ran inside containers.
+    pub hooks: Vec<HookRecord>,
 }
 
 impl ApplicationResult {
@@ -63,6 +69,8 @@ impl ApplicationResult {
             problems: Vec::new(),
             duration: Duration::ZERO,
             downtime: None,
+            quiesced: Vec::new(),
+            hooks: Vec::new(),
         }
     }
 

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::hook::HookRecord;
 use crate::model::outcome::ItemOutcome;
 
 /// Version of `application.json` that this program writes. Readers refuse a higher one.
@@ -685,6 +686,9 @@ pub struct ApplicationDocument {
     /// What was done to its containers.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub quiesced: Vec<QuiesceRecord>,
+    /// The commands that ran inside its containers.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub hooks: Vec<HookRecord>,
     /// Seconds during which at least one of its containers did not run because of the backup.
     pub downtime_seconds: f64,
     /// What volumes that were read through the Engine's archive stream lost, one sentence each; empty when none was.

@@ -9,7 +9,7 @@ use super::image;
 use crate::config::{BackupSet, Images, Scope};
 use crate::docker::Discovery;
 use crate::docker::discover::binds::{Belongs, belongs, data_path};
-use crate::docker::labels::{Policy, VolumeExclude};
+use crate::docker::labels::VolumeExclude;
 use crate::model::application::{Application, Bind, Container, ItemKind, MountKind, Network, Volume};
 use crate::model::text::printable;
 
@@ -96,6 +96,7 @@ pub fn plan(discovery: &Discovery, set: &BackupSet) -> Result<BackupPlan, PlanEr
     let applications: Vec<PlannedApplication> =
         discovery.applications.iter().filter_map(|application| planned(discovery, application, &choice, &set.scope)).collect();
     for container in discovery.containers().filter(|container| choice.containers.contains(container.name.as_str())) {
+        warnings.extend_from_slice(discovery.label_warnings(&container.name));
         warnings.extend(discovery.policy(&container.name).into_iter().flat_map(|policy| policy.unsupported(&container.name)));
         notes.extend(unsaved(container, &set.scope));
     }
@@ -172,14 +173,9 @@ fn chosen_binds<'a>(application: &'a Application, choice: &Choice<'_>) -> Vec<&'
     kept
 }
 
-/// The policies of the containers that mount a volume.
-fn policies<'a>(discovery: &'a Discovery, volume: &'a Volume) -> impl Iterator<Item = &'a Policy> {
-    volume.users.iter().filter_map(|user| discovery.policy(&user.container))
-}
-
 fn excluded_by_labels(discovery: &Discovery, volume: &Volume) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for policy in policies(discovery, volume) {
+    for policy in volume.users.iter().filter_map(|user| discovery.policy(&user.container)) {
         found.extend(policy.exclude.iter().cloned());
         if let Some(VolumeExclude::Patterns(patterns)) = policy.volumes.get(&volume.name) {
             found.extend(patterns.iter().cloned());

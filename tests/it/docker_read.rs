@@ -223,7 +223,8 @@ fn look(discovery: &Discovery, stage: &Stage<'_>, project: &str) {
     assert_eq!((alone.kind, alone.containers[0].state.status), (ApplicationKind::Container, Status::Created));
     assert_eq!((alone.shared_volumes[0].name.as_str(), alone.shared_volumes[0].stored_with.as_str()), (&*stage.name("data"), project));
     let expected = format!("container {}: label bbackup.stop: ", stage.name("alone"));
-    assert!(discovery.warnings.iter().any(|warning| warning.starts_with(&expected)), "{:?}", discovery.warnings);
+    let found = discovery.label_warnings(&stage.name("alone"));
+    assert!(found.iter().any(|warning| warning.starts_with(&expected)), "{found:?}");
     assert_eq!(application(&stage.name("idle")).kind, ApplicationKind::Volume);
     assert!(discovery.networks().iter().all(|network| network.name != "bridge"));
     assert!(discovery.default_networks.iter().any(|network| network.name == "bridge"));

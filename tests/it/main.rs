@@ -42,6 +42,8 @@ mod docker_permissions;
 
 // Engines that are reached by TLS, by ssh, by the Docker client's contexts, and several in one configuration.
 mod docker_reach;
+// Containers kept still for a backup, by the real program: hooks, deaths at every step, Engines that restart, what it stands on.
+mod docker_quiesce;
 
 // A whole application saved, lost and brought back.
 mod docker_roundtrip;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Done, end_of, to_value};
 use crate::cli::arguments::Backup;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, Verbosity};
 use crate::cli::progress::Display;
 use crate::cli::request;
 use crate::cli::session::Session;
@@ -17,6 +17,7 @@ use crate::jobs::error::JobError;
 use crate::jobs::request::BackupRequest;
 use crate::jobs::results::{ApplicationResult, BackupResult};
 use crate::jobs::{backup, report};
+use crate::model::application::{Consistency, QuiesceRecord};
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::report::{Blame, Report};
 use crate::model::size::ByteSize;
@@ -33,6 +34,9 @@ struct Summary<'a> {
     snapshot_id: Option<&'a str>,
     application: &'a str,
     warnings: u64,
+    /// Not with what was not stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    downtime_seconds: Option<f64>,
 }
 
 /// From where to where: the sets of one place are one run.
@@ -147,6 +151,7 @@ fn messages(output: &Output, result: &BackupResult) {
             snapshot_id: application.snapshot.as_ref().map(|id| id.0.as_str()),
             application: &application.application,
             warnings: application.warning_count(),
+            downtime_seconds: application.downtime.map(|time| time.as_secs_f64()),
         });
     }
 }
@@ -171,9 +176,22 @@ fn tell(output: &Output, result: &BackupResult, repository: Option<&str>) {
     for note in &result.notes {
         output.note(&format!("note: {}", safe(note)));
     }
+    if output.verbosity() == Verbosity::Verbose {
+        for line in result.applications.iter().flat_map(|application| application.quiesced.iter().map(down)) {
+            output.note(&line);
+        }
+    }
     for line in lines(result, repository) {
         output.note(&line);
     }
+}
+
+/// For how long a container was down, and why longer or otherwise than planned.
+fn down(record: &QuiesceRecord) -> String {
+    let verb = if record.action == Consistency::Pause { "paused" } else { "stopped" };
+    let took = text::duration(Duration::try_from_secs_f64(record.downtime_seconds).unwrap_or_default());
+    let note = record.note.as_ref().map_or_else(String::new, |note| format!(" ({})", safe(note)));
+    format!("{} was {verb} for {took}{note}", safe(&record.container))
 }
 
 /// Containers that are down because of the backup: the loudest there is.
@@ -323,6 +341,7 @@ mod tests {
             snapshot_id: application.snapshot.as_ref().map(|id| id.0.as_str()),
             application: &application.application,
             warnings: 1,
+            downtime_seconds: Some(3.2),
         };
         let value = serde_json::to_value(&summary).unwrap();
         for name in [
@@ -341,6 +360,7 @@ mod tests {
             "total_bytes_processed",
             "total_duration",
             "snapshot_id",
+            "downtime_seconds",
         ] {
             assert!(value.get(name).is_some(), "{name}");
         }

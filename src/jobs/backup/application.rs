@@ -16,7 +16,7 @@ use crate::jobs::backup::counting::Counting;
 use crate::jobs::error::JobError;
 use crate::jobs::results::{ApplicationResult, ItemResult};
 use crate::model::application::{
-    ApplicationDocument, Container, DOCKER_ROOT, DOCUMENT_NAME, DOCUMENT_VERSION, ItemKind, ItemRecord, QuiesceRecord, Status, VolumeUser,
+    ApplicationDocument, Container, DOCKER_ROOT, DOCUMENT_NAME, DOCUMENT_VERSION, ItemKind, ItemRecord, Status, VolumeUser,
 };
 use crate::model::entry::Source;
 use crate::model::outcome::{ItemOutcome, ReadMethod};
@@ -38,7 +38,6 @@ struct Work<'a> {
     writer: Box<dyn SnapshotWriter + 'a>,
     result: ApplicationResult,
     records: Vec<ItemRecord>,
-    quiesced: Vec<QuiesceRecord>,
     /// Whether a volume came as a stream.
     streamed: bool,
 }
@@ -66,7 +65,7 @@ fn begin<'a>(run: &'a Run<'a>, unit: &'a Unit) -> Result<(Work<'a>, Filter, jiff
         None => Box::new(Counting::new(run.control, run.progress)),
     };
     let result = ApplicationResult::new(name);
-    Ok((Work { run, unit, writer, result, records: Vec::new(), quiesced: Vec::new(), streamed: false }, filter, time))
+    Ok((Work { run, unit, writer, result, records: Vec::new(), streamed: false }, filter, time))
 }
 
 /// What the snapshot says it is of: the application, or the items of it that were asked for.
@@ -166,7 +165,7 @@ impl Work<'_> {
             }
         }
         // Told even when everything else is lost: a container may be down.
-        let quiet = held.end(self.run).await;
+        let quiet = held.end(self.run, unit).await;
         self.take_quiet(quiet);
         read
     }
@@ -176,7 +175,27 @@ impl Work<'_> {
         self.result.warnings.extend(quiet.warnings);
         self.result.notes.extend(quiet.notes);
         self.result.downtime = quiet.downtime;
-        self.quiesced = quiet.records;
+        self.result.quiesced = quiet.records;
+        self.result.hooks = quiet.hooks;
+        for (place, writer) in quiet.disturbed {
+            self.disturbed(&place, &writer);
+        }
+    }
+
+    /// A volume or bind mount that somebody wrote to, or may have, while it was read is not whole, however well it was read.
+    fn disturbed(&mut self, place: &str, writer: &str) {
+        let reason = format!("container {writer} ran while it was read, and was not running or was kept still before");
+        let is_one = |kind| matches!(kind, ItemKind::Volume | ItemKind::Bind);
+        let records = self.records.iter_mut().filter(|record| is_one(record.kind) && record.name == place);
+        let labels = [ItemKind::Volume, ItemKind::Bind].map(|kind| format!("{} {}", kind.as_str(), printable(place.as_bytes())));
+        let results = self.result.items.iter_mut().filter(|result| labels.contains(&result.item));
+        for outcome in records.map(|record| &mut record.outcome).chain(results.map(|result| &mut result.outcome)) {
+            match outcome {
+                ItemOutcome::Complete { proof } => *outcome = ItemOutcome::Partial { proof: proof.clone(), reasons: vec![reason.clone()] },
+                ItemOutcome::Partial { reasons, .. } => reasons.push(reason.clone()),
+                ItemOutcome::Failed { .. } | ItemOutcome::Skipped => {}
+            }
+        }
     }
 
     async fn volume(&mut self, item: &PlannedItem, filter: &Filter) -> Result<(), JobError> {
@@ -432,7 +451,8 @@ impl Work<'_> {
             application: self.unit.planned.application.clone(),
             items: self.records,
             whole: self.unit.planned.whole,
-            quiesced: self.quiesced,
+            quiesced: result.quiesced.clone(),
+            hooks: result.hooks.clone(),
             downtime_seconds: result.downtime.unwrap_or(Duration::ZERO).as_secs_f64(),
             stream_lost: if self.streamed { STREAM_LOST.map(str::to_owned).to_vec() } else { Vec::new() },
             warnings: warnings.into_iter().collect(),

@@ -68,7 +68,7 @@ fn host() -> Discovery {
     ];
     let containers = containers.into_iter().map(|mut one| {
         if one.name == "proxy" {
-            one.labels.extend(words(&[("bbackup.volumes.scratch.exclude", "true"), ("bbackup.exec-pre", "sync")]));
+            one.labels.extend(words(&[("bbackup.volumes.scratch.exclude", "true"), ("bbackup.database", "redis")]));
             one.image = Image { reference: "built:1".to_owned(), ..Image::default() };
         }
         one
@@ -145,7 +145,7 @@ fn everything_is_everything_but_what_labels_leave_out() {
     );
     let certs = &plan.applications[2].items[3];
     assert_eq!((certs.path.as_str(), certs.exclude.as_slice()), ("/docker/proxy/volumes/certs", &["*.log".to_owned()][..]));
-    assert_eq!(plan.warnings, ["container proxy: label bbackup.exec-pre is not in this version and is ignored"]);
+    assert_eq!(plan.warnings, ["container proxy: label bbackup.database is not in this version and is ignored"]);
     assert_eq!(
         plan.notes,
         [

@@ -79,6 +79,7 @@ fn shop() -> StoredApplication {
             },
             items: vec![item("shop_data", 1000, 5)],
             quiesced: Vec::new(),
+            hooks: Vec::new(),
             downtime_seconds: 0.0,
             stream_lost: Vec::new(),
             whole: true,

@@ -50,6 +50,7 @@ async fn stored(engine: &Engine, application: &str, bytes: u64) -> StoredApplica
         application,
         whole: true,
         quiesced: Vec::new(),
+        hooks: Vec::new(),
         downtime_seconds: 0.0,
         stream_lost: Vec::new(),
         warnings: Vec::new(),

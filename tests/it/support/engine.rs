@@ -24,14 +24,23 @@ pub(crate) const SKELETON: &str = "bbackup-test/skeleton:1";
 /// Starts the Engine, waits until standard input ends (this process has died, in whatever way), ends the Engine by its own process id.
 const KEEPER: &str = r#"
 dir=$1 dockerd=$2
-unshare -n sh -c '
-    ip link set lo up
-    dir=$1 dockerd=$2
-    shift 2
-    exec "$dockerd" -H "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" --shutdown-timeout 2 "$@"
-' sh "$@" </dev/null >"$dir/log" 2>&1 &
-engine=$!
-cat >/dev/null
+start() {
+    unshare -n sh -c '
+        ip link set lo up
+        dir=$1 dockerd=$2
+        shift 2
+        exec "$dockerd" -H "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" --shutdown-timeout 2 "$@"
+    ' sh "$@" </dev/null >>"$dir/log" 2>&1 &
+    engine=$!
+}
+start "$@"
+# Each line asks for a restart, as of a service.
+while read -r _; do
+    kill -TERM "$engine"
+    wait "$engine"
+    sleep 1
+    start "$@"
+done
 kill -TERM "$engine" 2>/dev/null
 for _ in $(seq 100); do
     kill -0 "$engine" 2>/dev/null || break
@@ -54,6 +63,11 @@ impl Engine {
     pub(crate) fn shared() -> &'static Self {
         static ENGINE: OnceLock<Engine> = OnceLock::new();
         ENGINE.get_or_init(|| Self::start(&[]))
+    }
+
+    /// Ends it as a service is stopped, and starts it again; it may take some seconds until it answers.
+    pub(crate) fn restart(&self) {
+        self.keeper.lock().unwrap().stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
     /// One of its own, with further arguments of `dockerd`.

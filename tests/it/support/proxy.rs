@@ -15,6 +15,8 @@ use std::thread;
 pub(crate) enum Action {
     /// It goes through.
     Pass,
+    /// It goes nowhere: the connection is gone before the Engine sees it.
+    Drop,
     /// It goes through, but after so many bytes of answer the connection is gone.
     CutAfter(u64),
     /// It is answered with 403, as a socket proxy does with what it does not allow; the Engine never sees it.
@@ -70,6 +72,7 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
                 let line = std::str::from_utf8(first).ok().filter(|line| line.ends_with("HTTP/1.1"));
                 match line.map_or(Action::Pass, decide) {
                     Action::Pass => {}
+                    Action::Drop => break,
                     Action::CutAfter(bytes) => *budget.lock().unwrap() = Some(bytes),
                     Action::Deny => {
                         let _ = (&*client).write_all(DENIED);
