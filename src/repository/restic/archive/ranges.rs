@@ -141,7 +141,9 @@ impl Worker {
         }
         data.truncate(filled);
         let mut ends = self.shared.chunker.ends(&data);
-        ends.iter_mut().for_each(|(first, last)| (*first, *last) = (*first - before, *last - before));
+        for (first, last) in &mut ends {
+            (*first, *last) = (*first - before, *last - before);
+        }
         data.drain(..before.min(filled));
         Ok(Range { data, ends })
     }

@@ -87,12 +87,12 @@ fn compress<const N: usize>(states: &mut [State; N], blocks: [&[[u8; BLOCK]]; N]
         abef[n] = _mm_set_epi32(a, b, e, f);
         cdgh[n] = _mm_set_epi32(c, d, g, h);
     }
-    let count = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
-    for at in 0..count {
+    let mut rest = blocks.map(|blocks| blocks.iter());
+    while let Some(now) = next_of_each(&mut rest) {
         let before = (abef, cdgh);
         let mut words = [[_mm_setzero_si128(); 4]; N];
         for n in 0..N {
-            words[n] = words_of(&blocks[n][at]);
+            words[n] = words_of(now[n]);
         }
         for (round, constants) in ROUNDS.iter().enumerate() {
             let [k0, k1, k2, k3] = constants.map(u32::cast_signed);
@@ -124,6 +124,16 @@ fn compress<const N: usize>(states: &mut [State; N], blocks: [&[[u8; BLOCK]]; N]
         ]
         .map(i32::cast_unsigned);
     }
+}
+
+/// The next block of each message; none if one of them has no more.
+#[inline]
+fn next_of_each<'a, const N: usize>(rest: &mut [std::slice::Iter<'a, [u8; BLOCK]>; N]) -> Option<[&'a [u8; BLOCK]; N]> {
+    let mut blocks = [&[0; BLOCK]; N];
+    for (block, rest) in blocks.iter_mut().zip(rest) {
+        *block = rest.next()?;
+    }
+    Some(blocks)
 }
 
 /// The sixteen big-endian words of a block.
