@@ -206,14 +206,7 @@ impl<'a> Feeder<'a> {
     }
 
     /// A file of this machine: taken from the parent snapshot if it is unchanged, else handed to the workers.
-    fn place_file(
-        &self,
-        dir: Arc<Dir>,
-        mut node: Node,
-        source: PathBuf,
-        path: &[u8],
-        before: Option<Node>,
-    ) -> Result<(), RepositoryError> {
+    fn place_file(&self, dir: Arc<Dir>, mut node: Node, source: PathBuf, path: &[u8], before: Option<Node>) -> Result<(), RepositoryError> {
         let path = self.item.full_path(path);
         let outcome = outcome(before.as_ref());
         if let Some(before) = before.filter(|before| self.is_unchanged(&node, before)) {

@@ -13,8 +13,7 @@ const BLOCK: usize = 64;
 type State = [u32; 8];
 
 /// Section 5.3.3.
-const INITIAL: State =
-    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+const INITIAL: State = [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// Section 4.2.2.
 const ROUNDS: [[u32; 4]; 16] = [
@@ -42,7 +41,10 @@ pub(super) fn digests(a: &[u8], b: &[u8]) -> Option<[[u8; 32]; 2]> {
     if !available {
         return None;
     }
-    #[expect(unsafe_code, reason = "the processor was asked for the instructions; with two messages at once they do 1.4 to 1.8 times as much")]
+    #[expect(
+        unsafe_code,
+        reason = "the processor was asked for the instructions; with two messages at once they do 1.4 to 1.8 times as much"
+    )]
     // SAFETY: the features that the function is compiled for were found just above, and it has no other condition.
     Some(unsafe { digests_with_instructions(a, b) })
 }
