@@ -145,13 +145,13 @@ impl<'a> Ground<'a> {
     fn ids(&self) -> Vec<String> {
         [&self.web, &self.db, &self.guest].map(|name| self.stage.inspect("container", name)["Id"].as_str().unwrap().to_owned()).to_vec()
     }
+}
 
-    /// The snapshots that restores have made.
-    fn saved_first(&self, home: &Home) -> Vec<Value> {
-        let mut all = Restic::new(home).snapshots();
-        all.retain(|one| one["tags"].as_array().unwrap().iter().any(|tag| tag == "before-restore"));
-        all
-    }
+/// The snapshots that restores have made.
+fn saved_first(home: &Home) -> Vec<Value> {
+    let mut all = Restic::new(home).snapshots();
+    all.retain(|one| one["tags"].as_array().unwrap().iter().any(|tag| tag == "before-restore"));
+    all
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn an_application_is_replaced_and_what_was_there_is_saved() {
     let restored = ground.restore(&["--in-place"]).run().success().json_lines().pop().unwrap();
     ground.assert_saved_state();
     assert_eq!(ground.ids()[2], ids[2], "somebody else's container was only stopped");
-    let saved = ground.saved_first(&home);
+    let saved = saved_first(&home);
     assert_eq!(saved.len(), 1, "{saved:?}");
     assert_eq!(restored["data"]["applications"][0]["saved_first"], saved[0]["id"]);
 
@@ -205,7 +205,7 @@ fn an_application_is_replaced_and_what_was_there_is_saved() {
     assert!(ground.env(&ground.db).contains("CHANGED=1"));
     let _ = ground.restore(&["--in-place", "--no-save-first"]).run().success();
     ground.assert_saved_state();
-    assert_eq!(ground.saved_first(&home).len(), 2, "the third saved nothing");
+    assert_eq!(saved_first(&home).len(), 2, "the third saved nothing");
     Restic::new(&home).check();
 }
 
@@ -283,7 +283,7 @@ fn what_cannot_be_put_back_is_not_touched() {
         assert!(failed.text().contains(part), "{part}\n{}", failed.describe());
     }
     ground.assert_state_before(&ids);
-    assert!(ground.saved_first(&home).is_empty());
+    assert!(saved_first(&home).is_empty());
 }
 
 #[test]

@@ -62,8 +62,14 @@ impl InPlace {
             consistency: Consistency::None,
             ..BackupSet::default()
         };
-        let request =
-            BackupRequest { sets: vec![set], tags: vec![TAG_BEFORE_RESTORE.to_owned()], full: false, dry_run: false, estimate: false };
+        let request = BackupRequest {
+            sets: vec![set],
+            tags: vec![TAG_BEFORE_RESTORE.to_owned()],
+            full: false,
+            dry_run: false,
+            estimate: false,
+            parallel: 1,
+        };
         let unsaved = |reason: String| format!("what would be overwritten cannot be saved first: {reason}");
         // A backup is a job of its own size; boxed, it does not make this one bigger.
         let saved = Box::pin(backup::run(context, request, control, Arc::clone(progress))).await;

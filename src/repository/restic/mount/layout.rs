@@ -153,6 +153,7 @@ mod tests {
         Snapshot {
             id: SnapshotId(id.repeat(64)),
             time: jiff::Timestamp::new(second, 5).unwrap(),
+            offset: jiff::tz::Offset::UTC,
             host: host.to_owned(),
             username: String::new(),
             paths: Vec::new(),

@@ -81,6 +81,7 @@ fn finish(mut state: [State; 1], rest: &[u8], length: usize) -> [u8; 32] {
 
 /// Takes blocks of several messages, as many of each as the shortest list has.
 #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+#[expect(clippy::many_single_char_names, reason = "the names of the standard (FIPS 180-4, section 6.2.2)")]
 fn compress<const N: usize>(states: &mut [State; N], blocks: [&[[u8; BLOCK]]; N]) {
     // The instructions keep the eight words of a state in this order in two registers.
     let (mut abef, mut cdgh) = ([_mm_setzero_si128(); N], [_mm_setzero_si128(); N]);
