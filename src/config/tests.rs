@@ -183,8 +183,8 @@ sets:
     enabled: yes
     paths: /srv
     retention: {keep_last: -3, keep_within: 7 days, keep_dayly: 1, keep_tags: x, max_size: big}
-    hooks: {}
-    scope: {log_lines: -1, images: local}
+    notify: {}
+    scope: {log_lines: -1, databases: true}
     consistency: stopp
 ";
     let found = problems(text);
@@ -205,9 +205,9 @@ sets:
             "15:53 unknown key `keep_dayly` in `sets.web.retention`; did you mean `keep_daily`?",
             "15:79 `sets.web.retention.keep_tags` must be a list, not text: write `- …` on lines of their own",
             "15:92 `sets.web.retention.max_size`: `big` is not a size: write a number and one of B, K, M, G, T (powers of 1024), for example 500M or 1.5GiB",
-            "16:5 `sets.web.hooks` is not in this version",
+            "16:5 `sets.web.notify` is not in this version",
             "17:24 `sets.web.scope.log_lines` must be a number from 0 to 1000000, not `-1`",
-            "17:28 `sets.web.scope.images` is not in this version",
+            "17:28 `sets.web.scope.databases` is not in this version",
             "18:18 `sets.web.consistency` must be stop or pause or none, not `stopp`; did you mean `stop`?",
         ]
     );

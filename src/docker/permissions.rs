@@ -60,6 +60,26 @@ pub const FEATURES: &[Feature] = &[
         calls: &[call(GET, "/containers/*/logs", "the last lines")],
     },
     Feature {
+        name: "what containers wrote outside their mounts",
+        about: "`backup`: looked at in any case, saved with `scope.layers: true`. Without the first a note says that it is not known; without the second, \
+                where it is wanted, it is an item that failed.",
+        calls: &[call(GET, "/containers/*/changes", "which files it has written"), call(GET, "/containers/*/export", "these files")],
+    },
+    Feature {
+        name: "saving images",
+        about: "`backup` with `scope.images: local`. Without it the image is an item that failed.",
+        calls: &[call(GET, "/images/*/get", "images that no registry has")],
+    },
+    Feature {
+        name: "commands in containers",
+        about: "`backup` where labels or the set name some. Without it such a command has failed.",
+        calls: &[
+            call(POST, "/containers/*/exec", "the command"),
+            call(POST, "/exec/*/start", "running it and what it prints"),
+            call(GET, "/exec/*/json", "its exit code"),
+        ],
+    },
+    Feature {
         name: "stopping containers while they are read",
         about: "`backup` with `consistency: stop`. Without the first an application that runs is not read; nobody must forbid only the second: what was stopped would stay so.",
         calls: &[call(POST, "/containers/*/stop", "before its volumes are read"), call(POST, "/containers/*/start", "afterwards")],
@@ -97,10 +117,12 @@ pub const FEATURES: &[Feature] = &[
         about: "`restore` without `--to`. What is forbidden stops the restore of that application, and what was made for it is removed again.",
         calls: &[
             call(POST, "/images/create", "pulling an image that is not there"),
+            call(POST, "/images/load", "images that the snapshot brings"),
             call(POST, "/images/*/tag", "the name that the image had"),
             call(POST, "/networks/create", "networks"),
             call(POST, "/volumes/create", "volumes"),
             call(POST, "/containers/create", "containers"),
+            call(PUT, "/containers/*/archive", "what it had written outside its mounts"),
             call(POST, "/networks/*/connect", "a container's further networks"),
             call(POST, "/networks/*/disconnect", "a network that the Engine joined by itself"),
             call(POST, "/containers/*/start", "containers that ran"),

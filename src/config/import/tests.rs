@@ -1,3 +1,5 @@
+//! What the Python program's files become, key by key.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;

@@ -337,12 +337,20 @@ impl Work<'_> {
         let Some(host) = self.run.host.as_ref().filter(|_| !self.unit.set.scope.layers) else { return };
         for item in self.unit.planned.items.iter().filter(|item| item.kind == ItemKind::Configuration) {
             let Some(container) = self.unit.planned.application.container(&item.name) else { continue };
-            // An Engine or proxy that does not say leaves the backup as good as it is.
-            let Ok(changes) = changes(&host.engine, container).await else { continue };
+            let name = printable(item.name.as_bytes());
+            let changes = match changes(&host.engine, container).await {
+                Ok(changes) => changes,
+                // An Engine or proxy that does not say leaves the backup as good as it is.
+                Err(error) => {
+                    self.result
+                        .notes
+                        .push(format!("container {name}: what it wrote outside its mounts is not known: {}", sentence(&error)));
+                    continue;
+                }
+            };
             let missed = missed(&changes);
             if !missed.is_empty() {
                 let paths = listed(missed.iter().map(|change| change.path.as_str()));
-                let name = printable(item.name.as_bytes());
                 self.result.notes.push(format!("container {name}: what it wrote outside its mounts is not saved (scope.layers): {paths}"));
             }
         }

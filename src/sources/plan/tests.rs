@@ -69,7 +69,7 @@ fn host() -> Discovery {
     let containers = containers.into_iter().map(|mut one| {
         if one.name == "proxy" {
             one.labels.extend(words(&[("bbackup.volumes.scratch.exclude", "true"), ("bbackup.database", "redis")]));
-            one.image = Image { reference: "built:1".to_owned(), ..Image::default() };
+            one.image = Image { reference: "built:1".to_owned(), present: true, ..Image::default() };
         }
         one
     });

@@ -32,7 +32,7 @@ fn fields_and_kinds_that_nobody_knows_survive() {
 "#,
     );
     let odd = format!(
-        r#"{{"nodes":[{{"name":"\"subtree\":\"","type":"file","content":[],"novel":1}},{{"name":"dir","type":"dir","mtime":"2020-01-01T00:00:00+05:45","generic_attributes":{{"x": 1}},"subtree":"{inner}"}}]}}
+        r#"{{"nodes":[{{"name":"\\\"subtree\\\":\\\"","type":"file","content":[],"novel":1}},{{"name":"dir","type":"dir","mtime":"2020-01-01T00:00:00+05:45","generic_attributes":{{"x": 1}},"subtree":"{inner}"}}]}}
 "#
     );
     let root = builder.blob(BlobKind::Tree, odd.as_bytes());
