@@ -2,7 +2,6 @@
 //!
 //! What is restored is chosen above; where it comes from is the repository's business.
 
-pub mod compressed;
 pub mod container;
 pub mod network;
 pub mod plan;

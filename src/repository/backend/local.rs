@@ -242,13 +242,9 @@ impl Backend for LocalBackend {
     }
 
     fn remove(&self, kind: FileKind, name: &str) -> io::Result<()> {
-        let path = self.path(kind, name)?;
-        match fs::remove_file(&path) {
+        match fs::remove_file(self.path(kind, name)?) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            // A loss of power must not bring back what names others after these are gone: snapshots, then indexes, then packs.
-            Ok(()) if matches!(kind, FileKind::Snapshot | FileKind::Index) => path.parent().map_or(Ok(()), sync_folder),
-            Ok(()) => Ok(()),
+            result => result,
         }
     }
 

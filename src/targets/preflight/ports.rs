@@ -20,22 +20,12 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// From its word; an empty one means TCP.
-    pub fn parse(word: &str) -> Option<Self> {
+    fn parse(word: &str) -> Option<Self> {
         match word {
             "" | "tcp" => Some(Self::Tcp),
             "udp" => Some(Self::Udp),
             "sctp" => Some(Self::Sctp),
             _ => None,
-        }
-    }
-
-    /// Its word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
         }
     }
 }
@@ -58,7 +48,12 @@ impl fmt::Display for HostPort {
             Some(address) => write!(f, "{address}:")?,
             None => {}
         }
-        write!(f, "{}/{}", self.port, self.protocol.as_str())
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        };
+        write!(f, "{}/{protocol}", self.port)
     }
 }
 

@@ -190,6 +190,5 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
 
 /// Bytes of all files below a folder.
 pub(crate) fn size_of(folder: &Path) -> u64 {
-    // What vanishes meanwhile has no size.
-    files_below(folder).iter().filter_map(|path| fs::symlink_metadata(path).ok()).map(|metadata| metadata.len()).sum()
+    files_below(folder).iter().map(|path| fs::symlink_metadata(path).unwrap().len()).sum()
 }
