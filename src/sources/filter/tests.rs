@@ -83,6 +83,9 @@ fn double_stars_stand_for_any_number_of_folders() {
     check("a/**/b/**/c", &["/a/b/c", "/a/1/b/2/3/c", "/a/b/b/b/c"], &["/a/c/b", "/a/b", "/b/c"]);
     check("a/**/**/c/**/d", &["/a/c/d", "/a/c/x/c/c/d"], &["/a/d/c"]);
     check("**", &["/a", "/a/b"], &[]);
+    // What the comparison with restic leaves out: several of them behind the root.
+    check("/a/**/**", &["/a", "/a/b", "/a/b/c"], &["/b", "/ab"]);
+    check("/**/m/**/z", &["/m/z", "/p/q/m/z", "/p/m/q/z"], &["/m", "/p/q/z"]);
 }
 
 #[test]
@@ -268,7 +271,7 @@ fn restic_keeps_and_leaves_out_the_same() {
     let relative = prop::collection::vec(part, 1..4).prop_map(|parts| parts.join("/"));
     let pattern = (relative, any::<bool>(), 0..5_u8, any::<bool>()).prop_map(move |(relative, anchored, take_back, slash)| {
         let start = if anchored { format!("{root}/") } else { String::new() };
-        // restic lets a `**` of an anchored pattern stand for less when another one follows. We take both as they are meant.
+        // Seen: restic 0.14 keeps `ab` itself for `…/ab/**/**`, and we do not. Several behind the root have fixed cases instead.
         let mut doubles = 0;
         let single = |part: &str| {
             doubles += usize::from(part == "**");

@@ -248,6 +248,7 @@ fn damage_costs_only_the_files_that_have_it() {
     fs::write(&path, &bytes).unwrap();
     let summary = scene.again(&tree);
     assert_eq!(paths(&summary), ["/both", "/first", "/lost"]);
+    assert_eq!(summary.entries_lost, 3);
     let message = &summary.problems.iter().find(|problem| problem.path == "/first").unwrap().message;
     assert!(message.contains(&nodes[1].content[0].to_string()) && message.contains(&data.to_string()), "{message}");
     assert_eq!(read(scene.target("second")), "the second");
