@@ -21,8 +21,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use arguments::repair::Repair;
 use arguments::{Arguments, Command, ConfigCommand};
-use commands::{Done, INTERRUPTED, backup, care, host, look, restore, setup};
+use commands::{
+    Done, INTERRUPTED, backup, care, copy, diff, find, forget, host, key, look, mount, prune, repair, restore, rewrite, setup, stats, tag,
+};
 use environment::Environment;
 use interrupts::Interrupts;
 use output::{Output, Verbosity};
@@ -34,30 +37,7 @@ use crate::model::report::{Blame, Report};
 use crate::service::recovery;
 
 /// Commands of the design that this version does not have: they are refused by name.
-const LATER: &[&str] = &[
-    "list-remote-backups",
-    "find",
-    "diff",
-    "mount",
-    "umount",
-    "tag",
-    "pin",
-    "unpin",
-    "key",
-    "forget",
-    "prune",
-    "compact",
-    "repair",
-    "copy",
-    "verify",
-    "coverage",
-    "scheduler",
-    "status",
-    "jobs",
-    "health",
-    "doctor",
-    "rewrite",
-];
+const LATER: &[&str] = &["list-remote-backups", "verify", "scheduler", "status", "jobs", "health", "doctor"];
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
@@ -89,6 +69,8 @@ fn dispatch(arguments: &Arguments, environment: &Environment, output: &Output, i
     match &arguments.command {
         Command::InitConfig(flags) => return setup::init_config(global, flags, output),
         Command::Completions(flags) => return Ok(setup::completions(flags, output)),
+        // What is imported may lie where a configuration is looked for, and is none yet.
+        Command::Config(ConfigCommand::Import(flags)) => return setup::import(flags, output),
         _ => {}
     }
     let session = Session::new(global, environment, output, interrupts)?;
@@ -107,26 +89,31 @@ fn looks_only(command: &Command) -> bool {
     match command {
         Command::Backup(flags) => flags.dry_run,
         Command::Restore(flags) => flags.dry_run,
-        Command::Config(_) | Command::ListBackupSets | Command::InitConfig(_) | Command::Completions(_) => true,
+        Command::Prune(flags) => flags.dry_run,
+        Command::Repair(Repair::Index(flags)) => flags.dry_run,
+        Command::Repair(Repair::Snapshots(flags)) => flags.dry_run,
+        Command::Forget(flags) => flags.dry_run,
+        Command::Tag(flags) => flags.which.dry_run,
+        Command::Pin(flags) | Command::Unpin(flags) => flags.dry_run,
+        // Looking for what is not protected must not change anything either; `recover` looks after it itself.
+        Command::Recover
+        | Command::Umount(_)
+        | Command::Config(_)
+        | Command::ListBackupSets
+        | Command::Coverage
+        | Command::InitConfig(_)
+        | Command::Completions(_) => true,
         _ => false,
     }
 }
 
 /// Brings back the containers that a run that died has left down. Returns those that cannot be brought back.
 fn put_right(session: &Session) -> Result<Vec<Report>, JobError> {
-    let recovered = session.run_quietly(recovery::at_start(&session.config.docker, &session.directories.state))?;
-    for sentence in recovered.done {
-        session.output.warning(&sentence);
+    let recovered = session.run_quietly(recovery::at_start(&session.engines(), &session.directories.state))?;
+    for sentence in &recovered.done {
+        session.output.warning(sentence);
     }
-    let down = |sentence: &String| {
-        let report = Report::new(Blame::Environment, "still_down", sentence.clone());
-        report.hint("Start it by hand; bbackup tries again at its next start.")
-    };
-    let down: Vec<Report> = recovered.failed.iter().map(down).collect();
-    for report in &down {
-        session.output.error(report);
-    }
-    Ok(down)
+    Ok(care::still_down(&session.output, &recovered))
 }
 
 fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
@@ -136,17 +123,35 @@ fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
         Command::Snapshots(flags) => look::snapshots(session, flags),
         Command::Ls(flags) => look::ls(session, flags),
         Command::Dump(flags) => look::dump(session, flags),
-        Command::Stats => look::stats(session),
+        Command::Recover => care::recover(session),
+        Command::Diff(flags) => diff::diff(session, flags),
+        Command::Find(flags) => find::find(session, flags),
+        Command::Copy(flags) => copy::copy(session, flags),
+        Command::Rewrite(flags) => rewrite::rewrite(session, flags),
+        Command::Mount(flags) => mount::mount(session, flags),
+        Command::Umount(flags) => mount::umount(session, flags),
+        Command::Stats(flags) => stats::stats(session, flags),
         Command::Init => care::init(session),
         Command::Check(flags) => care::check(session, flags),
+        Command::Prune(flags) => prune::prune(session, flags),
+        Command::Repair(Repair::Index(flags)) => repair::index(session, *flags),
+        Command::Repair(Repair::Snapshots(flags)) => repair::snapshots(session, flags),
+        Command::Forget(flags) => forget::forget(session, flags),
+        Command::Tag(flags) => tag::tag(session, flags),
+        Command::Pin(flags) => tag::pin(session, flags, true),
+        Command::Unpin(flags) => tag::pin(session, flags, false),
+        Command::Key(command) => key::key(session, command),
         Command::Unlock(flags) => care::unlock(session, flags),
         Command::ListContainers => host::containers(session),
         Command::ListVolumes => host::volumes(session),
         Command::ListNetworks => host::networks(session),
         Command::ListBackupSets => host::sets(session),
+        Command::Coverage => host::coverage(session),
         Command::Config(ConfigCommand::Check) => setup::check(session),
         Command::Config(ConfigCommand::Show) => setup::show(session),
-        Command::InitConfig(_) | Command::Completions(_) => Err(JobError::Internal("a command was passed on twice".to_owned())),
+        Command::InitConfig(_) | Command::Completions(_) | Command::Config(ConfigCommand::Import(_)) => {
+            Err(JobError::Internal("a command was passed on twice".to_owned()))
+        }
     }
 }
 

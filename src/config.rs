@@ -5,7 +5,9 @@
 //! `tree` (a file with its positions), `schema` (what may stand where), `raw` and `validate` (from text to types),
 //! `load` (which file), `password` (where a password comes from).
 
+pub mod compose_file;
 pub mod duration;
+pub mod import;
 pub mod load;
 pub mod password;
 mod raw;
@@ -20,6 +22,8 @@ use std::time::Duration;
 
 pub use crate::model::application::Consistency;
 pub use crate::model::compression::Compression;
+use crate::model::hook::Hook;
+pub use crate::model::retention::Retention;
 use crate::model::size::ByteSize;
 use password::PasswordSource;
 
@@ -32,6 +36,8 @@ pub struct Config {
     pub host: String,
     /// How the Docker Engine is reached.
     pub docker: Docker,
+    /// Further Engines in the order of the file.
+    pub engines: Vec<EngineConfig>,
     /// Repositories in the order of the file.
     pub repositories: Vec<RepositoryConfig>,
     /// Backup sets in the order of the file.
@@ -52,6 +58,18 @@ impl Config {
         }
     }
 
+    /// The same for one of the further Engines: it takes the place of the Docker Engine, and its name that of the host. None
+    /// or [`DEFAULT_ENGINE`] changes nothing; none comes back if there is no Engine of that name.
+    pub fn for_engine(&self, name: Option<&str>) -> Option<Self> {
+        let mut config = self.clone();
+        if let Some(name) = name.filter(|name| *name != DEFAULT_ENGINE) {
+            let engine = self.engines.iter().find(|engine| engine.name == name)?;
+            config.docker = engine.docker.clone();
+            config.host.clone_from(&engine.hostname);
+        }
+        Some(config)
+    }
+
     /// The backup set of this name.
     pub fn set(&self, name: &str) -> Option<&BackupSet> {
         self.sets.iter().find(|set| set.name.as_deref() == Some(name))
@@ -61,14 +79,22 @@ impl Config {
 /// How the Docker Engine is reached and how patient we are with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Docker {
-    /// `unix:///var/run/docker.sock`; none: the environment (`cli` fills it in), else the default socket.
+    /// `unix:///var/run/docker.sock`; none: the context, else the environment (`cli` fills it in), else the default socket.
     pub host: Option<String>,
-    /// Whether the environment asks for TLS (`DOCKER_TLS_VERIFY`); a file cannot say it.
-    pub tls: bool,
+    /// A context of the Docker client by its name.
+    pub context: Option<String>,
+    /// Whether `tcp` means TCP with TLS; none: if there is a `cert_path`, or the environment says so.
+    pub tls_verify: Option<bool>,
+    /// The folder of `ca.pem`, `cert.pem` and `key.pem`.
+    pub cert_path: Option<PathBuf>,
+    /// The Docker client's own folder; a file cannot say it.
+    pub client_folder: Option<PathBuf>,
     /// How long an answer may take (not the body of an archive, which only may not stall).
     pub timeout: Duration,
     /// How long a container may take to stop before the Engine kills it; none: what the container itself says.
     pub stop_timeout: Option<Duration>,
+    /// Whether a restore in place first saves what it overwrites.
+    pub save_before_restore: bool,
 }
 
 /// Default of [`Docker::timeout`].
@@ -76,8 +102,38 @@ pub const DOCKER_TIMEOUT: Duration = Duration::from_mins(2);
 
 impl Default for Docker {
     fn default() -> Self {
-        Self { host: None, tls: false, timeout: DOCKER_TIMEOUT, stop_timeout: None }
+        Self {
+            host: None,
+            context: None,
+            tls_verify: None,
+            cert_path: None,
+            client_folder: None,
+            timeout: DOCKER_TIMEOUT,
+            stop_timeout: None,
+            save_before_restore: true,
+        }
     }
+}
+
+impl Docker {
+    /// Whether it says itself where the Engine is.
+    pub fn says_where(&self) -> bool {
+        self.host.is_some() || self.context.is_some()
+    }
+}
+
+/// The name by which sets and flags mean the Engine that `docker` itself describes.
+pub const DEFAULT_ENGINE: &str = "default";
+
+/// A further Engine. It is a host of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The host's name in its snapshots.
+    pub hostname: String,
+    /// How it is reached.
+    pub docker: Docker,
 }
 
 /// The engine that keeps a repository.
@@ -145,8 +201,42 @@ pub struct BackupSet {
     pub scope: Scope,
     /// What happens to running containers while their volumes are read.
     pub consistency: Consistency,
+    /// What runs inside containers around the time in which they are kept still.
+    pub hooks: Hooks,
     /// Name of its repository; none: the default one.
     pub repository: Option<String>,
+    /// Name of its Engine; none: the default one.
+    pub engine: Option<String>,
+    /// Which of its snapshots `forget` keeps; none: all.
+    pub retention: Option<Retention>,
+}
+
+/// The commands of a set that run inside containers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hooks {
+    /// Before containers are stopped.
+    pub exec_pre: Vec<SetHook>,
+    /// After they run again.
+    pub exec_post: Vec<SetHook>,
+}
+
+/// A command of a set, and in which containers it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetHook {
+    /// Globs of names of containers; one that begins with `!` takes away again.
+    pub containers: Vec<String>,
+    /// What runs.
+    pub hook: Hook,
+}
+
+impl SetHook {
+    /// Whether it runs in the container of that name.
+    pub fn applies_to(&self, container: &str) -> bool {
+        // That they are patterns was checked when they were read.
+        let matches = |pattern: &str| globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(container));
+        let refused = self.containers.iter().filter_map(|pattern| pattern.strip_prefix('!')).any(matches);
+        !refused && self.containers.iter().filter(|pattern| !pattern.starts_with('!')).any(|pattern| matches(pattern))
+    }
 }
 
 impl Default for BackupSet {
@@ -160,7 +250,10 @@ impl Default for BackupSet {
             filter: Filter::default(),
             scope: Scope::default(),
             consistency: Consistency::default(),
+            hooks: Hooks::default(),
             repository: None,
+            engine: None,
+            retention: None,
         }
     }
 }
@@ -218,10 +311,36 @@ pub struct Scope {
     pub log_lines: u32,
     /// Volumes.
     pub volumes: bool,
+    /// Files and folders of the host that containers mount, except for what belongs to the machine itself.
+    pub binds: bool,
     /// Networks, except Docker's own three.
     pub networks: bool,
     /// Compose files and `.env`.
     pub compose: bool,
+    /// Which images.
+    pub images: Images,
+    /// What containers wrote outside their volumes.
+    pub layers: bool,
+}
+
+/// Which images of containers are saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Images {
+    /// None: a restore pulls them.
+    #[default]
+    None,
+    /// Those that no registry has.
+    Local,
+}
+
+impl Images {
+    /// The word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Local => "local",
+        }
+    }
 }
 
 /// Default of [`Scope::log_lines`].
@@ -229,7 +348,17 @@ pub const LOG_LINES: u32 = 1_000;
 
 impl Default for Scope {
     fn default() -> Self {
-        Self { configs: true, logs: true, log_lines: LOG_LINES, volumes: true, networks: true, compose: true }
+        Self {
+            configs: true,
+            logs: true,
+            log_lines: LOG_LINES,
+            volumes: true,
+            binds: true,
+            networks: true,
+            compose: true,
+            images: Images::None,
+            layers: false,
+        }
     }
 }
 

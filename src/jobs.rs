@@ -4,12 +4,18 @@
 //! Faces (`cli`) hand over a [`request`] and get [`results`]; nothing here prints, asks or exits.
 
 pub mod backup;
+pub mod copy;
+pub mod coverage;
 pub mod engine;
 pub mod error;
+pub mod find;
+pub mod forget;
 pub mod open;
 pub mod report;
 pub mod request;
 pub mod restore;
 pub mod results;
+pub mod rewrite;
 pub mod select;
 pub mod snapshots;
+pub mod tag;

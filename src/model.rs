@@ -6,8 +6,10 @@
 pub mod application;
 pub mod compression;
 pub mod entry;
+pub mod hook;
 pub mod outcome;
 pub mod progress;
 pub mod report;
+pub mod retention;
 pub mod size;
 pub mod text;

@@ -12,6 +12,8 @@ pub mod files;
 pub mod host;
 pub mod identity;
 pub mod journal_file;
+pub mod mounts;
+pub mod pipe;
 pub mod process;
 pub mod secret;
 pub mod signals;

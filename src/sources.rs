@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+pub mod bind;
 pub mod compose;
 pub mod container;
 pub mod document;
 pub mod filter;
 pub mod filtered;
 pub mod host_path;
+pub mod image;
+pub mod layer;
 pub mod logs;
 pub mod metadata;
 pub mod network;

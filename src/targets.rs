@@ -2,6 +2,7 @@
 //!
 //! What is restored is chosen above; where it comes from is the repository's business.
 
+pub mod compressed;
 pub mod container;
 pub mod network;
 pub mod plan;

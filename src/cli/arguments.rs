@@ -3,11 +3,26 @@
 //! What the words mean together is in `request`; nothing here looks at the configuration or the environment, except for
 //! `BBACKUP_CONFIG`.
 
+pub(super) mod copy;
+pub(super) mod forget;
+pub(super) mod key;
+pub(super) mod look;
+pub(super) mod prune;
+pub(super) mod repair;
+pub(super) mod tag;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use self::copy::{Copy, Rewrite};
+use self::forget::Forget;
+use self::key::KeyCommand;
+use self::look::{Diff, Find, Mount, Umount};
+use self::prune::Prune;
+use self::repair::Repair;
+use self::tag::{Tag, Which};
 use crate::config::duration;
 use crate::model::application::Consistency;
 
@@ -35,6 +50,9 @@ pub(super) struct Global {
     /// Repository: a name of the configuration, or a folder
     #[arg(long, visible_alias = "repository", global = true, value_name = "NAME|PATH")]
     pub(super) repo: Option<String>,
+    /// Docker Engine: a name of `docker.engines` in the configuration
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) engine: Option<String>,
     /// File with the repository's password
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "password_command")]
     pub(super) password_file: Option<PathBuf>,
@@ -74,16 +92,50 @@ pub(super) enum Command {
     Ls(Ls),
     /// Write a file of a snapshot, or a tar archive of a folder, to standard output
     Dump(Dump),
+    /// Show what changed between two snapshots
+    Diff(Diff),
+    /// Look for files in snapshots
+    Find(Find),
+    /// Show snapshots as folders until it is interrupted or unmounted
+    Mount(Mount),
+    /// Take a mount away
+    #[command(visible_alias = "unmount")]
+    Umount(Umount),
     /// Make a new repository
     Init,
     /// Look for damage in a repository
     Check(Check),
+    /// Give back the room of what no snapshot uses
+    #[command(visible_alias = "compact")]
+    Prune(Prune),
+    /// Put right what is damaged
+    #[command(subcommand)]
+    Repair(Repair),
+    /// Remove snapshots that no rule keeps, or that are named
+    Forget(Forget),
+    /// Change the tags of snapshots
+    Tag(Tag),
+    /// Keep snapshots whatever the rules say
+    Pin(Which),
+    /// Let the rules decide over snapshots again
+    Unpin(Which),
+    /// Look after the passwords that open a repository
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Copy snapshots to another repository
+    Copy(Copy),
+    /// Write snapshots anew without some of their files
+    Rewrite(Rewrite),
     /// Remove stale locks of a repository
     #[command(visible_alias = "break-lock")]
     Unlock(Unlock),
+    /// Start containers again that a killed run has left stopped or paused
+    ///
+    /// Every other command does so before its own work; this one does nothing else. assets/bbackup-recover.service runs it at boot.
+    Recover,
     /// Show numbers about a repository
     #[command(visible_alias = "info")]
-    Stats,
+    Stats(Stats),
     /// List the containers of the Docker Engine
     ListContainers,
     /// List the volumes of the Docker Engine
@@ -92,6 +144,8 @@ pub(super) enum Command {
     ListNetworks,
     /// List the backup sets of the configuration
     ListBackupSets,
+    /// Say which containers, volumes and bind mounts no enabled backup set saves
+    Coverage,
     /// Write a configuration file to start from
     InitConfig(InitConfig),
     /// Look at the configuration
@@ -110,10 +164,28 @@ impl Command {
             Self::Snapshots(_) => "snapshots",
             Self::Ls(_) => "ls",
             Self::Dump(_) => "dump",
+            Self::Diff(_) => "diff",
+            Self::Find(_) => "find",
+            Self::Copy(_) => "copy",
+            Self::Rewrite(_) => "rewrite",
+            Self::Mount(_) => "mount",
+            Self::Umount(_) => "umount",
             Self::Init => "init",
             Self::Check(_) => "check",
+            Self::Prune(_) => "prune",
+            Self::Repair(Repair::Index(_)) => "repair index",
+            Self::Repair(Repair::Snapshots(_)) => "repair snapshots",
+            Self::Forget(_) => "forget",
+            Self::Tag(_) => "tag",
+            Self::Pin(_) => "pin",
+            Self::Unpin(_) => "unpin",
+            Self::Key(KeyCommand::List) => "key list",
+            Self::Key(KeyCommand::Add(_)) => "key add",
+            Self::Key(KeyCommand::Remove(_)) => "key remove",
+            Self::Key(KeyCommand::Passwd(_)) => "key passwd",
             Self::Unlock(_) => "unlock",
-            Self::Stats => "stats",
+            Self::Recover => "recover",
+            Self::Stats(_) => "stats",
             Self::ListContainers => "list-containers",
             Self::ListVolumes => "list-volumes",
             Self::ListNetworks => "list-networks",
@@ -121,6 +193,8 @@ impl Command {
             Self::InitConfig(_) => "init-config",
             Self::Config(ConfigCommand::Check) => "config check",
             Self::Config(ConfigCommand::Show) => "config show",
+            Self::Config(ConfigCommand::Import(_)) => "config import",
+            Self::Coverage => "coverage",
             Self::Completions(_) => "completions",
         }
     }
@@ -165,6 +239,9 @@ pub(super) struct Backup {
     /// Ignore earlier snapshots: read every file again, and take volumes that have become empty as they are
     #[arg(long)]
     pub(super) full: bool,
+    /// So many applications at once; those that share containers, volumes or bind mounts still take turns
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub(super) parallel: u8,
     /// Leave out files that match (can be repeated)
     #[arg(long, short = 'e', value_name = "PATTERN")]
     pub(super) exclude: Vec<String>,
@@ -250,15 +327,18 @@ pub(super) struct Restore {
     /// Write plain files below this folder; the Docker Engine is left alone
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["rename", "as_new", "no_start"])]
     pub(super) to: Option<PathBuf>,
-    /// Give a container, volume, network or project another name (can be repeated)
+    /// Give a container, volume, network or project another name, or a host port another number: 8080:18080 (can be repeated)
     #[arg(long, value_name = "OLD:NEW")]
     pub(super) rename: Vec<String>,
-    /// Give everything whose name is taken a free name
+    /// Give everything whose name, host port or subnet is taken a free one
     #[arg(long)]
     pub(super) as_new: bool,
     /// Write files and folders of the host back over what is there now
     #[arg(long, conflicts_with_all = ["to", "as_new"])]
     pub(super) in_place: bool,
+    /// With --in-place: do not save what will be overwritten
+    #[arg(long, requires = "in_place")]
+    pub(super) no_save_first: bool,
     /// Do not start restored containers
     #[arg(long)]
     pub(super) no_start: bool,
@@ -302,13 +382,24 @@ pub(super) struct Ls {
 pub(super) struct Dump {
     /// An id or its beginning, or `latest`
     pub(super) snapshot: String,
-    /// File in it; with `--tar` also a folder
+    /// File in it; with `--tar` or `--zstd` also a folder
     pub(super) path: PathBuf,
     /// Write a tar archive
     #[arg(long)]
     pub(super) tar: bool,
+    /// Write a tar archive compressed by zstd (`.tar.zst`)
+    #[arg(long)]
+    pub(super) zstd: bool,
     #[command(flatten)]
     pub(super) narrow: Narrow,
+}
+
+/// Flags of `stats`.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Stats {
+    /// Show what each snapshot added, too
+    #[arg(long)]
+    pub(super) growth: bool,
 }
 
 /// Flags of `check`.
@@ -342,12 +433,28 @@ pub(super) struct InitConfig {
 }
 
 /// Commands of `config`.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Say everything that is wrong with the configuration
     Check,
     /// Show what the configuration means, with every default; never a secret
     Show,
+    /// Translate the configuration of the Python bbackup, and say what became of every value of it
+    Import(Import),
+}
+
+/// Flags of `config import`.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Import {
+    /// The other program's config.yaml
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) file: PathBuf,
+    /// Where the new configuration goes; none: standard output
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) output: Option<PathBuf>,
+    /// Replace a file that is there
+    #[arg(long, requires = "output")]
+    pub(super) force: bool,
 }
 
 /// Flags of `completions`.

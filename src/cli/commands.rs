@@ -4,10 +4,21 @@
 
 pub(super) mod backup;
 pub(super) mod care;
+pub(super) mod copy;
+pub(super) mod diff;
+pub(super) mod find;
+pub(super) mod forget;
 pub(super) mod host;
+pub(super) mod key;
 pub(super) mod look;
+pub(super) mod mount;
+pub(super) mod prune;
+pub(super) mod repair;
 pub(super) mod restore;
+pub(super) mod rewrite;
 pub(super) mod setup;
+pub(super) mod stats;
+pub(super) mod tag;
 
 use serde::Serialize;
 use serde_json::Value;

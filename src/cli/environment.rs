@@ -24,10 +24,14 @@ pub(super) struct Environment {
     pub(super) password: bool,
     /// `DOCKER_HOST`
     pub(super) docker_host: Option<String>,
-    /// `DOCKER_TLS_VERIFY`
+    /// `DOCKER_TLS_VERIFY`, whatever it says, as for the Docker client.
     pub(super) docker_tls: bool,
-    /// `DOCKER_CONTEXT`, unless it is the default one.
+    /// `DOCKER_CERT_PATH`
+    pub(super) docker_certificates: Option<PathBuf>,
+    /// `DOCKER_CONTEXT`
     pub(super) docker_context: Option<String>,
+    /// `DOCKER_CONFIG`: the folder that the Docker client has its own files in.
+    pub(super) docker_folder: Option<PathBuf>,
 }
 
 /// Name of the variable that has the password itself.
@@ -53,8 +57,10 @@ impl Environment {
             password_command: text("RESTIC_PASSWORD_COMMAND"),
             password: set(PASSWORD).is_some(),
             docker_host: text("DOCKER_HOST"),
-            docker_tls: on("DOCKER_TLS_VERIFY"),
-            docker_context: text("DOCKER_CONTEXT").filter(|context| context != "default"),
+            docker_tls: set("DOCKER_TLS_VERIFY").is_some(),
+            docker_certificates: set("DOCKER_CERT_PATH").map(PathBuf::from),
+            docker_context: text("DOCKER_CONTEXT"),
+            docker_folder: set("DOCKER_CONFIG").map(PathBuf::from),
         }
     }
 }
@@ -67,10 +73,9 @@ mod tests {
     fn empty_variables_and_zeros_do_not_count() {
         let environment = Environment::read(|name| match name {
             "BBACKUP_OUTPUT" => Some("JSON".into()),
-            "BBACKUP_NO_INTERACTIVE" | "DOCKER_TLS_VERIFY" => Some("0".into()),
-            "RESTIC_REPOSITORY" | "NO_COLOR" => Some("".into()),
+            "BBACKUP_NO_INTERACTIVE" => Some("0".into()),
+            "RESTIC_REPOSITORY" | "NO_COLOR" | "DOCKER_TLS_VERIFY" | "DOCKER_CONTEXT" => Some("".into()),
             "RESTIC_PASSWORD_FILE" => Some("/k".into()),
-            "DOCKER_CONTEXT" => Some("default".into()),
             _ => None,
         });
         let expected = Environment { json: true, password_file: Some("/k".into()), ..Environment::default() };

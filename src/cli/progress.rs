@@ -62,6 +62,8 @@ struct Item {
     bytes_before: u64,
     files_before: u64,
     since: Instant,
+    /// Whether another one was open meanwhile: then the counters say nothing of this one alone.
+    shared: bool,
 }
 
 /// Something that is said once.
@@ -69,7 +71,7 @@ enum Sentence {
     Problem { path: String, message: String },
     Phase(String),
     File { path: String, outcome: FileOutcome, size: u64 },
-    ItemDone { label: String, files: u64, bytes: u64, took: Duration },
+    ItemDone { label: String, counted: Option<(u64, u64)>, took: Duration },
 }
 
 #[derive(Serialize)]
@@ -199,7 +201,10 @@ impl Progress for Counters {
             Event::ItemStarted { label } => {
                 let (bytes_before, files_before) = (self.bytes.load(Relaxed), self.files.load(Relaxed));
                 let label = printable(label.as_bytes());
-                self.current().items.push(Item { label, bytes_before, files_before, since: clock::monotonic() });
+                let mut current = self.current();
+                current.items.iter_mut().for_each(|other| other.shared = true);
+                let shared = !current.items.is_empty();
+                current.items.push(Item { label, bytes_before, files_before, since: clock::monotonic(), shared });
             }
             Event::ItemFinished { label } => {
                 let label = printable(label.as_bytes());
@@ -210,7 +215,8 @@ impl Progress for Counters {
                 drop(current);
                 let files = self.files.load(Relaxed) - item.files_before;
                 let bytes = self.bytes.load(Relaxed) - item.bytes_before;
-                self.say(Sentence::ItemDone { label, files, bytes, took: item.since.elapsed() });
+                let counted = (!item.shared).then_some((files, bytes));
+                self.say(Sentence::ItemDone { label, counted, took: item.since.elapsed() });
             }
         }
     }
@@ -282,9 +288,12 @@ impl Painter {
                 self.output.message(&VerboseStatus { message_type: "verbose_status", action, item: path, data_size: *size });
                 self.output.note(&format!("{action:<9} {path}  {}", ByteSize(*size)));
             }
-            Sentence::ItemDone { label, files, bytes, took } => {
-                let files = text::count(*files, "file");
-                self.output.note(&format!("{label}: {files}, {} in {}", ByteSize(*bytes), text::duration(*took)));
+            Sentence::ItemDone { label, counted, took } => {
+                let took = text::duration(*took);
+                self.output.note(&match counted {
+                    Some((files, bytes)) => format!("{label}: {}, {} in {took}", text::count(*files, "file"), ByteSize(*bytes)),
+                    None => format!("{label}: done in {took}"),
+                });
             }
         }
     }

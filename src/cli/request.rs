@@ -8,22 +8,57 @@ use std::path::{Component, Path, PathBuf};
 use super::arguments::{Backup, Check, Narrow, Restore};
 use super::text::safe;
 use super::time;
-use crate::config::{BackupSet, Config, Selection, suggest};
+use crate::config::{BackupSet, Config, DEFAULT_ENGINE, Images, Selection, suggest};
 use crate::jobs::error::JobError;
 use crate::jobs::request::{Rename, RestoreSelection};
 use crate::jobs::select::{Item, Narrowing};
 use crate::model::size::ByteSize;
 use crate::platform::clock;
-use crate::repository::contract::{ReadData, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
+use crate::repository::contract::{ReadData, TAG_APPLICATION, TAG_BEFORE_RESTORE, TAG_PARTIAL, TAG_RUN, TAG_SET};
 
 /// The sets that a backup is asked for, with what the flags say of them.
-pub(super) fn sets(arguments: &Backup, config: &Config) -> Result<Vec<BackupSet>, JobError> {
+/// `engine` is the one that was asked for.
+pub(super) fn sets(arguments: &Backup, config: &Config, engine: Option<&str>) -> Result<Vec<BackupSet>, JobError> {
+    let mut sets = unnarrowed(arguments, config)?;
+    if let Some(engine) = engine {
+        on_engine(&mut sets, engine, !arguments.sets.is_empty())?;
+    }
+    for set in &mut sets {
+        override_policy(set, arguments)?;
+    }
+    Ok(sets)
+}
+
+/// Takes what was put together on the command line from this Engine; of sets with names only those of it are left.
+fn on_engine(sets: &mut Vec<BackupSet>, engine: &str, named: bool) -> Result<(), JobError> {
+    let is_of = |set: &BackupSet| set.engine.as_deref().unwrap_or(DEFAULT_ENGINE) == engine;
+    for set in sets.iter_mut().filter(|set| set.name.is_none()) {
+        if engine != DEFAULT_ENGINE && !set.selection.paths.is_empty() {
+            let message = "paths are of this machine, not of an Engine";
+            return Err(JobError::request("paths_of_engine", message, "Take --engine or --paths away."));
+        }
+        set.engine = (engine != DEFAULT_ENGINE).then(|| engine.to_owned());
+    }
+    if let Some(other) = sets.iter().find(|set| named && !is_of(set)) {
+        let message =
+            format!("the backup set `{}` is not of the Engine `{}`", safe(other.name.as_deref().unwrap_or_default()), safe(engine));
+        return Err(JobError::request("other_engine", message, "A set says itself which Engine it is of: take --engine away."));
+    }
+    sets.retain(is_of);
+    if sets.is_empty() {
+        let message = format!("the configuration has no enabled backup set of the Engine `{}`", safe(engine));
+        return Err(JobError::request("no_set", message, "Name what to back up, or use --all for everything."));
+    }
+    Ok(())
+}
+
+fn unnarrowed(arguments: &Backup, config: &Config) -> Result<Vec<BackupSet>, JobError> {
     let chosen_here = arguments.all
         || !(arguments.containers.is_empty()
             && arguments.projects.is_empty()
             && arguments.volumes.is_empty()
             && arguments.paths.is_empty());
-    let mut sets = if chosen_here {
+    Ok(if chosen_here {
         vec![chosen_on_the_command_line(arguments)?]
     } else if !arguments.sets.is_empty() {
         named(&arguments.sets, config)?
@@ -36,11 +71,7 @@ pub(super) fn sets(arguments: &Backup, config: &Config) -> Result<Vec<BackupSet>
             return Err(JobError::request("no_set", message, "Name what to back up, or use --all for everything."));
         }
         enabled
-    };
-    for set in &mut sets {
-        override_policy(set, arguments)?;
-    }
-    Ok(sets)
+    })
 }
 
 fn chosen_on_the_command_line(arguments: &Backup) -> Result<BackupSet, JobError> {
@@ -86,10 +117,11 @@ fn override_policy(set: &mut BackupSet, arguments: &Backup) -> Result<(), JobErr
     set.filter.one_file_system |= arguments.one_file_system;
     let scope = &mut set.scope;
     if arguments.config_only {
-        (scope.volumes, scope.logs) = (false, false);
+        (scope.volumes, scope.binds, scope.logs, scope.layers, scope.images) = (false, false, false, false, Images::None);
     }
     if arguments.volumes_only {
         (scope.configs, scope.logs, scope.networks, scope.compose) = (false, false, false, false);
+        (scope.binds, scope.layers, scope.images) = (false, false, Images::None);
     }
     scope.networks &= !arguments.no_networks;
     scope.logs &= !arguments.no_logs;
@@ -102,7 +134,9 @@ fn override_policy(set: &mut BackupSet, arguments: &Backup) -> Result<(), JobErr
 /// The user's own tags, checked.
 pub(super) fn tags(tags: &[String]) -> Result<Vec<String>, JobError> {
     for tag in tags {
-        let reserved = tag == TAG_PARTIAL || [TAG_APPLICATION, TAG_SET, TAG_RUN].iter().any(|prefix| tag.starts_with(prefix));
+        let reserved = tag == TAG_PARTIAL
+            || tag == TAG_BEFORE_RESTORE
+            || [TAG_APPLICATION, TAG_SET, TAG_RUN].iter().any(|prefix| tag.starts_with(prefix));
         if reserved {
             let message = format!("the tag `{}` is one that bbackup sets itself", safe(tag));
             return Err(JobError::request("reserved_tag", message, "Choose another word."));
@@ -151,7 +185,9 @@ pub(super) fn renames(words: &[String]) -> Result<Vec<Rename>, JobError> {
     for word in words {
         let bad = |message: String| JobError::request("bad_rename", message, "Write --rename old:new.");
         let (from, to) = word.split_once(':').ok_or_else(|| bad(format!("`{}` does not say a new name", safe(word))))?;
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        // A port may name its protocol (53/udp); that it is one of both is for the plan to see, which knows what has which name.
+        let is_port = from.starts_with(|c: char| c.is_ascii_digit());
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') || (is_port && c == '/');
         if from.is_empty() || !to.starts_with(|c: char| c.is_ascii_alphanumeric()) || !to.chars().all(good) {
             return Err(bad(format!("`{}` cannot be a name on a Docker Engine", safe(to))));
         }

@@ -14,10 +14,10 @@ use super::output::Output;
 use super::request::absolute;
 use super::text::safe;
 use crate::config::password::PasswordSource;
-use crate::config::{Config, RepositoryConfig, load, suggest, validate};
+use crate::config::{Config, DEFAULT_ENGINE, Docker, RepositoryConfig, load, suggest, validate};
 use crate::jobs::error::JobError;
 use crate::jobs::request::JobContext;
-use crate::jobs::{engine, open};
+use crate::jobs::{copy, open};
 use crate::platform::control::Control;
 use crate::platform::directories::Directories;
 use crate::platform::host;
@@ -27,7 +27,10 @@ use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo};
 /// What one command works with.
 pub(super) struct Session {
     pub(super) output: Output,
+    /// The configuration, with the Engine of `--engine` in the place of the default one.
     pub(super) config: Arc<Config>,
+    /// The same without `--engine`.
+    whole: Config,
     pub(super) directories: Directories,
     pub(super) control: Control,
     interrupts: Interrupts,
@@ -40,13 +43,12 @@ impl Session {
     pub(super) fn new(global: &Global, environment: &Environment, output: &Output, interrupts: Interrupts) -> Result<Self, JobError> {
         let directories = Directories::of_this_user()?;
         let mut config = load::load(global.config.as_deref(), &directories, &host::hostname())?;
-        if config.docker.host.is_none() {
-            config.docker.host.clone_from(&environment.docker_host);
-            config.docker.tls = environment.docker_tls;
-        }
+        complete(&mut config, environment, &directories);
+        let chosen = engine_of(&config, global.engine.as_deref())?;
         Ok(Self {
             output: output.clone(),
-            config: Arc::new(config),
+            config: Arc::new(chosen),
+            whole: config,
             directories,
             control: interrupts.control().clone(),
             interrupts,
@@ -70,15 +72,29 @@ impl Session {
         self.interrupts.received()
     }
 
-    /// Refuses what would reach another Engine than the one that the user's other tools reach.
-    pub(super) fn check_docker(&self) -> Result<(), JobError> {
-        match &self.environment.docker_context {
-            Some(context) if self.config.docker.host.is_none() => {
-                let given = format!("DOCKER_CONTEXT={}", safe(context));
-                Err(engine::unsupported(given, "a context"))
+    /// The configuration with a set's Engine in the place of the default one.
+    pub(super) fn config_for(&self, engine: Option<&str>) -> Result<Arc<Config>, JobError> {
+        Ok(Arc::new(engine_of(&self.whole, engine)?))
+    }
+
+    /// Every Engine of the configuration.
+    pub(super) fn engines(&self) -> Vec<Docker> {
+        std::iter::once(&self.whole.docker).chain(self.whole.engines.iter().map(|engine| &engine.docker)).cloned().collect()
+    }
+
+    /// The Engine of `--engine`, else every one, by its name.
+    pub(super) fn engine_names(&self) -> Vec<String> {
+        match &self.global.engine {
+            Some(engine) => vec![engine.clone()],
+            None => {
+                std::iter::once(DEFAULT_ENGINE).chain(self.whole.engines.iter().map(|one| one.name.as_str())).map(str::to_owned).collect()
             }
-            _ => Ok(()),
         }
+    }
+
+    /// The Engine of `--engine`.
+    pub(super) fn chosen_engine(&self) -> Option<&str> {
+        self.global.engine.as_deref()
     }
 
     /// The repository that is meant: by `--repo`, else by a set's name of one, else the default one.
@@ -95,6 +111,21 @@ impl Session {
         };
         repository.password = flag.or(repository.password).or_else(|| self.password_of_the_environment());
         Ok(repository)
+    }
+
+    /// The other repository of a copy. Its password comes from what was given for it, then from the configuration, then from the
+    /// environment.
+    pub(super) fn other_repository(&self, wanted: &str, given: Option<PasswordSource>) -> Result<RepositoryConfig, JobError> {
+        let mut repository = self.named_or_path(wanted)?;
+        repository.password = given.or(repository.password).or_else(|| self.password_of_the_environment());
+        Ok(repository)
+    }
+
+    /// Opens two repositories to copy from one to the other. In a dry run nothing is written, not even a lock.
+    pub(super) fn open_pair(&self, source: &RepositoryConfig, target: &RepositoryConfig, dry_run: bool) -> Result<copy::Pair, JobError> {
+        let passwords = (self.password_of_existing(source)?, self.password_of_existing(target)?);
+        self.interrupts.listen(&self.output)?;
+        copy::Pair::open((source, &passwords.0), (target, &passwords.1), (!dry_run).then(|| self.retry_lock()))
     }
 
     fn named(&self, name: &str) -> Result<RepositoryConfig, JobError> {
@@ -223,13 +254,42 @@ impl Session {
         }
     }
 
+    /// What jobs on a set's Engine work with.
+    pub(super) fn context_for(
+        &self,
+        engine: Option<&str>,
+        repository: &RepositoryConfig,
+        opened: Option<Arc<dyn Repository>>,
+    ) -> Result<JobContext, JobError> {
+        Ok(JobContext { config: self.config_for(engine)?, ..self.context(repository, opened) })
+    }
+
+    /// A new password for a repository: from a source, else from a person who types it twice.
+    pub(super) fn new_password(&self, source: Option<&PasswordSource>, location: &str) -> Result<Secret<String>, JobError> {
+        match source {
+            Some(source) => Ok(source.resolve()?),
+            None => self.ask_for("New password", location, true).map_err(|error| match error {
+                JobError::NoPassword { .. } => JobError::request(
+                    "no_new_password",
+                    "a new password is needed, and none was given",
+                    "Give it with --new-password-file, --new-password-command or --new-password-env.",
+                ),
+                other => other,
+            }),
+        }
+    }
+
     fn ask(&self, location: &str, twice: bool) -> Result<Secret<String>, JobError> {
+        self.ask_for("Password", location, twice)
+    }
+
+    fn ask_for(&self, what: &str, location: &str, twice: bool) -> Result<Secret<String>, JobError> {
         let nobody = || JobError::NoPassword { location: safe(location) };
         if self.environment.no_interactive || self.output.is_json() || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err(nobody());
         }
         let ask = |question: String| rpassword::prompt_password(question).map(Secret::new).map_err(|_| nobody());
-        let password = ask(format!("Password of the repository at {}: ", safe(location)))?;
+        let password = ask(format!("{what} of the repository at {}: ", safe(location)))?;
         if password.expose().is_empty() {
             return Err(nobody());
         }
@@ -238,4 +298,34 @@ impl Session {
         }
         Ok(password)
     }
+}
+
+/// Fills in what the environment says where the configuration says nothing. It is about the default Engine only.
+fn complete(config: &mut Config, environment: &Environment, directories: &Directories) {
+    let folder = environment.docker_folder.clone().unwrap_or_else(|| directories.expand_home(Path::new("~/.docker")));
+    for docker in std::iter::once(&mut config.docker).chain(config.engines.iter_mut().map(|engine| &mut engine.docker)) {
+        docker.client_folder = Some(folder.clone());
+    }
+    let docker = &mut config.docker;
+    if !docker.says_where() {
+        docker.host.clone_from(&environment.docker_host);
+        docker.context.clone_from(&environment.docker_context);
+    }
+    if environment.docker_tls {
+        // Where somebody asks for certificates to be verified, that is done, or the configuration says that it is not.
+        docker.tls_verify.get_or_insert(true);
+    }
+    if docker.cert_path.is_none() && docker.tls_verify == Some(true) {
+        docker.cert_path.clone_from(&environment.docker_certificates);
+    }
+}
+
+fn engine_of(config: &Config, name: Option<&str>) -> Result<Config, JobError> {
+    config.for_engine(name).ok_or_else(|| {
+        let name = name.unwrap_or_default();
+        let known = || config.engines.iter().map(|engine| engine.name.as_str()).chain([DEFAULT_ENGINE]);
+        let meant = suggest::sentence(name, known());
+        let hint = format!("There are: {}.", known().collect::<Vec<_>>().join(", "));
+        JobError::request("unknown_engine", format!("there is no Engine `{}` in the configuration{meant}", safe(name)), hint)
+    })
 }

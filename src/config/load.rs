@@ -67,11 +67,18 @@ pub fn find(wanted: Option<&Path>, directories: &Directories) -> Option<PathBuf>
 /// The file asked for is missing, or the one found cannot be read or is wrong.
 pub fn load(wanted: Option<&Path>, directories: &Directories, hostname: &str) -> Result<Config, ConfigError> {
     let Some(path) = find(wanted, directories) else { return Ok(embedded(directories, hostname)) };
-    let text = files::read_text(&path, SIZE_LIMIT).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => ConfigError::Missing { path: path.clone() },
-        _ => ConfigError::Unreadable { path: path.clone(), source },
-    })?;
-    parse(&text, &path, directories, hostname)
+    parse(&read(&path)?, &path, directories, hostname)
+}
+
+/// The text of a configuration file.
+///
+/// # Errors
+/// It is missing or cannot be read.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
+    files::read_text(path, SIZE_LIMIT).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ConfigError::Missing { path: path.to_owned() },
+        _ => ConfigError::Unreadable { path: path.to_owned(), source },
+    })
 }
 
 /// The configuration of a host that has none: everything on the Engine, into a repository in the data folder.
@@ -80,6 +87,7 @@ pub fn embedded(directories: &Directories, hostname: &str) -> Config {
         source: None,
         host: hostname.to_owned(),
         docker: Docker::default(),
+        engines: Vec::new(),
         repositories: vec![validate::embedded_repository(directories)],
         sets: Vec::new(),
     }

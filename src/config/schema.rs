@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::tree::{Key as FileKey, Node, Position, Problem, Value};
 use super::{Compression, duration, suggest};
+use crate::model::retention::{Count, Span};
 use crate::model::size::ByteSize;
 
 /// The type of a value.
@@ -23,6 +24,10 @@ enum Kind {
     Size(ByteSize, ByteSize),
     /// A duration.
     Duration,
+    /// A whole number, or `unlimited`.
+    Count,
+    /// A span of the calendar.
+    Span,
     /// A compression.
     Compression,
     /// One of these words; the second list is of those that only later versions have.
@@ -31,8 +36,12 @@ enum Kind {
     Texts,
     /// A list of globs of names, each perhaps with a `!` before it.
     Globs,
+    /// A line for a shell, or a list of words.
+    Command,
     /// Known keys.
     Section(&'static [Key]),
+    /// A list of such sections.
+    Sections(&'static [Key]),
     /// Names that the user chooses, each with these keys.
     Named(&'static [Key]),
     /// A key of the design whose feature this version does not have.
@@ -68,7 +77,27 @@ const ROOT: &[Key] = &[
     later("api"),
 ];
 
-const DOCKER: &[Key] = &[key("host", Kind::Text), key("timeout", Kind::Duration), key("stop_timeout", Kind::Duration), later("context")];
+const DOCKER: &[Key] = &[
+    key("host", Kind::Text),
+    key("context", Kind::Text),
+    key("tls_verify", Kind::Boolean),
+    key("cert_path", Kind::Text),
+    key("timeout", Kind::Duration),
+    key("stop_timeout", Kind::Duration),
+    key("save_before_restore", Kind::Boolean),
+    key("engines", Kind::Named(ENGINE)),
+];
+
+const ENGINE: &[Key] = &[
+    key("host", Kind::Text),
+    key("context", Kind::Text),
+    key("tls_verify", Kind::Boolean),
+    key("cert_path", Kind::Text),
+    key("hostname", Kind::Text),
+    key("timeout", Kind::Duration),
+    key("stop_timeout", Kind::Duration),
+    key("save_before_restore", Kind::Boolean),
+];
 
 const REPOSITORY: &[Key] = &[
     key("engine", Kind::Choice(&["restic"], &["borg"])),
@@ -98,26 +127,50 @@ const SET: &[Key] = &[
     key("one_file_system", Kind::Boolean),
     key("scope", Kind::Section(SCOPE)),
     key("consistency", Kind::Choice(&["stop", "pause", "none"], &[])),
+    key("hooks", Kind::Section(HOOKS)),
     key("repository", Kind::Text),
+    key("engine", Kind::Text),
+    key("retention", Kind::Section(RETENTION)),
     later("databases"),
     later("copy_to"),
-    later("retention"),
     later("suspicion"),
-    later("hooks"),
     later("notify"),
 ];
+
+const HOOKS: &[Key] = &[key("exec_pre", Kind::Sections(HOOK)), key("exec_post", Kind::Sections(HOOK))];
+
+const HOOK: &[Key] =
+    &[key("containers", Kind::Globs), key("command", Kind::Command), key("user", Kind::Text), key("timeout", Kind::Duration)];
 
 const SCOPE: &[Key] = &[
     key("configs", Kind::Boolean),
     key("logs", Kind::Boolean),
     key("log_lines", Kind::Number(0, 1_000_000)),
     key("volumes", Kind::Boolean),
+    key("binds", Kind::Boolean),
     key("networks", Kind::Boolean),
     key("compose", Kind::Boolean),
-    later("binds"),
     later("databases"),
-    later("images"),
-    later("layers"),
+    key("images", Kind::Choice(&["none", "local"], &[])),
+    key("layers", Kind::Boolean),
+];
+
+const RETENTION: &[Key] = &[
+    key("keep_last", Kind::Count),
+    key("keep_hourly", Kind::Count),
+    key("keep_daily", Kind::Count),
+    key("keep_weekly", Kind::Count),
+    key("keep_monthly", Kind::Count),
+    key("keep_yearly", Kind::Count),
+    key("keep_within", Kind::Span),
+    key("keep_within_hourly", Kind::Span),
+    key("keep_within_daily", Kind::Span),
+    key("keep_within_weekly", Kind::Span),
+    key("keep_within_monthly", Kind::Span),
+    key("keep_within_yearly", Kind::Span),
+    key("keep_tags", Kind::Texts),
+    key("min_keep", Kind::Number(0, 1_000_000)),
+    key("max_size", Kind::Size(ByteSize(1), ByteSize(u64::MAX))),
 ];
 
 /// All differences between a file and the schema.
@@ -183,7 +236,9 @@ impl Checker {
     fn value(&mut self, node: &Node, kind: &Kind, path: &str) {
         match kind {
             Kind::Section(keys) => return self.section(node, keys, path),
+            Kind::Sections(keys) => return self.sections(node, keys, path),
             Kind::Named(keys) => return self.named(node, keys, path),
+            Kind::Command if matches!(node.value, Value::List(_)) => return self.list(node, path, |_| None),
             Kind::Texts => return self.list(node, path, |_| None),
             Kind::Globs => return self.list(node, path, glob_problem),
             _ => {}
@@ -195,6 +250,18 @@ impl Checker {
         };
         if let Some(message) = scalar_problem(text, quoted, kind, path) {
             self.problem(node.at, message);
+        }
+    }
+
+    fn sections(&mut self, node: &Node, keys: &'static [Key], path: &str) {
+        match &node.value {
+            Value::Null => {}
+            Value::List(nodes) => {
+                for (index, node) in nodes.iter().enumerate() {
+                    self.section(node, keys, &format!("{path}[{index}]"));
+                }
+            }
+            other => self.problem(node.at, format!("`{path}` must be a list, not {}: write `- …` on lines of their own", found(other))),
         }
     }
 
@@ -235,9 +302,9 @@ impl Checker {
 fn scalar_problem(text: &str, quoted: bool, kind: &Kind, path: &str) -> Option<String> {
     let wrong = || Some(format!("`{path}` must be {}, not `{}`", wanted(kind), crate::model::text::printable(text.as_bytes())));
     match kind {
-        Kind::Text if text.trim().is_empty() => Some(format!("`{path}` must not be empty")),
-        Kind::Text if text.contains('\0') => Some(format!("`{path}` must not have a zero byte in it")),
-        Kind::Text | Kind::Description => match plain_type(text) {
+        Kind::Text | Kind::Command if text.trim().is_empty() => Some(format!("`{path}` must not be empty")),
+        Kind::Text | Kind::Command if text.contains('\0') => Some(format!("`{path}` must not have a zero byte in it")),
+        Kind::Text | Kind::Command | Kind::Description => match plain_type(text) {
             Some(found) if !quoted => Some(format!("`{path}` must be text, and `{text}` is {found}: put it in quotes")),
             _ => None,
         },
@@ -251,6 +318,8 @@ fn scalar_problem(text: &str, quoted: bool, kind: &Kind, path: &str) -> Option<S
             Ok(_) => wrong(),
             Err(error) => Some(format!("`{path}`: {error}")),
         },
+        Kind::Count => text.parse::<Count>().err().map(|error| format!("`{path}`: {error}")),
+        Kind::Span => text.parse::<Span>().err().map(|error| format!("`{path}`: {error}")),
         Kind::Duration => duration::parse(text).err().map(|error| format!("`{path}`: {error}")),
         Kind::Compression => text.parse::<Compression>().err().map(|error| format!("`{path}`: {error}")),
         Kind::Choice(now, _) if now.contains(&text) => None,
@@ -287,9 +356,12 @@ fn wanted(kind: &Kind) -> String {
         Kind::Number(least, most) => format!("a number from {least} to {most}"),
         Kind::Size(least, most) => format!("a size from {least} to {most}"),
         Kind::Duration => "a duration".to_owned(),
+        Kind::Count => "a count".to_owned(),
+        Kind::Span => "a span".to_owned(),
         Kind::Compression => "a compression".to_owned(),
         Kind::Choice(now, _) => now.join(" or "),
-        Kind::Texts | Kind::Globs => "a list".to_owned(),
+        Kind::Command => "text or a list of words".to_owned(),
+        Kind::Texts | Kind::Globs | Kind::Sections(_) => "a list".to_owned(),
         Kind::Section(_) | Kind::Named(_) | Kind::Later => "keys with values".to_owned(),
     }
 }

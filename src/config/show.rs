@@ -5,15 +5,15 @@ use serde::ser::SerializeMap;
 
 use super::password::PasswordSource;
 use super::{Config, Scope, duration};
+use crate::model::retention::{Count, Span};
 
 /// The configuration in the words of a configuration file. What could hold a secret is masked.
 pub fn shown(config: &Config) -> impl Serialize {
     Shown {
         host: config.host.clone(),
         docker: Docker {
-            host: config.docker.host.as_deref().map(without_user),
-            timeout: duration::show(config.docker.timeout),
-            stop_timeout: config.docker.stop_timeout.map(duration::show),
+            engine: engine(&config.docker),
+            engines: Named(config.engines.iter().map(|one| (one.name.clone(), named_engine(one))).collect()),
         },
         repositories: Named(config.repositories.iter().map(|one| (one.name.clone().unwrap_or_default(), repository(one))).collect()),
         sets: Named(config.sets.iter().map(|one| (one.name.clone().unwrap_or_default(), set(one))).collect()),
@@ -47,8 +47,24 @@ fn repository(one: &super::RepositoryConfig) -> Repository {
     }
 }
 
+fn engine(one: &super::Docker) -> Engine {
+    Engine {
+        host: one.host.as_deref().map(without_user),
+        context: one.context.clone(),
+        tls_verify: one.tls_verify,
+        cert_path: one.cert_path.as_ref().map(|path| path.display().to_string()),
+        timeout: duration::show(one.timeout),
+        stop_timeout: one.stop_timeout.map(duration::show),
+        save_before_restore: one.save_before_restore,
+    }
+}
+
+fn named_engine(one: &super::EngineConfig) -> NamedEngine {
+    NamedEngine { hostname: one.hostname.clone(), engine: engine(&one.docker) }
+}
+
 fn set(one: &super::BackupSet) -> Set {
-    let Scope { configs, logs, log_lines, volumes, networks, compose } = one.scope.clone();
+    let Scope { configs, logs, log_lines, volumes, binds, networks, compose, images, layers } = one.scope.clone();
     Set {
         description: one.description.clone(),
         enabled: one.enabled,
@@ -60,9 +76,47 @@ fn set(one: &super::BackupSet) -> Set {
         exclude: one.filter.exclude.clone(),
         exclude_if_present: one.filter.exclude_if_present.clone(),
         one_file_system: one.filter.one_file_system,
-        scope: ShownScope { configs, logs, log_lines, volumes, networks, compose },
+        scope: ShownScope { configs, logs, log_lines, volumes, binds, networks, compose, images: images.word(), layers },
         consistency: one.consistency.word(),
+        hooks: ShownHooks {
+            exec_pre: one.hooks.exec_pre.iter().map(hook).collect(),
+            exec_post: one.hooks.exec_post.iter().map(hook).collect(),
+        },
         repository: one.repository.clone(),
+        engine: one.engine.clone(),
+        retention: one.retention.as_ref().map(retention),
+    }
+}
+
+/// Only the rules that are there.
+fn retention(one: &super::Retention) -> Retention {
+    let count = |count: Count| (!count.is_zero()).then_some(count);
+    let span = |span: Span| (!span.is_zero()).then_some(span);
+    Retention {
+        keep_last: count(one.keep_last),
+        keep_hourly: count(one.keep_hourly),
+        keep_daily: count(one.keep_daily),
+        keep_weekly: count(one.keep_weekly),
+        keep_monthly: count(one.keep_monthly),
+        keep_yearly: count(one.keep_yearly),
+        keep_within: span(one.keep_within),
+        keep_within_hourly: span(one.keep_within_hourly),
+        keep_within_daily: span(one.keep_within_daily),
+        keep_within_weekly: span(one.keep_within_weekly),
+        keep_within_monthly: span(one.keep_within_monthly),
+        keep_within_yearly: span(one.keep_within_yearly),
+        keep_tags: one.keep_tags.iter().map(|tags| tags.join(",")).collect(),
+        min_keep: one.min_keep,
+        max_size: one.max_size.map(|size| size.0),
+    }
+}
+
+fn hook(one: &super::SetHook) -> ShownHook {
+    ShownHook {
+        containers: one.containers.clone(),
+        command: "(not shown)",
+        user: one.hook.user.clone(),
+        timeout: duration::show(one.hook.timeout),
     }
 }
 
@@ -90,9 +144,30 @@ struct Shown {
 
 #[derive(Serialize)]
 struct Docker {
+    #[serde(flatten)]
+    engine: Engine,
+    engines: Named<NamedEngine>,
+}
+
+#[derive(Serialize)]
+struct Engine {
     host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_verify: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cert_path: Option<String>,
     timeout: String,
     stop_timeout: Option<String>,
+    save_before_restore: bool,
+}
+
+#[derive(Serialize)]
+struct NamedEngine {
+    hostname: String,
+    #[serde(flatten)]
+    engine: Engine,
 }
 
 #[derive(Serialize)]
@@ -124,7 +199,28 @@ struct Set {
     one_file_system: bool,
     scope: ShownScope,
     consistency: &'static str,
+    hooks: ShownHooks,
     repository: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention: Option<Retention>,
+}
+
+#[derive(Serialize)]
+struct ShownHooks {
+    exec_pre: Vec<ShownHook>,
+    exec_post: Vec<ShownHook>,
+}
+
+#[derive(Serialize)]
+struct ShownHook {
+    containers: Vec<String>,
+    /// Never the command itself: it may have a password in it.
+    command: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    timeout: String,
 }
 
 #[derive(Serialize)]
@@ -133,8 +229,43 @@ struct ShownScope {
     logs: bool,
     log_lines: u32,
     volumes: bool,
+    binds: bool,
     networks: bool,
     compose: bool,
+    images: &'static str,
+    layers: bool,
+}
+
+#[derive(Serialize)]
+struct Retention {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_last: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_hourly: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_daily: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_weekly: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_monthly: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_yearly: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within_hourly: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within_daily: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within_weekly: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within_monthly: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within_yearly: Option<Span>,
+    keep_tags: Vec<String>,
+    min_keep: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_size: Option<u64>,
 }
 
 /// A mapping that keeps the order of the file.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::load::{self, ConfigError};
 use super::password::PasswordSource;
 use super::{Compression, Config, Consistency, Filter, PACK_SIZE, Scope, Selection, show};
+use crate::model::hook::Hook;
+use crate::model::retention::Count;
 use crate::model::size::ByteSize;
 use crate::platform::directories::Directories;
 
@@ -82,14 +84,20 @@ fn the_starter_is_good_with_and_without_its_comments() {
 fn what_show_writes_can_be_read_again() {
     let config = parse(EXAMPLE).unwrap();
     let again = parse(&show::yaml(&config)).unwrap();
-    assert_eq!(again.sets, config.sets);
+    let without_commands = |config: &Config| {
+        let mut sets = config.sets.clone();
+        sets.iter_mut().flat_map(|set| &mut set.hooks.exec_pre).for_each(|hook| hook.hook.command.clear());
+        sets
+    };
+    assert_eq!(config.sets[0].hooks.exec_pre.len(), 1);
+    assert_eq!(without_commands(&again), without_commands(&config));
     assert_eq!(again.docker, config.docker);
     assert_eq!(show::yaml(&again), show::yaml(&config));
 }
 
 #[test]
 fn show_has_no_secret() {
-    let text = "docker: {host: \"tcp://me:hush@far:2375\"}\nrepositories:\n  a: {location: /r, password_command: echo hush}\n";
+    let text = "docker: {host: \"tcp://me:hush@far:2375\"}\nrepositories:\n  a: {location: /r, password_command: echo hush}\nsets:\n  s: {paths: [/x], hooks: {exec_pre: [{containers: [a], command: mysqldump -phush}]}}\n";
     let shown = show::yaml(&parse(text).unwrap());
     assert!(!shown.contains("hush"), "{shown}");
     assert!(shown.contains("tcp://…@far:2375"));
@@ -106,6 +114,46 @@ fn paths_start_at_the_file_and_the_home() {
     assert_eq!((repository.compression, repository.pack_size), (Compression::Level(19), ByteSize(64 << 20)));
     assert_eq!(config.set("s").unwrap().selection, Selection { paths: vec!["/home/u/data".into()], ..Selection::default() });
     assert_eq!(config.host, "thishost");
+}
+
+#[test]
+fn hooks_say_what_runs_where() {
+    let text = "sets:
+  s:
+    projects: [shop]
+    hooks:
+      exec_pre:
+      - {containers: [\"shop-*\", \"!shop-web\"], command: sync && true}
+      exec_post:
+      - {containers: [shop-db], command: [/bin/after, --now], user: \"70\", timeout: 5m}
+";
+    let config = parse(text).unwrap();
+    let hooks = &config.set("s").unwrap().hooks;
+    assert_eq!(hooks.exec_pre[0].hook, Hook::of_line("sync && true", "sets.s.hooks.exec_pre"));
+    let applies = |name: &str| hooks.exec_pre[0].applies_to(name);
+    assert_eq!((applies("shop-db"), applies("shop-web"), applies("other")), (true, false, false));
+    let after = &hooks.exec_post[0].hook;
+    assert_eq!(
+        (after.command.join(" "), after.user.as_deref(), after.timeout),
+        ("/bin/after --now".into(), Some("70"), Duration::from_mins(5))
+    );
+
+    let hook = |text: &str| format!("sets: {{s: {{projects: [shop], hooks: {{exec_pre: [{text}]}}}}}}\n");
+    for (text, expected) in [
+        ("{containers: [a]}", "a hook needs a `command`"),
+        ("{containers: [a], command: []}", "a hook needs a `command`"),
+        ("{command: sync}", "a hook needs `containers`"),
+        ("{containers: [\"!a\"], command: sync}", "a hook needs `containers`"),
+        ("{containers: [a], comand: sync}", "unknown key `comand` in `sets.s.hooks.exec_pre[0]`"),
+        ("{containers: [a], command: 5}", "must be text"),
+        ("{containers: [a], command: {x: y}}", "must be text or a list of words"),
+        ("{containers: [a], command: sync, timeout: soon}", "is not a duration"),
+        ("{containers: [\"[\"], command: sync}", "is no pattern"),
+        ("sync", "must be keys with values"),
+    ] {
+        let problems = format!("{:?}", parse(&hook(text)).unwrap_err());
+        assert!(problems.contains(expected), "{text}: {problems}");
+    }
 }
 
 #[test]
@@ -134,8 +182,9 @@ sets:
     contianers: [a]
     enabled: yes
     paths: /srv
-    retention: {keep_last: 3}
-    scope: {log_lines: -1, images: local}
+    retention: {keep_last: -3, keep_within: 7 days, keep_dayly: 1, keep_tags: x, max_size: big}
+    notify: {}
+    scope: {log_lines: -1, databases: true}
     consistency: stopp
 ";
     let found = problems(text);
@@ -151,10 +200,15 @@ sets:
             "12:5 unknown key `contianers` in `sets.web`; did you mean `containers`?",
             "13:14 `sets.web.enabled` must be true or false, not `yes`",
             "14:12 `sets.web.paths` must be a list, not text: write `- …` on lines of their own",
-            "15:5 `sets.web.retention` is not in this version",
-            "16:24 `sets.web.scope.log_lines` must be a number from 0 to 1000000, not `-1`",
-            "16:28 `sets.web.scope.images` is not in this version",
-            "17:18 `sets.web.consistency` must be stop or pause or none, not `stopp`; did you mean `stop`?",
+            "15:28 `sets.web.retention.keep_last`: `-3` is not a count: write a whole number, or unlimited",
+            "15:45 `sets.web.retention.keep_within`: `7 days` is not a span: write years, months, weeks, days and hours, for example 7d, 2w, 6m or 1y5m7d2h",
+            "15:53 unknown key `keep_dayly` in `sets.web.retention`; did you mean `keep_daily`?",
+            "15:79 `sets.web.retention.keep_tags` must be a list, not text: write `- …` on lines of their own",
+            "15:92 `sets.web.retention.max_size`: `big` is not a size: write a number and one of B, K, M, G, T (powers of 1024), for example 500M or 1.5GiB",
+            "16:5 `sets.web.notify` is not in this version",
+            "17:24 `sets.web.scope.log_lines` must be a number from 0 to 1000000, not `-1`",
+            "17:28 `sets.web.scope.databases` is not in this version",
+            "18:18 `sets.web.consistency` must be stop or pause or none, not `stopp`; did you mean `stop`?",
         ]
     );
 }
@@ -169,6 +223,8 @@ repositories:
 sets:
   one: {containers: [x], repository: aa}
   two: {paths: [srv]}
+  three: {paths: [/a], repository: a, retention: {min_keep: 3}}
+  four: {paths: [/a], repository: a, retention: {keep_last: 0, keep_tags: [\",\"]}}
 ";
     let found = problems(text);
     for expected in [
@@ -178,9 +234,34 @@ sets:
         "6:26 there is no repository `aa`; did you mean `a`?",
         "7:17 `srv` must be an absolute path",
         "7:3 the set `two` must say which `repository`",
+        "8:39 the retention of `three` cannot be meant: min_keep alone",
+        "9:76 `,` names no tag",
     ] {
         assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected} is not in {found:#?}");
     }
+}
+
+#[test]
+fn retention_is_read_as_it_is_meant() {
+    let of = |text: &str| parse(&format!("sets: {{s: {{paths: [/a], retention: {text}}}}}\n")).unwrap().sets.remove(0).retention;
+    assert_eq!(of(""), None);
+    assert_eq!(of("{}"), None);
+    let expected = super::Retention {
+        keep_last: Count::Number(3),
+        keep_yearly: Count::Unlimited,
+        keep_within: "2w".parse().unwrap(),
+        keep_tags: vec![vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]],
+        min_keep: 2,
+        max_size: Some(ByteSize(1000)),
+        ..super::Retention::default()
+    };
+    let text = "{keep_last: 3, keep_yearly: unlimited, keep_within: 2w, keep_tags: [\"a,b\", c], min_keep: 2, max_size: 1000}";
+    assert_eq!(of(text), Some(expected));
+    let zero = problems("sets: {s: {paths: [/a], retention: {keep_last: 0}}}\n");
+    assert_eq!(
+        zero,
+        ["1:25 the retention of `s` cannot be meant: it keeps nothing: give at least one keep rule that is not 0, or max_size"]
+    );
 }
 
 #[test]
@@ -231,5 +312,66 @@ mod any_input {
         fn never_panics(text in "[ a-z:\\-\\[\\]{}\"'&*!#|>\n\t]{0,80}") {
             let _ = super::parse(&text);
         }
+    }
+}
+
+#[test]
+fn every_engine_is_a_host_of_its_own() {
+    let text = "\
+host: here
+docker:
+  timeout: 90
+  engines:
+    nas: {host: \"ssh://nas\", stop_timeout: 5s}
+    lab: {context: lab, hostname: laboratory}
+    far: {host: \"tcp://far:2376\", cert_path: tls}
+sets:
+  a: {containers: [x], engine: nas}
+  b: {containers: [x], engine: default}
+";
+    let config = parse(text).unwrap();
+    let of = |name: &str| config.for_engine(Some(name)).map(|config| (config.host, config.docker));
+    let (host, docker) = of("nas").unwrap();
+    assert_eq!((host.as_str(), docker.host.as_deref()), ("nas", Some("ssh://nas")));
+    assert_eq!((docker.timeout, docker.stop_timeout), (Duration::from_secs(90), Some(Duration::from_secs(5))));
+    assert_eq!(of("lab").map(|(host, docker)| (host, docker.context)), Some(("laboratory".to_owned(), Some("lab".to_owned()))));
+    assert_eq!(of("far").unwrap().1.cert_path.as_deref(), Some(Path::new("/etc/bbackup/tls")));
+    assert_eq!(of("default").unwrap().0, "here");
+    assert_eq!(config.for_engine(None).unwrap().docker, config.docker);
+    assert!(config.for_engine(Some("nsa")).is_none());
+    let again = parse(&show::yaml(&config)).unwrap();
+    assert_eq!((again.engines, again.sets), (config.engines, config.sets));
+}
+
+#[test]
+fn engines_that_contradict_themselves_are_refused() {
+    let text = "\
+docker:
+  host: unix:///x
+  context: nas
+  engines:
+    default: {host: \"ssh://a\"}
+    bare: {timeout: 5s}
+    twin: {host: \"ssh://b\", hostname: thishost}
+    own: {context: c, cert_path: /c, engines: {}}
+sets:
+  a: {containers: [x], engine: bear}
+  b: {paths: [/x], engine: twin}
+";
+    let found = problems(text);
+    for expected in
+        ["3:3 give either `host` or `context`", "5:5 `default` is the Engine that `docker` itself describes", "8:38 unknown key `engines`"]
+    {
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected}: {found:#?}");
+    }
+    let found = problems(&text.replace(", engines: {}", ""));
+    for expected in [
+        "6:5 the Engine `bare` needs a `host` or a `context`",
+        "7:5 the Engine `twin` needs a `hostname` of its own: `thishost` is taken",
+        "there is no Engine `bear` in `docker.engines`",
+        "paths are of this machine",
+        "a context has its own certificates: take `cert_path` away",
+    ] {
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{expected}: {found:#?}");
     }
 }

@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::password::PasswordSource;
 use super::tree::{Node, Position, Problem, Value};
-use super::{BackupSet, Config, Docker, Filter, RepositoryConfig, Scope, Selection, raw, suggest};
-use super::{Compression, Consistency, DOCKER_TIMEOUT, LOG_LINES, PACK_SIZE, duration};
+use super::{
+    BackupSet, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, Hooks, Images, RepositoryConfig, Retention, Scope, Selection,
+};
+use super::{Compression, Consistency, LOG_LINES, PACK_SIZE, SetHook, duration, raw, suggest};
+use crate::model::hook::{HOOK_TIMEOUT, Hook};
+use crate::model::retention::tag_list;
 use crate::platform::directories::Directories;
 
 /// What a file does not say itself.
@@ -50,8 +54,8 @@ impl Validator<'_> {
     }
 
     /// The names in a section, in the order of the file.
-    fn names(&self, section: &str) -> Vec<String> {
-        match self.tree.find(&[section]) {
+    fn names(&self, section: &[&str]) -> Vec<String> {
+        match self.tree.find(section) {
             Some((_, Node { value: Value::Map(entries), .. })) => entries.iter().map(|(key, _)| key.text.clone()).collect(),
             _ => Vec::new(),
         }
@@ -60,28 +64,86 @@ impl Validator<'_> {
     fn config(&mut self, file: raw::File) -> Config {
         let mut repositories = file.repositories.unwrap_or_default();
         let mut checked: Vec<RepositoryConfig> = Vec::new();
-        for name in self.names("repositories") {
+        for name in self.names(&["repositories"]) {
             let repository = repositories.remove(&name).flatten().unwrap_or_default();
             checked.push(self.repository(&name, repository));
         }
         if checked.is_empty() {
             checked.push(embedded_repository(self.around.directories));
         }
+        let mut docker = file.docker.unwrap_or_default();
+        let mut engines = docker.engines.take().unwrap_or_default();
+        let docker = self.docker(&["docker"], docker, &Docker::default());
+        let names = self.names(&["docker", "engines"]);
+        let engines: Vec<EngineConfig> =
+            names.into_iter().map(|name| self.engine(&name, engines.remove(&name).flatten().unwrap_or_default(), &docker)).collect();
+        let host = file.host.unwrap_or_else(|| self.around.hostname.to_owned());
+        self.one_name_each(&host, &engines);
         let mut sets = file.sets.unwrap_or_default();
-        let names = self.names("sets");
-        let sets = names.into_iter().map(|name| self.set(&name, sets.remove(&name).flatten().unwrap_or_default(), &checked)).collect();
-        let docker = file.docker.unwrap_or_default();
-        Config {
-            source: Some(self.around.path.to_owned()),
-            host: file.host.unwrap_or_else(|| self.around.hostname.to_owned()),
-            docker: Docker {
-                host: docker.host,
-                tls: false,
-                timeout: docker.timeout.and_then(|text| duration::parse(&text).ok()).unwrap_or(DOCKER_TIMEOUT),
-                stop_timeout: docker.stop_timeout.and_then(|text| duration::parse(&text).ok()),
-            },
-            repositories: checked,
-            sets,
+        let names = self.names(&["sets"]);
+        let sets: Vec<BackupSet> =
+            names.into_iter().map(|name| self.set(&name, sets.remove(&name).flatten().unwrap_or_default(), &checked)).collect();
+        for set in &sets {
+            self.known_engine(set, &engines);
+        }
+        Config { source: Some(self.around.path.to_owned()), host, docker, engines, repositories: checked, sets }
+    }
+
+    /// The way to an Engine; what it does not say of times is as in `usual`.
+    fn docker(&mut self, here: &[&str], docker: raw::Docker, usual: &Docker) -> Docker {
+        if docker.host.is_some() && docker.context.is_some() {
+            self.problem(&[here, &["context"]].concat(), "give either `host` or `context`: a context says itself where its Engine is");
+        }
+        if docker.context.is_some() && (docker.cert_path.is_some() || docker.tls_verify.is_some()) {
+            let key = if docker.cert_path.is_some() { "cert_path" } else { "tls_verify" };
+            self.problem(&[here, &[key]].concat(), format!("a context has its own certificates: take `{key}` away, or name the `host`"));
+        }
+        let time = |text: Option<String>| text.and_then(|text| duration::parse(&text).ok());
+        Docker {
+            host: docker.host,
+            context: docker.context,
+            tls_verify: docker.tls_verify,
+            cert_path: docker.cert_path.map(|path| self.absolute(&path)),
+            client_folder: None,
+            timeout: time(docker.timeout).unwrap_or(usual.timeout),
+            stop_timeout: time(docker.stop_timeout).or(usual.stop_timeout),
+            save_before_restore: docker.save_before_restore.unwrap_or(usual.save_before_restore),
+        }
+    }
+
+    fn engine(&mut self, name: &str, mut engine: raw::Docker, usual: &Docker) -> EngineConfig {
+        let here = ["docker", "engines", name];
+        if name == DEFAULT_ENGINE {
+            self.problem(&here, format!("`{DEFAULT_ENGINE}` is the Engine that `docker` itself describes: choose another name"));
+        }
+        let hostname = engine.hostname.take().unwrap_or_else(|| name.to_owned());
+        let docker = self.docker(&here, engine, usual);
+        if self.around.spelled && !docker.says_where() {
+            self.problem(&here, format!("the Engine `{name}` needs a `host` or a `context`"));
+        }
+        EngineConfig { name: name.to_owned(), hostname, docker }
+    }
+
+    /// Two Engines of one name would take each other's snapshots for their own.
+    fn one_name_each(&mut self, host: &str, engines: &[EngineConfig]) {
+        for (index, engine) in engines.iter().enumerate() {
+            let others = std::iter::once(host).chain(engines[..index].iter().map(|other| other.hostname.as_str()));
+            if others.into_iter().any(|other| other == engine.hostname) {
+                let message = format!("the Engine `{}` needs a `hostname` of its own: `{}` is taken", engine.name, engine.hostname);
+                self.problem(&["docker", "engines", &engine.name], message);
+            }
+        }
+    }
+
+    fn known_engine(&mut self, set: &BackupSet, engines: &[EngineConfig]) {
+        let (Some(wanted), Some(name)) = (set.engine.as_deref(), set.name.as_deref()) else { return };
+        let known = || std::iter::once(DEFAULT_ENGINE).chain(engines.iter().map(|engine| engine.name.as_str()));
+        if !known().any(|name| name == wanted) {
+            let suggestion = suggest::sentence(wanted, known());
+            self.problem(&["sets", name, "engine"], format!("there is no Engine `{wanted}` in `docker.engines`{suggestion}"));
+        } else if wanted != DEFAULT_ENGINE && !set.selection.paths.is_empty() {
+            let message = "paths are of this machine, not of the Engine's: put them into a set of their own".to_owned();
+            self.problem(&["sets", name, "paths"], message);
         }
     }
 
@@ -162,6 +224,9 @@ impl Validator<'_> {
             self.problem(&here, message);
         }
         self.known_repository(name, set.repository.as_deref(), repositories);
+        let hooks = set.hooks.unwrap_or_default();
+        let hooks =
+            Hooks { exec_pre: self.hooks(name, "exec_pre", hooks.exec_pre), exec_post: self.hooks(name, "exec_post", hooks.exec_post) };
         let scope = set.scope.unwrap_or_default();
         BackupSet {
             name: Some(name.to_owned()),
@@ -179,16 +244,94 @@ impl Validator<'_> {
                 logs: scope.logs.unwrap_or(true),
                 log_lines: scope.log_lines.unwrap_or(LOG_LINES),
                 volumes: scope.volumes.unwrap_or(true),
+                binds: scope.binds.unwrap_or(true),
                 networks: scope.networks.unwrap_or(true),
                 compose: scope.compose.unwrap_or(true),
+                images: if scope.images.as_deref() == Some("local") { Images::Local } else { Images::None },
+                layers: scope.layers.unwrap_or(false),
             },
             consistency: match set.consistency.as_deref() {
                 Some("pause") => Consistency::Pause,
                 Some("none") => Consistency::None,
                 _ => Consistency::Stop,
             },
+            retention: set.retention.and_then(|retention| self.retention(name, &retention)),
+            hooks,
             repository: set.repository,
+            engine: set.engine.filter(|engine| engine != DEFAULT_ENGINE),
         }
+    }
+
+    /// A section without a value is as if it were not there; one that keeps nothing is a mistake.
+    fn retention(&mut self, set: &str, raw: &raw::Retention) -> Option<Retention> {
+        let here = ["sets", set, "retention"];
+        let is_written = |validator: &Self| matches!(validator.tree.find(&here), Some((_, Node { value: Value::Map(entries), .. })) if !entries.is_empty());
+        if !is_written(self) {
+            return None;
+        }
+        // The schema has read all of these once already.
+        let count = |value: &Option<raw::Scalar>| value.as_ref().and_then(raw::Scalar::read).unwrap_or_default();
+        let span = |value: &Option<String>| value.as_ref().and_then(|text| text.parse().ok()).unwrap_or_default();
+        let retention = Retention {
+            keep_last: count(&raw.keep_last),
+            keep_hourly: count(&raw.keep_hourly),
+            keep_daily: count(&raw.keep_daily),
+            keep_weekly: count(&raw.keep_weekly),
+            keep_monthly: count(&raw.keep_monthly),
+            keep_yearly: count(&raw.keep_yearly),
+            keep_within: span(&raw.keep_within),
+            keep_within_hourly: span(&raw.keep_within_hourly),
+            keep_within_daily: span(&raw.keep_within_daily),
+            keep_within_weekly: span(&raw.keep_within_weekly),
+            keep_within_monthly: span(&raw.keep_within_monthly),
+            keep_within_yearly: span(&raw.keep_within_yearly),
+            keep_tags: raw.keep_tags.iter().flatten().map(|text| tag_list(text)).collect(),
+            min_keep: raw.min_keep.unwrap_or_default(),
+            max_size: raw.max_size.as_ref().and_then(raw::Scalar::read),
+        };
+        for (index, text) in raw.keep_tags.iter().flatten().enumerate() {
+            if tag_list(text).is_empty() {
+                let at = self.element(&["sets", set, "retention", "keep_tags"], index);
+                self.problems.push(Problem { at, message: format!("`{text}` names no tag") });
+            }
+        }
+        if self.around.spelled
+            && let Err(message) = retention.check()
+        {
+            self.problem(&here, format!("the retention of `{set}` cannot be meant: {message}"));
+        }
+        Some(retention)
+    }
+
+    /// The hooks of one kind. Each must say in which containers it runs: nobody wants a `pg_dump` in all of them.
+    fn hooks(&mut self, set: &str, key: &str, hooks: Option<Vec<raw::Hook>>) -> Vec<SetHook> {
+        let mut checked = Vec::new();
+        for (index, raw) in hooks.unwrap_or_default().into_iter().enumerate() {
+            let at = self.element(&["sets", set, "hooks", key], index);
+            let mut problem = |message: String| {
+                // Else what is missing may only be misspelled.
+                if self.around.spelled {
+                    self.problems.push(Problem { at, message });
+                }
+            };
+            let asked_by = format!("sets.{set}.hooks.{key}");
+            let hook = match raw.command {
+                Some(raw::Command::Line(line)) => Hook::of_line(&line, asked_by),
+                Some(raw::Command::Words(words)) if !words.is_empty() => Hook::of_words(words, asked_by),
+                _ => {
+                    problem("a hook needs a `command`: a line for the container's shell, or a list of words".to_owned());
+                    continue;
+                }
+            };
+            let containers = raw.containers.unwrap_or_default();
+            if !containers.iter().any(|pattern| !pattern.starts_with('!')) {
+                problem("a hook needs `containers`: the names of those in which it runs (`[\"*\"]` for all)".to_owned());
+                continue;
+            }
+            let timeout = raw.timeout.and_then(|text| duration::parse(&text).ok()).unwrap_or(HOOK_TIMEOUT);
+            checked.push(SetHook { containers, hook: Hook { user: raw.user, timeout, ..hook } });
+        }
+        checked
     }
 
     fn known_repository(&mut self, set: &str, wanted: Option<&str>, repositories: &[RepositoryConfig]) {

@@ -40,7 +40,28 @@ enum Piece {
 /// [`DockerError::NotFound`] if the container or the path is gone; and whatever a connection can suffer.
 pub async fn archive_get(engine: &Engine, container: &str, path: &str) -> Result<ArchiveReader, DockerError> {
     let target = format!("/containers/{}/archive?path={}", encode(container), encode(path));
-    let download = engine.wire().download(&target).await.map_err(|error| error.about("container", container))?;
+    stream(engine, &target).await.map_err(|error| error.about("container", container))
+}
+
+/// Opens the tar stream of all files of `container` as its image and its own layer make them: nothing that is mounted in it.
+/// Must be called in a tokio runtime.
+///
+/// # Errors
+/// [`DockerError::NotFound`] if the container is gone; and whatever a connection can suffer.
+pub async fn export(engine: &Engine, container: &str) -> Result<ArchiveReader, DockerError> {
+    stream(engine, &format!("/containers/{}/export", encode(container))).await.map_err(|error| error.about("container", container))
+}
+
+/// Opens the tar stream of an image, as `docker save` writes it. Must be called in a tokio runtime.
+///
+/// # Errors
+/// [`DockerError::NotFound`] if the image is gone; and whatever a connection can suffer.
+pub async fn image_get(engine: &Engine, image: &str) -> Result<ArchiveReader, DockerError> {
+    stream(engine, &format!("/images/{}/get", encode(image))).await.map_err(|error| error.about("image", image))
+}
+
+async fn stream(engine: &Engine, target: &str) -> Result<ArchiveReader, DockerError> {
+    let download = engine.wire().download(target).await?;
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::spawn(pump(download, sender));
     Ok(ArchiveReader { receiver, current: Bytes::new(), ended: false })
@@ -107,17 +128,36 @@ pub fn archive_put(engine: &Engine, container: &str, path: &str) -> ArchiveWrite
 
 fn put(wire: Wire, container: &str, path: &str) -> ArchiveWriter {
     let target = format!("/containers/{}/archive?path={}", encode(container), encode(path));
+    let container = container.to_owned();
+    send(wire, Method::PUT, target, move |error| error.about("container", &container))
+}
+
+/// Opens a tar stream that the Engine loads as an image, as `docker load` does. Must be called in a tokio runtime.
+pub fn image_load(engine: &Engine) -> ArchiveWriter {
+    send(engine.wire().clone(), Method::POST, "/images/load?quiet=1".to_owned(), |error| error)
+}
+
+fn send(wire: Wire, method: Method, target: String, about: impl FnOnce(DockerError) -> DockerError + Send + 'static) -> ArchiveWriter {
     let (sender, receiver) = mpsc::channel(WAITING);
     let (answered, answer) = oneshot::channel();
     let stall = wire.timeouts().stall;
-    let container = container.to_owned();
     tokio::spawn(async move {
         // Without this very type the Engine answers 200 and writes nothing.
-        let result = wire.upload(Method::PUT, &target, "application/x-tar", UploadBody { receiver, ended: false }).await;
+        let result = wire.upload(method, &target, "application/x-tar", UploadBody { receiver, ended: false }).await;
         // Nobody listens any more if the writer was dropped; then the request was aborted and its end tells nothing.
-        let _ = answered.send(result.map(drop).map_err(|error| error.about("container", &container)));
+        let _ = answered.send(result.and_then(|answer| loaded(&target, &answer)).map_err(about));
     });
     ArchiveWriter { sender, answer, outcome: None, buffer: BytesMut::new(), stall, runtime: Handle::current() }
+}
+
+/// Loading an image answers 200 and then says line by line what went wrong.
+fn loaded(call: &str, answer: &[u8]) -> Result<(), DockerError> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        error: Option<String>,
+    }
+    let error = serde_json::Deserializer::from_slice(answer).into_iter::<Line>().filter_map(Result::ok).find_map(|line| line.error);
+    error.map_or(Ok(()), |message| Err(DockerError::Api { call: call.to_owned(), status: 500, message }))
 }
 
 /// A tar stream to the Engine. Writes block, so it must not be written on a thread of the async runtime. Dropped without
@@ -285,12 +325,13 @@ mod tests {
     }
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn an_engine_that_takes_nothing_any_more_is_given_up() {
-        use crate::docker::wire::{Address, Timeouts};
+        use crate::docker::address::Address;
+        use crate::docker::wire::Timeouts;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mute.sock");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let timeouts = Timeouts { stall: Duration::from_millis(100), ..Timeouts::default() };
-        let mut writer = put(Wire::new(Address::Unix(path), timeouts), "c", "/");
+        let mut writer = put(Wire::new(Address::Unix(path), None, timeouts), "c", "/");
         let result = tokio::task::spawn_blocking(move || {
             let piece = vec![0; PIECE];
             let first = (0..1000).find_map(|_| writer.write_all(&piece).err());

@@ -9,14 +9,12 @@ use std::time::Duration;
 use bollard::{ClientVersion, Docker};
 use serde::Deserialize;
 
+use super::address::{self, Address};
+use super::context;
 use super::error::DockerError;
-use super::wire::{Address, Timeouts, Wire, transport};
+use super::wire::{Timeouts, Tls, Wire, transport};
 use crate::model::application::EngineIdentity;
 
-/// Where an Engine listens unless somebody says otherwise.
-pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-/// The port of an Engine on plain TCP.
-const DEFAULT_PORT: u16 = 2375;
 /// The lowest API version that is spoken (Engine 20.10).
 const LOWEST: (u64, u64) = (1, 41);
 const LOWEST_TEXT: &str = "1.41";
@@ -26,13 +24,20 @@ const HIGHEST_TEXT: &str = "1.53";
 /// bollard insists on a limit of its own; ours are in the transport.
 const NO_LIMIT: Duration = Duration::from_hours(87_600);
 
-/// Which Engine, and how patiently.
+/// Which Engine, and how patiently. Of what is given the first counts, as for the Docker client: `host`, `context`, the
+/// context that is current in `client_folder`, the usual socket of this machine.
 #[derive(Debug, Clone, Default)]
 pub struct EngineOptions {
-    /// `unix:///run/docker.sock`, a path, `tcp://host:port`, `http://host:port`; none for [`DEFAULT_SOCKET`].
+    /// `unix:///run/docker.sock`, a path, `tcp://host:port`, `https://host:port`, `ssh://user@host`.
     pub host: Option<String>,
-    /// Whether the caller was told to use TLS (`DOCKER_TLS_VERIFY`): refused, never ignored.
+    /// A context of the Docker client by its name; `default` is none at all.
+    pub context: Option<String>,
+    /// Whether `tcp` means TCP with TLS (`DOCKER_TLS_VERIFY`). A context says that itself.
     pub tls: bool,
+    /// The folder of `ca.pem`, `cert.pem` and `key.pem`; none for `client_folder`. A context has its own.
+    pub certificates: Option<PathBuf>,
+    /// The Docker client's own folder (`~/.docker`); none where nobody has one.
+    pub client_folder: Option<PathBuf>,
     /// How long is waited for what.
     pub timeouts: Timeouts,
 }
@@ -65,6 +70,16 @@ struct Versions {
     os: String,
     #[serde(default)]
     arch: String,
+    #[serde(rename = "Components", default)]
+    components: Vec<Component>,
+}
+
+/// One of the programs that an Engine is made of.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Component {
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -86,8 +101,9 @@ impl Engine {
     /// # Errors
     /// Each reason is a variant of its own: see [`DockerError`].
     pub async fn connect(options: &EngineOptions) -> Result<Self, DockerError> {
-        let address = parse_address(options.host.as_deref(), options.tls)?;
-        let wire = Wire::new(address.clone(), options.timeouts);
+        let Place { address, certificates } = place(options)?;
+        let tls = matches!(address, Address::Tls(_)).then(|| Tls::from_folder(certificates.as_deref())).transpose()?;
+        let wire = Wire::new(address.clone(), tls, options.timeouts);
         let versions: Versions = decode(&address, &foreign(&address, wire.get_bytes("/version").await)?)?;
         let agreed = negotiate(&address, &versions)?;
         let api_version = format!("{}.{}", agreed.0, agreed.1);
@@ -105,7 +121,7 @@ impl Engine {
             docker: docker(Some(options.timeouts.request))?,
             patient: docker(None)?,
             identity: EngineIdentity {
-                id: info.id,
+                id: lasting_id(&versions, &info),
                 name: info.name,
                 version: versions.engine,
                 api_version,
@@ -157,17 +173,17 @@ impl Engine {
     pub fn socket(&self) -> Option<&Path> {
         match self.address() {
             Address::Unix(path) => Some(path),
-            Address::Tcp { .. } => None,
+            Address::Tcp(_) | Address::Tls(_) | Address::Ssh(_) => None,
         }
     }
 
-    /// Whether it is reached by a Unix socket. TCP is remote, also at localhost.
+    /// Whether it is reached by a Unix socket. TCP and ssh are remote, also at localhost.
     pub fn is_local(&self) -> bool {
         self.socket().is_some()
     }
 
     /// The process that listens at the other end of the socket, as this process's namespace numbers it: the Engine, or
-    /// whoever opened the socket for it. None over TCP, and where it lives in a namespace that is not seen from here.
+    /// whoever opened the socket for it. None over TCP and ssh, and where it lives in a namespace that is not seen from here.
     pub async fn process(&self) -> Option<i32> {
         let stream = tokio::net::UnixStream::connect(self.socket()?).await.ok()?;
         stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0)
@@ -184,56 +200,31 @@ impl Engine {
     }
 }
 
-/// Understands an Engine's address.
-///
-/// # Errors
-/// [`DockerError::Address`] for nonsense, [`DockerError::Unsupported`] for what this version does not have.
-pub fn parse_address(host: Option<&str>, tls: bool) -> Result<Address, DockerError> {
-    let Some(given) = host.map(str::trim).filter(|host| !host.is_empty()) else {
-        return Ok(Address::Unix(PathBuf::from(DEFAULT_SOCKET)));
-    };
-    let bad = |reason| Err(DockerError::Address { given: given.to_owned(), reason });
-    let unsupported = |way| Err(DockerError::Unsupported { given: given.to_owned(), way });
-    let (scheme, rest) = match given.split_once("://") {
-        Some((scheme, rest)) => (scheme, rest),
-        None if given.starts_with('/') => ("unix", given),
-        None => return bad("write unix:///path or tcp://host:port"),
-    };
-    match scheme {
-        "unix" if rest.starts_with('/') => Ok(Address::Unix(PathBuf::from(rest))),
-        "unix" => bad("the path of a socket must be absolute (unix:///run/docker.sock)"),
-        "ssh" => unsupported("ssh"),
-        "https" => unsupported("tls"),
-        "npipe" => unsupported("a named pipe"),
-        "fd" => unsupported("a file descriptor"),
-        "tcp" | "http" if tls => unsupported("tls"),
-        "tcp" | "http" => match host_and_port(rest.trim_end_matches('/')) {
-            Ok((host, port)) => Ok(Address::Tcp { host, port }),
-            Err(reason) => bad(reason),
-        },
-        _ => bad("unknown kind of address"),
-    }
+/// Where the Engine is.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    address: Address,
+    /// The folder of the certificates, if TLS is spoken.
+    certificates: Option<PathBuf>,
 }
 
-fn host_and_port(text: &str) -> Result<(String, u16), &'static str> {
-    if text.contains(['/', '@', '?', '#']) {
-        return Err("only a host and a port are understood");
-    }
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, after) = rest.split_once(']').ok_or("the bracket is not closed")?;
-        (host, if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or("after the bracket comes `:port`")?) })
-    } else {
-        match text.split_once(':') {
-            Some((_, port)) if port.contains(':') => return Err("an IPv6 address is written in brackets"),
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
+fn place(options: &EngineOptions) -> Result<Place, DockerError> {
+    let folder = options.client_folder.as_deref();
+    let said = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let context = match (said(&options.host), said(&options.context), folder) {
+        (None, Some(name), _) => Some(name).filter(|name| name != context::DEFAULT),
+        (None, None, Some(folder)) => context::current(folder)?,
+        _ => None,
     };
-    if host.is_empty() {
-        return Err("the host is missing");
-    }
-    let port = port.map_or(Ok(DEFAULT_PORT), |port| port.parse().map_err(|_| "the port is not a number below 65536"))?;
-    Ok((host.to_owned(), port))
+    let Some(name) = context else {
+        let address = address::parse(options.host.as_deref(), options.tls)?;
+        return Ok(Place { address, certificates: options.certificates.clone().or_else(|| options.client_folder.clone()) });
+    };
+    let Some(folder) = folder else {
+        return Err(DockerError::NoContext { name, known: Vec::new() });
+    };
+    let found = context::load(folder, &name)?;
+    Ok(Place { address: address::parse(Some(&found.host), found.certificates.is_some())?, certificates: found.certificates })
 }
 
 /// An answer that no Engine gives to `/version` means that something else is there.
@@ -243,6 +234,10 @@ fn foreign<T>(address: &Address, result: Result<T, DockerError>) -> Result<T, Do
         DockerError::Lost { ref source, .. } if source.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) => {
             DockerError::NotAnEngine { address: address.to_string(), source: error.into() }
         }
+        // Go's own words, for every server of its.
+        DockerError::Api { status: 400, ref message, .. } if message.contains("HTTP request to an HTTPS server") => {
+            DockerError::WantsTls { address: address.to_string() }
+        }
         DockerError::Api { status: 400..=499, .. } => DockerError::NotAnEngine { address: address.to_string(), source: error.into() },
         other => other,
     })
@@ -250,6 +245,16 @@ fn foreign<T>(address: &Address, result: Result<T, DockerError>) -> Result<T, Do
 
 fn decode<'a, T: Deserialize<'a>>(address: &Address, bytes: &'a [u8]) -> Result<T, DockerError> {
     serde_json::from_slice(bytes).map_err(|error| DockerError::NotAnEngine { address: address.to_string(), source: error.into() })
+}
+
+/// The Engine's id. Podman makes a new one up for every answer, and journals of stopped containers are found again by it: so
+/// there it is what does last.
+fn lasting_id(versions: &Versions, info: &Info) -> String {
+    if versions.components.iter().any(|component| component.name.starts_with("Podman")) {
+        format!("podman:{}:{}", info.name, info.docker_root_dir)
+    } else {
+        info.id.clone()
+    }
 }
 
 fn negotiate(address: &Address, versions: &Versions) -> Result<(u64, u64), DockerError> {
@@ -276,36 +281,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_understood_or_refused_by_name() {
-        let unix = |path: &str| Address::Unix(PathBuf::from(path));
-        let tcp = |host: &str, port| Address::Tcp { host: host.to_owned(), port };
-        for (given, expected) in [
-            (None, unix(DEFAULT_SOCKET)),
-            (Some(""), unix(DEFAULT_SOCKET)),
-            (Some("unix:///run/d.sock"), unix("/run/d.sock")),
-            (Some("/run/d.sock"), unix("/run/d.sock")),
-            (Some("tcp://backup.example:2375"), tcp("backup.example", 2375)),
-            (Some("tcp://10.0.0.1"), tcp("10.0.0.1", 2375)),
-            (Some("http://[::1]:99/"), tcp("::1", 99)),
-        ] {
-            assert_eq!(parse_address(given, false).unwrap(), expected, "{given:?}");
-        }
-        for (given, tls, way) in [("ssh://root@h", false, "ssh"), ("https://h", false, "tls"), ("tcp://h:2376", true, "tls")] {
-            assert!(matches!(parse_address(Some(given), tls), Err(DockerError::Unsupported { way: found, .. }) if found == way), "{given}");
-        }
-        for given in [
-            "docker.sock",
-            "unix://relative",
-            "tcp://",
-            "tcp://h:x",
-            "tcp://h:99999",
-            "tcp://::1:5",
-            "tcp://h/path",
-            "ftp://h",
-            "tcp://[::1",
-        ] {
-            assert!(matches!(parse_address(Some(given), false), Err(DockerError::Address { .. })), "{given}");
-        }
+    fn what_counts_is_what_counts_for_the_docker_client() {
+        let folder = tempfile::tempdir().unwrap();
+        // What `docker context create nas` makes.
+        let meta = folder.path().join("contexts/meta/047de0f543c7e3596bb6dbd0e65f2c30357720a63eca423f08c52fae314f6806");
+        std::fs::create_dir_all(&meta).unwrap();
+        std::fs::write(meta.join("meta.json"), r#"{"Name":"nas","Endpoints":{"docker":{"Host":"ssh://nas"}}}"#).unwrap();
+        let address = |host: Option<&str>, context: Option<&str>, tls: bool| {
+            let (host, context) = (host.map(str::to_owned), context.map(str::to_owned));
+            let client_folder = Some(folder.path().to_owned());
+            place(&EngineOptions { host, context, tls, client_folder, ..EngineOptions::default() }).map(|place| place.address.to_string())
+        };
+        let usual = "unix:///var/run/docker.sock";
+        assert_eq!(address(None, None, false).unwrap(), usual, "no config.json");
+        std::fs::write(folder.path().join("config.json"), r#"{"currentContext":"nas"}"#).unwrap();
+        assert_eq!(address(None, None, false).unwrap(), "ssh://nas", "the current one");
+        assert_eq!(address(None, Some("default"), false).unwrap(), usual);
+        assert_eq!(address(None, Some("nas"), true).unwrap(), "ssh://nas");
+        assert_eq!(address(Some("tcp://h"), Some("nas"), true).unwrap(), "tcp://h:2376");
+        assert!(matches!(address(None, Some("san"), false), Err(DockerError::NoContext { .. })));
+        std::fs::write(folder.path().join("config.json"), r#"{"currentContext":"gone"}"#).unwrap();
+        assert!(matches!(address(None, None, false), Err(DockerError::NoContext { .. })), "never another one instead");
+    }
+
+    #[test]
+    fn podman_is_known_again_though_its_id_changes() {
+        let info =
+            |id: &str| Info { id: id.to_owned(), name: "host".to_owned(), docker_root_dir: "/data".to_owned(), security_options: None };
+        let versions = |component: &str| -> Versions {
+            serde_json::from_str(&format!(r#"{{"ApiVersion":"1.41","Version":"4.3.1","Components":[{{"Name":"{component}"}}]}}"#)).unwrap()
+        };
+        let podman = versions("Podman Engine");
+        assert_eq!(lasting_id(&podman, &info("a")), lasting_id(&podman, &info("b")));
+        assert_eq!(lasting_id(&versions("Engine"), &info("a")), "a");
     }
 
     #[test]
@@ -317,6 +325,7 @@ mod tests {
             engine: String::new(),
             os: String::new(),
             arch: String::new(),
+            components: Vec::new(),
         };
         assert_eq!(negotiate(&address, &version("1.41", "1.12")).unwrap(), (1, 41));
         assert_eq!(negotiate(&address, &version("1.99", "1.44")).unwrap(), HIGHEST);

@@ -4,6 +4,7 @@
 //! dropped on the way.
 
 pub mod endpoints;
+pub mod fields;
 pub mod json;
 mod mounts;
 pub mod names;
@@ -17,6 +18,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 pub use self::endpoints::Connection;
+use self::fields::{FIELDS, Feature, Made, Without, unknown_to};
 use self::json::{is_empty, object, text, texts};
 pub use self::names::{Names, Renames};
 pub use self::network::{NetworkBody, is_predefined_network, looks_automatic, network_body};
@@ -58,7 +60,7 @@ pub struct ContainerRequest<'a> {
 }
 
 /// How a container is made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ContainerBody {
     /// Its name.
     pub name: String,
@@ -70,10 +72,10 @@ pub struct ContainerBody {
     pub disconnect: Vec<String>,
     /// What cannot be had on this Engine, one sentence each.
     pub notes: Vec<String>,
+    /// What this Engine does not know and without which the container would not be what it was.
+    pub lacks: Vec<&'static Feature>,
 }
 
-/// Fields of `HostConfig` that say something of the client that made the container, not of the container.
-const HOST_CONFIG_OF_THE_CLIENT: &[&str] = &["ContainerIDFile"];
 /// Fields that create refuses for a container in another one's network; what there is of them came from the image.
 const REFUSED_IN_FOREIGN_NETWORK: &[&str] = &["Hostname", "Domainname", "ExposedPorts", "MacAddress"];
 /// The same in `HostConfig`.
@@ -116,13 +118,25 @@ pub fn container_body(request: &ContainerRequest<'_>) -> Result<ContainerBody, C
     if !joined.at_create.is_empty() {
         config.insert("NetworkingConfig".to_owned(), json!({ "EndpointsConfig": joined.at_create }));
     }
+    let (lacks, lesser): (Vec<_>, Vec<_>) = unknown_to(inspect, request.api).partition(|feature| feature.without == Without::Wrong);
+    let mut notes = joined.notes;
+    notes.extend(lesser.into_iter().map(|feature| not_on_this_engine(feature, request.api)));
     Ok(ContainerBody {
         name: names.container(old_name),
         body: Value::Object(config),
         connect: joined.connect,
         disconnect: joined.disconnect,
-        notes: joined.notes,
+        notes,
+        lacks,
     })
+}
+
+fn not_on_this_engine(feature: &Feature, api: (u64, u64)) -> String {
+    let Feature { what, since, until, .. } = feature;
+    match until {
+        Some(until) if api > *until => format!("{what}: lost, as no Engine after API {}.{} knows it", until.0, until.1),
+        _ => format!("{what}: lost, as it needs an Engine with API {}.{} or later", since.0, since.1),
+    }
 }
 
 fn config_fields(inspect: &Value, image: &str, config: &mut Map<String, Value>) {
@@ -160,9 +174,21 @@ fn host_fields(inspect: &Value, names: &Names, host: &mut Map<String, Value>) {
     }
     let from: Vec<String> = texts(inspect, "/HostConfig/VolumesFrom").map(|entry| names.volumes_from(entry)).collect();
     let links: Vec<String> = texts(inspect, "/HostConfig/Links").map(|entry| names.link(entry)).collect();
+    if let Some(bindings) = host.get_mut("PortBindings").and_then(Value::as_object_mut) {
+        for (inner, bindings) in bindings {
+            let protocol = inner.split_once('/').map_or("", |(_, protocol)| protocol);
+            for binding in bindings.as_array_mut().into_iter().flatten() {
+                if let Some(port) = text(binding, "/HostPort").map(|port| names.host_port(port, protocol)) {
+                    binding["HostPort"] = json!(port);
+                }
+            }
+        }
+    }
     host.insert("VolumesFrom".to_owned(), json!(from));
     host.insert("Links".to_owned(), json!(links));
-    host.retain(|field, value| !value.is_null() && !HOST_CONFIG_OF_THE_CLIENT.contains(&field.as_str()));
+    let is_dropped =
+        |field: &str| FIELDS.iter().any(|one| matches!(one.made, Made::Dropped(_)) && one.path == format!("HostConfig.{field}"));
+    host.retain(|field, value| !value.is_null() && !is_dropped(field));
 }
 
 /// The body of `POST /volumes/create` from what inspect said of a volume.

@@ -3,6 +3,7 @@
 //! How things become applications is decided in `applications`, what is chosen of them in `sources/plan`.
 
 mod applications;
+pub mod binds;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,9 +30,10 @@ pub struct Discovery {
     pub applications: Vec<Application>,
     /// The networks that the Engine makes by itself, sorted by name.
     pub default_networks: Vec<Network>,
-    /// What could not be looked at, and labels that make no sense; one sentence each.
+    /// What could not be looked at; one sentence each.
     pub warnings: Vec<String>,
-    policies: HashMap<String, Policy>,
+    /// By the name of the container, and what is wrong with its labels.
+    policies: HashMap<String, (Policy, Vec<String>)>,
     raw_containers: HashMap<String, Bytes>,
     raw_networks: HashMap<String, Bytes>,
 }
@@ -39,18 +41,13 @@ pub struct Discovery {
 impl Discovery {
     /// What these things form, without their inspect JSON.
     pub(crate) fn of(engine: EngineIdentity, containers: Vec<Container>, volumes: Vec<Volume>, networks: Vec<Network>) -> Self {
-        let mut warnings = Vec::new();
-        let mut policies = HashMap::new();
-        for container in &containers {
-            let (policy, bad) = Policy::parse(&container.name, &container.labels);
-            warnings.extend(bad);
-            policies.insert(container.name.clone(), policy);
-        }
+        let policy = |container: &Container| (container.name.clone(), Policy::parse(&container.name, &container.labels));
+        let policies = containers.iter().map(policy).collect();
         Self {
             engine,
             applications: applications::build(containers, volumes, networks),
             default_networks: Vec::new(),
-            warnings,
+            warnings: Vec::new(),
             policies,
             raw_containers: HashMap::new(),
             raw_networks: HashMap::new(),
@@ -81,7 +78,12 @@ impl Discovery {
 
     /// What the labels of the container of that name ask for.
     pub fn policy(&self, container: &str) -> Option<&Policy> {
-        self.policies.get(container)
+        self.policies.get(container).map(|(policy, _)| policy)
+    }
+
+    /// What is wrong with the labels of the container of that name, one sentence each. Only said of containers that are saved.
+    pub fn label_warnings(&self, container: &str) -> &[String] {
+        self.policies.get(container).map_or(&[], |(_, warnings)| warnings)
     }
 
     /// The inspect JSON of a container as it was when it was looked at, byte for byte, by its id.
@@ -111,7 +113,12 @@ pub async fn discover(engine: &Engine) -> Result<Discovery, DockerError> {
     let (volumes, networks) = (volumes?, networks?);
     warnings.extend(volumes.warnings.into_iter().map(|warning| format!("the Docker Engine says of its volumes: {warning}")));
     let digests: HashMap<String, Vec<String>> = match images {
-        Ok(images) => images.into_iter().map(|image| (image.id, image.repo_digests)).collect(),
+        Ok(images) => {
+            // An image whose name has gone to another one has `<none>@<none>`.
+            let digests =
+                |image: ImageLine| (image.id, image.repo_digests.into_iter().filter(|digest| !digest.contains("<none>")).collect());
+            images.into_iter().map(digests).collect()
+        }
         Err(error) => {
             warnings.push(format!("image digests are not recorded: {error}"));
             HashMap::new()

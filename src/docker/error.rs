@@ -1,7 +1,10 @@
 //! What can go wrong between bbackup and an Engine. The sentences for people are made in `jobs/report`.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
+
+use super::permissions;
 
 /// An error that somebody else's code gave.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -18,13 +21,99 @@ pub enum DockerError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A way to reach an Engine that this version does not have.
-    #[error("`{given}`: reaching an Engine by {way} is not in this version")]
+    /// A way to reach an Engine that this program does not have.
+    #[error("`{given}`: an Engine cannot be reached by {way}")]
     Unsupported {
         /// As it was given.
         given: String,
-        /// `ssh`, `tls`, `a named pipe`.
+        /// `a named pipe`, `a file descriptor`.
         way: &'static str,
+    },
+    /// There is no such context of the Docker client.
+    #[error("the Docker client has no context `{name}`; it has {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
+    NoContext {
+        /// Its name.
+        name: String,
+        /// The ones that are there.
+        known: Vec<String>,
+    },
+    /// A context of the Docker client is there and cannot be used.
+    #[error("the Docker client's context `{name}` cannot be used: {reason}")]
+    Context {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A file of the Docker client is there and cannot be read or understood.
+    #[error("the Docker client's file {} cannot be read", .path.display())]
+    ClientFile {
+        /// Its path.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A certificate or key cannot be used.
+    #[error("{} cannot be used for TLS", .path.display())]
+    TlsFile {
+        /// Its path.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: Cause,
+    },
+    /// What the Engine shows is not trusted.
+    #[error("the certificate of the Docker Engine at {address} is not trusted: {reason}")]
+    Certificate {
+        /// Where.
+        address: String,
+        /// Why, for people.
+        reason: &'static str,
+        /// Cause.
+        #[source]
+        source: Cause,
+    },
+    /// What we show is not trusted over there, or nothing was shown.
+    #[error("the Docker Engine at {address} does not accept our certificate")]
+    ClientCertificate {
+        /// Where.
+        address: String,
+        /// Cause.
+        #[source]
+        source: Cause,
+    },
+    /// TLS was asked for, and what is there does not speak it, or another kind of it.
+    #[error("what answers at {address} does not speak TLS as we do")]
+    NoTls {
+        /// Where.
+        address: String,
+        /// Cause.
+        #[source]
+        source: Cause,
+    },
+    /// TLS was not asked for, and what is there speaks nothing else.
+    #[error("the Docker Engine at {address} wants TLS")]
+    WantsTls {
+        /// Where.
+        address: String,
+    },
+    /// There is no `ssh` program.
+    #[error("there is no program `ssh`")]
+    NoSsh {
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// ssh, or the Docker client at its other end, gave up before anything was said.
+    #[error("cannot reach the Docker Engine at {address}: {fault}: {said}")]
+    Ssh {
+        /// Where.
+        address: String,
+        /// What it means.
+        fault: SshFault,
+        /// The last line that was said.
+        said: String,
     },
     /// There is no socket: no Engine is installed, or it does not run.
     #[error("there is no Docker socket at {}", .path.display())]
@@ -97,7 +186,7 @@ pub enum DockerError {
         name: String,
     },
     /// A socket proxy or an authorization plugin forbids a call.
-    #[error("{call} is not allowed: {message}")]
+    #[error("{call} is not allowed{}: {message}", needed(.call))]
     Denied {
         /// The request.
         call: String,
@@ -150,19 +239,65 @@ pub enum DockerError {
     },
 }
 
+/// What a forbidden call was needed for, as a part of a sentence.
+fn needed(call: &str) -> String {
+    permissions::needed_for(call).map_or_else(String::new, |names| format!(", which is needed for {names}"))
+}
+
+/// Why there is no connection through ssh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SshFault {
+    /// The machine's key is not known here.
+    HostKey,
+    /// The machine's key is not the one that is known here.
+    HostKeyChanged,
+    /// The machine does not let us in.
+    Login,
+    /// There is no Docker client over there.
+    NoClient,
+    /// The user over there may not use the Engine.
+    EnginePermission,
+    /// No Engine answers over there.
+    NoEngine,
+    /// The machine cannot be reached.
+    Unreachable,
+    /// Something else; the line that ssh said tells.
+    Other,
+}
+
+impl fmt::Display for SshFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HostKey => "the key of that host is not known here",
+            Self::HostKeyChanged => "the key of that host is not the one that is known here",
+            Self::Login => "that host does not let us in",
+            Self::NoClient => "there is no Docker client on that host",
+            Self::EnginePermission => "the user on that host may not use the Docker Engine",
+            Self::NoEngine => "no Docker Engine answers on that host",
+            Self::Unreachable => "that host cannot be reached",
+            Self::Other => "ssh gave up",
+        })
+    }
+}
+
 impl DockerError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::Unreachable { .. } | Self::Lost { .. } | Self::Stalled { .. } | Self::Timeout { .. } => true,
             Self::Api { status, .. } => matches!(status, 429 | 500 | 502 | 503 | 504),
+            Self::Ssh { fault, .. } => matches!(fault, SshFault::Unreachable | SshFault::NoEngine),
             _ => false,
         }
     }
 
     /// Whether no Engine answers at all, as while it restarts.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::NoSocket { .. } | Self::Refused { .. } | Self::Unreachable { .. } | Self::Lost { .. })
+        match self {
+            Self::NoSocket { .. } | Self::Refused { .. } | Self::Unreachable { .. } | Self::Lost { .. } => true,
+            Self::Ssh { fault, .. } => matches!(fault, SshFault::Unreachable | SshFault::NoEngine),
+            _ => false,
+        }
     }
 
     /// Whether the Engine says that there is no such thing.

@@ -1,4 +1,4 @@
-//! Helper containers: made from an empty image, mounting one volume and nothing else, never started, always removed.
+//! Helper containers: made from an empty image, mounting one volume (or path) and nothing else, never started, always removed.
 //!
 //! What goes through their archive streams is the business of `archive`; whether one is needed, that of `sources/volume` and
 //! `targets/volume`.
@@ -61,24 +61,53 @@ impl Helper {
     pub async fn create(engine: &Engine, volume: &str, access: Access, owner: &Owner) -> Result<Self, DockerError> {
         // An Engine makes a volume that a new container mounts and that does not exist: an empty one in place of a lost one.
         inspect_volume(engine.wire(), volume).await?;
-        ensure_image(engine).await?;
         let mark = owner.to_string();
+        let mount = json!({"Mounts": [{
+            "Type": "volume",
+            "Source": volume,
+            "Target": MOUNT,
+            "ReadOnly": access == Access::Read,
+            // The label marks a volume that was made by this after all, between the look and the mount.
+            "VolumeOptions": {"NoCopy": true, "Labels": {HELPER_LABEL: mark}},
+        }]});
+        let helper = Self::with_mount(engine, volume, mount, &mark).await?;
+        let now = inspect_volume(engine.wire(), volume).await?;
+        if now.labels.get(HELPER_LABEL) == Some(&mark) {
+            helper.remove().await?;
+            engine.wire().call(Method::DELETE, &format!("/volumes/{}", encode(volume)), None).await?;
+            return Err(DockerError::NotFound { kind: "volume", name: volume.to_owned() });
+        }
+        Ok(helper)
+    }
+
+    /// Makes a helper for a file or folder of the Engine's machine, to be read. One that does not exist is an error.
+    ///
+    /// # Errors
+    /// The Engine refuses: there is nothing at the path.
+    pub async fn for_path(engine: &Engine, path: &str, owner: &Owner) -> Result<Self, DockerError> {
+        // Without propagation, so that nothing that is mounted meanwhile shows up.
+        let mount = json!({"Mounts": [{"Type": "bind", "Source": path, "Target": MOUNT, "ReadOnly": true}]});
+        Self::with_mount(engine, path, mount, &owner.to_string()).await
+    }
+
+    /// Makes a helper for a folder of the Engine's machine, to be written; one that does not exist is made.
+    ///
+    /// # Errors
+    /// The Engine refuses.
+    pub async fn for_folder(engine: &Engine, path: &str, owner: &Owner) -> Result<Self, DockerError> {
+        Self::with_mount(engine, path, json!({"Binds": [format!("{path}:{MOUNT}")]}), &owner.to_string()).await
+    }
+
+    /// Makes the container; `mount` is the part of its host configuration that says what it mounts.
+    async fn with_mount(engine: &Engine, mounted: &str, mut mount: serde_json::Value, mark: &str) -> Result<Self, DockerError> {
+        ensure_image(engine).await?;
+        mount["NetworkMode"] = json!("none");
         let body = json!({
             "Image": format!("{IMAGE}:{TAG}"),
             "Cmd": ["never-started"],
             "Labels": {HELPER_LABEL: mark},
             "NetworkDisabled": true,
-            "HostConfig": {
-                "NetworkMode": "none",
-                "Mounts": [{
-                    "Type": "volume",
-                    "Source": volume,
-                    "Target": MOUNT,
-                    "ReadOnly": access == Access::Read,
-                    // The label marks a volume that was made by this after all, between the look and the mount.
-                    "VolumeOptions": {"NoCopy": true, "Labels": {HELPER_LABEL: mark}},
-                }],
-            },
+            "HostConfig": mount,
         });
         let call = "POST /containers/create";
         let name = format!("bbackup-helper-{}", ulid::Ulid::generate().to_string().to_lowercase());
@@ -93,14 +122,7 @@ impl Helper {
         };
         let created: Created =
             serde_json::from_slice(&bytes).map_err(|error| DockerError::Malformed { call: call.to_owned(), source: error.into() })?;
-        let helper = Self { engine: engine.clone(), id: created.id, volume: volume.to_owned(), runtime: Handle::current(), removed: false };
-        let now = inspect_volume(engine.wire(), volume).await?;
-        if now.labels.get(HELPER_LABEL) == Some(&mark) {
-            helper.remove().await?;
-            engine.wire().call(Method::DELETE, &format!("/volumes/{}", encode(volume)), None).await?;
-            return Err(DockerError::NotFound { kind: "volume", name: volume.to_owned() });
-        }
-        Ok(helper)
+        Ok(Self { engine: engine.clone(), id: created.id, volume: mounted.to_owned(), runtime: Handle::current(), removed: false })
     }
 
     /// Id of the container, for [`archive_get`](super::archive::archive_get) and [`archive_put`](super::archive::archive_put).
@@ -108,7 +130,7 @@ impl Helper {
         &self.id
     }
 
-    /// Name of its volume.
+    /// Name of its volume, or the path that it mounts.
     pub fn volume(&self) -> &str {
         &self.volume
     }

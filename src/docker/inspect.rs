@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Deserializer};
 
+use crate::docker::create::names::volume_name;
 use crate::model::application::{
     Container, ContainerState, Dependency, DependencyCondition, DependencyReason, Health, Image, Mount, MountKind, Network, RestartPolicy,
     Status, Volume,
@@ -351,13 +352,13 @@ fn bare(name: &str) -> String {
 }
 
 fn mount(raw: RawMount) -> Mount {
-    Mount {
-        kind: MountKind::from_engine(&raw.kind),
-        name: Some(raw.name).filter(|name| !name.is_empty()),
-        source: raw.source,
-        destination: raw.destination,
-        read_only: raw.writable == Some(false),
-    }
+    let kind = MountKind::from_engine(&raw.kind);
+    let name = if kind == MountKind::Volume {
+        volume_name(&raw.name, &raw.source)
+    } else {
+        Some(raw.name.as_str()).filter(|name| !name.is_empty())
+    };
+    Mount { name: name.map(str::to_owned), kind, source: raw.source, destination: raw.destination, read_only: raw.writable == Some(false) }
 }
 
 /// Finds for every container the names of those it depends on. References to containers that are not there are dropped:

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::application::Status;
+use crate::model::hook::Hook;
 use crate::platform::journal_file::{self, LockedFile};
 
 #[cfg(test)]
@@ -58,6 +59,34 @@ pub struct Entry {
     pub settled: Timestamp,
 }
 
+/// A command that is still to run in a container, once that runs again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedHook {
+    /// Id of the Engine.
+    pub engine: String,
+    /// The run.
+    pub run: String,
+    /// Id of the container.
+    pub container: String,
+    /// Its name.
+    pub name: String,
+    /// Counts together with the entries of the run.
+    pub order: u64,
+    /// The command. It may hold a password: the journal is readable for its owner only.
+    pub hook: Hook,
+}
+
+/// What is to be written down of a command that is owed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owing {
+    /// Id of the container.
+    pub container: String,
+    /// Its name.
+    pub name: String,
+    /// The command.
+    pub hook: Hook,
+}
+
 /// What is to be written down of a container before something is done to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
@@ -81,11 +110,20 @@ pub struct Intent {
 enum Line {
     /// About to be stopped or paused, or already so by another run.
     Held(Entry),
-    /// Back again, or somebody else's to bring back.
+    /// To be run in a container that runs again.
+    Owed(OwedHook),
+    /// Back again, or somebody else's to bring back; run.
     Released {
-        /// The entry's `order`.
+        /// The `order` of the entry or the command.
         order: u64,
     },
+}
+
+/// What a journal says is still to be undone and to be run, in the order in which it was written.
+#[derive(Debug, Default)]
+struct Open {
+    entries: Vec<Entry>,
+    hooks: Vec<OwedHook>,
 }
 
 /// What can go wrong with journals.
@@ -165,7 +203,13 @@ impl Journals {
             let path = self.folder.join(format!("{}-{number}{SUFFIX}", file_name(run)));
             match LockedFile::create(&path) {
                 Ok(file) => {
-                    return Ok(Journal { file: Some(file), engine: engine.to_owned(), run: run.to_owned(), next: 0, open: Vec::new() });
+                    return Ok(Journal {
+                        file: Some(file),
+                        engine: engine.to_owned(),
+                        run: run.to_owned(),
+                        next: 0,
+                        open: Open::default(),
+                    });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 Err(source) => return Err(JournalError::Storage { path, source }),
@@ -186,7 +230,9 @@ impl Journals {
             let unheld = LockedFile::open_unheld(&path).map_err(|source| self.failed(&path, source))?;
             let Some(bytes) = journal_file::read_unlocked(&path, LIMIT).map_err(|source| self.failed(&path, source))? else { continue };
             let living = unheld.is_none();
-            holdings.extend(open_entries(&bytes).into_iter().filter(|entry| entry.engine == engine).map(|entry| Holding { entry, living }));
+            holdings.extend(
+                Open::read(&bytes).entries.into_iter().filter(|entry| entry.engine == engine).map(|entry| Holding { entry, living }),
+            );
         }
         Ok(holdings)
     }
@@ -201,16 +247,16 @@ impl Journals {
             let failed = |source| self.failed(&path, source);
             let Some(mut file) = LockedFile::open_unheld(&path).map_err(failed)? else { continue };
             let bytes = file.read(LIMIT).map_err(failed)?;
-            let open = open_entries(&bytes);
-            if open.iter().any(|entry| entry.engine != engine) {
+            let open = Open::read(&bytes);
+            if open.engines().any(|other| other != engine) {
                 continue;
             }
             // A line that was cut off by the crash must not swallow the next one.
             if bytes.last().is_some_and(|last| *last != b'\n') {
                 file.append(b"\n").map_err(failed)?;
             }
-            let run = open.first().map(|entry| entry.run.clone()).unwrap_or_default();
-            let next = open.iter().map(|entry| entry.order + 1).max().unwrap_or(0);
+            let run = open.run().to_owned();
+            let next = open.next();
             journals.push(Journal { file: Some(file), engine: engine.to_owned(), run, next, open });
         }
         Ok(journals)
@@ -232,11 +278,28 @@ impl Journals {
         for path in self.paths()? {
             let failed = |source| self.failed(&path, source);
             let Some(mut file) = LockedFile::open_unheld(&path).map_err(failed)? else { continue };
-            if !open_entries(&file.read(LIMIT).map_err(failed)?).is_empty() {
+            if !Open::read(&file.read(LIMIT).map_err(failed)?).is_empty() {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Names of the containers that dead runs have left on other Engines than these, sorted.
+    ///
+    /// # Errors
+    /// A journal cannot be read.
+    pub fn dead_elsewhere(&self, _gate: &Gate, engines: &[String]) -> Result<Vec<String>, JournalError> {
+        let mut names = Vec::new();
+        for path in self.paths()? {
+            let failed = |source| self.failed(&path, source);
+            let Some(mut file) = LockedFile::open_unheld(&path).map_err(failed)? else { continue };
+            let open = Open::read(&file.read(LIMIT).map_err(failed)?);
+            names.extend(open.entries.into_iter().filter(|entry| !engines.contains(&entry.engine)).map(|entry| entry.name));
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
     }
 
     fn paths(&self) -> Result<Vec<PathBuf>, JournalError> {
@@ -273,7 +336,7 @@ pub struct Journal {
     engine: String,
     run: String,
     next: u64,
-    open: Vec<Entry>,
+    open: Open,
 }
 
 impl Journal {
@@ -296,23 +359,41 @@ impl Journal {
         };
         self.append(&Line::Held(entry.clone()))?;
         self.next += 1;
-        self.open.push(entry.clone());
+        self.open.entries.push(entry.clone());
         Ok(entry)
     }
 
-    /// Writes down that a container is back, or that another run brings it back.
+    /// Writes down a command that has to run later, and returns once that would survive a loss of power.
+    ///
+    /// # Errors
+    /// It is not written down, so what it is to undo must not be done.
+    pub fn owe(&mut self, owing: Owing) -> Result<OwedHook, JournalError> {
+        let Owing { container, name, hook } = owing;
+        let owed = OwedHook { engine: self.engine.clone(), run: self.run.clone(), container, name, order: self.next, hook };
+        self.append(&Line::Owed(owed.clone()))?;
+        self.next += 1;
+        self.open.hooks.push(owed.clone());
+        Ok(owed)
+    }
+
+    /// Writes down that a container is back, or that another run brings it back, or that a command was run.
     ///
     /// # Errors
     /// It is not written down: the next start looks at the container again and finds it running.
     pub fn released(&mut self, order: u64) -> Result<(), JournalError> {
         self.append(&Line::Released { order })?;
-        self.open.retain(|entry| entry.order != order);
+        self.open.release(order);
         Ok(())
     }
 
     /// What is still to be undone, the last first.
     pub fn open_entries(&self) -> impl Iterator<Item = &Entry> {
-        self.open.iter().rev()
+        self.open.entries.iter().rev()
+    }
+
+    /// The commands that are still to run, the last first.
+    pub fn open_hooks(&self) -> impl Iterator<Item = &OwedHook> {
+        self.open.hooks.iter().rev()
     }
 
     /// The run.
@@ -347,18 +428,45 @@ impl Drop for Journal {
     }
 }
 
-/// What a journal says is still to be undone, in the order in which it was done. A line that was cut off belongs to an
-/// action that was never begun; a line that cannot be read is passed over, since what stands around it still counts.
-fn open_entries(bytes: &[u8]) -> Vec<Entry> {
-    let mut open: Vec<Entry> = Vec::new();
-    for line in bytes.split(|byte| *byte == b'\n') {
-        match serde_json::from_slice(line) {
-            Ok(Line::Held(entry)) => open.push(entry),
-            Ok(Line::Released { order }) => open.retain(|entry| entry.order != order),
-            Err(_) => {}
+impl Open {
+    /// A line that was cut off belongs to an action that was never begun; a line that cannot be read is passed over, since
+    /// what stands around it still counts.
+    fn read(bytes: &[u8]) -> Self {
+        let mut open = Self::default();
+        for line in bytes.split(|byte| *byte == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(Line::Held(entry)) => open.entries.push(entry),
+                Ok(Line::Owed(hook)) => open.hooks.push(hook),
+                Ok(Line::Released { order }) => open.release(order),
+                Err(_) => {}
+            }
         }
+        open
     }
-    open
+
+    fn release(&mut self, order: u64) {
+        self.entries.retain(|entry| entry.order != order);
+        self.hooks.retain(|hook| hook.order != order);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.hooks.is_empty()
+    }
+
+    fn engines(&self) -> impl Iterator<Item = &str> {
+        let hooks = self.hooks.iter().map(|hook| hook.engine.as_str());
+        self.entries.iter().map(|entry| entry.engine.as_str()).chain(hooks)
+    }
+
+    fn run(&self) -> &str {
+        let hook = self.hooks.first().map(|hook| hook.run.as_str());
+        self.entries.first().map(|entry| entry.run.as_str()).or(hook).unwrap_or_default()
+    }
+
+    fn next(&self) -> u64 {
+        let hooks = self.hooks.iter().map(|hook| hook.order);
+        self.entries.iter().map(|entry| entry.order).chain(hooks).max().map_or(0, |last| last + 1)
+    }
 }
 
 /// A run's name as part of a file name.

@@ -15,6 +15,8 @@ use super::create::{ContainerBody, NetworkBody};
 use super::error::DockerError;
 use super::wire::encode;
 
+/// Longest that a stop may take: far more than anybody gives a container.
+const STOP_LIMIT: Duration = Duration::from_hours(1);
 /// Longest that a pull may take.
 const PULL_LIMIT: Duration = Duration::from_hours(6);
 
@@ -99,6 +101,28 @@ async fn join(engine: &Engine, container: &ContainerBody, id: &str) -> Result<()
 /// The Engine cannot start it: a port that is taken, a program that is not in the image.
 pub async fn start(engine: &Engine, container: &str) -> Result<(), DockerError> {
     post(engine, &format!("/containers/{}/start", encode(container)), None).await.map(drop)
+}
+
+/// Stops a container, after its own time to stop or after `timeout`; nothing happens to one that does not run.
+///
+/// # Errors
+/// It cannot be stopped.
+pub async fn stop(engine: &Engine, container: &str, timeout: Option<Duration>) -> Result<(), DockerError> {
+    const CALL: &str = "POST /containers/{id}/stop";
+    let seconds = timeout.map_or(String::new(), |timeout| format!("?t={}", timeout.as_secs()));
+    let path = format!("/containers/{}/stop{seconds}", encode(container));
+    // The answer comes once the container has ended, so the limit on short calls would be the wrong one.
+    let call = engine.wire().upload(Method::POST, &path, "application/json", Full::new(Bytes::new()));
+    let stopped = tokio::time::timeout(STOP_LIMIT, call).await;
+    stopped.unwrap_or_else(|_| Err(DockerError::Timeout { call: CALL.to_owned(), seconds: STOP_LIMIT.as_secs() })).map(drop)
+}
+
+/// Gives a container another name.
+///
+/// # Errors
+/// The name is taken, or there is no such container.
+pub async fn rename(engine: &Engine, container: &str, name: &str) -> Result<(), DockerError> {
+    post(engine, &format!("/containers/{}/rename?name={}", encode(container), encode(name)), None).await.map(drop)
 }
 
 /// Freezes a running container.

@@ -56,6 +56,29 @@ pub async fn same_root(engine: &Engine) -> bool {
     }
 }
 
+/// A file or folder of this machine by its path, if the Engine's process sees the very same one there; links are followed.
+///
+/// # Errors
+/// The reason why it may not be used, for people.
+pub async fn same_path(engine: &Engine, path: &Path) -> Result<Mountpoint, String> {
+    if !engine.is_local() {
+        return Err("the Docker Engine is not on this machine".to_owned());
+    }
+    let Some(process) = engine.process().await else {
+        return Err("the Docker Engine's process is not seen from here".to_owned());
+    };
+    let unseen = |error: std::io::Error| format!("it is not seen from here: {error}");
+    let ours = path.canonicalize().map_err(unseen)?;
+    let stat = rustix::fs::stat(&ours).map_err(|error| unseen(error.into()))?;
+    let mut theirs = PathBuf::from(format!("/proc/{process}/root"));
+    theirs.push(ours.strip_prefix("/").unwrap_or(&ours));
+    let theirs = rustix::fs::stat(&theirs).map_err(|error| format!("the Docker Engine's view of it is not seen from here: {error}"))?;
+    if (stat.st_dev, stat.st_ino) != (theirs.st_dev, theirs.st_ino) {
+        return Err("it is not what the Docker Engine sees there".to_owned());
+    }
+    Ok(Mountpoint { path: ours, device: stat.st_dev, inode: stat.st_ino })
+}
+
 fn candidate(engine: &Engine, volume: &Volume) -> Result<PathBuf, String> {
     if !engine.is_local() {
         return Err("the Docker Engine is not on this machine".to_owned());

@@ -1,7 +1,7 @@
 //! The one list of what must be equal between a container, network or volume as it was and as it is after a restore.
 //!
-//! How it is made equal is `create`'s business. Everything in `Config` and `HostConfig` is compared unless [`RULES`] says
-//! otherwise, so that a field that a later Engine adds is compared too. Not compared at all, because no create can bring
+//! How it is made equal is `create`'s business. Everything in `Config` and `HostConfig` is compared unless the table of
+//! fields says otherwise, so that a field that a later Engine adds is compared too. Not compared at all, because no create can bring
 //! them back or because they are another's: ids, times, `State` but for whether it runs, process ids, paths of the Engine's
 //! own files (`ResolvConfPath`, `HostsPath`, `LogPath`…), `GraphDriver`, `Sandbox*`, `EndpointID`, addresses that nobody
 //! asked for, random host ports (`NetworkSettings.Ports`), restart counts, and the short id as host name or alias.
@@ -13,71 +13,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::create::endpoints::{configured_mac, is_user_network, own_aliases, primary_network, static_addresses};
+use super::create::fields::{Rule, rule};
 use super::create::json::{array, clean_path, flag, is_default, is_empty, object, text, texts};
+use super::create::names::mounted_volume;
 use super::create::{Names, hostname_is_made_up, looks_automatic};
 
 #[cfg(test)]
 mod tests;
-
-/// How one field is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
-    /// Absent, null, empty, false and zero are one. The rule of every field that the table does not name.
-    Plain,
-    /// Only null and absent are one: zero, false or -1 mean something else than nothing.
-    Exact,
-    /// A list in which order means nothing.
-    Set,
-    /// Capabilities: a set, with or without `CAP_` in front (the Engine adds it from 20.10 on).
-    Capabilities,
-    /// A mode that may name a container by id.
-    Mode,
-    /// The network mode, which may also name a network by id.
-    NetworkMode,
-    /// A list of references to containers.
-    VolumesFrom,
-    /// Links in either form.
-    Links,
-    /// Published ports; `0` and an empty host port both mean a random one.
-    Ports,
-    /// A restart policy; an empty name means `no`.
-    RestartPolicy,
-    /// The host name, unless it was made up.
-    Hostname,
-    /// The image's name, unless it is an id: a container whose tag has moved on is made by id.
-    Image,
-    /// Not compared here; the text says why.
-    Not(&'static str),
-}
-
-/// The fields that are not compared plainly, by their path in a container's inspect answer.
-pub const RULES: &[(&str, Rule)] = &[
-    ("Config.Hostname", Rule::Hostname),
-    ("Config.Image", Rule::Image),
-    ("Config.Volumes", Rule::Not("in Mounts")),
-    ("Config.MacAddress", Rule::Not("in Networks: from API 1.44 on it stands with the endpoint")),
-    ("Config.StopTimeout", Rule::Exact),
-    ("HostConfig.Annotations", Rule::Plain),
-    ("HostConfig.Binds", Rule::Not("in Mounts")),
-    ("HostConfig.Mounts", Rule::Not("in Mounts")),
-    ("HostConfig.CapAdd", Rule::Capabilities),
-    ("HostConfig.CapDrop", Rule::Capabilities),
-    ("HostConfig.ConsoleSize", Rule::Not("the size of the client's terminal")),
-    ("HostConfig.ContainerIDFile", Rule::Not("a file of the client")),
-    ("HostConfig.Init", Rule::Exact),
-    ("HostConfig.IpcMode", Rule::Mode),
-    ("HostConfig.Isolation", Rule::Not("Windows only; `default` or empty elsewhere, by version")),
-    ("HostConfig.Links", Rule::Links),
-    ("HostConfig.MaskedPaths", Rule::Set),
-    ("HostConfig.MemorySwappiness", Rule::Exact),
-    ("HostConfig.NetworkMode", Rule::NetworkMode),
-    ("HostConfig.PidMode", Rule::Mode),
-    ("HostConfig.PortBindings", Rule::Ports),
-    ("HostConfig.ReadonlyPaths", Rule::Set),
-    ("HostConfig.RestartPolicy", Rule::RestartPolicy),
-    ("HostConfig.UTSMode", Rule::Mode),
-    ("HostConfig.VolumesFrom", Rule::VolumesFrom),
-];
 
 /// What was compared, by the field's name. Labels and other fields that were not set are not in it.
 pub type Fields = BTreeMap<String, Value>;
@@ -131,8 +73,7 @@ pub fn container(inspect: &Value, names: &Names) -> Fields {
     for part in ["Config", "HostConfig"] {
         for (field, value) in inspect.get(part).and_then(Value::as_object).into_iter().flatten() {
             let name = format!("{part}.{field}");
-            let rule = RULES.iter().find(|(path, _)| *path == name).map_or(Rule::Plain, |(_, rule)| *rule);
-            let value = compared(rule, value, inspect, names);
+            let value = compared(rule(&name), value, inspect, names);
             keep(name, value);
         }
     }
@@ -164,7 +105,7 @@ fn compared(rule: Rule, value: &Value, inspect: &Value, names: &Names) -> Value 
         Rule::NetworkMode => value.as_str().map_or(Value::Null, |mode| network_mode(mode, inspect, names)),
         Rule::VolumesFrom => sorted(value, |entry| names.volumes_from(entry)),
         Rule::Links => sorted(value, |entry| names.link(entry)),
-        Rule::Ports => ports(value),
+        Rule::Ports => ports(value, names),
         Rule::RestartPolicy => match text(value, "/Name") {
             None | Some("no") => Value::Null,
             Some(name) => json!([name, value.get("MaximumRetryCount").and_then(Value::as_i64).unwrap_or(0)]),
@@ -198,16 +139,17 @@ fn sorted(value: &Value, each: impl Fn(&str) -> String) -> Value {
     json!(words)
 }
 
-fn ports(value: &Value) -> Value {
+fn ports(value: &Value, names: &Names) -> Value {
     let mut out = Map::new();
     for (port, bindings) in value.as_object().into_iter().flatten() {
+        let protocol = port.split_once('/').map_or("", |(_, protocol)| protocol);
         let mut bindings: Vec<(String, String)> = bindings
             .as_array()
             .into_iter()
             .flatten()
             .map(|binding| {
                 let host_port = text(binding, "/HostPort").filter(|port| *port != "0").unwrap_or_default();
-                (text(binding, "/HostIp").unwrap_or_default().to_owned(), host_port.to_owned())
+                (text(binding, "/HostIp").unwrap_or_default().to_owned(), names.host_port(host_port, protocol))
             })
             .collect();
         bindings.sort();
@@ -228,7 +170,7 @@ fn mounts(inspect: &Value, names: &Names) -> Map<String, Value> {
         let mut fields = Map::new();
         fields.insert("Type".to_owned(), json!(kind));
         match kind {
-            "volume" => fields.insert("Name".to_owned(), json!(names.volume(text(mount, "/Name").unwrap_or_default()))),
+            "volume" => fields.insert("Name".to_owned(), json!(names.volume(mounted_volume(mount).unwrap_or_default()))),
             _ => fields.insert("Source".to_owned(), mount.get("Source").cloned().unwrap_or_default()),
         };
         for field in ["RW", "Propagation", "Driver"] {
@@ -269,7 +211,7 @@ fn endpoints(inspect: &Value, names: &Names) -> Map<String, Value> {
     let mut out = BTreeMap::new();
     for (network, endpoint) in object(inspect, "/NetworkSettings/Networks").into_iter().flatten() {
         let mut fields = Map::new();
-        if let Some(addresses) = static_addresses(endpoint) {
+        if let Some(addresses) = static_addresses(endpoint).filter(|_| names.keeps_addresses(network)) {
             fields.insert("IPAMConfig".to_owned(), Value::Object(addresses));
         }
         let mut aliases: Vec<&str> = own_aliases(endpoint, id).collect();

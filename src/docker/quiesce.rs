@@ -4,11 +4,13 @@
 
 mod calls;
 mod decide;
+mod hooks;
 mod order;
 mod recover;
 mod release;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,16 +18,19 @@ use std::time::{Duration, Instant};
 use self::calls::{ENGINE_STOP_TIMEOUT, look, pause, settled_after, stop};
 use super::connect::Engine;
 use super::error::DockerError;
-use super::journal::{Action, Entry, Gate, Intent, Journal, JournalError, Journals};
+use super::journal::{Action, Entry, Gate, Intent, Journal, JournalError, Journals, OwedHook};
 use crate::model::application::Status;
+use crate::model::hook::HookRecord;
 use crate::model::progress::{Event, Progress};
 use crate::platform::clock;
 use crate::platform::control::Control;
 
-pub use self::decide::{Planned, QuiescePlan, QuiesceRequest, decide};
+pub use self::decide::{Planned, QuiescePlan, QuiesceRequest, Wishes, decide};
+pub use self::hooks::{ContainerHooks, HookError, PlannedHooks};
 pub use self::order::start_order;
-pub use self::recover::{Recovery, RepairOutcome, Repaired, recover};
+pub use self::recover::{OwedOutcome, RanOwed, Recovery, RepairOutcome, Repaired, recover};
 pub use self::release::{Release, StartCause, StartFailure};
+pub use self::watch::{Writer, running_writers};
 
 /// How long somebody else may hold the gate: the time of a stop that is killed in the end.
 const GATE_LIMIT: Duration = Duration::from_mins(5);
@@ -88,6 +93,15 @@ pub enum QuiesceError {
         #[source]
         source: DockerError,
     },
+    /// A command that was to run before anything is stopped failed.
+    #[error("exec-pre of container {container} failed")]
+    Hook {
+        /// Its name.
+        container: String,
+        /// How.
+        #[source]
+        source: HookError,
+    },
     /// What is about to be done cannot be written down, so it is not done.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -103,7 +117,7 @@ impl QuiesceError {
             Self::Stop { source, .. } | Self::Pause { source, .. } | Self::Look { source, .. } => source.is_transient(),
             Self::Journal(error) => error.is_transient(),
             Self::StillRunning { .. } => true,
-            Self::Cancelled => false,
+            Self::Hook { .. } | Self::Cancelled => false,
         }
     }
 }
@@ -135,6 +149,9 @@ struct Inner {
     journal: Option<Journal>,
     options: QuiesceOptions,
     held: Vec<Held>,
+    /// Commands that must run once everything is back.
+    owed: Vec<OwedHook>,
+    hook_records: Vec<HookRecord>,
     notes: Vec<String>,
 }
 
@@ -165,17 +182,31 @@ impl Quiesce {
         control: &Control,
         progress: &dyn Progress,
     ) -> Result<Self, Box<QuiesceFailure>> {
-        let mut inner =
-            Inner { engine: engine.clone(), journals: Journals::new(state), journal: None, options, held: Vec::new(), notes: plan.notes };
+        let mut inner = Inner {
+            engine: engine.clone(),
+            journals: Journals::new(state),
+            journal: None,
+            options,
+            held: Vec::new(),
+            owed: Vec::new(),
+            hook_records: Vec::new(),
+            notes: plan.notes,
+        };
         let mut result = Ok(());
+        // All of them before anything is stopped: a hook of one container may need another one.
+        for hooks in &plan.hooks {
+            if result.is_ok() {
+                result = inner.before(hooks, run, control, progress).await;
+            }
+        }
         for planned in plan.planned {
+            if result.is_err() {
+                break;
+            }
             if control.is_cancelled() {
                 result = Err(QuiesceError::Cancelled);
             } else {
                 result = inner.quiet(planned, run, progress).await;
-            }
-            if result.is_err() {
-                break;
             }
         }
         let guard = Self { inner: Some(inner) };
@@ -188,6 +219,11 @@ impl Quiesce {
     /// Names of the containers that are kept still, in the order in which they were stopped.
     pub fn held(&self) -> impl Iterator<Item = &str> {
         self.inner.iter().flat_map(|inner| &inner.held).map(|held| held.planned.name.as_str())
+    }
+
+    /// Ids of the containers that are kept still.
+    pub fn held_ids(&self) -> impl Iterator<Item = &str> {
+        self.inner.iter().flat_map(|inner| &inner.held).map(|held| held.planned.id.as_str())
     }
 
     /// Why containers that run are left running, or are paused and not stopped, one sentence each.
@@ -209,7 +245,7 @@ impl Quiesce {
 
 impl Drop for Quiesce {
     fn drop(&mut self) {
-        let Some(mut inner) = self.inner.take().filter(|inner| !inner.held.is_empty()) else { return };
+        let Some(mut inner) = self.inner.take().filter(|inner| !(inner.held.is_empty() && inner.owed.is_empty())) else { return };
         // The runtime that we are dropped on may be ending, and must not be blocked on from within: a thread has its own.
         let rescue = move || {
             if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -241,13 +277,13 @@ impl Inner {
             None if !runs => return Ok(()),
             None => {
                 let own = seen.stop_timeout.unwrap_or(ENGINE_STOP_TIMEOUT);
-                (seen.status, planned.action, settled_after(planned.action, self.options.stop_timeout.unwrap_or(own)))
+                (seen.status, planned.action, settled_after(planned.action, self.stop_timeout(&planned).unwrap_or(own)))
             }
         };
         let intent =
             Intent { container: planned.id.clone(), name: name.clone(), before, action, started_at: seen.started_at.clone(), settled };
         let since = clock::monotonic();
-        let entry = self.hold(&gate, run, intent)?;
+        let entry = self.journal(&gate, run)?.hold(intent)?;
         self.held.push(Held { planned: planned.clone(), entry, since, still: !runs });
         if let Some(note) = &planned.note {
             self.notes.push(format!("{name}: {note}"));
@@ -260,12 +296,17 @@ impl Inner {
         Ok(())
     }
 
-    fn hold(&mut self, gate: &Gate, run: &str, intent: Intent) -> Result<Entry, JournalError> {
-        let journal = match &mut self.journal {
-            Some(journal) => journal,
-            empty => empty.insert(self.journals.start(gate, self.engine.id(), run)?),
-        };
-        journal.hold(intent)
+    /// How long a container may take to stop, if somebody else than itself says so: its label beats the configuration.
+    fn stop_timeout(&self, planned: &Planned) -> Option<Duration> {
+        planned.stop_timeout.or(self.options.stop_timeout)
+    }
+
+    /// The journal of this guard, started when it is needed first.
+    fn journal(&mut self, gate: &Gate, run: &str) -> Result<&mut Journal, JournalError> {
+        match &mut self.journal {
+            Some(journal) => Ok(journal),
+            empty => Ok(empty.insert(self.journals.start(gate, self.engine.id(), run)?)),
+        }
     }
 
     async fn act(
@@ -279,8 +320,9 @@ impl Inner {
         match action {
             Action::Stop => {
                 progress.event(Event::Phase(&format!("stopping {name}")));
-                let patience = self.options.stop_timeout.or(own_timeout).unwrap_or(ENGINE_STOP_TIMEOUT) + STOP_MARGIN;
-                let stopped = stop(&self.engine, id, self.options.stop_timeout, patience).await;
+                let timeout = self.stop_timeout(planned);
+                let patience = timeout.or(own_timeout).unwrap_or(ENGINE_STOP_TIMEOUT).saturating_add(STOP_MARGIN);
+                let stopped = stop(&self.engine, id, timeout, patience).await;
                 stopped.map_err(|source| QuiesceError::Stop { container: name.clone(), source })?;
             }
             Action::Pause => {

@@ -1,26 +1,32 @@
-//! One connection per request to an Engine: raw answers byte for byte, streams in both directions, watchdogs.
+//! Requests to an Engine: raw answers byte for byte, streams in both directions, watchdogs.
 //!
-//! What the requests mean is the business of the modules beside it; bollard's typed calls go through here as well.
+//! What the requests mean is the business of the modules beside it; bollard's typed calls go through here as well. How
+//! connections are made is in the modules below.
 
-use std::fmt;
+mod pool;
+mod ssh;
+mod stream;
+mod tls;
+
 use std::future::Future;
-use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use self::pool::Pool;
+use self::stream::Dial;
+pub(crate) use self::tls::Tls;
+use super::address::Address;
 use super::error::{Cause, DockerError};
 
 /// Longest error message that is taken from an answer, in bytes.
@@ -28,29 +34,10 @@ const MESSAGE_LIMIT: usize = 64 << 10;
 /// Longest answer that is taken into memory. Inspect answers are kilobytes; the limit is against an Engine gone mad.
 const ANSWER_LIMIT: usize = 256 << 20;
 
-/// Where an Engine listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// A Unix socket on this machine.
-    Unix(PathBuf),
-    /// Plain TCP.
-    Tcp {
-        /// Name or address, without brackets.
-        host: String,
-        /// Port.
-        port: u16,
-    },
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
-        }
-    }
-}
+/// The body of every request, whatever it was made from.
+type RequestBody = UnsyncBoxBody<Bytes, Cause>;
+/// A connection that takes the next request.
+type Sender = SendRequest<RequestBody>;
 
 /// How long is waited for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,40 +62,43 @@ pub struct Wire(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    address: Address,
+    dial: Dial,
     timeouts: Timeouts,
     /// `/v1.41`, or empty before a version was agreed on.
     prefix: String,
     host: HeaderValue,
+    /// Connections that wait for their next request; none where a new one costs nothing.
+    pool: Option<Pool>,
 }
 
 impl Wire {
-    /// The way to `address`; nothing is connected yet.
-    pub(crate) fn new(address: Address, timeouts: Timeouts) -> Self {
+    /// The way to `address`; nothing is connected yet. `tls` is needed for an address that says so.
+    pub(crate) fn new(address: Address, tls: Option<Tls>, timeouts: Timeouts) -> Self {
         let host = match &address {
-            Address::Unix(_) => HeaderValue::from_static("localhost"),
-            Address::Tcp { .. } => {
-                let text = address.to_string();
-                HeaderValue::from_str(text.trim_start_matches("tcp://")).unwrap_or(HeaderValue::from_static("localhost"))
+            Address::Unix(_) | Address::Ssh(_) => HeaderValue::from_static("localhost"),
+            Address::Tcp(endpoint) | Address::Tls(endpoint) => {
+                HeaderValue::from_str(&endpoint.to_string()).unwrap_or(HeaderValue::from_static("localhost"))
             }
         };
-        Self(Arc::new(Inner { address, timeouts, prefix: String::new(), host }))
+        let pool = address.is_costly().then(Pool::default);
+        Self(Arc::new(Inner { dial: Dial { address, tls, limit: timeouts.connect }, timeouts, prefix: String::new(), host, pool }))
     }
 
     /// The same way, speaking this API version (`1.41`).
     pub(crate) fn with_version(&self, version: &str) -> Self {
         let inner = &self.0;
         Self(Arc::new(Inner {
-            address: inner.address.clone(),
+            dial: inner.dial.clone(),
             timeouts: inner.timeouts,
             prefix: format!("/v{version}"),
             host: inner.host.clone(),
+            pool: inner.pool.clone(),
         }))
     }
 
     /// Where the Engine listens.
     pub fn address(&self) -> &Address {
-        &self.0.address
+        &self.0.dial.address
     }
 
     /// How long is waited for what.
@@ -162,6 +152,23 @@ impl Wire {
         Ok(Download { call, stall, response })
     }
 
+    /// Sends a short call whose answer is a stream that ends with the connection, as what a command writes does. `stall` is for
+    /// each next piece. Whether the end was the right one has to be asked for afterwards.
+    ///
+    /// # Errors
+    /// As for [`get_bytes`](Self::get_bytes).
+    pub async fn attach(&self, path: &str, json: Vec<u8>, stall: Duration) -> Result<Download, DockerError> {
+        let call = name_of(&Method::POST, path);
+        let request = Request::builder().method(Method::POST).uri(path);
+        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let request = request.body(Full::new(Bytes::from(json))).map_err(|error| malformed(&call, error))?;
+        let limit = self.0.timeouts.request;
+        let response = async { accepted(&call, self.send(&call, request).await?).await };
+        let response =
+            timeout(limit, response).await.map_err(|_| DockerError::Timeout { call: call.clone(), seconds: limit.as_secs() })??;
+        Ok(Download { call, stall, response })
+    }
+
     /// Sends `body` to `path` as a stream and gives the body of the answer, which comes only after everything was taken.
     /// There is no limit on the whole: `body` itself must watch that the Engine goes on taking. Once it has ended, the
     /// answer must come within the stall limit.
@@ -170,7 +177,7 @@ impl Wire {
     /// As for [`get_bytes`](Self::get_bytes).
     pub async fn upload<B>(&self, method: Method, path: &str, content_type: &'static str, body: B) -> Result<Bytes, DockerError>
     where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Cause>,
     {
         let call = name_of(&method, path);
@@ -188,50 +195,53 @@ impl Wire {
     ///
     /// # Errors
     /// No connection, or none that lasted until the head of the answer.
-    pub(crate) async fn send<B>(&self, call: &str, mut request: Request<B>) -> Result<Response<Incoming>, DockerError>
+    pub(crate) async fn send<B>(&self, call: &str, request: Request<B>) -> Result<Response<Incoming>, DockerError>
     where
-        B: Body + Send + 'static,
-        B::Data: Send,
+        B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Cause>,
     {
         let inner = &self.0;
+        let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         *request.uri_mut() = versioned(&inner.prefix, request.uri()).map_err(|error| malformed(call, error))?;
         let headers = request.headers_mut();
         headers.insert(HOST, inner.host.clone());
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("bbackup/", env!("CARGO_PKG_VERSION"))));
 
-        let stream = self.connect().await?;
         let lost = |error: hyper::Error| DockerError::Lost { call: call.to_owned(), source: error.into() };
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-        // Ends with the answer, or when `sender` and the answer are dropped. Its own result reaches us through them.
-        tokio::spawn(connection.with_upgrades());
-        sender.send_request(request).await.map_err(lost)
-    }
-
-    async fn connect(&self) -> Result<Stream, DockerError> {
-        let address = &self.0.address;
-        let connecting = async {
-            match address {
-                Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-                Address::Tcp { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    stream.set_nodelay(true)?;
-                    // A stop or wait moves no byte for minutes; only this tells a quiet Engine from one that is gone.
-                    rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
-                    rustix::net::sockopt::set_tcp_keepidle(&stream, Duration::from_secs(30))?;
-                    rustix::net::sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(10))?;
-                    Ok(Stream::Tcp(stream))
+        if let Some(pool) = &inner.pool {
+            while let Some(mut sender) = pool.take() {
+                match sender.try_send_request(request).await {
+                    Ok(response) => {
+                        pool.put_back(sender);
+                        return Ok(response);
+                    }
+                    // It was closed before a byte of the request left.
+                    Err(mut error) => match error.take_message() {
+                        Some(unsent) => request = unsent,
+                        None => return Err(lost(error.into_error())),
+                    },
                 }
             }
+        }
+        // In a box: handshakes are big, and every call has this in it.
+        let (stream, words) = Box::pin(inner.dial.connect()).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        // Ends with the answer, or when `sender` and the answer are dropped.
+        let connection = tokio::spawn(connection.with_upgrades());
+        let error = match sender.send_request(request).await {
+            Ok(response) => {
+                if let Some(pool) = &inner.pool {
+                    pool.put_back(sender);
+                }
+                return Ok(response);
+            }
+            Err(error) => error,
         };
-        let result = timeout(self.0.timeouts.connect, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        result.map_err(|source| match (source.kind(), address) {
-            (io::ErrorKind::NotFound, Address::Unix(path)) => DockerError::NoSocket { path: path.clone() },
-            (io::ErrorKind::PermissionDenied, _) => DockerError::PermissionDenied { address: address.to_string(), source },
-            (io::ErrorKind::ConnectionRefused, _) => DockerError::Refused { address: address.to_string(), source },
-            _ => DockerError::Unreachable { address: address.to_string(), source },
-        })
+        // What a connection ends with before anything came back is the reason why there is none. It may have ended before the
+        // request was taken, which then knows nothing of why.
+        let error = if error.is_canceled() { connection.await.ok().and_then(Result::err).unwrap_or(error) } else { error };
+        Err(inner.dial.refusal(&error, words.as_ref()).await.unwrap_or_else(|| lost(error)))
     }
 }
 
@@ -351,59 +361,6 @@ async fn collect(call: &str, body: Incoming, limit: usize) -> Result<Bytes, Dock
     Ok(collected.map_err(|source| DockerError::Lost { call: call.to_owned(), source })?.to_bytes())
 }
 
-/// Either kind of connection.
-#[derive(Debug)]
-enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Unix(stream) => stream.is_write_vectored(),
-            Self::Tcp(stream) => stream.is_write_vectored(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
@@ -434,7 +391,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mute.sock");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let wire = Wire::new(Address::Unix(path), Timeouts::default()).with_version("1.41");
+        let wire = Wire::new(Address::Unix(path), None, Timeouts::default()).with_version("1.41");
         let transport = transport(wire, Some(Duration::from_millis(50)));
         let version = bollard::ClientVersion { major_version: 1, minor_version: 41 };
         let docker = bollard::Docker::connect_with_custom_transport(transport, Some("http://localhost"), 3600, &version).unwrap();

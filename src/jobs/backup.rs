@@ -8,20 +8,24 @@ mod counting;
 mod estimate;
 mod paths;
 mod quiet;
+mod together;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::engine::connect;
 use super::error::JobError;
 use super::request::{BackupRequest, JobContext};
 use super::results::{ApplicationResult, BackupResult};
 use crate::config::BackupSet;
+use crate::docker::Engine;
 use crate::docker::discover::{Discovery, discover};
 use crate::docker::helper::sweep;
-use crate::docker::{Engine, EngineOptions};
+use crate::docker::ourselves::ourselves;
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
-use crate::platform::{clock, container};
+use crate::platform::{clock, container, files};
 use crate::repository::contract::{Repository, RepositoryError, SnapshotRequest, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
 use crate::sources::NeverRead;
 use crate::sources::plan::{PlannedApplication, plan};
@@ -46,8 +50,8 @@ struct Run<'a> {
 struct Host {
     engine: Engine,
     discovery: Discovery,
-    /// The id of the container that this very program runs in.
-    own_container: Option<String>,
+    /// Containers that this very program stands on, by id, and how.
+    ourselves: BTreeMap<String, String>,
 }
 
 /// One application to be saved, with the set that chose it.
@@ -69,6 +73,13 @@ pub async fn run(
     let started = clock::monotonic();
     let mut outcome = Outcome::default();
     let needs_docker = request.sets.iter().any(|set| set.selection.needs_docker());
+    if !request.dry_run {
+        // Folders are known by what they are, so they must be there before anything is read.
+        for folder in [&context.directories.state, &context.directories.cache] {
+            files::create_directories(folder, 0o700)
+                .map_err(|source| JobError::Own { action: format!("make the folder {}", folder.display()), source })?;
+        }
+    }
     let host = if needs_docker { Some(look_at_host(context, request.dry_run, &mut outcome).await?) } else { None };
     let run = Run {
         context,
@@ -81,10 +92,14 @@ pub async fn run(
     };
     let units = run.units(&mut outcome)?;
     let single = units.len() + request.sets.iter().filter(|set| !set.selection.paths.is_empty()).count() == 1;
-    for unit in &units {
-        let name = &unit.planned.application.name;
-        if !outcome.is_ended(name) {
-            outcome.take(name, application::back_up(&run, unit).await, single)?;
+    if request.parallel > 1 && units.len() > 1 {
+        tokio::task::block_in_place(|| together::back_up(&run, &units, &mut outcome))?;
+    } else {
+        for unit in &units {
+            let name = &unit.planned.application.name;
+            if !outcome.is_ended(name) {
+                outcome.take(name, application::back_up(&run, unit).await, single)?;
+            }
         }
     }
     for set in request.sets.iter().filter(|set| !set.selection.paths.is_empty()) {
@@ -129,14 +144,15 @@ pub async fn check(context: &JobContext, request: &BackupRequest) -> Result<(), 
 }
 
 async fn look_at_host(context: &JobContext, dry_run: bool, outcome: &mut Outcome) -> Result<Host, JobError> {
-    let engine = Engine::connect(&engine_options(context)).await?;
+    let engine = connect(&context.config.docker).await?;
     if !dry_run {
         let (notes, warnings) = sweep_helpers(&engine).await;
         outcome.notes.extend(notes);
         outcome.warnings.extend(warnings);
     }
     let discovery = discover(&engine).await?;
-    Ok(Host { engine, discovery, own_container: container::own_id() })
+    let ourselves = ourselves(&engine, &discovery, &container::clues()).await;
+    Ok(Host { engine, discovery, ourselves })
 }
 
 /// Removes the helper containers that dead runs have left: what was done, and what could not be, in sentences.
@@ -148,14 +164,6 @@ pub(super) async fn sweep_helpers(engine: &Engine) -> (Vec<String>, Vec<String>)
         }
         Err(error) => (Vec::new(), vec![format!("helper containers of dead runs are not looked for: {}", sentence(&error))]),
     }
-}
-
-/// How the Engine of a configuration is reached.
-pub(super) fn engine_options(context: &JobContext) -> EngineOptions {
-    let docker = &context.config.docker;
-    let mut options = EngineOptions { host: docker.host.clone(), tls: docker.tls, ..EngineOptions::default() };
-    options.timeouts.request = docker.timeout;
-    options
 }
 
 /// Our own folders and the Engine's are never swept up by a path that contains them.

@@ -5,21 +5,26 @@ use serde::Serialize;
 use super::error::JobError;
 use crate::config::Docker;
 use crate::docker::wire::Timeouts;
-use crate::docker::{DockerError, Engine, EngineOptions, discover};
+use crate::docker::{Engine, EngineOptions, discover};
 
 /// Connects to the Engine.
 ///
 /// # Errors
 /// It cannot be reached or used.
 pub async fn connect(docker: &Docker) -> Result<Engine, JobError> {
-    let timeouts = Timeouts { request: docker.timeout, ..Timeouts::default() };
-    let options = EngineOptions { host: docker.host.clone(), tls: docker.tls, timeouts };
-    Ok(Engine::connect(&options).await?)
+    Ok(Engine::connect(&options(docker)).await?)
 }
 
-/// The error of a way to reach an Engine that this version does not have.
-pub fn unsupported(given: String, way: &'static str) -> JobError {
-    DockerError::Unsupported { given, way }.into()
+/// How the Engine of a configuration is reached.
+fn options(docker: &Docker) -> EngineOptions {
+    EngineOptions {
+        host: docker.host.clone(),
+        context: docker.context.clone(),
+        tls: docker.tls_verify.unwrap_or(docker.cert_path.is_some()),
+        certificates: docker.cert_path.clone(),
+        client_folder: docker.client_folder.clone(),
+        timeouts: Timeouts { request: docker.timeout, ..Timeouts::default() },
+    }
 }
 
 /// What is on an Engine, without anything that could be a secret (environment, labels, options).

@@ -37,6 +37,18 @@ pub fn is_there(config: &RepositoryConfig) -> Result<bool, RepositoryError> {
 /// # Errors
 /// There is none, or the password is wrong, or it is damaged.
 pub fn open(config: &RepositoryConfig, password: &Secret<String>, retry_lock: Option<Duration>) -> Result<Arc<dyn Repository>, JobError> {
+    Ok(restic(config, password, retry_lock)?)
+}
+
+/// As [`open`], for work that only two repositories of restic's format can do together.
+///
+/// # Errors
+/// The same.
+pub(super) fn restic(
+    config: &RepositoryConfig,
+    password: &Secret<String>,
+    retry_lock: Option<Duration>,
+) -> Result<Arc<ResticRepository>, JobError> {
     let options = Options {
         compression: config.compression,
         pack_size: usize::try_from(config.pack_size.0).unwrap_or(usize::MAX),

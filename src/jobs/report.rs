@@ -6,6 +6,7 @@ use crate::config::load::ConfigError;
 use crate::config::password::PasswordError;
 use crate::config::tree::Problem;
 use crate::docker::DockerError;
+use crate::docker::error::SshFault;
 use crate::model::report::{Blame, Report};
 use crate::platform::directories::NoHome;
 use crate::repository::contract::RepositoryError;
@@ -92,7 +93,7 @@ fn repository(error: &RepositoryError) -> Report {
         E::WrongPassword { location } => repository("wrong_password", format!("The password does not open the repository at {location}."))
             .hint("Check --password-file, RESTIC_PASSWORD and the configuration: `bbackup config show` says which one is used."),
         E::TooManyKeys { .. } => {
-            repository("wrong_password", sentence(error)).hint("`restic key remove` takes keys away that nobody needs.")
+            repository("wrong_password", sentence(error)).hint("`bbackup key remove` takes away those that nobody needs.")
         }
         E::Locked { location, pid, host, since, exclusive } => {
             let alone = if *exclusive { ", which needs it alone" } else { "" };
@@ -105,9 +106,24 @@ fn repository(error: &RepositoryError) -> Report {
         E::Damaged { .. } | E::BlobMissing { .. } => {
             repository("repository_damaged", sentence(error)).hint("`bbackup check --read-data` finds everything that is damaged.")
         }
+        E::Refused { problems, .. } => {
+            let mut report = repository("repository_incomplete", sentence(error))
+                .hint("Nothing was changed. `bbackup check` names what is damaged; `bbackup repair index`, then `bbackup repair snapshots`, put right what can be put right.");
+            report.source.clone_from(problems);
+            report
+        }
         E::NoSnapshot { .. } => Report::new(Blame::User, "no_snapshot", sentence(error)).hint(SEE_SNAPSHOTS),
         E::AmbiguousSnapshot { candidates, .. } => {
             Report::new(Blame::User, "ambiguous_snapshot", sentence(error)).hint(write_more(candidates.iter().map(|id| &id.0)))
+        }
+        E::NoKey { .. } => Report::new(Blame::User, "no_key", sentence(error)).hint("`bbackup key list` lists them."),
+        E::AmbiguousKey { candidates, .. } => {
+            Report::new(Blame::User, "ambiguous_key", sentence(error)).hint(write_more(candidates.iter()))
+        }
+        E::KeyInUse { .. } => Report::new(Blame::User, "key_in_use", sentence(error))
+            .hint("Open the repository with another password to remove it, or change the password with `bbackup key passwd`."),
+        E::KeysFull { .. } => {
+            Report::new(Blame::User, "too_many_keys", sentence(error)).hint("`bbackup key remove` takes away those that nobody needs.")
         }
         E::NoPath { snapshot, .. } => {
             Report::new(Blame::User, "no_path", sentence(error)).hint(format!("`bbackup ls {}` lists what is in it.", snapshot.short()))
@@ -117,6 +133,13 @@ fn repository(error: &RepositoryError) -> Report {
             if *found == "folder" { report.hint("--tar writes a folder as a tar archive.") } else { report }
         }
         E::Storage { source, .. } | E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
+        E::Mount { source, .. } => match source.kind() {
+            std::io::ErrorKind::NotFound => Report::new(Blame::Environment, "mount", sentence(error))
+                .hint("The folder must be there, and so must /dev/fuse (`modprobe fuse`) and, for users other than root, fusermount3."),
+            std::io::ErrorKind::NotConnected => Report::new(Blame::Environment, "mount", sentence(error))
+                .hint("A mount whose process is gone is in the way: `bbackup umount` takes it away."),
+            _ => Report::new(Blame::Environment, "mount", sentence(error)),
+        },
         E::Source { .. } => Report::new(Blame::Environment, "source_lost", sentence(error)),
         E::Skipped => Report::new(Blame::User, "skipped", "It was skipped.".to_owned()),
         E::Cancelled => cancelled(),
@@ -147,19 +170,34 @@ fn docker(error: &DockerError) -> Report {
     use DockerError as E;
     let environment = |code| Report::new(Blame::Environment, code, sentence(error));
     let without = "`backup --paths` needs no Docker.";
+    let where_it_is = "Where it listens is said by DOCKER_HOST, DOCKER_CONTEXT, or `docker` in the configuration.";
     let report = match error {
-        E::Address { .. } => Report::new(Blame::Config, "docker_address", sentence(error)).hint("For example unix:///var/run/docker.sock."),
-        E::Unsupported { .. } => environment("docker_unsupported")
-            .hint("Say where the Engine's socket is with DOCKER_HOST, or `docker.host` in the configuration."),
-        E::NoSocket { .. } | E::Refused { .. } | E::Unreachable { .. } => environment("no_docker")
-            .hint("Is Docker running? Where it listens is said by DOCKER_HOST, or `docker.host` in the configuration.")
-            .hint(without),
+        E::Address { .. } => Report::new(Blame::Config, "docker_address", sentence(error))
+            .hint("For example unix:///var/run/docker.sock, tcp://host:2376 or ssh://user@host."),
+        E::NoContext { .. } | E::Context { .. } | E::ClientFile { .. } => Report::new(Blame::Config, "docker_context", sentence(error))
+            .hint("`docker context ls` shows them; DOCKER_HOST goes before them."),
+        E::TlsFile { .. } => Report::new(Blame::Config, "docker_tls", sentence(error))
+            .hint("ca.pem, cert.pem and key.pem are looked for in DOCKER_CERT_PATH, `docker.cert_path` or ~/.docker."),
+        E::Certificate { .. } => environment("docker_certificate")
+            .hint("ca.pem must hold the authority that has signed it: DOCKER_CERT_PATH, `docker.cert_path` or ~/.docker."),
+        E::ClientCertificate { .. } => environment("docker_certificate")
+            .hint("cert.pem and key.pem must be of a client that it knows: DOCKER_CERT_PATH, `docker.cert_path` or ~/.docker."),
+        E::NoTls { .. } => environment("docker_tls").hint("Without TLS: take DOCKER_TLS_VERIFY and `docker.tls_verify` away."),
+        E::WantsTls { .. } => environment("docker_tls").hint("Set DOCKER_TLS_VERIFY=1, or `docker.tls_verify: true` in the configuration."),
+        E::NoSsh { .. } => environment("no_ssh").hint("On Debian: `apt install openssh-client`."),
+        E::Ssh { fault, .. } => environment("docker_ssh").hint(ssh_hint(*fault)),
+        E::Unsupported { .. } => environment("docker_unsupported").hint(where_it_is),
+        E::NoSocket { .. } | E::Refused { .. } | E::Unreachable { .. } => {
+            environment("no_docker").hint(format!("Is Docker running? {where_it_is}")).hint(without)
+        }
         E::PermissionDenied { .. } => {
             environment("docker_permission").hint("Run bbackup as root, or as a member of the group `docker`.").hint(without)
         }
         E::NotAnEngine { .. } => environment("not_docker"),
         E::TooOld { .. } | E::TooNew { .. } => environment("docker_version"),
-        E::Denied { .. } => environment("docker_denied").hint("The socket proxy or authorization plugin before the Engine must allow it."),
+        E::Denied { .. } => environment("docker_denied").hint(
+            "The socket proxy or authorization plugin before the Engine must allow it: docs/docker-permissions.md has the whole list.",
+        ),
         E::NotFound { .. } => Report::new(Blame::User, "docker_not_found", sentence(error)),
         E::Api { .. } | E::Malformed { .. } => environment("docker_answer"),
         E::Lost { .. } => environment("docker_lost").hint("Was Docker restarted? Run it again."),
@@ -167,6 +205,26 @@ fn docker(error: &DockerError) -> Report {
             .hint("Does Docker still answer (`docker ps`)? `docker.timeout` in the configuration gives it longer."),
     };
     with_cause(report, error)
+}
+
+fn ssh_hint(fault: SshFault) -> &'static str {
+    match fault {
+        SshFault::HostKey => {
+            "Is it the right host? Then call it once with `ssh`, compare the key's fingerprint and accept it. bbackup never does that itself."
+        }
+        SshFault::HostKeyChanged => {
+            "Either it was set up anew, or somebody is in between. Find out before you remove the old key with `ssh-keygen -R`."
+        }
+        SshFault::Login => {
+            "bbackup answers no questions: it needs a key without a passphrase, or one in an agent. Try `ssh -o BatchMode=yes` with that host."
+        }
+        SshFault::NoClient => {
+            "Install the Docker client over there (Debian: docker.io or docker-cli), where a shell without a terminal finds it."
+        }
+        SshFault::EnginePermission => "Over there, log in as root or as a member of the group `docker`.",
+        SshFault::NoEngine => "Does Docker run over there? A path in the address names another socket: ssh://user@host/path/docker.sock.",
+        SshFault::Unreachable | SshFault::Other => "Does `ssh` with that host work?",
+    }
 }
 
 fn source(error: &SourceError) -> Report {

@@ -5,6 +5,7 @@
 
 mod engine;
 mod files;
+mod in_place;
 mod journal;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::model::outcome::RunStatus;
 use crate::model::progress::Progress;
 use crate::platform::clock;
 use crate::platform::control::Control;
-use crate::repository::contract::{Repository, RepositoryError, Snapshot};
+use crate::repository::contract::{Repository, RepositoryError, Snapshot, SnapshotId};
 
 /// What a restore will do.
 pub struct RestorePlan {
@@ -120,13 +121,19 @@ fn conflict(item: impl Into<String>, message: impl Into<String>, hint: impl Into
 
 /// An application of which nothing has been restored yet.
 fn untouched(application: String, snapshot: &Snapshot) -> RestoredApplication {
+    RestoredApplication { application, ..counter(&snapshot.id) }
+}
+
+/// What takes counts and warnings.
+fn counter(snapshot: &SnapshotId) -> RestoredApplication {
     RestoredApplication {
-        application,
-        snapshot: snapshot.id.clone(),
+        application: String::new(),
+        snapshot: snapshot.clone(),
         steps: Vec::new(),
         files_restored: 0,
         files_unchanged: 0,
         bytes_restored: 0,
+        saved_first: None,
         started: Vec::new(),
         warnings: Vec::new(),
         problems: Vec::new(),

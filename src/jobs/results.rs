@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::model::application::QuiesceRecord;
+use crate::model::hook::HookRecord;
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::repository::contract::{Problem, RepositoryInfo, SnapshotId, SnapshotSummary};
 
@@ -46,6 +48,10 @@ pub struct ApplicationResult {
     /// For how long something of it was stopped or paused; none when nothing was.
     #[serde(rename = "downtime_seconds", serialize_with = "maybe_seconds")]
     pub downtime: Option<Duration>,
+    /// What was stopped or paused, for how long each.
+    pub quiesced: Vec<QuiesceRecord>,
+    /// The commands that ran inside containers.
+    pub hooks: Vec<HookRecord>,
 }
 
 impl ApplicationResult {
@@ -63,6 +69,8 @@ impl ApplicationResult {
             problems: Vec::new(),
             duration: Duration::ZERO,
             downtime: None,
+            quiesced: Vec::new(),
+            hooks: Vec::new(),
         }
     }
 
@@ -151,6 +159,9 @@ pub struct RestoredApplication {
     pub files_unchanged: u64,
     /// Bytes written.
     pub bytes_restored: u64,
+    /// The snapshot of what was there before and was overwritten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved_first: Option<SnapshotId>,
     /// Containers that run again.
     pub started: Vec<String>,
     /// Sentences that do not belong to one path.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::model::text::printable;
-use crate::repository::contract::{Snapshot, SnapshotId, TAG_RUN};
+use crate::repository::contract::{Snapshot, SnapshotId, TAG_BEFORE_RESTORE, TAG_RUN};
 
 /// Why no snapshot was chosen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -210,8 +210,13 @@ pub fn choose<E: From<SelectError>>(
     request: &Request<'_>,
     mut holds: impl FnMut(&Snapshot, &[u8]) -> Result<bool, E>,
 ) -> Result<Chosen, E> {
-    let left: Vec<&Snapshot> = snapshots.iter().filter(|snapshot| narrowing.accepts(snapshot)).collect();
-    let mut chosen = match Wanted::parse(word) {
+    let mut left: Vec<&Snapshot> = snapshots.iter().filter(|snapshot| narrowing.accepts(snapshot)).collect();
+    let wanted = Wanted::parse(word);
+    // What a restore replaced is what somebody wanted to be rid of: it comes back only when it is asked for.
+    if wanted == Wanted::Latest && !narrowing.tags.iter().any(|tag| tag == TAG_BEFORE_RESTORE) {
+        left.retain(|snapshot| !snapshot.tags.iter().any(|tag| tag == TAG_BEFORE_RESTORE));
+    }
+    let mut chosen = match wanted {
         Wanted::Id(prefix) => return Ok(Chosen { snapshots: vec![by_id(&left, &prefix)?.clone()], notes: Vec::new() }),
         Wanted::Run(run) => return Ok(Chosen { snapshots: by_run(&left, &run)?, notes: Vec::new() }),
         Wanted::Latest if left.is_empty() => return Err(SelectError::Empty { narrowed: !snapshots.is_empty() }.into()),

@@ -12,6 +12,7 @@ use crate::model::progress::Progress;
 use crate::model::text::printable;
 use crate::platform::control::Control;
 use crate::repository::contract::{Repository, RepositoryError, Snapshot, SnapshotId};
+use crate::targets::compressed::Zstd;
 use crate::targets::tar::{Missing, TarSink};
 
 /// Chooses the snapshots that `word` means in a repository.
@@ -98,5 +99,24 @@ pub fn dump_tar(
     });
     let left_out = left_out.collect();
     sink.into_inner().map_err(|source| RepositoryError::Target { path: "the tar archive".to_owned(), source })?;
+    Ok(left_out)
+}
+
+/// As [`dump_tar`], compressed by zstd.
+///
+/// # Errors
+/// The same; then the compressed stream has no end either.
+pub fn dump_tar_zst(
+    repository: &dyn Repository,
+    snapshot: &SnapshotId,
+    path: &[u8],
+    out: &mut dyn Write,
+    control: &Control,
+    progress: Arc<dyn Progress>,
+) -> Result<Vec<String>, JobError> {
+    let failed = |source| RepositoryError::Target { path: "the tar archive".to_owned(), source };
+    let mut compressed = Zstd::new(out).map_err(failed)?;
+    let left_out = dump_tar(repository, snapshot, path, &mut compressed, control, progress)?;
+    compressed.finish().map_err(failed)?;
     Ok(left_out)
 }

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::hook::HookRecord;
 use crate::model::outcome::ItemOutcome;
 
 /// Version of `application.json` that this program writes. Readers refuse a higher one.
@@ -51,6 +52,12 @@ pub struct Application {
     /// Volumes that its containers use and that are stored with another application, sorted by name.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub shared_volumes: Vec<SharedVolume>,
+    /// Files and folders of the Engine's machine that its containers mount and that are stored with it, sorted by path.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub binds: Vec<Bind>,
+    /// Files and folders that its containers mount and that are stored with another application, sorted by path.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub shared_binds: Vec<SharedBind>,
     /// The networks it owns or joins, sorted by name, default ones excepted. A network that several applications join is
     /// with each of them, so that each can be restored alone.
     pub networks: Vec<Network>,
@@ -85,6 +92,21 @@ impl Application {
     /// Where a volume's files are in a snapshot.
     pub fn volume_path(&self, volume: &str) -> String {
         format!("{}/volumes/{}", self.root(), segment(volume))
+    }
+
+    /// Where a bind mount's files are in a snapshot: below `binds` under the very path that they have on the machine.
+    pub fn bind_path(&self, path: &str) -> String {
+        format!("{}/binds{path}", self.root())
+    }
+
+    /// Where an image is in a snapshot.
+    pub fn image_path(&self, image: &str) -> String {
+        format!("{}/images/{}", self.root(), segment(image))
+    }
+
+    /// Where what a container wrote into its own layer is in a snapshot.
+    pub fn layer_path(&self, container: &str) -> String {
+        format!("{}/containers/{}/layer", self.root(), segment(container))
     }
 
     /// Where the compose files are in a snapshot.
@@ -132,6 +154,24 @@ pub fn segment(name: &str) -> Cow<'_, str> {
 pub struct SharedVolume {
     /// Name of the volume.
     pub name: String,
+    /// Name of the application that stores it.
+    pub stored_with: String,
+}
+
+/// A file or folder of the Engine's machine that containers mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Its absolute path there, clean.
+    pub path: String,
+    /// The containers that mount it, something in it or a folder that it lies in, of all applications, sorted by name.
+    pub users: Vec<VolumeUser>,
+}
+
+/// A bind mount that an application uses and another one stores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedBind {
+    /// Its path.
+    pub path: String,
     /// Name of the application that stores it.
     pub stored_with: String,
 }
@@ -533,6 +573,12 @@ pub enum ItemKind {
     Logs,
     /// A volume's files.
     Volume,
+    /// A file or folder of the Engine's machine that containers mount.
+    Bind,
+    /// An image.
+    Image,
+    /// What a container wrote into its own layer.
+    Layer,
     /// A compose file or environment file.
     Compose,
     /// A dump of a database.
@@ -549,6 +595,9 @@ impl ItemKind {
             Self::Configuration => "container",
             Self::Logs => "logs",
             Self::Volume => "volume",
+            Self::Bind => "bind mount",
+            Self::Image => "image",
+            Self::Layer => "layer",
             Self::Compose => "compose files",
             Self::Database => "database",
             Self::HostPath => "path",
@@ -637,6 +686,9 @@ pub struct ApplicationDocument {
     /// What was done to its containers.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub quiesced: Vec<QuiesceRecord>,
+    /// The commands that ran inside its containers.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub hooks: Vec<HookRecord>,
     /// Seconds during which at least one of its containers did not run because of the backup.
     pub downtime_seconds: f64,
     /// What volumes that were read through the Engine's archive stream lost, one sentence each; empty when none was.

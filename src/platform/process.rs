@@ -169,6 +169,15 @@ impl Run {
 
 /// Reads a pipe to its end, or to `limit`, in a thread of its own, which sends the bytes once. It is never joined: when
 /// nobody waits any more, its bytes are dropped with it.
+/// Kills a process that is not one of ours, as the root of this machine may. The caller has made sure which one it is.
+///
+/// # Errors
+/// There is no such process, or it may not be touched.
+pub fn kill(process: i32) -> io::Result<()> {
+    let process = rustix::process::Pid::from_raw(process).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(rustix::process::kill_process(process, rustix::process::Signal::KILL)?)
+}
+
 fn read_in_background(pipe: Option<impl Read + Send + 'static>, limit: usize) -> mpsc::Receiver<Zeroizing<Vec<u8>>> {
     let (sender, receiver) = mpsc::sync_channel(1);
     if let Some(pipe) = pipe {
@@ -212,7 +221,11 @@ fn end(child: &mut Child) {
 
 /// Splits a command line into words: blanks separate, single quotes keep everything, double quotes and a backslash keep
 /// the next character's meaning away.
-fn split_words(line: &str) -> Result<Vec<String>, ProcessError> {
+/// Splits a command line into words, as a shell does with quotes and backslashes; nothing else of it means anything.
+///
+/// # Errors
+/// [`ProcessError::UnclosedQuote`].
+pub fn split_words(line: &str) -> Result<Vec<String>, ProcessError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = line.chars();

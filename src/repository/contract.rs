@@ -2,6 +2,16 @@
 //!
 //! Nothing here knows a format. Engines implement [`Repository`]; jobs use nothing else.
 
+mod change;
+pub mod copy;
+pub mod diff;
+pub mod find;
+pub mod mount;
+pub mod prune;
+pub mod repair;
+pub mod rewrite;
+pub mod stats;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
@@ -10,11 +20,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp as Instant;
+use jiff::tz::Offset;
 use serde::Serialize;
 
+use self::diff::{DiffRequest, DiffSummary, Difference};
+use self::find::{FindRequest, FindSummary};
+use self::mount::{MountEnd, MountRequest};
+use self::prune::{PruneRequest, PruneSummary};
+use self::repair::{RepairIndexRequest, RepairIndexSummary, RepairSnapshotsRequest, RepairSnapshotsSummary};
+use self::rewrite::{RewriteRequest, RewriteSummary};
+use self::stats::RepositoryStats;
 use crate::model::entry::{Metadata, Sink, Source};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
+use crate::platform::secret::Secret;
+
+pub use change::{Forgotten, KeyInfo, Retagged};
 
 /// Prefix of the tag that names a snapshot's application.
 pub const TAG_APPLICATION: &str = "app:";
@@ -24,6 +45,13 @@ pub const TAG_SET: &str = "set:";
 pub const TAG_RUN: &str = "run:";
 /// Tag of a snapshot in which something is missing: no retention rule counts it and it is no `latest`.
 pub const TAG_PARTIAL: &str = "partial";
+/// Tag of a snapshot that no retention rule removes. For other programs it is a tag like any other.
+pub const TAG_PINNED: &str = "pinned";
+
+/// Tag of a snapshot that took the place of a damaged one.
+pub const TAG_REPAIRED: &str = "repaired";
+/// Tag of a snapshot that a restore made of what it was about to overwrite: it is `latest` only where this tag is asked for.
+pub const TAG_BEFORE_RESTORE: &str = "before-restore";
 
 /// A snapshot's id: 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -50,6 +78,9 @@ pub struct Snapshot {
     pub id: SnapshotId,
     /// When the backup of it began.
     pub time: Instant,
+    /// Its maker's offset from UTC, by which retention tells days apart.
+    #[serde(skip)]
+    pub offset: Offset,
     /// The host it is of.
     pub host: String,
     /// Who made it.
@@ -87,6 +118,11 @@ impl Snapshot {
     /// Whether something is missing in it.
     pub fn is_partial(&self) -> bool {
         self.tags.iter().any(|tag| tag == TAG_PARTIAL)
+    }
+
+    /// Whether no retention rule removes it.
+    pub fn is_pinned(&self) -> bool {
+        self.tags.iter().any(|tag| tag == TAG_PINNED)
     }
 
     /// Whether it is of all that it is of: one of an application of which only some items were asked for names these as its
@@ -295,25 +331,6 @@ pub struct CheckSummary {
     pub blobs_used: u64,
 }
 
-/// Numbers about a repository.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct RepositoryStats {
-    /// Snapshots.
-    pub snapshots: u64,
-    /// Distinct blobs in the index.
-    pub blobs: u64,
-    /// Packs.
-    pub packs: u64,
-    /// Bytes of all packs.
-    pub stored_bytes: u64,
-    /// Bytes of all blobs before compression.
-    pub raw_bytes: u64,
-    /// Bytes that restoring every snapshot would write.
-    pub restore_bytes: u64,
-    /// Files in all snapshots together.
-    pub files: u64,
-}
-
 /// Which repository this is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RepositoryInfo {
@@ -392,11 +409,137 @@ pub trait Repository: Send + Sync {
     /// The check itself could not be done; damage is in the summary.
     fn check(&self, read_data: ReadData, control: &Control, progress: Arc<dyn Progress>) -> Result<CheckSummary, RepositoryError>;
 
+    /// Removes data that no snapshot uses, alone in the repository; in a dry run says what would be removed.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Refused`] if not everything that snapshots need is there, [`RepositoryError::Locked`] if anybody
+    /// else is at work. After any error everything that a snapshot needs is there, and the next prune does the rest.
+    fn prune(&self, request: &PruneRequest, control: &Control, progress: Arc<dyn Progress>) -> Result<PruneSummary, RepositoryError>;
+
+    /// Makes the index agree with the packs, alone in the repository; what is whole in damaged packs is saved.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Locked`]; the storage failed. Nothing that could be read before cannot be read then.
+    fn repair_index(
+        &self,
+        request: &RepairIndexRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RepairIndexSummary, RepositoryError>;
+
+    /// Writes snapshots without what is lost in place of damaged ones, alone in the repository.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Refused`] if the index must be repaired first; [`RepositoryError::Locked`]; the storage failed.
+    fn repair_snapshots(
+        &self,
+        request: &RepairSnapshotsRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RepairSnapshotsSummary, RepositoryError>;
+
+    /// Takes the lock beside which nobody else may hold any, and keeps it as long as this is open: what is read from now on
+    /// is what a later call changes. In a dry run nothing is taken.
+    ///
+    /// # Errors
+    /// Somebody else is at work, or the repository cannot be written.
+    fn lock_exclusively(&self, control: &Control) -> Result<(), RepositoryError>;
+
+    /// Removes snapshots under the exclusive lock. Their data stays until a prune.
+    ///
+    /// # Errors
+    /// Nothing was removed. Once something was, what went wrong is in the answer.
+    fn forget(&self, snapshots: &[SnapshotId], control: &Control) -> Result<Forgotten, RepositoryError>;
+
+    /// Gives snapshots these tags instead of theirs, under the exclusive lock. Each gets a new id. What was done is in
+    /// `done`, also after an error.
+    ///
+    /// # Errors
+    /// The first that went wrong; nothing is lost by it.
+    fn retag(&self, changes: &[(SnapshotId, Vec<String>)], control: &Control, done: &mut Vec<Retagged>) -> Result<(), RepositoryError>;
+
+    /// For each of these snapshots, the bytes in the repository that it needs and none before it in the list does.
+    ///
+    /// # Errors
+    /// A tree cannot be read.
+    fn footprints(&self, snapshots: &[SnapshotId], control: &Control) -> Result<Vec<u64>, RepositoryError>;
+
+    /// The keys that open it.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    fn keys(&self) -> Result<Vec<KeyInfo>, RepositoryError>;
+
+    /// Adds a key for another password; gives its id.
+    ///
+    /// # Errors
+    /// There is no new key.
+    fn add_key(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError>;
+
+    /// Puts a key for this password in the place of the one that is in use; gives its id.
+    ///
+    /// # Errors
+    /// The password in use still opens it.
+    fn change_password(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError>;
+
+    /// Removes the key whose id begins so, unless it is the one in use; gives its id.
+    ///
+    /// # Errors
+    /// It was not removed.
+    fn remove_key(&self, wanted: &str, control: &Control) -> Result<String, RepositoryError>;
+
     /// Counts.
     ///
     /// # Errors
-    /// A tree or snapshot could not be read.
-    fn stats(&self) -> Result<RepositoryStats, RepositoryError>;
+    /// A tree or snapshot could not be read, or the count was cancelled.
+    fn stats(&self, control: &Control) -> Result<RepositoryStats, RepositoryError>;
+
+    /// Compares two snapshots and shows each difference in tree order. Folders that cannot be read are told in the summary.
+    ///
+    /// # Errors
+    /// There is no such path in either, or the comparison was cancelled.
+    fn diff(
+        &self,
+        request: &DiffRequest,
+        control: &Control,
+        visit: &mut dyn FnMut(Difference) -> ControlFlow<()>,
+    ) -> Result<DiffSummary, RepositoryError>;
+
+    /// Searches snapshots and shows each match, in tree order. Folders that cannot be read are told in the summary.
+    ///
+    /// # Errors
+    /// A snapshot cannot be read, or the search was cancelled.
+    fn find(
+        &self,
+        request: &FindRequest<'_>,
+        control: &Control,
+        visit: &mut dyn FnMut(&SnapshotId, Listed) -> ControlFlow<()>,
+    ) -> Result<FindSummary, RepositoryError>;
+
+    /// Writes snapshots anew without what is excluded; in a dry run says which snapshots that would be.
+    ///
+    /// # Errors
+    /// A folder cannot be read, or the repository cannot be written. Each snapshot is there before and after, in its old or its
+    /// new form.
+    fn rewrite(
+        &self,
+        request: &RewriteRequest<'_>,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RewriteSummary, RepositoryError>;
+
+    /// Shows snapshots as folders and files that can only be read, until they are unmounted or the work is cancelled. `mounted`
+    /// is called when they are there. What cannot be read is told to `progress`.
+    ///
+    /// # Errors
+    /// They cannot be mounted, or not be unmounted.
+    fn mount(
+        &self,
+        request: &MountRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+        mounted: &mut dyn FnMut(),
+    ) -> Result<MountEnd, RepositoryError>;
 }
 
 /// What can go wrong with a repository.
@@ -475,6 +618,14 @@ pub enum RepositoryError {
         /// The blob's id.
         id: String,
     },
+    /// Something that must be whole before anything may be removed is not. Nothing was changed.
+    #[error("{reason}")]
+    Refused {
+        /// What is not as it must be.
+        reason: String,
+        /// What is missing or damaged, one sentence each. At most 100 are kept.
+        problems: Vec<String>,
+    },
     /// No snapshot of that name.
     #[error("no snapshot matches `{wanted}`")]
     NoSnapshot {
@@ -488,6 +639,34 @@ pub enum RepositoryError {
         wanted: String,
         /// The ids that begin so.
         candidates: BTreeSet<SnapshotId>,
+    },
+    /// No key of that name.
+    #[error("no key matches `{wanted}`")]
+    NoKey {
+        /// What was asked for.
+        wanted: String,
+    },
+    /// A prefix of several ids of keys.
+    #[error("`{wanted}` is the beginning of {} keys", .candidates.len())]
+    AmbiguousKey {
+        /// What was asked for.
+        wanted: String,
+        /// The ids that begin so.
+        candidates: Vec<String>,
+    },
+    /// The key that the repository was opened with, or the only one, is not removed.
+    #[error("the key {} is the one in use", .id.get(..8).unwrap_or(.id))]
+    KeyInUse {
+        /// Its id.
+        id: String,
+    },
+    /// No program would try another key.
+    #[error("the repository at {location} has {most} keys already, and no program tries more")]
+    KeysFull {
+        /// Where.
+        location: String,
+        /// How many keys are tried.
+        most: usize,
     },
     /// No such path in the snapshot.
     #[error("snapshot {} has no `{path}`", .snapshot.short())]
@@ -536,6 +715,15 @@ pub enum RepositoryError {
         #[source]
         source: io::Error,
     },
+    /// Snapshots cannot be shown as folders.
+    #[error("cannot mount at {path}")]
+    Mount {
+        /// Where.
+        path: String,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
     /// The current item was skipped.
     #[error("skipped")]
     Skipped,
@@ -554,6 +742,17 @@ pub enum RepositoryError {
 }
 
 impl RepositoryError {
+    /// The error with its causes on one line.
+    pub fn with_causes(&self) -> String {
+        let mut sentence = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            sentence = format!("{sentence}: {error}");
+            cause = error.source();
+        }
+        sentence
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config;
 use crate::docker::Engine;
 use crate::docker::journal::Journals;
-use crate::docker::quiesce::{RepairOutcome, Repaired, recover};
+use crate::docker::quiesce::{OwedOutcome, RanOwed, RepairOutcome, Repaired, recover};
 use crate::jobs::engine::connect;
 use crate::model::text::printable;
 
@@ -22,10 +22,13 @@ pub struct Recovered {
     pub done: Vec<String>,
     /// What is still down because of bbackup, one sentence each. It is tried again at the next start.
     pub failed: Vec<String>,
+    /// Names of containers that are down on Engines that are not configured.
+    pub elsewhere: Vec<String>,
 }
 
-/// Brings back the containers that dead runs have left. Where there is no journal it costs one look into a folder.
-pub async fn at_start(docker: &config::Docker, state: &Path) -> Recovered {
+/// Brings back the containers that dead runs have left on any of these Engines. Where there is no journal it costs one look
+/// into a folder.
+pub async fn at_start(engines: &[config::Docker], state: &Path) -> Recovered {
     let mut recovered = Recovered::default();
     match Journals::new(state).any() {
         Ok(false) => return recovered,
@@ -35,16 +38,28 @@ pub async fn at_start(docker: &config::Docker, state: &Path) -> Recovered {
             return recovered;
         }
     }
-    let engine = match connect(docker).await {
-        Ok(engine) => engine,
-        // Journals of living runs are no reason to say anything.
-        Err(_) if !any_dead(state).await => return recovered,
-        Err(error) => {
-            recovered.failed.push(format!("a run that died may have left containers down, and the Docker Engine does not answer: {error}"));
-            return recovered;
+    let mut silent = Vec::new();
+    let mut asked = Vec::new();
+    for docker in engines {
+        match connect(docker).await {
+            Ok(engine) => {
+                repair(&engine, state, &mut recovered).await;
+                asked.push(engine.id().to_owned());
+            }
+            Err(error) => silent.push(error),
         }
-    };
-    repair(&engine, state, &mut recovered).await;
+    }
+    // One that does not answer may be the one.
+    if silent.is_empty()
+        && let Ok(gate) = Journals::new(state).gate(GATE_LIMIT).await
+    {
+        recovered.elsewhere = Journals::new(state).dead_elsewhere(&gate, &asked).unwrap_or_default();
+    }
+    // Journals of living runs, and of Engines that do answer, are no reason to say anything.
+    if !silent.is_empty() && any_dead(state).await {
+        let sentence = |error| format!("a run that died may have left containers down, and the Docker Engine does not answer: {error}");
+        recovered.failed.extend(silent.into_iter().map(sentence));
+    }
     recovered
 }
 
@@ -64,6 +79,10 @@ async fn repair(engine: &Engine, state: &Path, recovered: &mut Recovered) {
                 let (failed, sentence) = sentence(one);
                 if failed { &mut recovered.failed } else { &mut recovered.done }.push(sentence);
             }
+            for one in &found.owed {
+                let (failed, sentence) = owed_sentence(one);
+                if failed { &mut recovered.failed } else { &mut recovered.done }.push(sentence);
+            }
         }
         Err(error) => recovered.failed.push(format!("the journals of stopped containers cannot be read, so some may be down: {error}")),
     }
@@ -80,5 +99,16 @@ fn sentence(repaired: &Repaired) -> (bool, String) {
             (false, format!("container {container} is left to run {}, which holds it", printable(other.as_bytes())))
         }
         RepairOutcome::Failed(error) => (true, format!("container {container}, which run {run} had left down, cannot be started: {error}")),
+    }
+}
+
+fn owed_sentence(owed: &RanOwed) -> (bool, String) {
+    let container = printable(owed.container.as_bytes());
+    let run = printable(owed.run.as_bytes());
+    let hook = format!("exec-post of container {container}, which run {run} had not come to,");
+    match &owed.outcome {
+        OwedOutcome::Done => (false, format!("{hook} was run")),
+        OwedOutcome::Gone => (false, format!("{hook} was not run: somebody removed the container")),
+        OwedOutcome::Failed(error) => (true, format!("{hook} failed: {error}")),
     }
 }

@@ -1,8 +1,9 @@
 //! Compose files and `.env`, found by the labels that compose puts on containers.
 //!
 //! Labels come with images too, so nothing that they name is trusted: only regular files of a moderate size are read, and
-//! nothing is ever waited for. Files that compose files name in turn are not followed in this version.
+//! nothing is ever waited for. Files that compose files name in turn (`env_file`, `configs`, `secrets`) are read as well.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -10,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::document::Document;
+use crate::config::compose_file::{self, NamedFile};
 use crate::docker::Engine;
 use crate::model::application::{Application, Compose, ItemKind, segment};
 use crate::model::outcome::ReadMethod;
@@ -67,7 +69,76 @@ fn read_all(compose: &Compose, root: &str) -> (Vec<Document>, Vec<String>) {
             Err(_) => {}
         }
     }
+    read_named(compose, root, folder, &mut documents, &mut warnings);
     (documents, warnings)
+}
+
+/// Reads what the compose files among `documents` name.
+fn read_named(compose: &Compose, root: &str, folder: Option<&Path>, documents: &mut Vec<Document>, warnings: &mut Vec<String>) {
+    let project = &compose.project;
+    let is_compose =
+        |document: &&Document| compose.config_files.iter().any(|file| Path::new(&document.name).ends_with(file.trim_start_matches("./")));
+    let texts: Vec<(String, String)> = documents
+        .iter()
+        .filter(is_compose)
+        .map(|document| (document.name.clone(), String::from_utf8_lossy(&document.bytes).into_owned()))
+        .collect();
+    let mut variables = BTreeMap::new();
+    for document in documents.iter().filter(|document| !texts.iter().any(|(name, _)| *name == document.name)) {
+        variables.extend(compose_file::variables(&String::from_utf8_lossy(&document.bytes)));
+    }
+    for (name, text) in texts {
+        let shown = printable(name.as_bytes());
+        let named = match compose_file::named(&text) {
+            Ok(named) => named,
+            Err(reason) => {
+                warnings.push(format!("project {project}: what the compose file {shown} names is not looked for: {reason}"));
+                continue;
+            }
+        };
+        for NamedFile { what, path: written, required } in named {
+            let lost = |reason: &str| format!("project {project}: the {what} {} is not saved: {reason}", printable(written.as_bytes()));
+            let Some(file) = compose_file::expand(&written, &variables) else {
+                warnings.push(lost("its path has a variable that no .env file sets"));
+                continue;
+            };
+            let path = match (Path::new(&file).is_absolute(), folder) {
+                (true, _) => PathBuf::from(&file),
+                (false, Some(folder)) => folder.join(&file),
+                (false, None) => continue,
+            };
+            let path = lexical(&path);
+            let place = format!("{root}/{}", place(&path, folder));
+            if documents.iter().any(|known| known.path == place) {
+                continue;
+            }
+            match read(&path) {
+                Ok(bytes) => documents.push(Document {
+                    kind: ItemKind::Compose,
+                    name: path.display().to_string(),
+                    path: place,
+                    bytes,
+                    method: ReadMethod::Direct,
+                    warnings: Vec::new(),
+                }),
+                Err(reason) if required || reason != MISSING => warnings.push(lost(&reason)),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// A path without `.` and `..`, as compose makes it from the text alone.
+fn lexical(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => _ = clean.pop(),
+            Component::CurDir => {}
+            other => clean.push(other),
+        }
+    }
+    clean
 }
 
 const MISSING: &str = "it does not exist";
@@ -140,5 +211,36 @@ mod tests {
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(warnings[0].contains("gone.yaml") && warnings[0].ends_with(MISSING), "{}", warnings[0]);
         assert!(warnings[1].contains("pipe") && warnings[2].contains("/dev/zero"), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_compose_files_name_is_read_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(path("shop/env")).unwrap();
+        let text = "services:\n  web: {env_file: [./env/web.env, {path: gone.env, required: false}]}\n  db: {env_file: '${WHERE}/db.env'}\n\
+            configs: {a: {file: ../outside.conf}, b: {external: true}}\nsecrets: {p: {file: ./missing.txt}, q: {file: $NOWHERE/x}}\n";
+        for (file, content) in [
+            ("shop/compose.yaml", text),
+            ("shop/.env", "WHERE=env\n"),
+            ("shop/env/web.env", "A=1"),
+            ("shop/env/db.env", "B=2"),
+            ("outside.conf", "c"),
+        ] {
+            std::fs::write(path(file), content).unwrap();
+        }
+        let compose = Compose {
+            project: "shop".to_owned(),
+            working_dir: Some(path("shop").display().to_string()),
+            config_files: vec![path("shop/compose.yaml").display().to_string()],
+            environment_files: Vec::new(),
+        };
+        let (documents, warnings) = read_all(&compose, "/c");
+        let places: Vec<&str> = documents.iter().map(|one| one.path.as_str()).collect();
+        let outside = format!("/c/absolute{}", path("outside.conf").display());
+        assert_eq!(places, ["/c/compose.yaml", "/c/.env", "/c/env/web.env", "/c/env/db.env", &outside]);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("secret ./missing.txt") && warnings[0].ends_with(MISSING), "{}", warnings[0]);
+        assert!(warnings[1].contains("$NOWHERE/x") && warnings[1].contains("variable"), "{}", warnings[1]);
     }
 }

@@ -84,7 +84,7 @@ fn absolute(path: &Path, current_folder: &Path) -> PathBuf {
 
 /// Makes sure that walking `outer` gives `inner` too: then it need not be read again. Where only a mount stands between, the walk
 /// of `outer` is told to go into it.
-fn check_reached(outer: &Path, inner: &Path, options: &mut WalkOptions) -> Result<(), SourceError> {
+pub(super) fn check_reached(outer: &Path, inner: &Path, options: &mut WalkOptions) -> Result<(), SourceError> {
     let lost = |reason| SourceError::Overlap { inner: inner.to_owned(), outer: outer.to_owned(), reason };
     let stat = |path: &Path| rustix::fs::lstat(path).map_err(|error| unreadable(path, error));
     let mut device = stat(outer)?.st_dev;

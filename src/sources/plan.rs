@@ -5,10 +5,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::config::{BackupSet, Scope};
+use super::image;
+use crate::config::{BackupSet, Images, Scope};
 use crate::docker::Discovery;
-use crate::docker::labels::{Policy, VolumeExclude};
-use crate::model::application::{Application, Container, ItemKind, MountKind, Network, Volume};
+use crate::docker::discover::binds::{Belongs, belongs, data_path};
+use crate::docker::labels::VolumeExclude;
+use crate::model::application::{Application, Bind, Container, ItemKind, MountKind, Network, Volume};
 use crate::model::text::printable;
 
 mod choice;
@@ -45,10 +47,23 @@ impl PlannedApplication {
         self.application.volumes.iter().filter(saved)
     }
 
-    /// Names of the containers, of whatever application, that can write to the volumes that are saved. They are what has to
-    /// be kept from writing.
+    /// The bind mounts that are saved.
+    pub fn binds(&self) -> impl Iterator<Item = &Bind> {
+        let saved = |bind: &&Bind| self.items.iter().any(|item| item.kind == ItemKind::Bind && item.name == bind.path);
+        self.application.binds.iter().filter(saved)
+    }
+
+    /// Names of the containers, of whatever application, that can write to the volumes, bind mounts and layers that are saved.
+    /// They are what has to be kept from writing.
     pub fn writers(&self) -> BTreeSet<&str> {
-        self.volumes().flat_map(|volume| &volume.users).filter(|user| !user.read_only).map(|user| user.container.as_str()).collect()
+        let layers = self.items.iter().filter(|item| item.kind == ItemKind::Layer).map(|item| item.name.as_str());
+        let of_volumes = self.volumes().flat_map(|volume| &volume.users);
+        of_volumes
+            .chain(self.binds().flat_map(|bind| &bind.users))
+            .filter(|user| !user.read_only)
+            .map(|user| user.container.as_str())
+            .chain(layers)
+            .collect()
     }
 }
 
@@ -57,11 +72,11 @@ impl PlannedApplication {
 pub struct PlannedItem {
     /// What it is.
     pub kind: ItemKind,
-    /// Name of the container, volume, network or project.
+    /// Name of the container, volume, network or project; path of a bind mount.
     pub name: String,
     /// Absolute path in the snapshot.
     pub path: String,
-    /// Patterns of what labels leave out of a volume, besides those of the set.
+    /// Patterns of what labels leave out of a volume or bind mount, besides those of the set.
     pub exclude: Vec<String>,
 }
 
@@ -81,6 +96,7 @@ pub fn plan(discovery: &Discovery, set: &BackupSet) -> Result<BackupPlan, PlanEr
     let applications: Vec<PlannedApplication> =
         discovery.applications.iter().filter_map(|application| planned(discovery, application, &choice, &set.scope)).collect();
     for container in discovery.containers().filter(|container| choice.containers.contains(container.name.as_str())) {
+        warnings.extend_from_slice(discovery.label_warnings(&container.name));
         warnings.extend(discovery.policy(&container.name).into_iter().flat_map(|policy| policy.unsupported(&container.name)));
         notes.extend(unsaved(container, &set.scope));
     }
@@ -109,6 +125,9 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
     if scope.logs {
         items.extend(containers.iter().map(|one| item(ItemKind::Logs, &one.name, application.logs_path(&one.name))));
     }
+    if scope.images == Images::Local {
+        items.extend(image::local(&containers).into_iter().map(|(name, _)| item(ItemKind::Image, &name, application.image_path(&name))));
+    }
     if scope.compose
         && !containers.is_empty()
         && let Some(compose) = application.compose.as_ref().filter(|compose| !compose.config_files.is_empty())
@@ -122,6 +141,17 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
             items.push(item);
         }
     }
+    if scope.layers {
+        items.extend(containers.iter().map(|one| item(ItemKind::Layer, &one.name, application.layer_path(&one.name))));
+    }
+    if scope.binds {
+        for bind in chosen_binds(application, choice) {
+            let mut item = item(ItemKind::Bind, &bind.path, application.bind_path(&bind.path));
+            let policies = bind.users.iter().filter_map(|user| discovery.policy(&user.container));
+            item.exclude = policies.flat_map(|policy| policy.exclude.iter().cloned()).collect();
+            items.push(item);
+        }
+    }
     if items.is_empty() {
         return None;
     }
@@ -131,14 +161,21 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
     Some(PlannedApplication { application: application.clone(), items, whole })
 }
 
-/// The policies of the containers that mount a volume.
-fn policies<'a>(discovery: &'a Discovery, volume: &'a Volume) -> impl Iterator<Item = &'a Policy> {
-    volume.users.iter().filter_map(|user| discovery.policy(&user.container))
+/// The bind mounts of an application that chosen containers mount, without those that lie in another one of them.
+fn chosen_binds<'a>(application: &'a Application, choice: &Choice<'_>) -> Vec<&'a Bind> {
+    let chosen = |bind: &&Bind| choice.binds.contains(bind.path.as_str());
+    let mut kept: Vec<&Bind> = Vec::new();
+    for bind in application.binds.iter().filter(chosen) {
+        if !kept.iter().any(|outer| Path::new(&bind.path).starts_with(&outer.path)) {
+            kept.push(bind);
+        }
+    }
+    kept
 }
 
 fn excluded_by_labels(discovery: &Discovery, volume: &Volume) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for policy in policies(discovery, volume) {
+    for policy in volume.users.iter().filter_map(|user| discovery.policy(&user.container)) {
         found.extend(policy.exclude.iter().cloned());
         if let Some(VolumeExclude::Patterns(patterns)) = policy.volumes.get(&volume.name) {
             found.extend(patterns.iter().cloned());
@@ -151,18 +188,24 @@ fn excluded_by_labels(discovery: &Discovery, volume: &Volume) -> Vec<String> {
 
 /// What of a chosen container is not saved, or could not be brought back.
 fn unsaved(container: &Container, scope: &Scope) -> Vec<String> {
-    // Of the machine itself, not of the container.
-    const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
     let mut notes = Vec::new();
     for mount in container.mounts.iter().filter(|mount| mount.kind == MountKind::Bind) {
-        let source = Path::new(&mount.source);
-        let is_system = source == Path::new("/") || SYSTEM.iter().any(|folder| source.starts_with(folder));
-        if !is_system && source.extension().is_none_or(|extension| extension != "sock") {
-            notes.push(format!("container {}: the bind mount {} is not saved with it", container.name, printable(mount.source.as_bytes())));
-        }
+        let reason = match belongs(&mount.source) {
+            Belongs::Running => continue,
+            Belongs::Machine => ": it is the machine's own",
+            Belongs::Data if scope.binds && data_path(mount).is_some() => continue,
+            Belongs::Data => "",
+        };
+        let path = printable(mount.source.as_bytes());
+        notes.push(format!("container {}: the bind mount {path} is not saved with it{reason}", container.name));
     }
-    if scope.configs && container.image.digests.is_empty() {
-        let image = printable(container.image.reference.as_bytes());
+    let image = printable(container.image.reference.as_bytes());
+    if scope.configs && !container.image.present && container.image.digests.is_empty() {
+        notes.push(format!(
+            "container {}: its image {image} is not on the Engine any more, a restore may find another of that name or none",
+            container.name
+        ));
+    } else if scope.configs && container.image.digests.is_empty() && scope.images == Images::None {
         notes.push(format!("container {}: its image {image} is from no registry, a restore needs it on the Engine", container.name));
     }
     notes

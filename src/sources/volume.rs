@@ -9,7 +9,7 @@ use super::filtered::Filtered;
 use super::tar::TarSource;
 use super::walk::{Walk, WalkOptions};
 use super::{Counts, Identity, NeverRead, SourceError};
-use crate::docker::archive::archive_get;
+use crate::docker::archive::{ArchiveReader, archive_get};
 use crate::docker::discover::inspect_volume;
 use crate::docker::helper::{Access, Helper, MOUNT, Owner};
 use crate::docker::mountpoint::{Mountpoint, identified};
@@ -79,6 +79,21 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// For what is walked.
+    pub(super) fn direct(counts: Arc<Counts>) -> Self {
+        Self { method: ReadMethod::Direct, counts, helper_reason: None, warnings: Vec::new(), helper: None }
+    }
+
+    /// For what the Engine gives as a stream without a helper.
+    pub(super) fn streamed(counts: Arc<Counts>) -> Self {
+        Self { method: ReadMethod::Api, counts, helper_reason: None, warnings: Vec::new(), helper: None }
+    }
+
+    /// For what comes through a helper, for this reason.
+    pub(super) fn through(helper: Helper, counts: Arc<Counts>, reason: String, warnings: Vec<String>) -> Self {
+        Self { method: ReadMethod::Helper, counts, helper_reason: Some(reason), warnings, helper: Some(helper) }
+    }
+
     /// What shows that the volume was read to its end; none while it was not. The counts are those of the source, before
     /// patterns left anything out of a stream.
     pub fn proof(&self) -> Option<Proof> {
@@ -189,8 +204,7 @@ pub async fn open(engine: &Engine, name: &str, options: ReadOptions) -> Result<O
         match open_directly(engine, &volume, &options).await {
             Ok(walk) => {
                 let counts = walk.counts();
-                let receipt = Receipt { method: ReadMethod::Direct, counts, helper_reason: None, warnings: Vec::new(), helper: None };
-                return Ok(OpenVolume { source: Box::new(walk), receipt });
+                return Ok(OpenVolume { source: Box::new(walk), receipt: Receipt::direct(counts) });
             }
             Err(NotDirectly::Refused(source)) => return Err(VolumeError::Folder { volume: volume.name, source }),
             Err(NotDirectly::Because(reason)) if options.mode == ReadMode::Direct => {
@@ -208,22 +222,30 @@ pub async fn open(engine: &Engine, name: &str, options: ReadOptions) -> Result<O
             return Err(docker(error));
         }
     };
+    let (source, counts, warnings) = streamed(stream, options.filter, options.seen_as, &format!("volume {name}"));
+    Ok(OpenVolume { source, receipt: Receipt::through(helper, counts, reason, warnings) })
+}
+
+/// The source over a helper's stream, with what somebody should know of it.
+pub(super) fn streamed(
+    stream: ArchiveReader,
+    filter: Option<Arc<Filter>>,
+    seen_as: Vec<u8>,
+    what: &str,
+) -> (Box<dyn Source>, Arc<Counts>, Vec<String>) {
     let source = TarSource::new(stream, MOUNT.trim_start_matches('/').as_bytes());
     let counts = source.counts();
     let mut warnings = Vec::new();
-    let source: Box<dyn Source> = match options.filter.filter(|filter| !filter.is_empty()) {
+    let source: Box<dyn Source> = match filter.filter(|filter| !filter.is_empty()) {
         Some(filter) => {
             if !filter.tags().is_empty() {
-                warnings.push(format!("volume {name}: exclude_if_present is ignored, it cannot be told from a stream"));
+                warnings.push(format!("{what}: exclude_if_present is ignored, it cannot be told from a stream"));
             }
-            Box::new(Filtered::new(source, filter, options.seen_as))
+            Box::new(Filtered::new(source, filter, seen_as))
         }
         None => Box::new(source),
     };
-    Ok(OpenVolume {
-        source,
-        receipt: Receipt { method: ReadMethod::Helper, counts, helper_reason: Some(reason), warnings, helper: Some(helper) },
-    })
+    (source, counts, warnings)
 }
 
 /// Why a volume is not walked.
@@ -259,7 +281,7 @@ async fn open_directly(engine: &Engine, volume: &Volume, options: &ReadOptions) 
     opened.await.unwrap_or_else(|error| Err(NotDirectly::Because(error.to_string())))
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

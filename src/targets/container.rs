@@ -28,6 +28,22 @@ pub async fn start(engine: &Engine, name: &str) -> Result<(), DockerError> {
     make::start(engine, name).await
 }
 
+/// Stops a container.
+///
+/// # Errors
+/// It cannot be stopped.
+pub async fn stop(engine: &Engine, id: &str, timeout: Option<Duration>) -> Result<(), DockerError> {
+    make::stop(engine, id, timeout).await
+}
+
+/// Gives a container another name.
+///
+/// # Errors
+/// The name is taken.
+pub async fn rename(engine: &Engine, id: &str, name: &str) -> Result<(), DockerError> {
+    make::rename(engine, id, name).await
+}
+
 /// Freezes a container.
 ///
 /// # Errors

@@ -2,13 +2,16 @@
 //!
 //! Pure. What is there is looked at by `preflight`; the steps are taken by `network`, `volume` and `container`.
 
+mod binds;
 mod build;
 mod checks;
+mod images;
+mod in_place;
 mod naming;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -27,7 +30,14 @@ pub fn wanted(applications: &[StoredApplication], options: &RestoreOptions) -> W
     let volumes = applications.iter().flat_map(|stored| &stored.document.application.volumes).map(|volume| volume.name.clone());
     // A renamed volume meets whatever has the new name.
     let renamed = options.renames.iter().map(|(_, to)| to.clone());
-    Wanted { volumes: volumes.chain(renamed).collect(), paths: checks::host_paths(applications) }
+    let containers = applications.iter().flat_map(|stored| &stored.document.application.containers).map(|container| container.name.clone());
+    let replaced = if options.in_place { containers.chain(renamed.clone()).collect() } else { BTreeSet::new() };
+    Wanted {
+        volumes: volumes.chain(renamed).collect(),
+        paths: checks::host_paths(applications),
+        binds: binds::stored(applications),
+        replaced,
+    }
 }
 
 /// One application as its snapshot has it.
@@ -88,12 +98,18 @@ impl Items {
 pub struct RestoreOptions {
     /// Which items.
     pub items: Items,
-    /// Old names (of containers, volumes, networks or compose projects) and new ones.
+    /// Old names (of containers, volumes, networks or compose projects) and new ones; host ports (`8080`, `53/udp`) too.
     pub renames: Vec<(String, String)>,
-    /// Give what is in the way a free name instead of reporting a conflict.
+    /// Give what is in the way a free name, port or address instead of reporting a conflict.
     pub as_new: bool,
     /// Leave the containers stopped.
     pub no_start: bool,
+    /// Put things in the place of what is there: containers are replaced, volumes and bind mounts overwritten.
+    pub in_place: bool,
+    /// Save what is overwritten first.
+    pub save_first: bool,
+    /// Ids of containers that a restore which died has left stopped: they count as running.
+    pub held_down: BTreeSet<String>,
 }
 
 /// Everything that a restore does, in its order, and what stands in its way.
@@ -105,6 +121,8 @@ pub struct RestorePlan {
     pub conflicts: Vec<Conflict>,
     /// What will not be quite as it was, one sentence each.
     pub notes: Vec<String>,
+    /// What differs because somebody asked for it, one sentence each.
+    pub asked: Vec<String>,
 }
 
 /// One step and the application it is for.
@@ -128,6 +146,17 @@ pub enum Step {
         /// The name that it then gets, so that it is called as it was.
         #[serde(skip_serializing_if = "Option::is_none")]
         tag: Option<String>,
+    },
+    /// Have the Engine load an image that was saved.
+    LoadImage {
+        /// Its name.
+        reference: String,
+        /// Its id, which gets that name.
+        id: String,
+        /// Where it is in the snapshot.
+        from: String,
+        /// How many bytes of files it has there.
+        bytes: u64,
     },
     /// Use a network that is there and equal.
     UseNetwork {
@@ -161,12 +190,76 @@ pub enum Step {
         path: String,
         /// How many bytes of files were read when it was saved.
         bytes: u64,
+        /// Whether what is in it and not in the snapshot is removed.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        replace: bool,
+    },
+    /// Write the files of a bind mount.
+    FillPath {
+        /// Its path on the Engine's machine.
+        path: String,
+        /// Where its files are in the snapshot.
+        from: String,
+        /// How many bytes of files were read when it was saved.
+        bytes: u64,
+    },
+    /// Stop a container that is replaced, or whose volume is overwritten.
+    StopContainer {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+        /// Whether it was frozen, and is again when it is put back.
+        paused: bool,
+    },
+    /// Save what will be overwritten.
+    SaveFirst {
+        /// Names of containers.
+        containers: Vec<String>,
+        /// Names of volumes.
+        volumes: Vec<String>,
+        /// Paths of the machine.
+        paths: Vec<String>,
+    },
+    /// Give a container that is replaced another name.
+    SetAside {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+        /// The other name.
+        aside: String,
+    },
+    /// Remove a container that was replaced.
+    RemoveAside {
+        /// The name that it was given.
+        name: String,
+        /// Its id.
+        id: String,
+    },
+    /// Start a container again that was stopped because its volume was overwritten.
+    StartAgain {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+        /// Whether it was frozen.
+        paused: bool,
     },
     /// Make a container.
     CreateContainer {
         /// How.
         #[serde(serialize_with = "container_name", rename = "name")]
         container: Box<ContainerBody>,
+    },
+    /// Write what a container had in its own layer, before it is started.
+    FillLayer {
+        /// Its name.
+        name: String,
+        /// Where its files are in the snapshot.
+        from: String,
+        /// How many bytes of files were read when it was saved.
+        bytes: u64,
     },
     /// Start a container.
     StartContainer {
@@ -199,12 +292,22 @@ impl fmt::Display for Step {
         let shown = |name: &str| printable(name.as_bytes());
         match self {
             Self::PullImage { reference, .. } => write!(f, "pull image {}", shown(reference)),
+            Self::LoadImage { reference, bytes, .. } => write!(f, "load image {} ({})", shown(reference), ByteSize(*bytes)),
             Self::UseNetwork { name } => write!(f, "use network {}, which is there and equal", shown(name)),
             Self::CreateNetwork { network } => write!(f, "create network {}", shown(&network.name)),
             Self::UseVolume { name } => write!(f, "use volume {} as it is", shown(name)),
             Self::CreateVolume { name, .. } => write!(f, "create volume {}", shown(name)),
             Self::FillVolume { name, bytes, .. } => write!(f, "restore the files of volume {} ({})", shown(name), ByteSize(*bytes)),
+            Self::FillPath { path, bytes, .. } => write!(f, "restore {} ({})", shown(path), ByteSize(*bytes)),
+            Self::StopContainer { name, .. } => write!(f, "stop container {}", shown(name)),
+            Self::SaveFirst { .. } => f.write_str("save what will be overwritten"),
+            Self::SetAside { name, aside, .. } => write!(f, "rename container {} to {}", shown(name), shown(aside)),
+            Self::RemoveAside { name, .. } => write!(f, "remove container {}, which was replaced", shown(name)),
+            Self::StartAgain { name, .. } => write!(f, "start container {} again", shown(name)),
             Self::CreateContainer { container } => write!(f, "create container {}", shown(&container.name)),
+            Self::FillLayer { name, bytes, .. } => {
+                write!(f, "restore what container {} wrote into its own layer ({})", shown(name), ByteSize(*bytes))
+            }
             Self::StartContainer { name } => write!(f, "start container {}", shown(name)),
             Self::WaitHealthy { name } => write!(f, "wait until container {} is healthy", shown(name)),
             Self::PauseContainer { name } => write!(f, "pause container {}", shown(name)),
@@ -229,6 +332,13 @@ pub enum Conflict {
         /// The name.
         name: String,
         /// What makes it a conflict: `it holds files`, `container web uses it`.
+        reason: String,
+    },
+    /// There is something where the files of a bind mount go.
+    PathExists {
+        /// The path.
+        path: String,
+        /// What makes it a conflict: `it holds files`.
         reason: String,
     },
     /// A network of that name is there and differs.
@@ -290,6 +400,17 @@ pub enum Conflict {
         /// What is lacking.
         lacks: String,
     },
+    /// The Engine does not know something that was used.
+    EngineTooOld {
+        /// What uses it: `container web`, `network front`.
+        what: String,
+        /// What it is.
+        uses: String,
+        /// The API version that is needed.
+        needs: String,
+        /// The API version that is spoken.
+        has: String,
+    },
     /// The disk of the Engine is too small.
     NoSpace {
         /// Bytes needed.
@@ -312,6 +433,7 @@ impl fmt::Display for Conflict {
         match self {
             Self::ContainerExists { name, status } => write!(f, "container {} exists already ({})", shown(name), shown(status)),
             Self::VolumeExists { name, reason } => write!(f, "volume {} exists already: {}", shown(name), shown(reason)),
+            Self::PathExists { path, reason } => write!(f, "{} is mounted by what is restored: {}", shown(path), shown(reason)),
             Self::NetworkDiffers { name, fields } => {
                 write!(f, "network {} exists already and differs in {}", shown(name), shown(&fields.join(", ")))
             }
@@ -338,6 +460,9 @@ impl fmt::Display for Conflict {
             Self::Unsupported { what, lacks } => write!(f, "{} needs {}, which this Engine does not have", shown(what), shown(lacks)),
             Self::NoSpace { needed, free } => {
                 write!(f, "the volumes hold {}, and only {} are free on the Engine's disk", ByteSize(*needed), ByteSize(*free))
+            }
+            Self::EngineTooOld { what, uses, needs, has } => {
+                write!(f, "{} uses {}, which needs an Engine with API {needs}; this one has {has}", shown(what), shown(uses))
             }
             Self::NotSaved { what, reason } => write!(f, "{} is not in the snapshot: {}", shown(what), shown(reason)),
         }
@@ -388,6 +513,14 @@ pub enum PlanError {
     NothingToRename {
         /// The old name.
         name: String,
+    },
+    /// A new port that is none.
+    #[error("`{port}` is no port that `{from}` can become: a port is a number from 1 to 65535, of the same protocol")]
+    BadPort {
+        /// The old port.
+        from: String,
+        /// The new one.
+        port: String,
     },
     /// A new name that no Engine takes.
     #[error(

@@ -11,10 +11,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::docker::create::is_predefined_network;
-use crate::docker::create::json::{array, object, text, texts};
+use crate::docker::create::json::{array, flag, object, text, texts};
+use crate::docker::create::names::mounted_volume;
 use crate::docker::discover::inspect_volume;
+use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make, mountpoint};
 use crate::model::application::EngineIdentity;
+use crate::platform::container::own_id;
 
 pub use self::ports::{HostPort, Protocol};
 
@@ -43,6 +46,19 @@ pub struct Host {
     pub runtimes: BTreeSet<String>,
     /// Paths of its machine that were asked for and are not there; empty where its paths are not those of this machine.
     pub missing_paths: BTreeSet<String>,
+    /// What is at the paths of bind mounts that were asked for; those that are not here are not seen from here.
+    pub binds: BTreeMap<String, PathState>,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathState {
+    /// Nothing.
+    Missing,
+    /// A folder with nothing in it.
+    Empty,
+    /// A file, or a folder with something in it.
+    Holds,
 }
 
 /// What a restore wants to know of an Engine beyond its lists.
@@ -52,6 +68,10 @@ pub struct Wanted {
     pub volumes: BTreeSet<String>,
     /// Paths of its machine of which it matters whether they are there.
     pub paths: BTreeSet<String>,
+    /// Paths of bind mounts of which it matters what is there.
+    pub binds: BTreeSet<String>,
+    /// Names of containers of which it matters whether they can be replaced; so then for whoever uses the volumes.
+    pub replaced: BTreeSet<String>,
 }
 
 /// A container that is there.
@@ -69,6 +89,10 @@ pub struct HostContainer {
     pub addresses: Vec<(String, IpAddr)>,
     /// Volumes that it mounts.
     pub volumes: Vec<String>,
+    /// Id of the container whose network it is in.
+    pub network_of: Option<String>,
+    /// Why it cannot be stopped and put back; known only where that matters.
+    pub fixed: Option<&'static str>,
 }
 
 impl HostContainer {
@@ -81,6 +105,10 @@ impl HostContainer {
 /// A volume that is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostVolume {
+    /// Its driver.
+    pub driver: String,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
     /// Whether there is nothing in it; none where that is not seen from here.
     pub empty: Option<bool>,
 }
@@ -134,25 +162,58 @@ impl Host {
         }
         // A running container's address is in the list only where it was asked for; the networks know them all.
         for name in host.networks.keys().filter(|name| !is_predefined_network(name)).cloned().collect::<Vec<_>>() {
-            let path = format!("/networks/{}", crate::docker::wire::encode(&name));
+            let path = format!("/networks/{}", encode(&name));
             match make::get(engine, &path).await {
                 Ok(network) => drop(host.networks.insert(name, network)),
                 Err(error) if error.is_not_found() => drop(host.networks.remove(&name)),
                 Err(error) => return Err(error),
             }
         }
-        for name in array(&all_volumes?, "/Volumes").iter().filter_map(|volume| text(volume, "/Name")) {
+        host.find_fixed(engine, wanted).await?;
+        for volume in array(&all_volumes?, "/Volumes") {
+            let Some(name) = text(volume, "/Name") else { continue };
+            let option = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+            let driver = text(volume, "/Driver").unwrap_or_default().to_owned();
+            let options = object(volume, "/Options").into_iter().flatten().filter_map(option).collect();
             let empty = if wanted.volumes.contains(name) { is_empty(engine, name).await } else { None };
-            host.volumes.insert(name.to_owned(), HostVolume { empty });
+            host.volumes.insert(name.to_owned(), HostVolume { driver, options, empty });
         }
         host.listening = ports::listening(engine).await;
         if mountpoint::same_root(engine).await {
             let missing =
                 |path: &&String| matches!(rustix::fs::stat(path.as_str()), Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR));
             host.missing_paths = wanted.paths.iter().filter(missing).cloned().collect();
+            host.binds = wanted.binds.iter().filter_map(|path| Some((path.clone(), path_state(path)?))).collect();
             host.free_bytes = rustix::fs::statvfs(engine.data_root()).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         }
         Ok(host)
+    }
+
+    /// Finds out which of the containers that are replaced, or use volumes that are overwritten, cannot be put back.
+    async fn find_fixed(&mut self, engine: &Engine, wanted: &Wanted) -> Result<(), DockerError> {
+        let own = own_id();
+        let concerned = |one: &HostContainer| {
+            one.is_alive() && (wanted.replaced.contains(&one.name) || one.volumes.iter().any(|name| wanted.volumes.contains(name)))
+        };
+        if wanted.replaced.is_empty() {
+            return Ok(());
+        }
+        for one in self.containers.iter_mut().filter(|one| concerned(one)) {
+            let inspect = match make::get(engine, &format!("/containers/{}/json", encode(&one.id))).await {
+                Err(error) if error.is_not_found() => continue,
+                other => other?,
+            };
+            one.fixed = if own.as_deref() == Some(&one.id) {
+                Some("bbackup runs in it")
+            } else if flag(&inspect, "/HostConfig/AutoRemove") {
+                Some("it was started with --rm, and stopping it would remove it")
+            } else if inspect.pointer("/Config/Labels/com.docker.swarm.task").is_some() {
+                Some("it is a swarm task, which its service would replace")
+            } else {
+                None
+            };
+        }
+        Ok(())
     }
 
     /// The container of that name.
@@ -169,6 +230,19 @@ async fn is_empty(engine: &Engine, name: &str) -> Option<bool> {
         None => Some(true),
         Some(Ok(_)) => Some(false),
         Some(Err(_)) => None,
+    }
+}
+
+fn path_state(path: &str) -> Option<PathState> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_dir() => Some(PathState::Holds),
+        Ok(_) => match std::fs::read_dir(path).ok()?.next() {
+            None => Some(PathState::Empty),
+            Some(Ok(_)) => Some(PathState::Holds),
+            Some(Err(_)) => None,
+        },
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Some(PathState::Missing),
+        Err(_) => None,
     }
 }
 
@@ -192,9 +266,11 @@ fn container(line: &Value) -> HostContainer {
         volumes: array(line, "/Mounts")
             .iter()
             .filter(|mount| text(mount, "/Type") == Some("volume"))
-            .filter_map(|mount| text(mount, "/Name"))
+            .filter_map(mounted_volume)
             .map(str::to_owned)
             .collect(),
+        network_of: text(line, "/HostConfig/NetworkMode").and_then(|mode| mode.strip_prefix("container:")).map(str::to_owned),
+        fixed: None,
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::{PlannedStep, Step};
 use super::{TargetError, container, network, volume};
 use crate::docker::{DockerError, Engine, make};
+use crate::model::text::printable;
 
 /// What kind of thing was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,21 +47,59 @@ pub struct Left {
     pub id: String,
 }
 
+/// A container that was there and that this restore has stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// The application that it was stopped for.
+    pub application: String,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it was frozen.
+    pub paused: bool,
+}
+
+/// A container that was there and that this restore has given another name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aside {
+    /// The application in whose place it stood.
+    pub application: String,
+    /// Its id.
+    pub id: String,
+    /// The name that is its own.
+    pub name: String,
+    /// The name that it has meanwhile.
+    pub aside: String,
+}
+
+/// How patiently.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For each wait for health.
+    pub health: Duration,
+    /// How long a container may take to stop; none for its own setting.
+    pub stop: Option<Duration>,
+}
+
 /// Takes steps on one Engine.
 #[derive(Debug)]
 pub struct Steps {
     engine: Engine,
-    health_limit: Duration,
+    limits: Limits,
     left: Vec<Left>,
+    stopped: Vec<Stopped>,
+    aside: Vec<Aside>,
 }
 
 impl Steps {
-    /// Nothing was made yet. `health_limit` is for each wait.
-    pub fn new(engine: &Engine, health_limit: Duration) -> Self {
-        Self { engine: engine.clone(), health_limit, left: Vec::new() }
+    /// Nothing was made yet.
+    pub fn new(engine: &Engine, limits: Limits) -> Self {
+        Self { engine: engine.clone(), limits, left: Vec::new(), stopped: Vec::new(), aside: Vec::new() }
     }
 
-    /// Takes one step, and gives what somebody should know. [`Step::FillVolume`] is the caller's: nothing is done for it.
+    /// Takes one step, and gives what somebody should know. [`Step::FillVolume`] and its like and
+    /// [`Step::SaveFirst`] are the caller's: nothing is done for them.
     ///
     /// # Errors
     /// The Engine refuses. What was made before is [left](Self::left).
@@ -86,15 +125,72 @@ impl Steps {
                 container::start(engine, name).await?;
                 return Ok(Vec::new());
             }
-            Step::WaitHealthy { name } => return Ok(container::wait_healthy(engine, name, self.health_limit).await?.into_iter().collect()),
+            Step::WaitHealthy { name } => {
+                return Ok(container::wait_healthy(engine, name, self.limits.health).await?.into_iter().collect());
+            }
             Step::PauseContainer { name } => {
                 container::pause(engine, name).await?;
                 return Ok(Vec::new());
             }
-            Step::UseNetwork { .. } | Step::UseVolume { .. } | Step::FillVolume { .. } => return Ok(Vec::new()),
+            Step::StopContainer { .. } | Step::SetAside { .. } | Step::RemoveAside { .. } | Step::StartAgain { .. } => {
+                return self.move_away(planned).await.map(|()| Vec::new());
+            }
+            Step::SaveFirst { .. }
+            | Step::UseNetwork { .. }
+            | Step::UseVolume { .. }
+            | Step::FillVolume { .. }
+            | Step::FillPath { .. }
+            | Step::LoadImage { .. }
+            | Step::FillLayer { .. } => return Ok(Vec::new()),
         };
         self.left.push(Left { application: planned.application.clone(), kind, name: name.clone(), id: made.id });
         Ok(made.warnings)
+    }
+
+    /// What is done to containers that are there.
+    async fn move_away(&mut self, PlannedStep { application, step }: &PlannedStep) -> Result<(), DockerError> {
+        let engine = &self.engine;
+        match step {
+            Step::StopContainer { name, id, paused } => {
+                // Also one whose stop failed is started again: it may yet end.
+                let (application, id) = (application.clone(), id.clone());
+                self.stopped.push(Stopped { application, id: id.clone(), name: name.clone(), paused: *paused });
+                container::stop(engine, &id, self.limits.stop).await
+            }
+            Step::SetAside { name, id, aside } => {
+                container::rename(engine, id, aside).await?;
+                let (application, id) = (application.clone(), id.clone());
+                self.aside.push(Aside { application, id, name: name.clone(), aside: aside.clone() });
+                Ok(())
+            }
+            Step::RemoveAside { id, .. } => {
+                // It is replaced: whatever comes now, it is not put back.
+                self.aside.retain(|aside| aside.id != *id);
+                self.stopped.retain(|stopped| stopped.id != *id);
+                container::remove(engine, id).await
+            }
+            Step::StartAgain { id, paused, .. } => {
+                start_again(engine, id, *paused).await?;
+                self.stopped.retain(|stopped| stopped.id != *id);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether containers that were there are stopped or have another name because of an application.
+    pub fn has_moved(&self, application: &str) -> bool {
+        self.stopped.iter().any(|one| one.application == application) || self.aside.iter().any(|one| one.application == application)
+    }
+
+    /// Gives the containers that were there their names again, and starts them if `start` says so. Gives what could not be
+    /// done, one sentence each.
+    pub async fn put_back(&mut self, application: &str, start: bool) -> Vec<String> {
+        let (aside, others) = std::mem::take(&mut self.aside).into_iter().partition::<Vec<_>, _>(|one| one.application == application);
+        self.aside = others;
+        let (stopped, others) = std::mem::take(&mut self.stopped).into_iter().partition::<Vec<_>, _>(|one| one.application == application);
+        self.stopped = others;
+        put_back(&self.engine, &aside, &stopped, start).await
     }
 
     /// What was made for an application, in the order in which it was made.
@@ -122,4 +218,29 @@ impl Steps {
         }
         stays
     }
+}
+
+/// Gives containers their names again, and starts those that were stopped, the last first, if `start` says so. Gives what
+/// could not be done, one sentence each.
+pub async fn put_back(engine: &Engine, aside: &[Aside], stopped: &[Stopped], start: bool) -> Vec<String> {
+    let mut failures = Vec::new();
+    for one in aside.iter().rev() {
+        match container::rename(engine, &one.id, &one.name).await {
+            Err(error) if !error.is_not_found() => {
+                failures.push(format!("container {} is still called {}: {error}", printable(one.name.as_bytes()), one.aside));
+            }
+            _ => {}
+        }
+    }
+    for one in stopped.iter().rev().filter(|_| start) {
+        if let Err(error) = start_again(engine, &one.id, one.paused).await {
+            failures.push(format!("container {} is down: {error}", printable(one.name.as_bytes())));
+        }
+    }
+    failures
+}
+
+async fn start_again(engine: &Engine, id: &str, paused: bool) -> Result<(), DockerError> {
+    container::start(engine, id).await?;
+    if paused { container::pause(engine, id).await } else { Ok(()) }
 }

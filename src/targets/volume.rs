@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::docker::archive::{ArchiveWriter, archive_put};
 use crate::docker::discover::inspect_volume;
-use crate::docker::helper::{Access, Helper, MOUNT, Owner};
+use crate::docker::helper::{Access, Helper, Owner};
 use crate::docker::make::{self, Made};
 use crate::docker::{DockerError, Engine, mountpoint};
 use crate::model::entry::{Metadata, Sink};
@@ -72,13 +72,23 @@ impl HelperTarget {
         Ok(Self { engine: engine.clone(), helper })
     }
 
+    /// Makes a helper that mounts a folder of the Engine's machine to be written, and the folder if there is none.
+    ///
+    /// # Errors
+    /// No helper can be made.
+    pub async fn for_folder(engine: &Engine, path: &str, owner: &Owner) -> Result<Self, DockerError> {
+        Ok(Self { engine: engine.clone(), helper: Helper::for_folder(engine, path, owner).await? })
+    }
+
     /// A sink for the volume's entries, its root first. To be called in a tokio runtime, and used on a thread that is not
     /// one of the runtime's. Dropped before it was finished, it breaks the request off; what was written stays written.
-    pub fn sink(&self) -> VolumeSink {
+    ///
+    /// `top` is where in the helper the root goes: [`crate::docker::helper::MOUNT`] for what it mounts.
+    pub fn sink(&self, top: &[u8]) -> VolumeSink {
         // From the root, so that the volume's own owner and mode are taken from its entry: with the volume as the path the
         // entry `.` is passed over.
         let writer = archive_put(&self.engine, self.helper.id(), "/");
-        VolumeSink { tar: Some(TarSink::new(writer, MOUNT.as_bytes())), left_out: Vec::new() }
+        VolumeSink::new(writer, top)
     }
 
     /// Removes the helper.
@@ -99,6 +109,11 @@ pub struct VolumeSink {
 }
 
 impl VolumeSink {
+    /// Writes to a stream, the root as `top` in it.
+    pub fn new(writer: ArchiveWriter, top: &[u8]) -> Self {
+        Self { tar: Some(TarSink::new(writer, top)), left_out: Vec::new() }
+    }
+
     /// What the stream could not hold, known after `finish`.
     pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out

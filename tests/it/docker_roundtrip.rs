@@ -103,7 +103,7 @@ fn count_special(folder: &Path) -> u64 {
 
 /// What docs/docker.md says that the Engine's archive stream does not keep: attributes but `security.capability`, parts of a second, sockets,
 /// and when it is written, times before 1970 of what is no link.
-fn as_streamed(manifest: Manifest) -> Manifest {
+pub(crate) fn as_streamed(manifest: Manifest) -> Manifest {
     let kept = manifest.without(|_, line| line.kind == "socket");
     kept.map(|line: &mut Line| {
         line.mtime.1 = 0;

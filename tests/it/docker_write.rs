@@ -2,7 +2,9 @@
 //! brought back, whole applications restored from their documents.
 
 mod again;
+mod generated;
 mod quiesce;
+mod raw;
 mod restore;
 
 use std::future::Future;

@@ -19,8 +19,31 @@ mod crashes;
 // Damaged repositories.
 mod damage;
 
+// What no backup set saves, and the configuration of the other program of this name.
+mod coverage;
+
 // Docker when things go wrong.
 mod docker_faults;
+
+// Restores in the place of what is there.
+mod docker_in_place;
+
+// Bind mounts: files of the host that containers mount.
+mod docker_binds;
+
+// Images that no registry has, and containers' own layers.
+mod docker_images;
+
+// Several applications at once.
+mod docker_parallel;
+
+// What is asked of an Engine, and what is said when it is forbidden.
+mod docker_permissions;
+
+// Engines that are reached by TLS, by ssh, by the Docker client's contexts, and several in one configuration.
+mod docker_reach;
+// Containers kept still for a backup, by the real program: hooks, deaths at every step, Engines that restart, what it stands on.
+mod docker_quiesce;
 
 // A whole application saved, lost and brought back.
 mod docker_roundtrip;
@@ -31,17 +54,38 @@ mod engine;
 // Files of this machine: what is kept, read and left out, and files that change meanwhile.
 mod files;
 
+// Snapshots forgotten by rules and by name, beside the real restic.
+mod forget;
+
 // bbackup and the real restic over one repository.
 mod interop;
+
+// Passwords of a repository: added, changed, removed.
+mod keys;
 
 // Locks, as restic and bbackup keep them for and against each other.
 mod locks;
 
+// Prune and repair, before, beside and after the real restic.
+mod prune;
+
 // What the engine reads of repositories that restic has made: listing, dumping, streaming, restoring, checking, counting.
 mod reading;
+
+// Looking: what changed between snapshots, where a file is, how large everything is; compared with restic's own answers.
+mod look;
+
+// Snapshots shown as folders.
+mod mount;
+
+// Snapshots made of snapshots: copied to another repository, and written anew without some files.
+mod copies;
 
 // What is read from an Engine, call by call: discovery, helpers, volumes by both ways, logs; not the commands.
 mod docker_read;
 
 // The writing half of Docker: containers made again, kept still and brought back, applications restored from their documents.
 mod docker_write;
+
+// Tags and pins of snapshots.
+mod tags;

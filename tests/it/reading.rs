@@ -13,7 +13,9 @@ use bbackup::model::progress::Silent;
 use bbackup::platform::control::Control;
 use bbackup::platform::secret::Secret;
 use bbackup::repository::backend::local::LocalBackend;
-use bbackup::repository::contract::{ReadData, RepositoryError, RestoreRequest, RestoreSummary, SnapshotId};
+use bbackup::repository::contract::{ReadData, Repository as _, RepositoryError, RestoreRequest, RestoreSummary, Snapshot, SnapshotId};
+use bbackup::repository::restic::archive::Options;
+use bbackup::repository::restic::facade::{Locking, ResticRepository};
 use bbackup::repository::restic::file::SnapshotFile;
 use bbackup::repository::restic::id::Id;
 use bbackup::repository::restic::state::{Closed, Indexed};
@@ -55,6 +57,13 @@ impl Made {
     fn snapshot(repo: &Indexed) -> (SnapshotId, SnapshotFile) {
         let (id, snapshot) = repo.snapshots().unwrap().remove(0);
         (SnapshotId(id.to_string()), snapshot)
+    }
+
+    /// All snapshots, as the contract shows them.
+    fn snapshots(&self) -> Vec<Snapshot> {
+        let closed = Closed::new(Arc::new(LocalBackend::new(self.home.repository())));
+        let open = closed.open(&Secret::new(PASSWORD.to_owned())).unwrap();
+        ResticRepository::new(open, Options::default(), Locking::Never).snapshots().unwrap()
     }
 
     fn request(&self, repo: &Indexed, destination: &Path) -> RestoreRequest {
@@ -384,7 +393,7 @@ fn a_sound_repository_is_found_sound_and_counted() {
             assert!(part.packs_read >= 1 && part.packs_read < summary.packs, "{some:?} {}", part.packs_read);
         }
 
-        let stats = stats::stats(&repo).unwrap();
+        let stats = stats::stats(&repo, made.snapshots(), &Control::new()).unwrap();
         let lines = Manifest::of(&made.source).lines;
         let files: Vec<_> = lines.values().filter(|line| line.kind == "file").collect();
         assert_eq!(stats.snapshots, 2);

@@ -1,4 +1,4 @@
-//! `backup`: one run for each repository that the chosen sets go to.
+//! `backup`: one run for each Engine that the chosen sets are of and each repository that they go to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Done, end_of, to_value};
 use crate::cli::arguments::Backup;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, Verbosity};
 use crate::cli::progress::Display;
 use crate::cli::request;
 use crate::cli::session::Session;
@@ -17,6 +17,7 @@ use crate::jobs::error::JobError;
 use crate::jobs::request::BackupRequest;
 use crate::jobs::results::{ApplicationResult, BackupResult};
 use crate::jobs::{backup, report};
+use crate::model::application::{Consistency, QuiesceRecord};
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::report::{Blame, Report};
 use crate::model::size::ByteSize;
@@ -33,34 +34,43 @@ struct Summary<'a> {
     snapshot_id: Option<&'a str>,
     application: &'a str,
     warnings: u64,
+    /// Not with what was not stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    downtime_seconds: Option<f64>,
+}
+
+/// From where to where: the sets of one place are one run.
+#[derive(PartialEq, Eq)]
+struct Place {
+    repository: Option<String>,
+    engine: Option<String>,
 }
 
 pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done, JobError> {
-    let sets = request::sets(arguments, &session.config)?;
+    let sets = request::sets(arguments, &session.config, session.chosen_engine())?;
     let tags = request::tags(&arguments.tag)?;
-    if sets.iter().any(|set| set.selection.needs_docker()) {
-        session.check_docker()?;
-    }
-    let mut groups: Vec<(Option<String>, Vec<BackupSet>)> = Vec::new();
+    let mut groups: Vec<(Place, Vec<BackupSet>)> = Vec::new();
     for set in sets {
-        match groups.iter_mut().find(|(repository, _)| *repository == set.repository) {
+        let place = Place { repository: set.repository.clone(), engine: set.engine.clone() };
+        match groups.iter_mut().find(|(known, _)| *known == place) {
             Some((_, group)) => group.push(set),
-            None => groups.push((set.repository.clone(), vec![set])),
+            None => groups.push((place, vec![set])),
         }
     }
     let several = groups.len() > 1;
     let mut runs = Vec::new();
     let mut errors = Vec::new();
     let mut codes = Vec::new();
-    for (repository, sets) in groups {
+    for (place, sets) in groups {
         let request = BackupRequest {
             sets,
             tags: tags.clone(),
             full: arguments.full,
             dry_run: arguments.dry_run,
             estimate: session.output.has_bars(),
+            parallel: usize::from(arguments.parallel),
         };
-        match one(session, repository.as_deref(), request) {
+        match one(session, &place, request) {
             Ok(result) => {
                 let (code, error) = end_of(result.status, session.interrupted());
                 codes.push(code);
@@ -87,7 +97,7 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
 }
 
 /// The exit code of several runs: that of all if they agree, else in part.
-fn worst(codes: &[u8]) -> u8 {
+pub(super) fn worst(codes: &[u8]) -> u8 {
     match codes {
         [] => 0,
         _ if codes.contains(&super::INTERRUPTED) => super::INTERRUPTED,
@@ -96,10 +106,10 @@ fn worst(codes: &[u8]) -> u8 {
     }
 }
 
-fn one(session: &Session, repository: Option<&str>, request: BackupRequest) -> Result<BackupResult, JobError> {
-    let config = session.repository(repository)?;
-    let opened = open_or_make(session, &config, &request)?;
-    let context = session.context(&config, opened);
+fn one(session: &Session, place: &Place, request: BackupRequest) -> Result<BackupResult, JobError> {
+    let config = session.repository(place.repository.as_deref())?;
+    let opened = open_or_make(session, place, &config, &request)?;
+    let context = session.context_for(place.engine.as_deref(), &config, opened)?;
     let named = (config.name.as_deref() != Some("default") && !config.embedded).then(|| match &config.name {
         Some(name) => name.clone(),
         None => config.location.display().to_string(),
@@ -115,12 +125,17 @@ fn one(session: &Session, repository: Option<&str>, request: BackupRequest) -> R
 
 /// Opens the repository. The embedded default one is made when it is not there yet, but not for a request that cannot be
 /// tried, and not in a dry run, which then gets none.
-fn open_or_make(session: &Session, config: &RepositoryConfig, request: &BackupRequest) -> Result<Option<Arc<dyn Repository>>, JobError> {
+fn open_or_make(
+    session: &Session,
+    place: &Place,
+    config: &RepositoryConfig,
+    request: &BackupRequest,
+) -> Result<Option<Arc<dyn Repository>>, JobError> {
     if session.is_to_be_made(config)? {
         if request.dry_run {
             return Ok(None);
         }
-        session.run(backup::check(&session.context(config, None), request))?;
+        session.run(backup::check(&session.context_for(place.engine.as_deref(), config, None)?, request))?;
         session.make(config)?;
     }
     session.open_for(config, request.dry_run).map(Some)
@@ -136,6 +151,7 @@ fn messages(output: &Output, result: &BackupResult) {
             snapshot_id: application.snapshot.as_ref().map(|id| id.0.as_str()),
             application: &application.application,
             warnings: application.warning_count(),
+            downtime_seconds: application.downtime.map(|time| time.as_secs_f64()),
         });
     }
 }
@@ -160,9 +176,22 @@ fn tell(output: &Output, result: &BackupResult, repository: Option<&str>) {
     for note in &result.notes {
         output.note(&format!("note: {}", safe(note)));
     }
+    if output.verbosity() == Verbosity::Verbose {
+        for line in result.applications.iter().flat_map(|application| application.quiesced.iter().map(down)) {
+            output.note(&line);
+        }
+    }
     for line in lines(result, repository) {
         output.note(&line);
     }
+}
+
+/// For how long a container was down, and why longer or otherwise than planned.
+fn down(record: &QuiesceRecord) -> String {
+    let verb = if record.action == Consistency::Pause { "paused" } else { "stopped" };
+    let took = text::duration(Duration::try_from_secs_f64(record.downtime_seconds).unwrap_or_default());
+    let note = record.note.as_ref().map_or_else(String::new, |note| format!(" ({})", safe(note)));
+    format!("{} was {verb} for {took}{note}", safe(&record.container))
 }
 
 /// Containers that are down because of the backup: the loudest there is.
@@ -312,6 +341,7 @@ mod tests {
             snapshot_id: application.snapshot.as_ref().map(|id| id.0.as_str()),
             application: &application.application,
             warnings: 1,
+            downtime_seconds: Some(3.2),
         };
         let value = serde_json::to_value(&summary).unwrap();
         for name in [
@@ -330,6 +360,7 @@ mod tests {
             "total_bytes_processed",
             "total_duration",
             "snapshot_id",
+            "downtime_seconds",
         ] {
             assert!(value.get(name).is_some(), "{name}");
         }

@@ -1,7 +1,8 @@
-//! `init`, `check`, `unlock`: looking after a repository.
+//! `init`, `check`, `unlock`: looking after a repository; `recover`: after containers.
 
 use super::Done;
 use crate::cli::arguments::{Check, Unlock};
+use crate::cli::output::Output;
 use crate::cli::progress::Display;
 use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
@@ -10,6 +11,7 @@ use crate::jobs::error::JobError;
 use crate::jobs::open;
 use crate::model::report::{Blame, Report};
 use crate::model::size::ByteSize;
+use crate::service::recovery::{self, Recovered};
 
 pub(in crate::cli) fn init(session: &Session) -> Result<Done, JobError> {
     let repository = session.repository(None)?;
@@ -58,4 +60,41 @@ pub(in crate::cli) fn unlock(session: &Session, arguments: &Unlock) -> Result<Do
     let removed = open::unlock(&repository, &password, arguments.remove_all)? as u64;
     session.output.result(&format!("{} removed.", text::count(removed, "lock")));
     Done::well(&serde_json::json!({ "removed": removed }))
+}
+
+pub(in crate::cli) fn recover(session: &Session) -> Result<Done, JobError> {
+    let recovered = session.run_quietly(recovery::at_start(&session.engines(), &session.directories.state))?;
+    for sentence in &recovered.done {
+        session.output.result(&safe(sentence));
+    }
+    let mut errors = still_down(&session.output, &recovered);
+    let mut code = errors.first().map_or(0, Report::exit_code);
+    if !recovered.elsewhere.is_empty() {
+        let names = recovered.elsewhere.iter().map(|name| safe(name)).collect::<Vec<_>>().join(", ");
+        let message = format!("A run that was killed has left containers down on another Docker Engine: {names}.");
+        let report = Report::new(Blame::User, "another_engine", message);
+        let report =
+            report.hint("Run `bbackup recover` with the address of that Engine (DOCKER_HOST, or docker.host in the configuration).");
+        session.output.error(&report);
+        errors.push(report);
+        code = if code == 0 { 4 } else { code };
+    }
+    if recovered.done.is_empty() && errors.is_empty() {
+        session.output.result("Nothing was left down.");
+    }
+    let data = to_value(&serde_json::json!({ "done": recovered.done, "failed": recovered.failed, "elsewhere": recovered.elsewhere }))?;
+    Ok(Done { code, data, errors, envelope: true })
+}
+
+/// Tells what is still down because of a run that died.
+pub(in crate::cli) fn still_down(output: &Output, recovered: &Recovered) -> Vec<Report> {
+    let down = |sentence: &String| {
+        let report = Report::new(Blame::Environment, "still_down", sentence.clone());
+        report.hint("Start it by hand; bbackup tries again at its next start.")
+    };
+    let down: Vec<Report> = recovered.failed.iter().map(down).collect();
+    for report in &down {
+        output.error(report);
+    }
+    down
 }

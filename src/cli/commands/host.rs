@@ -1,14 +1,14 @@
-//! `list-containers`, `list-volumes`, `list-networks`, `list-backup-sets`: what is there to be backed up.
+//! `list-containers`, `list-volumes`, `list-networks`, `list-backup-sets`, `coverage`: what is there to be backed up.
 
 use super::Done;
 use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
 use crate::config::show;
+use crate::jobs::coverage;
 use crate::jobs::engine::{self, Overview};
 use crate::jobs::error::JobError;
 
 fn overview(session: &Session) -> Result<Overview, JobError> {
-    session.check_docker()?;
     let overview = session.run(engine::overview(&session.config.docker))?;
     for warning in &overview.warnings {
         session.output.warning(&safe(warning));
@@ -57,6 +57,36 @@ pub(in crate::cli) fn networks(session: &Session) -> Result<Done, JobError> {
     let rows: Vec<_> = overview.networks.iter().map(row).collect();
     show(session, &["network", "driver", "subnets", "used by", "saved"], &rows);
     Done::well(&overview.networks)
+}
+
+pub(in crate::cli) fn coverage(session: &Session) -> Result<Done, JobError> {
+    let engines = session.engine_names();
+    let mut all = Vec::new();
+    for engine in &engines {
+        let config = session.config_for(Some(engine))?;
+        all.push(session.run(coverage::coverage(&config, engine))?);
+    }
+    let several = engines.len() > 1;
+    for one in &all {
+        for warning in &one.warnings {
+            session.output.warning(&safe(warning));
+        }
+        if several {
+            session.output.result(&format!("Engine {}:", safe(&one.engine)));
+        }
+        let row = |lost: &coverage::Unprotected| {
+            let hint = if lost.disabled_sets.is_empty() { "-".to_owned() } else { list(&lost.disabled_sets) };
+            vec![lost.kind.to_owned(), safe(&lost.name), safe(&lost.application), hint]
+        };
+        let rows: Vec<_> = one.unprotected.iter().map(row).collect();
+        if rows.is_empty() {
+            session.output.note("Everything is saved by an enabled backup set.");
+        } else {
+            show(session, &["not saved", "name", "application", "disabled sets"], &rows);
+        }
+    }
+    let lost = all.iter().any(|one| !one.unprotected.is_empty() || !one.warnings.is_empty());
+    Ok(Done { code: if lost { 4 } else { 0 }, ..Done::well(&serde_json::json!({ "engines": all }))? })
 }
 
 pub(in crate::cli) fn sets(session: &Session) -> Result<Done, JobError> {

@@ -1,4 +1,4 @@
-//! `snapshots`, `ls`, `dump`, `stats`: looking at what is in a repository.
+//! `snapshots`, `ls`, `dump`: looking at what is in a repository.
 
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
@@ -13,29 +13,19 @@ use crate::cli::text::{self, safe};
 use crate::jobs::error::JobError;
 use crate::jobs::select::{Item, Request};
 use crate::jobs::snapshots;
-use crate::model::entry::{Kind, Metadata};
+use crate::model::entry::{self, Kind, Metadata};
 use crate::model::progress::Silent;
+use crate::model::report::{Blame, Report};
 use crate::model::size::ByteSize;
 use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::control::Control;
-use crate::repository::contract::{Listed, Repository, RepositoryError, Snapshot, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
+use crate::repository::contract::{Listed, Problem, Repository, RepositoryError, Snapshot, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
 
 pub(in crate::cli) fn snapshots(session: &Session, arguments: &Snapshots) -> Result<Done, JobError> {
     let narrowing = request::narrowing(&arguments.narrow)?;
     let repository = session.open(&session.repository(None)?)?;
-    let mut chosen: Vec<Snapshot> = Vec::new();
-    if arguments.snapshots.is_empty() {
-        chosen = repository.snapshots()?.into_iter().filter(|snapshot| narrowing.accepts(snapshot)).collect();
-    }
-    for word in &arguments.snapshots {
-        let request = Request { host: &session.config.host, ..Request::default() };
-        for snapshot in snapshots::choose(&*repository, word, &narrowing, &request)?.snapshots {
-            if !chosen.contains(&snapshot) {
-                chosen.push(snapshot);
-            }
-        }
-    }
+    let chosen = several(session, &*repository, &arguments.snapshots, &arguments.narrow)?;
     let zone = clock::local_zone();
     let rows: Vec<Vec<String>> = chosen
         .iter()
@@ -64,6 +54,29 @@ pub(in crate::cli) fn snapshots(session: &Session, arguments: &Snapshots) -> Res
     Done::well(&chosen)
 }
 
+/// The snapshots that the words mean; without words all that are left after narrowing.
+pub(super) fn several(
+    session: &Session,
+    repository: &dyn Repository,
+    words: &[String],
+    narrow: &Narrow,
+) -> Result<Vec<Snapshot>, JobError> {
+    let narrowing = request::narrowing(narrow)?;
+    if words.is_empty() {
+        return Ok(repository.snapshots()?.into_iter().filter(|snapshot| narrowing.accepts(snapshot)).collect());
+    }
+    let mut chosen: Vec<Snapshot> = Vec::new();
+    for word in words {
+        let request = Request { host: &session.config.host, ..Request::default() };
+        for snapshot in snapshots::choose(repository, word, &narrowing, &request)?.snapshots {
+            if !chosen.contains(&snapshot) {
+                chosen.push(snapshot);
+            }
+        }
+    }
+    Ok(chosen)
+}
+
 /// The tags that have no column of their own; whether it is partial comes first.
 fn own_tags(snapshot: &Snapshot) -> String {
     let own = |tag: &&String| ![TAG_APPLICATION, TAG_SET, TAG_RUN].iter().any(|prefix| tag.starts_with(prefix));
@@ -73,7 +86,13 @@ fn own_tags(snapshot: &Snapshot) -> String {
 }
 
 /// The one snapshot that is meant; `latest` must hold the path.
-fn one(session: &Session, repository: &dyn Repository, word: &str, narrow: &Narrow, paths: &[Vec<u8>]) -> Result<Snapshot, JobError> {
+pub(super) fn one(
+    session: &Session,
+    repository: &dyn Repository,
+    word: &str,
+    narrow: &Narrow,
+    paths: &[Vec<u8>],
+) -> Result<Snapshot, JobError> {
     let narrowing = request::narrowing(narrow)?;
     let items: Vec<Item> = paths.iter().filter(|path| path.as_slice() != b"/").cloned().map(Item::Path).collect();
     let request = Request { host: &session.config.host, items: &items, ..Request::default() };
@@ -82,6 +101,21 @@ fn one(session: &Session, repository: &dyn Repository, word: &str, narrow: &Narr
         session.output.warning(&note);
     }
     Ok(snapshot)
+}
+
+/// The end of a command that has told everything but the folders that it could not read.
+pub(super) fn unread(session: &Session, problems: &[Problem], count: u64, done: &str, data: serde_json::Value) -> Done {
+    if count == 0 {
+        return Done { code: 0, data, errors: Vec::new(), envelope: true };
+    }
+    for problem in problems {
+        session.output.warning(&format!("{}: {}", safe(&problem.path), safe(&problem.message)));
+    }
+    let message = format!("{} could not be read and not be {done}.", text::count(count, "folder"));
+    let report =
+        Report::new(Blame::Repository, "repository_damaged", message).hint("`bbackup check --read-data` finds everything that is damaged.");
+    session.output.error(&report);
+    Done { code: 4, data, errors: vec![report], envelope: true }
 }
 
 /// A line of `ls --json`, with restic's names.
@@ -139,19 +173,24 @@ fn node(listed: &Listed) -> Node {
         size: metadata.size,
         mode: metadata.mode,
         permissions: permissions(metadata),
-        mtime: timestamp(metadata).map_or_else(String::new, |time| time.to_string()),
+        mtime: listed_time(metadata.mtime),
     }
 }
 
-fn timestamp(metadata: &Metadata) -> Option<jiff::Timestamp> {
-    jiff::Timestamp::new(metadata.mtime.secs, i32::try_from(metadata.mtime.nanos).ok()?).ok()
+/// A time as JSON has it; empty if no calendar does.
+pub(super) fn listed_time(time: entry::Timestamp) -> String {
+    timestamp(time).map_or_else(String::new, |time| time.to_string())
+}
+
+fn timestamp(time: entry::Timestamp) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::new(time.secs, i32::try_from(time.nanos).ok()?).ok()
 }
 
 /// As `ls -l` shows it.
-fn long(listed: &Listed) -> String {
+pub(super) fn long(listed: &Listed) -> String {
     let metadata = &listed.metadata;
     let owner = |name: &str, id: u32| if name.is_empty() { id.to_string() } else { safe(name) };
-    let time = timestamp(metadata).map_or_else(|| "-".to_owned(), |time| text::time(time, &clock::local_zone()));
+    let time = timestamp(metadata.mtime).map_or_else(|| "-".to_owned(), |time| text::time(time, &clock::local_zone()));
     let target = match &metadata.kind {
         Kind::Symlink { target } => format!(" -> {}", printable(target)),
         _ => String::new(),
@@ -167,7 +206,7 @@ fn long(listed: &Listed) -> String {
 }
 
 /// `drwxr-xr-x`
-fn permissions(metadata: &Metadata) -> String {
+pub(super) fn permissions(metadata: &Metadata) -> String {
     let kind = match metadata.kind {
         Kind::File => '-',
         Kind::Directory => 'd',
@@ -198,7 +237,9 @@ pub(in crate::cli) fn dump(session: &Session, arguments: &Dump) -> Result<Done, 
     let repository = session.open(&session.repository(None)?)?;
     let snapshot = one(session, &*repository, &arguments.snapshot, &arguments.narrow, std::slice::from_ref(&path))?;
     let mut out = io::BufWriter::with_capacity(1 << 20, Cancellable { out: io::stdout().lock(), control: &session.control });
-    let dumped = if arguments.tar {
+    let dumped = if arguments.zstd {
+        snapshots::dump_tar_zst(&*repository, &snapshot.id, &path, &mut out, &session.control, std::sync::Arc::new(Silent))
+    } else if arguments.tar {
         snapshots::dump_tar(&*repository, &snapshot.id, &path, &mut out, &session.control, std::sync::Arc::new(Silent))
     } else {
         repository.dump(&snapshot.id, &path, &mut out).map(|()| Vec::new()).map_err(JobError::from)
@@ -236,28 +277,6 @@ impl io::Write for Cancellable<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-}
-
-pub(in crate::cli) fn stats(session: &Session) -> Result<Done, JobError> {
-    let repository = session.open(&session.repository(None)?)?;
-    let (info, stats) = (repository.info(), repository.stats()?);
-    let ratio = if stats.stored_bytes == 0 { 1.0 } else { stats.restore_bytes as f64 / stats.stored_bytes as f64 };
-    for (name, value) in [
-        ("repository", safe(&info.location)),
-        ("id", info.id.clone()),
-        ("format", format!("{} version {}", info.engine, info.version)),
-        ("snapshots", text::grouped(stats.snapshots)),
-        ("files in them", text::grouped(stats.files)),
-        ("size of all, restored", ByteSize(stats.restore_bytes).to_string()),
-        ("different data", ByteSize(stats.raw_bytes).to_string()),
-        ("size on disk", ByteSize(stats.stored_bytes).to_string()),
-        ("saved by dedup and zstd", format!("{ratio:.1} times")),
-        ("blobs", text::grouped(stats.blobs)),
-        ("packs", text::grouped(stats.packs)),
-    ] {
-        session.output.result(&format!("{name:<24}{value}"));
-    }
-    Done::well(&serde_json::json!({ "repository": info, "stats": stats }))
 }
 
 #[cfg(test)]

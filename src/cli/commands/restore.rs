@@ -31,9 +31,6 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Restore) -> Result<Done
     for note in &chosen.notes {
         session.output.warning(note);
     }
-    if to.is_none() && chosen.snapshots.iter().any(|snapshot| snapshot.application().is_some()) {
-        session.check_docker()?;
-    }
     let job = RestoreJob {
         snapshots: chosen.snapshots,
         selection,
@@ -41,6 +38,7 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Restore) -> Result<Done
         renames,
         as_new: arguments.as_new,
         in_place: arguments.in_place,
+        save_first: session.config.docker.save_before_restore && !arguments.no_save_first,
         no_start: arguments.no_start,
         dry_run: arguments.dry_run,
     };
@@ -125,6 +123,9 @@ fn messages(output: &Output, result: &RestoreResult) {
 fn tell(output: &Output, result: &RestoreResult) {
     for application in &result.applications {
         let name = safe(&application.application);
+        if let Some(saved) = &application.saved_first {
+            output.note(&format!("note: {name}: what was there before is in snapshot {}", saved.short()));
+        }
         for warning in &application.warnings {
             output.warning(&format!("{name}: {}", safe(warning)));
         }

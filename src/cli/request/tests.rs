@@ -27,7 +27,7 @@ fn backup(line: &str) -> Backup {
 }
 
 fn sets_of(line: &str) -> Result<Vec<BackupSet>, JobError> {
-    sets(&backup(line), &config())
+    sets(&backup(line), &config(), None)
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn sets_come_from_the_configuration_or_the_flags() {
     let names = |line| sets_of(line).unwrap().into_iter().map(|set| set.name.unwrap_or_default()).collect::<Vec<_>>();
     assert_eq!(names("backup"), ["web"]);
     assert_eq!(names("create off web off"), ["off", "web"]);
-    let everything = sets(&backup("backup"), &load::embedded(&directories(), "h")).unwrap();
+    let everything = sets(&backup("backup"), &load::embedded(&directories(), "h"), None).unwrap();
     assert!(everything[0].selection.everything);
     let chosen = &sets_of("backup -C web-1,web-2 db --projects shop -p /srv /etc/./x").unwrap()[0];
     assert_eq!(chosen.selection.containers, ["web-1", "web-2", "db"]);
@@ -59,7 +59,7 @@ fn an_unknown_set_is_suggested() {
         ("unknown_set", "there is no backup set `wbe`; did you mean `web`?", "There are: web, off.")
     );
     let empty = load::parse("host: a\n", Path::new("/c/config.yaml"), &directories(), "h").unwrap();
-    assert!(matches!(sets(&backup("backup"), &empty), Err(JobError::Request { code: "no_set", .. })));
+    assert!(matches!(sets(&backup("backup"), &empty, None), Err(JobError::Request { code: "no_set", .. })));
 }
 
 #[test]
@@ -111,4 +111,18 @@ fn paths_become_absolute() {
     assert_eq!(absolute(Path::new("/srv//a/.")).unwrap(), Path::new("/srv/a"));
     assert!(absolute(Path::new("/no/such/../x")).is_err());
     assert!(absolute(Path::new("")).is_err());
+}
+
+#[test]
+fn an_engine_narrows_what_is_chosen() {
+    let text = "docker: {engines: {nas: {host: \"ssh://nas\"}}}\nsets:\n  a: {containers: [x]}\n  b: {containers: [x], engine: nas}\n";
+    let config = load::parse(text, Path::new("/c/config.yaml"), &directories(), "h").unwrap();
+    let chosen = |line: &str, engine| sets(&backup(line), &config, engine);
+    let names = |line: &str, engine| chosen(line, engine).unwrap().into_iter().filter_map(|set| set.name).collect::<Vec<_>>();
+    assert_eq!(names("backup", None), ["a", "b"]);
+    assert_eq!(names("backup", Some("nas")), ["b"]);
+    assert_eq!(names("backup", Some("default")), ["a"]);
+    assert_eq!(chosen("backup --all", Some("nas")).unwrap()[0].engine.as_deref(), Some("nas"));
+    assert!(matches!(chosen("backup a", Some("nas")), Err(JobError::Request { code: "other_engine", .. })));
+    assert!(matches!(chosen("backup -p /x", Some("nas")), Err(JobError::Request { code: "paths_of_engine", .. })));
 }

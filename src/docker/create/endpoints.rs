@@ -123,7 +123,7 @@ fn endpoint_body(inspect: &Value, network: &str, endpoint: &Value, names: &Names
     let mut body = Map::new();
     // The Engine's own networks take neither addresses nor aliases nor links.
     if is_user_network(network) {
-        if let Some(addresses) = static_addresses(endpoint) {
+        if let Some(addresses) = static_addresses(endpoint).filter(|_| names.keeps_addresses(network)) {
             body.insert("IPAMConfig".to_owned(), Value::Object(addresses));
         }
         let aliases: Vec<&str> = own_aliases(endpoint, id).collect();

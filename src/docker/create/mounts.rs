@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::json::{array, clean_path, flag, object, text, texts};
-use super::names::Names;
+use super::names::{Names, mounted_volume};
 
 /// `HostConfig.Binds` and `HostConfig.Mounts` as create takes them.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ fn mounted_volumes(inspect: &Value) -> BTreeMap<String, Mounted<'_>> {
         .filter(|mount| text(mount, "/Type") == Some("volume"))
         .filter_map(|mount| {
             let destination = clean_path(text(mount, "/Destination")?);
-            Some((destination, Mounted { name: text(mount, "/Name")?, read_only: !flag(mount, "/RW") }))
+            Some((destination, Mounted { name: mounted_volume(mount)?, read_only: !flag(mount, "/RW") }))
         })
         .collect()
 }

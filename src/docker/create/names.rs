@@ -3,11 +3,26 @@
 //! Inspect names other containers by id (`container:37d2…`); a container that is made again has another id, so every such
 //! reference goes through its name. Where the ids come from is the caller's business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::json::text;
+
+/// The name of a mounted volume. Engines do not give one for an anonymous volume that was asked for by a bare bind (`/data`);
+/// then it is in the path, as far as the driver is `local`.
+pub fn volume_name<'a>(name: &'a str, source: &'a str) -> Option<&'a str> {
+    if !name.is_empty() {
+        return Some(name);
+    }
+    let (folder, name) = source.strip_suffix("/_data")?.rsplit_once('/')?;
+    (folder.ends_with("/volumes") && !name.is_empty()).then_some(name)
+}
+
+/// The name of the volume of one entry of `Mounts` in an inspect answer or a list.
+pub fn mounted_volume(mount: &Value) -> Option<&str> {
+    volume_name(text(mount, "/Name").unwrap_or_default(), text(mount, "/Source").unwrap_or_default())
+}
 
 /// Old names to new ones. A name that is not in it stays.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +33,10 @@ pub struct Renames {
     pub volumes: BTreeMap<String, String>,
     /// Networks.
     pub networks: BTreeMap<String, String>,
+    /// Host ports and their protocols (`tcp`, `udp`, `sctp`); none for one that the Engine chooses.
+    pub ports: BTreeMap<(u16, String), Option<u16>>,
+    /// Networks, by their old names, whose addresses are chosen by the Engine: no container has a fixed one there.
+    pub readdressed: BTreeSet<String>,
 }
 
 /// Resolves ids and old names to the names under which things are made.
@@ -57,6 +76,27 @@ impl Names {
     /// The renames.
     pub fn renames(&self) -> &Renames {
         &self.renames
+    }
+
+    /// The renames, to add some.
+    pub fn renames_mut(&mut self) -> &mut Renames {
+        &mut self.renames
+    }
+
+    /// The host port that is asked for in the place of `port` (text, as in a binding; a range stays). Empty for any.
+    pub fn host_port(&self, port: &str, protocol: &str) -> String {
+        let protocol = if protocol.is_empty() { "tcp" } else { protocol };
+        let renamed = port.parse().ok().and_then(|number| self.renames.ports.get(&(number, protocol.to_owned())));
+        match renamed {
+            Some(Some(number)) => number.to_string(),
+            Some(None) => String::new(),
+            None => port.to_owned(),
+        }
+    }
+
+    /// Whether fixed addresses on a network, by its old name, are kept.
+    pub fn keeps_addresses(&self, network: &str) -> bool {
+        !self.renames.readdressed.contains(network)
     }
 
     /// The name that a container had, from its id, the beginning of its id (twelve digits at least), or its name.
@@ -140,6 +180,15 @@ mod tests {
         assert_eq!(names.mode("bridge"), "bridge");
         assert_eq!(names.volumes_from("db:ro"), "db2:ro");
         assert_eq!(names.volumes_from("stranger"), "stranger");
+    }
+
+    #[test]
+    fn a_volume_without_a_name_is_known_by_its_path() {
+        assert_eq!(volume_name("db", "/x/volumes/other/_data"), Some("db"));
+        assert_eq!(volume_name("", "/var/lib/docker/volumes/0123abc/_data"), Some("0123abc"));
+        for other in ["", "/_data", "/srv/_data", "/var/lib/docker/volumes/0123abc", "/volumes//_data"] {
+            assert_eq!(volume_name("", other), None, "{other}");
+        }
     }
 
     #[test]

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::binds;
 use crate::docker::inspect::PROJECT_LABEL;
 use crate::model::application::{Application, ApplicationKind, Compose, Container, MountKind, Network, SharedVolume, Volume, VolumeUser};
 
-const WORKING_DIR_LABEL: &str = "com.docker.compose.project.working_dir";
+pub(super) const WORKING_DIR_LABEL: &str = "com.docker.compose.project.working_dir";
 const CONFIG_FILES_LABEL: &str = "com.docker.compose.project.config_files";
 const ENVIRONMENT_FILE_LABEL: &str = "com.docker.compose.project.environment_file";
 
 /// What an application is known by while they are built: no two kinds collide.
-type Key = (ApplicationKind, String);
+pub(super) type Key = (ApplicationKind, String);
 
 /// Builds the applications, sorted by name.
 pub(super) fn build(containers: Vec<Container>, volumes: Vec<Volume>, networks: Vec<Network>) -> Vec<Application> {
@@ -25,11 +26,12 @@ pub(super) fn build(containers: Vec<Container>, volumes: Vec<Volume>, networks: 
         entry(&mut built, &key).containers.push(container);
     }
     place_volumes(&mut built, volumes);
+    binds::place(&mut built);
     place_networks(&mut built, &home, networks);
     name(built)
 }
 
-fn project(labels: &BTreeMap<String, String>) -> Option<&str> {
+pub(super) fn project(labels: &BTreeMap<String, String>) -> Option<&str> {
     // The name becomes a folder in the snapshot, so one that is no name is no project.
     labels.get(PROJECT_LABEL).map(String::as_str).filter(|name| !name.is_empty() && !name.contains('/') && *name != "." && *name != "..")
 }
@@ -42,6 +44,8 @@ fn entry<'a>(built: &'a mut BTreeMap<Key, Application>, key: &Key) -> &'a mut Ap
         containers: Vec::new(),
         volumes: Vec::new(),
         shared_volumes: Vec::new(),
+        binds: Vec::new(),
+        shared_binds: Vec::new(),
         networks: Vec::new(),
     })
 }
@@ -129,16 +133,23 @@ fn name(built: BTreeMap<Key, Application>) -> Vec<Application> {
     let of_volume: HashMap<String, String> = (built.iter())
         .flat_map(|(key, application)| application.volumes.iter().map(|volume| (volume.name.clone(), names[key].clone())))
         .collect();
+    let of_bind: HashMap<String, String> = (built.iter())
+        .flat_map(|(key, application)| application.binds.iter().map(|bind| (bind.path.clone(), names[key].clone())))
+        .collect();
     let mut applications: Vec<Application> = built
         .into_iter()
         .map(|(key, mut application)| {
             application.name.clone_from(&names[&key]);
             application.compose = (key.0 == ApplicationKind::Project).then(|| compose(&key.1, &application.containers));
-            for user in application.volumes.iter_mut().flat_map(|volume| &mut volume.users) {
+            let of_binds = application.binds.iter_mut().flat_map(|bind| &mut bind.users);
+            for user in application.volumes.iter_mut().flat_map(|volume| &mut volume.users).chain(of_binds) {
                 user.application = of_container.get(&user.container).cloned().unwrap_or_default();
             }
             for shared in &mut application.shared_volumes {
                 shared.stored_with = of_volume.get(&shared.name).cloned().unwrap_or_default();
+            }
+            for shared in &mut application.shared_binds {
+                shared.stored_with = of_bind.get(&shared.path).cloned().unwrap_or_default();
             }
             application.containers.sort_by(|a, b| a.name.cmp(&b.name));
             application.volumes.sort_by(|a, b| a.name.cmp(&b.name));

@@ -80,7 +80,7 @@ async fn a_line_that_a_crash_cut_off_was_never_acted_on() {
     let mut dead = journals.dead(&gate, "e").unwrap();
     assert_eq!(dead[0].open_entries().count(), 1);
     dead[0].released(0).unwrap();
-    assert!(open_entries(&std::fs::read(&path).unwrap()).is_empty(), "the new line stands on its own");
+    assert!(Open::read(&std::fs::read(&path).unwrap()).is_empty(), "the new line stands on its own");
 }
 
 #[tokio::test]
@@ -107,5 +107,32 @@ async fn guards_of_one_run_have_journals_of_their_own() {
 async fn no_journal_no_action() {
     let journals = Journals::new(Path::new("/proc/nowhere"));
     assert!(matches!(journals.gate(SOON).await, Err(JournalError::Storage { .. })));
+    assert!(!journals.any().unwrap());
+}
+
+#[tokio::test]
+async fn a_command_that_is_owed_outlives_its_run() {
+    let (_folder, journals) = journals();
+    let gate = journals.gate(SOON).await.unwrap();
+    let mut journal = journals.start(&gate, "engine", "RUN").unwrap();
+    let owing = |line| Owing { container: "c1".to_owned(), name: "db".to_owned(), hook: Hook::of_line(line, "label x") };
+    let first = journal.owe(owing("true")).unwrap();
+    journal.hold(intent("c1", "db", Action::Stop)).unwrap();
+    let second =
+        journal.owe(Owing { hook: Hook { user: Some("u".to_owned()), timeout: Duration::MAX, ..owing("false").hook }, ..owing("") });
+    let second = second.unwrap();
+    journal.released(1).unwrap();
+    assert_eq!((first.order, second.order), (0, 2));
+    drop(journal);
+    assert!(journals.any_dead(&gate).unwrap());
+    assert_eq!(journals.dead(&gate, "other").unwrap().len(), 0);
+    assert!(journals.held_by_others(&gate, None, "engine").unwrap().is_empty(), "no container is held any more");
+    let mut dead = journals.dead(&gate, "engine").unwrap();
+    let journal = dead.first_mut().unwrap();
+    assert_eq!(journal.open_hooks().cloned().collect::<Vec<_>>(), [second, first]);
+    assert_eq!(journal.run(), "RUN");
+    journal.released(0).unwrap();
+    journal.released(2).unwrap();
+    drop(dead);
     assert!(!journals.any().unwrap());
 }

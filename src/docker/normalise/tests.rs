@@ -118,12 +118,3 @@ fn networks_count_without_who_is_on_them() {
         differences(&network(&before, &names, true), &network(&after, &names, true)).into_iter().map(|found| found.field).collect();
     assert_eq!(found, ["IPAM.Config", "Internal"]);
 }
-
-#[test]
-fn the_table_names_each_field_once() {
-    let mut names: Vec<_> = RULES.iter().map(|(name, _)| name).collect();
-    names.sort();
-    let count = names.len();
-    names.dedup();
-    assert_eq!(names.len(), count);
-}

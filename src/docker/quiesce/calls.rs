@@ -33,6 +33,8 @@ pub(super) struct Seen {
 pub(super) enum Undone {
     /// It was started or unfrozen.
     Restored,
+    /// It had been frozen, ended all the same, and was started.
+    Revived,
     /// It ran already.
     Ran,
     /// It is gone.
@@ -136,7 +138,10 @@ pub(super) async fn undo(engine: &Engine, entry: &Entry) -> Result<Undone, Docke
             Status::Paused => return Ok(Undone::Ran),
             Status::Removing if clock::now() >= entry.settled => return Ok(Undone::Gone),
             Status::Removing => {}
-            Status::Exited | Status::Created | Status::Dead | Status::Unknown => return start(engine, id).await.map(|()| Undone::Restored),
+            Status::Exited | Status::Created | Status::Dead | Status::Unknown => {
+                let how = if entry.action == Action::Pause { Undone::Revived } else { Undone::Restored };
+                return start(engine, id).await.map(|()| how);
+            }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -145,7 +150,7 @@ pub(super) async fn undo(engine: &Engine, entry: &Entry) -> Result<Undone, Docke
 /// From when on an action asked for now is done or will never be.
 pub(super) fn settled_after(action: Action, stop_timeout: Duration) -> Timestamp {
     let time = match action {
-        Action::Stop => stop_timeout + Duration::from_secs(5),
+        Action::Stop => stop_timeout.saturating_add(Duration::from_secs(5)),
         Action::Pause => Duration::from_secs(3),
     };
     clock::now().checked_add(time).unwrap_or(Timestamp::MAX)

@@ -3,9 +3,12 @@
 //! Pure; the doing is in `quiesce`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::order::start_order;
+use super::hooks::{ContainerHooks, PlannedHooks};
+use super::order::start_order_by;
 use crate::docker::journal::Action;
+use crate::docker::labels::DEFAULT_PRIORITY;
 use crate::model::application::{Consistency, Container, DependencyCondition, DependencyReason, Health, Status};
 
 /// What is to be kept still, and what must be known for it.
@@ -13,15 +16,28 @@ use crate::model::application::{Consistency, Container, DependencyCondition, Dep
 pub struct QuiesceRequest {
     /// The containers to be kept still: those of the application, and all others that write to its volumes.
     pub containers: Vec<Container>,
-    /// What single containers ask for by their labels, by name.
-    pub overrides: BTreeMap<String, Consistency>,
+    /// What single containers ask for by their labels, by name. It beats what their set says.
+    pub wishes: BTreeMap<String, Wishes>,
+    /// Commands that run in single containers, by name.
+    pub hooks: BTreeMap<String, ContainerHooks>,
     /// Every other container on the Engine: one that lives in the network or process space of a container to be stopped
     /// would lose it.
     pub bystanders: Vec<Container>,
-    /// Ids of containers that are never touched: the one that bbackup runs in, the proxy it talks through.
-    pub protected: BTreeSet<String>,
+    /// Containers that are never touched, by id, and why: the one that bbackup runs in, the proxy it talks through.
+    pub protected: BTreeMap<String, String>,
     /// Volumes that live in memory and lose their content when the last container that uses them stops.
     pub volatile_volumes: BTreeSet<String>,
+}
+
+/// What one container asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wishes {
+    /// How it is kept still.
+    pub consistency: Option<Consistency>,
+    /// How long it may take to stop.
+    pub stop_timeout: Option<Duration>,
+    /// A higher one is stopped earlier and started later, as far as dependencies leave that open.
+    pub priority: Option<i64>,
 }
 
 /// One container and what is done to it.
@@ -43,6 +59,8 @@ pub struct Planned {
     pub needs_healthy: Vec<String>,
     /// Whether the Engine removes it when it ends.
     pub auto_remove: bool,
+    /// How long it may take to stop, whatever the configuration says.
+    pub stop_timeout: Option<Duration>,
 }
 
 /// What is done to whom, in this order.
@@ -50,6 +68,8 @@ pub struct Planned {
 pub struct QuiescePlan {
     /// In the order of stopping: each before what it depends on.
     pub planned: Vec<Planned>,
+    /// The hooks of containers that run, in the same order. They run also in those that are not kept still.
+    pub hooks: Vec<PlannedHooks>,
     /// Why containers that run are left running, one sentence each.
     pub notes: Vec<String>,
 }
@@ -59,14 +79,18 @@ pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan
     let mut plan = QuiescePlan::default();
     let running: Vec<&Container> = request.containers.iter().filter(|container| runs(container)).collect();
     let mut actions: Vec<(&Container, Action, Option<String>)> = Vec::new();
-    for index in start_order(&running).into_iter().rev() {
+    let priority = |container: &Container| request.wishes(container).priority.unwrap_or(DEFAULT_PRIORITY);
+    for index in start_order_by(&running, priority).into_iter().rev() {
         let container = running[index];
-        let consistency = request.overrides.get(&container.name).copied().unwrap_or(consistency);
+        if let Some(hooks) = request.hooks.get(&container.name).filter(|_| container.state.status == Status::Running) {
+            plan.hooks.push(PlannedHooks { id: container.id.clone(), name: container.name.clone(), hooks: hooks.clone() });
+        }
+        let consistency = request.wishes(container).consistency.unwrap_or(consistency);
         if consistency == Consistency::None {
             continue;
         }
-        if request.protected.contains(&container.id) {
-            plan.notes.push(format!("{} is left running: bbackup itself depends on it", container.name));
+        if let Some(reason) = request.protected.get(&container.id) {
+            plan.notes.push(format!("{} is left running: {reason}", container.name));
             continue;
         }
         let (action, note) = match (consistency, why_not_stopped(container, request)) {
@@ -82,8 +106,14 @@ pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan
         actions.push((container, action, note));
     }
     keep_shared_namespaces(&mut actions, request);
-    plan.planned = actions.into_iter().map(|(container, action, note)| planned(container, action, note)).collect();
+    plan.planned = actions.into_iter().map(|(container, action, note)| planned(request, container, action, note)).collect();
     plan
+}
+
+impl QuiesceRequest {
+    fn wishes(&self, container: &Container) -> Wishes {
+        self.wishes.get(&container.name).copied().unwrap_or_default()
+    }
 }
 
 fn runs(container: &Container) -> bool {
@@ -133,7 +163,7 @@ fn keep_shared_namespaces(actions: &mut [(&Container, Action, Option<String>)], 
     }
 }
 
-fn planned(container: &Container, action: Action, note: Option<String>) -> Planned {
+fn planned(request: &QuiesceRequest, container: &Container, action: Action, note: Option<String>) -> Planned {
     Planned {
         id: container.id.clone(),
         name: container.name.clone(),
@@ -148,5 +178,6 @@ fn planned(container: &Container, action: Action, note: Option<String>) -> Plann
             .map(|needs| needs.container.clone())
             .collect(),
         auto_remove: container.auto_remove,
+        stop_timeout: request.wishes(container).stop_timeout,
     }
 }

@@ -6,16 +6,44 @@ use std::path::Path;
 
 use super::GATE_LIMIT;
 use super::calls::{Undone, undo};
+use super::hooks::{self, HookError, Place};
 use super::release::BACKOFF;
 use crate::docker::connect::Engine;
 use crate::docker::error::DockerError;
-use crate::docker::journal::{Action, Entry, Gate, Journal, JournalError, Journals};
+use crate::docker::exec::ExecError;
+use crate::docker::journal::{Action, Entry, Gate, Journal, JournalError, Journals, OwedHook};
+use crate::model::hook::HookTime;
+use crate::model::progress::Silent;
 
 /// What a repair found and did.
 #[derive(Debug, Default)]
 pub struct Recovery {
     /// The containers that a dead run had left, in the order in which they came back.
     pub repaired: Vec<Repaired>,
+    /// The commands that a dead run still owed, in the order in which they were run.
+    pub owed: Vec<RanOwed>,
+}
+
+/// A command that a dead run had to run once its containers were back, and did not.
+#[derive(Debug)]
+pub struct RanOwed {
+    /// The run that died.
+    pub run: String,
+    /// Name of the container.
+    pub container: String,
+    /// How it went. Whatever it was, the command is not owed any more, except while the Engine does not answer.
+    pub outcome: OwedOutcome,
+}
+
+/// How a command that was owed ended.
+#[derive(Debug)]
+pub enum OwedOutcome {
+    /// It was run, and well.
+    Done,
+    /// It failed, or could not be run.
+    Failed(HookError),
+    /// Its container is gone.
+    Gone,
 }
 
 /// One container that a dead run had left stopped or paused.
@@ -68,8 +96,14 @@ pub async fn recover(state: &Path, engine: &Engine) -> Result<Recovery, JournalE
         .filter(|holding| holding.living)
         .map(|holding| holding.entry)
         .collect();
-    for mut journal in journals.dead(&gate, engine.id())? {
-        repair(&mut journal, &gate, &living, engine, &mut recovery).await;
+    let mut dead = journals.dead(&gate, engine.id())?;
+    for journal in &mut dead {
+        repair(journal, &gate, &living, engine, &mut recovery).await;
+    }
+    // Commands may take long; nobody has to wait for them. The journals stay ours: they are locked.
+    drop(gate);
+    for journal in &mut dead {
+        run_owed(journal, engine, &mut recovery).await;
     }
     Ok(recovery)
 }
@@ -89,11 +123,28 @@ async fn repair(journal: &mut Journal, _gate: &Gate, living: &[Entry], engine: &
     }
 }
 
+async fn run_owed(journal: &mut Journal, engine: &Engine, recovery: &mut Recovery) {
+    let owed: Vec<OwedHook> = journal.open_hooks().cloned().collect();
+    for OwedHook { run, container, name, order, hook, .. } in owed {
+        let place = Place { container: &container, name: &name, when: HookTime::Post };
+        let outcome = match hooks::run(engine, &place, &hook, None, &Silent).await.1 {
+            Ok(()) => OwedOutcome::Done,
+            Err(HookError::Exec(ExecError::Engine(error))) if error.is_not_found() => OwedOutcome::Gone,
+            Err(error) => OwedOutcome::Failed(error),
+        };
+        // One that failed is told once and not tried for ever; one that never began is.
+        if !matches!(&outcome, OwedOutcome::Failed(HookError::Exec(ExecError::Engine(error))) if error.is_transient()) {
+            let _ = journal.released(order);
+        }
+        recovery.owed.push(RanOwed { run, container: name, outcome });
+    }
+}
+
 async fn bring_back(engine: &Engine, entry: &Entry) -> RepairOutcome {
     let mut attempt = 0;
     loop {
         match undo(engine, entry).await {
-            Ok(Undone::Restored) => return RepairOutcome::Restored,
+            Ok(Undone::Restored | Undone::Revived) => return RepairOutcome::Restored,
             Ok(Undone::Ran) => return RepairOutcome::Ran,
             Ok(Undone::Gone) => return RepairOutcome::Gone,
             Err(error) => {

@@ -9,6 +9,7 @@ use super::{GATE_LIMIT, Held, Inner};
 use crate::docker::error::DockerError;
 use crate::docker::journal::{Action, Entry};
 use crate::model::application::{Consistency, Health, QuiesceRecord, Status};
+use crate::model::hook::HookRecord;
 use crate::model::progress::{Event, Progress};
 use crate::platform::clock;
 
@@ -16,8 +17,8 @@ use crate::platform::clock;
 pub(super) const BACKOFF: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 
 /// How long is waited for an Engine that is gone, as it is while it restarts, and how often it is asked.
-const ENGINE_LIMIT: Duration = Duration::from_mins(3);
-const ENGINE_WAIT: Duration = Duration::from_secs(1);
+pub(super) const ENGINE_LIMIT: Duration = Duration::from_mins(3);
+pub(super) const ENGINE_WAIT: Duration = Duration::from_secs(1);
 
 /// How bringing containers back went.
 #[derive(Debug, Default)]
@@ -30,6 +31,10 @@ pub struct Release {
     pub downtime: Duration,
     /// What somebody should know, one sentence each.
     pub notes: Vec<String>,
+    /// The commands that ran in containers, before and after.
+    pub hooks: Vec<HookRecord>,
+    /// Commands that were to run afterwards and failed, one sentence each.
+    pub hook_failures: Vec<String>,
 }
 
 /// A container that did not come back. Its entry stays in the journal, so that the next start of bbackup tries again.
@@ -82,6 +87,7 @@ impl Inner {
         let first = self.held.first().map(|held| held.since);
         let deadline = clock::monotonic() + self.options.health_limit;
         let mut back: Vec<Held> = Vec::new();
+        let mut left: Vec<String> = Vec::new();
         // Taken from the end one by one: whoever gives up waiting for us leaves the rest in the guard.
         while let Some(held) = self.held.last().cloned() {
             self.wait_for_needs(&held, &back, deadline).await;
@@ -94,12 +100,20 @@ impl Inner {
             let mut record = record(&held, now);
             match result {
                 Ok(Back::Undone(Undone::Restored)) => back.push(held),
+                Ok(Back::Undone(Undone::Revived)) => {
+                    record.note = Some("it ended while it was paused, and was started again".to_owned());
+                    release.notes.push(format!("{} ended while it was paused, and was started again", held.planned.name));
+                    back.push(held);
+                }
                 Ok(Back::Undone(Undone::Ran)) if held.still => {
                     record.note = Some("somebody else started it while it was being read".to_owned());
                 }
                 Ok(Back::Undone(Undone::Ran)) => {}
                 Ok(Back::Undone(Undone::Gone)) => record.note = Some("somebody removed it while it was stopped".to_owned()),
-                Ok(Back::LeftTo(run)) => record.note = Some(format!("left to run {run}, which still needs it stopped")),
+                Ok(Back::LeftTo(run)) => {
+                    record.note = Some(format!("left to run {run}, which still needs it stopped"));
+                    left.push(held.planned.id.clone());
+                }
                 Err(cause) => {
                     record.note = Some("it could not be started again".to_owned());
                     release.failures.push(failure(&held, cause.into()));
@@ -107,10 +121,14 @@ impl Inner {
             }
             release.records.push(record);
         }
-        progress.event(Event::Phase("waiting for health"));
+        if !back.is_empty() {
+            progress.event(Event::Phase("waiting for health"));
+        }
         for held in &back {
             self.settle(held, deadline, &mut release).await;
         }
+        self.after(&left, &mut release, progress).await;
+        release.hooks = std::mem::take(&mut self.hook_records);
         self.journal = None;
         release
     }

@@ -115,11 +115,33 @@ fn what_a_stop_would_destroy_is_paused() {
 fn we_do_not_stop_what_we_stand_on() {
     let request = QuiesceRequest {
         containers: vec![container("us", &[]), container("db", &[])],
-        protected: ["id-us".to_owned()].into(),
+        protected: [("id-us".to_owned(), "bbackup runs in it".to_owned())].into(),
         ..Default::default()
     };
     let plan = decide(&request, Consistency::Stop);
     assert_eq!((plan.planned.len(), plan.planned[0].name.as_str(), plan.notes.len()), (1, "db", 1));
+}
+
+#[test]
+fn a_label_beats_the_set() {
+    let wish = |consistency, priority| Wishes { consistency, priority, stop_timeout: Some(Duration::from_secs(7)) };
+    let request = QuiesceRequest {
+        containers: ["a", "b", "c", "d", "e"].map(|name| container(name, &[])).into(),
+        wishes: [
+            ("a", wish(Some(Consistency::None), None)),
+            ("b", wish(Some(Consistency::Pause), None)),
+            ("c", wish(None, Some(200))),
+            ("d", wish(Some(Consistency::Stop), Some(-5))),
+        ]
+        .map(|(name, wish)| (name.to_owned(), wish))
+        .into(),
+        ..Default::default()
+    };
+    let expected = named(&[("c", Action::Stop), ("e", Action::Stop), ("b", Action::Pause), ("d", Action::Stop)]);
+    assert_eq!(actions(&request, Consistency::Stop), expected);
+    let timeouts: Vec<bool> = decide(&request, Consistency::Stop).planned.iter().map(|planned| planned.stop_timeout.is_some()).collect();
+    assert_eq!(timeouts, [true, false, true, true]);
+    assert_eq!(actions(&request, Consistency::None), named(&[("b", Action::Pause), ("d", Action::Stop)]));
 }
 
 #[test]

@@ -11,20 +11,25 @@ use super::estimate::Estimate;
 use super::paths::judge;
 use super::quiet::{self, Quiet};
 use super::{Run, Unit, Unsaved, closing_tags, filter_of, sentence};
+use crate::docker::layer::{changes, missed};
 use crate::jobs::backup::counting::Counting;
 use crate::jobs::error::JobError;
 use crate::jobs::results::{ApplicationResult, ItemResult};
-use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME, DOCUMENT_VERSION, ItemKind, ItemRecord, QuiesceRecord};
+use crate::model::application::{
+    ApplicationDocument, Container, DOCKER_ROOT, DOCUMENT_NAME, DOCUMENT_VERSION, ItemKind, ItemRecord, Status, VolumeUser,
+};
+use crate::model::entry::Source;
 use crate::model::outcome::{ItemOutcome, ReadMethod};
 use crate::model::progress::Event;
 use crate::model::text::printable;
 use crate::platform::clock;
 use crate::repository::contract::{AddSummary, Repository, RepositoryError, SnapshotId, SnapshotWriter};
+use crate::sources::bind::{self, BindError, BindOptions, OpenBind};
 use crate::sources::document::Document;
 use crate::sources::filter::{Case, Filter};
 use crate::sources::plan::PlannedItem;
-use crate::sources::volume::{self, ReadMode, ReadOptions, Receipt, STREAM_LOST, VolumeError};
-use crate::sources::{SourceError, compose, container, logs, network};
+use crate::sources::volume::{self, OpenVolume, ReadMode, ReadOptions, Receipt, STREAM_LOST, VolumeError};
+use crate::sources::{SourceError, compose, container, image, layer, logs, network};
 
 /// One application on its way into a snapshot.
 struct Work<'a> {
@@ -33,7 +38,6 @@ struct Work<'a> {
     writer: Box<dyn SnapshotWriter + 'a>,
     result: ApplicationResult,
     records: Vec<ItemRecord>,
-    quiesced: Vec<QuiesceRecord>,
     /// Whether a volume came as a stream.
     streamed: bool,
 }
@@ -61,7 +65,7 @@ fn begin<'a>(run: &'a Run<'a>, unit: &'a Unit) -> Result<(Work<'a>, Filter, jiff
         None => Box::new(Counting::new(run.control, run.progress)),
     };
     let result = ApplicationResult::new(name);
-    Ok((Work { run, unit, writer, result, records: Vec::new(), quiesced: Vec::new(), streamed: false }, filter, time))
+    Ok((Work { run, unit, writer, result, records: Vec::new(), streamed: false }, filter, time))
 }
 
 /// What the snapshot says it is of: the application, or the items of it that were asked for.
@@ -78,9 +82,13 @@ fn stored_paths(unit: &Unit) -> Vec<String> {
 
 impl Work<'_> {
     async fn items(&mut self, filter: &Filter) -> Result<(), JobError> {
-        for item in self.unit.planned.items.iter().filter(|item| item.kind != ItemKind::Volume) {
-            self.documents(item).await?;
+        for item in self.unit.planned.items.iter().filter(|item| !is_read_still(item)) {
+            match item.kind {
+                ItemKind::Image => self.volume(item, filter).await?,
+                _ => self.documents(item).await?,
+            }
         }
+        self.unsaved_changes().await;
         self.volumes(filter).await
     }
 
@@ -111,7 +119,9 @@ impl Work<'_> {
                 self.result.warnings.extend(warnings);
                 Ok(files)
             }
-            ItemKind::Volume | ItemKind::Database | ItemKind::HostPath => return Ok(()),
+            ItemKind::Volume | ItemKind::Bind | ItemKind::Image | ItemKind::Layer | ItemKind::Database | ItemKind::HostPath => {
+                return Ok(());
+            }
         };
         match found {
             Ok(documents) => {
@@ -127,10 +137,10 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Stores the volumes while what writes to them is kept still.
+    /// Stores the volumes and bind mounts while what writes to them is kept still.
     async fn volumes(&mut self, filter: &Filter) -> Result<(), JobError> {
         let unit = self.unit;
-        let volumes: Vec<&PlannedItem> = unit.planned.items.iter().filter(|item| item.kind == ItemKind::Volume).collect();
+        let volumes: Vec<&PlannedItem> = unit.planned.items.iter().filter(|item| is_read_still(item)).collect();
         if volumes.is_empty() {
             return Ok(());
         }
@@ -155,7 +165,7 @@ impl Work<'_> {
             }
         }
         // Told even when everything else is lost: a container may be down.
-        let quiet = held.end(self.run).await;
+        let quiet = held.end(self.run, unit).await;
         self.take_quiet(quiet);
         read
     }
@@ -165,7 +175,27 @@ impl Work<'_> {
         self.result.warnings.extend(quiet.warnings);
         self.result.notes.extend(quiet.notes);
         self.result.downtime = quiet.downtime;
-        self.quiesced = quiet.records;
+        self.result.quiesced = quiet.records;
+        self.result.hooks = quiet.hooks;
+        for (place, writer) in quiet.disturbed {
+            self.disturbed(&place, &writer);
+        }
+    }
+
+    /// A volume or bind mount that somebody wrote to, or may have, while it was read is not whole, however well it was read.
+    fn disturbed(&mut self, place: &str, writer: &str) {
+        let reason = format!("container {writer} ran while it was read, and was not running or was kept still before");
+        let is_one = |kind| matches!(kind, ItemKind::Volume | ItemKind::Bind);
+        let records = self.records.iter_mut().filter(|record| is_one(record.kind) && record.name == place);
+        let labels = [ItemKind::Volume, ItemKind::Bind].map(|kind| format!("{} {}", kind.as_str(), printable(place.as_bytes())));
+        let results = self.result.items.iter_mut().filter(|result| labels.contains(&result.item));
+        for outcome in records.map(|record| &mut record.outcome).chain(results.map(|result| &mut result.outcome)) {
+            match outcome {
+                ItemOutcome::Complete { proof } => *outcome = ItemOutcome::Partial { proof: proof.clone(), reasons: vec![reason.clone()] },
+                ItemOutcome::Partial { reasons, .. } => reasons.push(reason.clone()),
+                ItemOutcome::Failed { .. } | ItemOutcome::Skipped => {}
+            }
+        }
     }
 
     async fn volume(&mut self, item: &PlannedItem, filter: &Filter) -> Result<(), JobError> {
@@ -173,19 +203,31 @@ impl Work<'_> {
         run.control.checkpoint().map_err(RepositoryError::from)?;
         let label = format!("{} {}", item.kind.as_str(), item.name);
         run.progress.event(Event::ItemStarted { label: &label });
-        let (outcome, helper_reason) = self.read_volume(item, filter).await?;
-        run.progress.event(Event::ItemFinished { label: &label });
-        self.record(item.kind, item.name.clone(), item.path.clone(), outcome, helper_reason);
-        Ok(())
-    }
-
-    async fn read_volume(&mut self, item: &PlannedItem, filter: &Filter) -> Result<(ItemOutcome, Option<String>), JobError> {
-        let run = self.run;
-        let Some(host) = &run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
         let mut filter = filter.clone();
         for pattern in &item.exclude {
             filter.exclude(pattern.as_bytes(), Case::Sensitive).map_err(SourceError::from)?;
         }
+        let opened = match item.kind {
+            ItemKind::Bind => self.open_bind(item, filter).await?,
+            ItemKind::Image => self.open_image(item).await?,
+            ItemKind::Layer => self.open_layer(item).await?,
+            _ => self.open_volume(item, filter).await?,
+        };
+        let read = match opened {
+            Opened::Ready(opened, again) => Some(self.read(item, *opened, again).await?),
+            Opened::Ended(outcome, helper_reason) => Some((outcome, helper_reason)),
+            Opened::Left => None,
+        };
+        run.progress.event(Event::ItemFinished { label: &label });
+        if let Some((outcome, helper_reason)) = read {
+            self.record(item.kind, item.name.clone(), item.path.clone(), outcome, helper_reason);
+        }
+        Ok(())
+    }
+
+    async fn open_volume(&mut self, item: &PlannedItem, filter: Filter) -> Result<Opened, JobError> {
+        let run = self.run;
+        let Some(host) = &run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
         let options = ReadOptions {
             // A dry run makes no helper.
             mode: if run.request.dry_run { ReadMode::Direct } else { ReadMode::Auto },
@@ -198,18 +240,139 @@ impl Work<'_> {
             Ok(opened) => opened,
             Err(VolumeError::NotDirect { reason, .. }) if run.request.dry_run => {
                 self.result.notes.push(format!("volume {} would be read through a helper container: {reason}", item.name));
-                return Ok((ItemOutcome::Skipped, Some(reason)));
+                return Ok(Opened::Ended(ItemOutcome::Skipped, Some(reason)));
             }
-            Err(error) => return Ok((ItemOutcome::Failed { reason: sentence(&error) }, None)),
+            Err(error) => return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None)),
         };
-        let receipt = opened.receipt;
-        let estimate = match (receipt.method(), run.request.estimate) {
+        let again = match (opened.receipt.method(), run.request.estimate) {
             (ReadMethod::Direct, true) => {
-                let again = volume::open(&host.engine, &item.name, ReadOptions { mode: ReadMode::Direct, ..options }).await.ok();
-                again.map(|again| Estimate::start(again.source, run.progress))
+                volume::open(&host.engine, &item.name, ReadOptions { mode: ReadMode::Direct, ..options }).await.ok()
             }
             _ => None,
         };
+        Ok(Opened::Ready(Box::new(opened), again.map(|again| again.source)))
+    }
+
+    async fn open_bind(&mut self, item: &PlannedItem, filter: Filter) -> Result<Opened, JobError> {
+        let run = self.run;
+        let Some(host) = &run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let path = std::path::Path::new(&item.name);
+        let binds = &self.unit.planned.application.binds;
+        let inner = binds.iter().map(|bind| std::path::Path::new(&bind.path)).filter(|inner| *inner != path && inner.starts_with(path));
+        let options = BindOptions {
+            mode: if run.request.dry_run { ReadMode::Direct } else { ReadMode::Auto },
+            filter: Some(Arc::new(filter)),
+            one_file_system: self.unit.set.filter.one_file_system,
+            never_read: Arc::clone(&run.never_read),
+            inner: inner.map(std::path::Path::to_owned).collect(),
+            owner: crate::docker::helper::Owner::of_run(&run.id),
+        };
+        let shown = printable(item.name.as_bytes());
+        match bind::open(&host.engine, &item.name, options.clone()).await {
+            Ok(OpenBind::Ready(opened, missed)) => {
+                self.result.warnings.extend(missed);
+                let mut again = None;
+                if opened.receipt.method() == &ReadMethod::Direct && run.request.estimate {
+                    let direct = BindOptions { mode: ReadMode::Direct, ..options };
+                    if let Ok(OpenBind::Ready(counted, _)) = bind::open(&host.engine, &item.name, direct).await {
+                        again = Some(counted.source);
+                    }
+                }
+                Ok(Opened::Ready(Box::new(opened), again))
+            }
+            Ok(OpenBind::Left(reason)) => {
+                self.result.notes.push(format!("bind mount {shown} is not saved: {reason}"));
+                Ok(Opened::Left)
+            }
+            Err(BindError::NotDirect { reason, .. }) if run.request.dry_run => {
+                self.result.notes.push(format!("bind mount {shown} would be read through a helper container: {reason}"));
+                Ok(Opened::Ended(ItemOutcome::Skipped, Some(reason)))
+            }
+            // The Engine makes it when the container is started for the first time.
+            Err(error) if error.is_missing() && self.never_started(item) => {
+                self.result
+                    .notes
+                    .push(format!("bind mount {shown} is not saved: it does not exist, and nothing that mounts it was ever started"));
+                Ok(Opened::Left)
+            }
+            Err(error) => Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None)),
+        }
+    }
+
+    async fn open_image(&mut self, item: &PlannedItem) -> Result<Opened, JobError> {
+        let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let containers: Vec<&Container> = self.unit.planned.application.containers.iter().collect();
+        let Some((_, image)) = image::local(&containers).into_iter().find(|(name, _)| *name == item.name) else {
+            return Err(JobError::Internal("an image that no container has".into()));
+        };
+        if self.run.request.dry_run {
+            return Ok(Opened::Ended(ItemOutcome::Skipped, None));
+        }
+        Ok(match image::open(&host.engine, image).await {
+            Ok(opened) => Opened::Ready(Box::new(opened), None),
+            Err(error) => Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None),
+        })
+    }
+
+    async fn open_layer(&mut self, item: &PlannedItem) -> Result<Opened, JobError> {
+        let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let Some(container) = self.unit.planned.application.container(&item.name) else { return Ok(Opened::Left) };
+        if self.run.request.dry_run {
+            return Ok(Opened::Ended(ItemOutcome::Skipped, None));
+        }
+        let opened = match layer::open(&host.engine, container).await {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None)),
+        };
+        if !opened.deleted.is_empty() {
+            let paths = listed(opened.deleted.iter().map(String::as_str));
+            let name = printable(item.name.as_bytes());
+            self.result.notes.push(format!("container {name}: files of its image that it has deleted come back with a restore: {paths}"));
+        }
+        Ok(opened.files.map_or(Opened::Left, |files| Opened::Ready(Box::new(files), None)))
+    }
+
+    /// Says what containers wrote outside everything that is saved.
+    async fn unsaved_changes(&mut self) {
+        let Some(host) = self.run.host.as_ref().filter(|_| !self.unit.set.scope.layers) else { return };
+        for item in self.unit.planned.items.iter().filter(|item| item.kind == ItemKind::Configuration) {
+            let Some(container) = self.unit.planned.application.container(&item.name) else { continue };
+            let name = printable(item.name.as_bytes());
+            let changes = match changes(&host.engine, container).await {
+                Ok(changes) => changes,
+                // An Engine or proxy that does not say leaves the backup as good as it is.
+                Err(error) => {
+                    self.result
+                        .notes
+                        .push(format!("container {name}: what it wrote outside its mounts is not known: {}", sentence(&error)));
+                    continue;
+                }
+            };
+            let missed = missed(&changes);
+            if !missed.is_empty() {
+                let paths = listed(missed.iter().map(|change| change.path.as_str()));
+                self.result.notes.push(format!("container {name}: what it wrote outside its mounts is not saved (scope.layers): {paths}"));
+            }
+        }
+    }
+
+    fn never_started(&self, item: &PlannedItem) -> bool {
+        let Some(host) = &self.run.host else { return false };
+        let bind = self.unit.planned.application.binds.iter().find(|bind| bind.path == item.name);
+        let started = |user: &VolumeUser| host.discovery.container(&user.container).is_none_or(|one| one.state.status != Status::Created);
+        bind.is_some_and(|bind| !bind.users.iter().any(started))
+    }
+
+    /// Stores what was opened; `again` is the same once more, for an estimate.
+    async fn read(
+        &mut self,
+        item: &PlannedItem,
+        opened: OpenVolume,
+        again: Option<Box<dyn Source>>,
+    ) -> Result<(ItemOutcome, Option<String>), JobError> {
+        let run = self.run;
+        let receipt = opened.receipt;
+        let estimate = again.map(|again| Estimate::start(again, run.progress));
         let added = tokio::task::block_in_place(|| self.writer.add(item.path.as_bytes(), opened.source));
         drop(estimate);
         let outcome = self.outcome_of(item, &receipt, added);
@@ -218,8 +381,9 @@ impl Work<'_> {
         let helper_reason = receipt.helper_reason().map(str::to_owned);
         if let Err(error) = receipt.close().await {
             self.result.warnings.push(format!(
-                "the helper container of volume {} stays until the next run: {}",
-                item.name,
+                "the helper container of {} {} stays until the next run: {}",
+                item.kind.as_str(),
+                printable(item.name.as_bytes()),
                 sentence(&error)
             ));
         }
@@ -239,7 +403,9 @@ impl Work<'_> {
             Err(RepositoryError::Source { source, .. }) => return Ok(ItemOutcome::Failed { reason: sentence(&source) }),
             Err(error) => return Err(error),
         };
-        let is_empty = receipt.counts().entries() <= 1 && summary.problem_count + summary.warning_count == 0;
+        let is_empty = matches!(item.kind, ItemKind::Volume | ItemKind::Bind)
+            && receipt.counts().entries() <= 1
+            && summary.problem_count + summary.warning_count == 0;
         let outcome = match (receipt.proof(), is_empty.then(|| self.full_before(item)).flatten()) {
             (_, Some(before)) => ItemOutcome::Failed {
                 reason: format!(
@@ -255,7 +421,7 @@ impl Work<'_> {
         Ok(outcome)
     }
 
-    /// The snapshot that had this volume full when it was last saved. Asked for one that is empty now.
+    /// The snapshot that had this volume or bind mount full when it was last saved. Asked for one that is empty now.
     fn full_before(&mut self, item: &PlannedItem) -> Option<SnapshotId> {
         let repository = self.run.repository().filter(|_| !self.run.request.full)?;
         let (host, name) = (&self.run.context.config.host, &self.unit.planned.application.name);
@@ -263,7 +429,8 @@ impl Work<'_> {
             Ok(found) => found,
             Err(error) => {
                 let error = sentence(&error);
-                self.result.warnings.push(format!("volume {} is empty, and whether it was before cannot be seen: {error}", item.name));
+                let kind = item.kind.as_str();
+                self.result.warnings.push(format!("{kind} {} is empty, and whether it was before cannot be seen: {error}", item.name));
                 None
             }
         }
@@ -292,7 +459,8 @@ impl Work<'_> {
             application: self.unit.planned.application.clone(),
             items: self.records,
             whole: self.unit.planned.whole,
-            quiesced: self.quiesced,
+            quiesced: result.quiesced.clone(),
+            hooks: result.hooks.clone(),
             downtime_seconds: result.downtime.unwrap_or(Duration::ZERO).as_secs_f64(),
             stream_lost: if self.streamed { STREAM_LOST.map(str::to_owned).to_vec() } else { Vec::new() },
             warnings: warnings.into_iter().collect(),
@@ -315,6 +483,29 @@ impl Work<'_> {
         self.result.items.push(ItemResult { item, outcome: outcome.clone() });
         self.records.push(ItemRecord { kind, name, path, outcome, helper_reason });
     }
+}
+
+/// The first of some paths, and how many more there are.
+fn listed<'a>(paths: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 10;
+    let more = paths.len().saturating_sub(SHOWN);
+    let text = paths.take(SHOWN).map(|path| printable(path.as_bytes())).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{text} and {more} more") } else { text }
+}
+
+/// Whether an item is read while the containers are kept still.
+fn is_read_still(item: &PlannedItem) -> bool {
+    matches!(item.kind, ItemKind::Volume | ItemKind::Bind | ItemKind::Layer)
+}
+
+/// What came of opening an item.
+enum Opened {
+    /// It can be read. Second: the same once more, to be counted.
+    Ready(Box<OpenVolume>, Option<Box<dyn Source>>),
+    /// It ended without having been read.
+    Ended(ItemOutcome, Option<String>),
+    /// It is no item after all.
+    Left,
 }
 
 /// The snapshot that had the volume full when it was last saved; none if it was empty then, or was never saved.

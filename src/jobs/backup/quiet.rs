@@ -5,10 +5,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Run, Unit, sentence};
-use crate::docker::quiesce::{Quiesce, QuiesceError, QuiesceOptions, QuiesceRequest, Release, decide};
+use super::{Host, Run, Unit, sentence};
+use crate::config::SetHook;
+use crate::docker::journal::Action;
+use crate::docker::labels::Policy;
+use crate::docker::quiesce::{
+    ContainerHooks, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release, Wishes, decide, running_writers,
+};
 use crate::jobs::error::JobError;
-use crate::model::application::{Container, QuiesceRecord};
+use crate::model::application::{Consistency, Container, QuiesceRecord};
+use crate::model::hook::{Hook, HookRecord};
 use crate::model::progress::Event;
 
 /// What came of keeping containers still.
@@ -16,6 +22,8 @@ use crate::model::progress::Event;
 pub(super) struct Quiet {
     /// What was done to whom.
     pub(super) records: Vec<QuiesceRecord>,
+    /// The commands that ran in containers.
+    pub(super) hooks: Vec<HookRecord>,
     /// From the first stop to the last start; none where nothing was stopped.
     pub(super) downtime: Option<Duration>,
     /// Containers that are down because of us: nothing is worse.
@@ -24,48 +32,38 @@ pub(super) struct Quiet {
     pub(super) warnings: Vec<String>,
     /// What is worth knowing.
     pub(super) notes: Vec<String>,
+    /// Volumes and bind mounts that were not left alone while they were read, and by which container.
+    pub(super) disturbed: Vec<(String, String)>,
     /// Why the containers could not be kept still.
     pub(super) failure: Option<String>,
 }
 
 /// Containers that are kept still, or need not be.
-pub(super) struct Hold(Option<Quiesce>, Vec<String>);
+pub(super) struct Hold {
+    quiesce: Option<Quiesce>,
+    notes: Vec<String>,
+    /// Ids of containers that are known to write meanwhile; none where nobody has to keep still.
+    known_writers: Option<BTreeSet<String>>,
+}
 
-/// Keeps still what writes to the volumes of the unit. The inner error says why that was not possible, and how what had been
-/// stopped before was brought back.
+/// Keeps still what writes to the volumes of the unit, after its hooks. The inner error says why that was not possible, and
+/// how what had been stopped before was brought back.
 pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Quiet>, JobError> {
-    let Some(host) = run.host.as_ref().filter(|_| !run.request.dry_run) else { return Ok(Ok(Hold(None, Vec::new()))) };
-    let writers = unit.planned.writers();
-    let all: Vec<&Container> = host.discovery.containers().collect();
-    if !all.iter().any(|container| writers.contains(container.name.as_str()) && container.state.status.is_alive()) {
-        return Ok(Ok(Hold(None, Vec::new())));
+    let Some(host) = &run.host else { return Ok(Ok(Hold { quiesce: None, notes: Vec::new(), known_writers: None })) };
+    let (request, plan) = plan(host, unit);
+    if run.request.dry_run {
+        return Ok(Ok(Hold { quiesce: None, notes: foretold(&plan), known_writers: None }));
     }
-    let own: BTreeSet<&str> = unit.planned.application.containers.iter().map(|container| container.name.as_str()).collect();
-    let (concerned, bystanders): (Vec<&Container>, Vec<&Container>) =
-        all.into_iter().partition(|container| own.contains(container.name.as_str()) || writers.contains(container.name.as_str()));
-    let overrides = concerned.iter().filter_map(|container| {
-        let wanted = host.discovery.policy(&container.name)?.consistency?;
-        Some((container.name.clone(), wanted))
-    });
-    let request = QuiesceRequest {
-        overrides: overrides.collect(),
-        containers: concerned.into_iter().cloned().collect(),
-        bystanders: bystanders.into_iter().cloned().collect(),
-        protected: host.own_container.iter().cloned().collect(),
-        volatile_volumes: host
-            .discovery
-            .volumes()
-            .filter(|volume| volume.options.get("type").is_some_and(|kind| kind == "tmpfs"))
-            .map(|volume| volume.name.clone())
-            .collect(),
-    };
-    let plan = decide(&request, unit.set.consistency);
+    let known_writers = known_writers(&request, &plan, unit.set.consistency);
+    if plan.planned.is_empty() && plan.hooks.is_empty() {
+        return Ok(Ok(Hold { quiesce: None, notes: plan.notes, known_writers }));
+    }
     let options = QuiesceOptions { stop_timeout: run.context.config.docker.stop_timeout, ..QuiesceOptions::default() };
     let state = &run.context.directories.state;
     match Quiesce::begin(&host.engine, state, &run.id, plan, options, run.control, &**run.progress).await {
         Ok(quiesce) => {
             let notes = quiesce.notes().to_vec();
-            Ok(Ok(Hold(Some(quiesce), notes)))
+            Ok(Ok(Hold { quiesce: Some(quiesce), notes, known_writers }))
         }
         Err(failed) => {
             let mut quiet = result_of(failed.release, Vec::new());
@@ -78,27 +76,131 @@ pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Qui
     }
 }
 
+/// What is done to whom for the unit.
+fn plan(host: &Host, unit: &Unit) -> (QuiesceRequest, QuiescePlan) {
+    let writers = unit.planned.writers();
+    let own: BTreeSet<&str> = unit.planned.application.containers.iter().map(|container| container.name.as_str()).collect();
+    let (concerned, bystanders): (Vec<&Container>, Vec<&Container>) = host
+        .discovery
+        .containers()
+        .partition(|container| own.contains(container.name.as_str()) || writers.contains(container.name.as_str()));
+    let policy = |container: &Container| host.discovery.policy(&container.name).cloned().unwrap_or_default();
+    let wishes = |container: &&Container| {
+        let policy = policy(container);
+        let wishes = Wishes { consistency: policy.consistency, stop_timeout: policy.stop_timeout, priority: policy.priority };
+        (container.name.clone(), wishes)
+    };
+    let hooks = |container: &&Container| Some((container.name.clone(), hooks_of(&container.name, policy(container), unit)?));
+    let in_memory = host.discovery.volumes().filter(|volume| volume.options.get("type").is_some_and(|kind| kind == "tmpfs"));
+    let request = QuiesceRequest {
+        wishes: concerned.iter().map(wishes).collect(),
+        hooks: concerned.iter().filter_map(hooks).collect(),
+        volatile_volumes: in_memory.map(|volume| volume.name.clone()).collect(),
+        protected: host.ourselves.clone(),
+        containers: concerned.into_iter().cloned().collect(),
+        bystanders: bystanders.into_iter().cloned().collect(),
+    };
+    let mut plan = decide(&request, unit.set.consistency);
+    let writes = |container: &Container| writers.contains(container.name.as_str()) && container.state.status.is_alive();
+    if !request.containers.iter().any(writes) {
+        // Nobody is stopped for what nobody writes to.
+        (plan.planned, plan.notes) = (Vec::new(), Vec::new());
+    }
+    (request, plan)
+}
+
+/// The hooks of a container: its label beats what the set has for it.
+fn hooks_of(container: &str, policy: Policy, unit: &Unit) -> Option<ContainerHooks> {
+    let choose = |label: Option<Hook>, of_set: &[SetHook]| match label {
+        Some(hook) => vec![hook],
+        None => of_set.iter().filter(|hook| hook.applies_to(container)).map(|hook| hook.hook.clone()).collect(),
+    };
+    let hooks = &unit.set.hooks;
+    let hooks = ContainerHooks { pre: choose(policy.exec_pre, &hooks.exec_pre), post: choose(policy.exec_post, &hooks.exec_post) };
+    (hooks != ContainerHooks::default()).then_some(hooks)
+}
+
+/// Who is left running on purpose. None where nobody at all is asked to keep still.
+fn known_writers(request: &QuiesceRequest, plan: &QuiescePlan, consistency: Consistency) -> Option<BTreeSet<String>> {
+    if consistency == Consistency::None && plan.planned.is_empty() {
+        return None;
+    }
+    let planned: BTreeSet<&str> = plan.planned.iter().map(|planned| planned.id.as_str()).collect();
+    let wanted = |container: &Container| request.wishes.get(&container.name).and_then(|wishes| wishes.consistency).unwrap_or(consistency);
+    let left = |container: &&Container| {
+        !planned.contains(container.id.as_str()) && (container.state.status.is_alive() || wanted(container) == Consistency::None)
+    };
+    Some(request.containers.iter().filter(left).map(|container| container.id.clone()).collect())
+}
+
+/// What a dry run says of it.
+fn foretold(plan: &QuiescePlan) -> Vec<String> {
+    let names = |action| -> Vec<&str> {
+        plan.planned.iter().filter(|planned| planned.action == action).map(|planned| planned.name.as_str()).collect()
+    };
+    let mut notes = plan.notes.clone();
+    for hooks in &plan.hooks {
+        for (when, list) in [("exec-pre", &hooks.hooks.pre), ("exec-post", &hooks.hooks.post)] {
+            notes.extend(list.iter().map(|hook| format!("would run {when} in {} ({})", hooks.name, hook.asked_by)));
+        }
+    }
+    for (verb, action) in [("stop", Action::Stop), ("pause", Action::Pause)] {
+        let names = names(action);
+        if !names.is_empty() {
+            notes.push(format!("would {verb} {}", names.join(", then ")));
+        }
+    }
+    notes.extend(plan.planned.iter().filter_map(|planned| Some(format!("{}: {}", planned.name, planned.note.as_ref()?))));
+    notes
+}
+
 impl Hold {
     /// Starts what was stopped, whatever else has happened.
-    pub(super) async fn end(self, run: &Run<'_>) -> Quiet {
-        match self.0 {
+    pub(super) async fn end(self, run: &Run<'_>, unit: &Unit) -> Quiet {
+        let disturbed = match (&run.host, &self.known_writers) {
+            (Some(host), Some(known)) => disturbed(host, unit, known).await,
+            _ => Ok(Vec::new()),
+        };
+        let mut quiet = match self.quiesce {
             Some(quiesce) => {
-                run.progress.event(Event::Phase("starting containers again"));
-                result_of(quiesce.release(&**run.progress).await, self.1)
+                if quiesce.held().next().is_some() {
+                    run.progress.event(Event::Phase("starting containers again"));
+                }
+                result_of(quiesce.release(&**run.progress).await, self.notes)
             }
-            None => Quiet { notes: self.1, ..Quiet::default() },
+            None => Quiet { notes: self.notes, ..Quiet::default() },
+        };
+        match disturbed {
+            Ok(disturbed) => quiet.disturbed = disturbed,
+            Err(warning) => quiet.warnings.push(warning),
         }
+        quiet
     }
 }
 
+/// Volumes and bind mounts of the unit that a container can write to that should not have run.
+async fn disturbed(host: &Host, unit: &Unit, known: &BTreeSet<String>) -> Result<Vec<(String, String)>, String> {
+    let volumes: BTreeSet<&str> = unit.planned.volumes().map(|volume| volume.name.as_str()).collect();
+    let binds: BTreeSet<&str> = unit.planned.binds().map(|bind| bind.path.as_str()).collect();
+    let writers = running_writers(&host.engine, &volumes, &binds).await;
+    let writers =
+        writers.map_err(|error| format!("whether a container was started while volumes were read cannot be seen: {}", sentence(&error)))?;
+    let by_volume: BTreeSet<(String, String)> =
+        writers.into_iter().filter(|writer| !known.contains(&writer.id)).map(|writer| (writer.place, writer.name)).collect();
+    Ok(by_volume.into_iter().collect())
+}
+
 fn result_of(release: Release, notes: Vec<String>) -> Quiet {
+    // What was known before is in both: paused instead of stopped, say, is as planned and no warning.
+    let unforeseen = release.notes.into_iter().filter(|note| !notes.contains(note));
     Quiet {
         downtime: (!release.records.is_empty()).then_some(release.downtime),
         records: release.records,
+        hooks: release.hooks,
         not_started: release.failures.iter().map(|failure| sentence(failure)).collect(),
-        // What was known before is in both: paused instead of stopped, say, is as planned and no warning.
-        warnings: release.notes.into_iter().filter(|note| !notes.contains(note)).collect(),
+        warnings: unforeseen.chain(release.hook_failures).collect(),
         notes,
+        disturbed: Vec::new(),
         failure: None,
     }
 }

@@ -5,13 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{conflict, journal, step, untouched};
-use crate::docker::Engine;
-use crate::docker::helper::Owner;
-use crate::jobs::backup::{engine_options, sentence, sweep_helpers};
+use super::files::real;
+use super::in_place::{InPlace, Wanted};
+use super::{conflict, counter, journal, step, untouched};
+use crate::docker::archive::{archive_put, image_load};
+use crate::docker::helper::{MOUNT, Owner};
+use crate::docker::mountpoint::same_root;
+use crate::docker::{Engine, make};
+use crate::jobs::backup::{sentence, sweep_helpers};
+use crate::jobs::engine::connect;
 use crate::jobs::error::JobError;
 use crate::jobs::request::{JobContext, RestoreJob};
 use crate::jobs::results::{Conflict, RestorePreview, RestoreStep, RestoredApplication};
@@ -21,11 +27,11 @@ use crate::model::progress::{Event, Progress};
 use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::control::Control;
-use crate::repository::contract::{Problem, Repository, RepositoryError, RestoreRequest, Snapshot, SnapshotId};
+use crate::repository::contract::{Problem, Repository, RepositoryError, RestoreRequest, Snapshot, SnapshotId, TAG_BEFORE_RESTORE};
 use crate::targets::plan::{self, Items, PlannedStep, RestoreOptions, Step, StoredApplication};
-use crate::targets::steps::Steps;
+use crate::targets::steps::{Limits, Steps};
 use crate::targets::tar::Missing;
-use crate::targets::volume::{HelperTarget, Writing, writing_mode};
+use crate::targets::volume::{HelperTarget, VolumeSink, Writing, writing_mode};
 
 /// How long is waited for one container to be healthy.
 const HEALTH_LIMIT: Duration = Duration::from_mins(2);
@@ -34,6 +40,7 @@ const HEALTH_LIMIT: Duration = Duration::from_mins(2);
 pub(super) struct EngineRestore {
     engine: Engine,
     plan: plan::RestorePlan,
+    limits: Limits,
     /// The snapshot of each application.
     snapshots: BTreeMap<String, Snapshot>,
 }
@@ -46,7 +53,7 @@ pub(super) async fn plan(
     job: &RestoreJob,
     preview: &mut RestorePreview,
 ) -> Result<EngineRestore, JobError> {
-    let engine = Engine::connect(&engine_options(context)).await?;
+    let engine = connect(&context.config.docker).await?;
     let mut stored = Vec::new();
     let mut by_name = BTreeMap::new();
     for snapshot in snapshots {
@@ -61,11 +68,14 @@ pub(super) async fn plan(
         }
         stored.push(application);
     }
+    let mut held_down = BTreeSet::new();
     if !job.dry_run {
         let (notes, warnings) = sweep_helpers(&engine).await;
         preview.notes.extend(notes);
         preview.warnings.extend(warnings);
-        preview.notes.extend(journal::clean(&engine, &context.directories.state).await?);
+        let cleaned = journal::clean(&engine, &context.directories.state).await?;
+        preview.notes.extend(cleaned.told);
+        held_down = cleaned.held_down;
     }
     let selection = &job.selection;
     let options = RestoreOptions {
@@ -73,12 +83,17 @@ pub(super) async fn plan(
         renames: job.renames.iter().map(|rename| (rename.from.clone(), rename.to.clone())).collect(),
         as_new: job.as_new,
         no_start: job.no_start,
+        in_place: job.in_place,
+        save_first: job.save_first,
+        held_down,
     };
     let plan = crate::targets::prepare(&engine, &stored, &options).await?;
     preview.steps.extend(plan.steps.iter().map(|planned| shown(&planned.step)));
     preview.conflicts.extend(plan.conflicts.iter().map(worded));
     preview.warnings.extend(plan.notes.iter().cloned());
-    Ok(EngineRestore { engine, plan, snapshots: by_name })
+    preview.notes.extend(plan.asked.iter().cloned());
+    let limits = Limits { health: HEALTH_LIMIT, stop: context.config.docker.stop_timeout };
+    Ok(EngineRestore { engine, plan, limits, snapshots: by_name })
 }
 
 /// An application is never put together from two snapshots: its containers and volumes would not fit each other.
@@ -149,7 +164,8 @@ pub(super) async fn execute(
     control: &Control,
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<RestoredApplication>, JobError> {
-    let mut steps = Steps::new(&restore.engine, HEALTH_LIMIT);
+    let mut steps = Steps::new(&restore.engine, restore.limits);
+    let mut in_place = InPlace::default();
     let mut results: BTreeMap<&str, RestoredApplication> = BTreeMap::new();
     for (name, snapshot) in &restore.snapshots {
         results.insert(name, untouched(name.clone(), snapshot));
@@ -173,13 +189,35 @@ pub(super) async fn execute(
             continue;
         }
         progress.event(Event::Phase(&planned.step.to_string()));
+        let saved = match &planned.step {
+            Step::FillVolume { name, .. } => in_place.saved(&planned.application, name),
+            _ => None,
+        };
+        let written = journal.before(planned, saved).map_err(|error| sentence(&error));
         let done = match control.checkpoint() {
+            _ if written.is_err() => written.map(|()| 0),
+            // What was stopped is not left down, and what was replaced not left over.
+            _ if is_clean_up(&planned.step) => Ok(clean_up(&mut steps, planned, result).await),
             // Everything is there and runs: that nobody waits any more is no reason to remove it.
             Err(_) if matches!(planned.step, Step::WaitHealthy { .. }) => Ok(0),
             Err(_) => Err("it was cancelled".to_owned()),
-            Ok(()) => take(repository, restore, planned, &mut steps, &owner, result, control, progress).await,
+            Ok(()) => match &planned.step {
+                Step::SaveFirst { containers, volumes, paths } => {
+                    let wanted = Wanted { containers, volumes, paths };
+                    in_place.save(context, &planned.application, wanted, result, control, progress).await.map(|()| 0)
+                }
+                step => {
+                    if let Step::FillVolume { name, replace: true, .. } = step {
+                        in_place.overwriting(&planned.application, name);
+                    }
+                    take(repository, restore, planned, &mut steps, &owner, result, control, progress).await
+                }
+            },
         };
         let recorded = match done {
+            Ok(lost) if lost > 0 && steps.has_moved(&planned.application) => {
+                Err(format!("{} of {} could not be restored", entries(lost), planned.step))
+            }
             Ok(lost) => {
                 if lost > 0 {
                     incomplete.insert(&planned.application);
@@ -190,7 +228,14 @@ pub(super) async fn execute(
         };
         match recorded {
             Ok(()) => result.steps.push(shown(&planned.step)),
-            Err(reason) => roll_back(&mut steps, &planned.application, reason, result).await,
+            Err(reason) => {
+                let refill = Refill { repository, owner: &owner, progress };
+                roll_back(&mut steps, &mut in_place, restore, &refill, &planned.application, reason, result).await;
+                let closed = if result.failure.is_some() { journal.done(&planned.application) } else { Ok(()) };
+                if let Err(error) = closed {
+                    result.warnings.push(sentence(&error));
+                }
+            }
         }
         result.duration = started.elapsed();
     }
@@ -217,9 +262,26 @@ async fn record(journal: &mut journal::Journal, steps: &Steps, planned: &Planned
     Ok(())
 }
 
+fn entries(count: u64) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+}
+
+/// Whether the step ends a restore in place that has succeeded.
+fn is_clean_up(step: &Step) -> bool {
+    matches!(step, Step::RemoveAside { .. } | Step::StartAgain { .. })
+}
+
+/// Everything is in its place: what fails now is a warning.
+async fn clean_up(steps: &mut Steps, planned: &PlannedStep, result: &mut RestoredApplication) -> u64 {
+    if let Err(error) = steps.take(planned).await {
+        result.warnings.push(sentence(&error));
+    }
+    0
+}
+
 /// Whether the step belongs to putting everything in its place, and not to starting it.
 fn is_content(step: &Step) -> bool {
-    !matches!(step, Step::StartContainer { .. } | Step::WaitHealthy { .. } | Step::PauseContainer { .. })
+    !matches!(step, Step::StartContainer { .. } | Step::WaitHealthy { .. } | Step::PauseContainer { .. }) && !is_clean_up(step)
 }
 
 /// Whether the step makes something that was not there.
@@ -240,14 +302,73 @@ async fn take(
     progress: &Arc<dyn Progress>,
 ) -> Result<u64, String> {
     match &planned.step {
-        Step::FillVolume { name, path, .. } => {
+        Step::FillVolume { name, path, replace, .. } => {
             let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
             let label = format!("volume {}", printable(name.as_bytes()));
             progress.event(Event::ItemStarted { label: &label });
-            let fill = Fill { repository, engine: &restore.engine, snapshot: &snapshot.id, path, name, owner, control, progress };
+            let fill = Fill {
+                repository,
+                engine: &restore.engine,
+                snapshot: &snapshot.id,
+                path,
+                name,
+                replace: *replace,
+                owner,
+                control,
+                progress,
+            };
             let filled = fill.run(result).await;
             progress.event(Event::ItemFinished { label: &label });
             filled
+        }
+        Step::FillPath { path, from, .. } => {
+            let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
+            let label = format!("path {}", printable(path.as_bytes()));
+            progress.event(Event::ItemStarted { label: &label });
+            let fill = Fill {
+                repository,
+                engine: &restore.engine,
+                snapshot: &snapshot.id,
+                path: from,
+                name: path,
+                replace: false,
+                owner,
+                control,
+                progress,
+            };
+            let filled = fill.run_path(result).await;
+            progress.event(Event::ItemFinished { label: &label });
+            filled
+        }
+        Step::LoadImage { reference, id, from, .. } => {
+            let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
+            let fill = Fill {
+                repository,
+                engine: &restore.engine,
+                snapshot: &snapshot.id,
+                path: from,
+                name: reference,
+                owner,
+                replace: false,
+                control,
+                progress,
+            };
+            fill.load_image(id, result).await.map(|()| 0)
+        }
+        Step::FillLayer { name, from, .. } => {
+            let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
+            let fill = Fill {
+                repository,
+                engine: &restore.engine,
+                snapshot: &snapshot.id,
+                path: from,
+                name,
+                owner,
+                replace: false,
+                control,
+                progress,
+            };
+            fill.stream(VolumeSink::new(archive_put(&restore.engine, name, "/"), b""), result).map(|()| 0)
         }
         step => {
             let taken = steps.take(planned);
@@ -282,7 +403,36 @@ async fn until_cancelled<T>(work: impl Future<Output = T>, control: &Control) ->
     }
 }
 
-async fn roll_back(steps: &mut Steps, application: &str, reason: String, result: &mut RestoredApplication) {
+/// How volumes get back what was in them.
+struct Refill<'a> {
+    repository: &'a dyn Repository,
+    owner: &'a Owner,
+    progress: &'a Arc<dyn Progress>,
+}
+
+impl Refill<'_> {
+    async fn run(&self, engine: &Engine, snapshot: &SnapshotId, path: &str, name: &str) -> Result<(), String> {
+        // Not the run's own: what was cancelled is to be as it was all the same.
+        let control = Control::new();
+        let Self { repository, owner, progress } = *self;
+        let fill = Fill { repository, engine, snapshot, path, name, replace: true, owner, control: &control, progress };
+        let mut counted = counter(snapshot);
+        match fill.run(&mut counted).await? {
+            0 => Ok(()),
+            lost => Err(format!("{} could not be written", entries(lost))),
+        }
+    }
+}
+
+async fn roll_back(
+    steps: &mut Steps,
+    in_place: &mut InPlace,
+    restore: &EngineRestore,
+    refill: &Refill<'_>,
+    application: &str,
+    reason: String,
+    result: &mut RestoredApplication,
+) {
     let stays = steps.roll_back(application).await;
     result.started.clear();
     let rest = if stays.is_empty() {
@@ -291,7 +441,10 @@ async fn roll_back(steps: &mut Steps, application: &str, reason: String, result:
         let stays: Vec<String> = stays.iter().map(|(left, error)| format!("{} {} ({error})", left.kind.as_str(), left.name)).collect();
         format!("what was made for it was removed again, except {}", stays.join(", "))
     };
-    result.failure = Some(format!("{reason}; {rest}"));
+    let refill = async |engine: &Engine, snapshot: &SnapshotId, path: &str, name: &str| refill.run(engine, snapshot, path, name).await;
+    let back = in_place.put_back(steps, application, &restore.engine, refill).await;
+    let back = back.map_or_else(String::new, |back| format!("; {back}"));
+    result.failure = Some(format!("{reason}; {rest}{back}"));
 }
 
 /// One volume to be filled.
@@ -303,6 +456,8 @@ struct Fill<'a> {
     path: &'a str,
     /// Its name on the Engine.
     name: &'a str,
+    /// Whether what is in it and not in the snapshot is removed.
+    replace: bool,
     owner: &'a Owner,
     control: &'a Control,
     progress: &'a Arc<dyn Progress>,
@@ -312,42 +467,84 @@ impl Fill<'_> {
     /// Fills it, and gives the number of entries that could not be restored.
     async fn run(&self, result: &mut RestoredApplication) -> Result<u64, String> {
         match writing_mode(self.engine, self.name).await.map_err(|error| sentence(&error))? {
-            Writing::Direct(folder) => {
-                let request = RestoreRequest {
-                    snapshot: self.snapshot.clone(),
-                    path: self.path.as_bytes().to_vec(),
-                    destination: folder,
-                    owners: true,
-                    delete_extra: false,
-                    include: Vec::new(),
-                    dry_run: false,
-                };
-                let restored = tokio::task::block_in_place(|| self.repository.restore(&request, self.control, Arc::clone(self.progress)));
-                let summary = restored.map_err(|error| sentence(&error))?;
-                result.files_restored += summary.files_restored;
-                result.files_unchanged += summary.files_unchanged;
-                result.bytes_restored += summary.bytes_restored;
-                result.problems.extend(summary.problems);
-                Ok(summary.entries_lost)
-            }
+            Writing::Direct(folder) => self.write(folder, result),
+            Writing::Helper { reason } if self.replace => Err(format!("what is in volume {} cannot be replaced: {reason}", self.name)),
             Writing::Helper { .. } => {
                 let target = HelperTarget::open(self.engine, self.name, self.owner).await.map_err(|error| sentence(&error))?;
-                let streamed = self.stream(&target, result);
-                if let Err(error) = target.close().await {
-                    result.warnings.push(format!(
-                        "the helper container of volume {} stays until the next run: {}",
-                        self.name,
-                        sentence(&error)
-                    ));
-                }
-                // A stream brings everything or fails.
-                streamed.map(|()| 0)
+                self.through(target, target_name(None), result).await
             }
         }
     }
 
-    fn stream(&self, target: &HelperTarget, result: &mut RestoredApplication) -> Result<(), String> {
-        let mut sink = Counted { sink: target.sink(), files: 0, bytes: 0 };
+    /// Fills a path of the Engine's machine, and gives the number of entries that could not be restored.
+    async fn run_path(&self, result: &mut RestoredApplication) -> Result<u64, String> {
+        if same_root(self.engine).await {
+            let place = real(Path::new(self.name));
+            // Folders above it may be gone too.
+            return match self.write(place, result) {
+                Err(reason) => Err(format!("{reason}; what was restored to {} stays there", printable(self.name.as_bytes()))),
+                filled => filled,
+            };
+        }
+        let mut is_folder = true;
+        let looked = self.repository.list(self.snapshot, self.path.as_bytes(), false, &mut |entry| {
+            is_folder = entry.metadata.is_dir();
+            ControlFlow::Break(())
+        });
+        looked.map_err(|error| sentence(&error))?;
+        // A file is written through the folder that it lies in: mounted itself it could not be replaced.
+        let (folder, file) = match self.name.rsplit_once('/') {
+            Some((folder, file)) if !is_folder && !folder.is_empty() => (folder, Some(file)),
+            _ => (self.name, None),
+        };
+        let target = HelperTarget::for_folder(self.engine, folder, self.owner).await.map_err(|error| sentence(&error))?;
+        self.through(target, target_name(file), result).await
+    }
+
+    fn write(&self, destination: PathBuf, result: &mut RestoredApplication) -> Result<u64, String> {
+        let request = RestoreRequest {
+            snapshot: self.snapshot.clone(),
+            path: self.path.as_bytes().to_vec(),
+            destination,
+            owners: crate::platform::host::uid() == 0,
+            delete_extra: self.replace,
+            include: Vec::new(),
+            dry_run: false,
+        };
+        let restored = tokio::task::block_in_place(|| self.repository.restore(&request, self.control, Arc::clone(self.progress)));
+        let summary = restored.map_err(|error| sentence(&error))?;
+        result.files_restored += summary.files_restored;
+        result.files_unchanged += summary.files_unchanged;
+        result.bytes_restored += summary.bytes_restored;
+        result.problems.extend(summary.problems);
+        Ok(summary.entries_lost)
+    }
+
+    async fn through(&self, target: HelperTarget, top: Vec<u8>, result: &mut RestoredApplication) -> Result<u64, String> {
+        let streamed = self.stream(target.sink(&top), result);
+        if let Err(error) = target.close().await {
+            result.warnings.push(format!("the helper container of {} stays until the next run: {}", self.name, sentence(&error)));
+        }
+        // A stream brings everything or fails.
+        streamed.map(|()| 0)
+    }
+
+    /// Has the Engine load an image, and makes sure that it has its name.
+    async fn load_image(&self, id: &str, result: &mut RestoredApplication) -> Result<(), String> {
+        self.stream(VolumeSink::new(image_load(self.engine), b""), result)?;
+        if !id.contains(self.name) {
+            // An image that was saved by its id brings no name; an Engine that gives images other ids has the name from the archive.
+            match make::tag(self.engine, id, self.name).await {
+                Ok(()) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(sentence(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(&self, sink: VolumeSink, result: &mut RestoredApplication) -> Result<(), String> {
+        let mut sink = Counted { sink, files: 0, bytes: 0 };
         let streamed = tokio::task::block_in_place(|| {
             self.repository.stream(self.snapshot, self.path.as_bytes(), &mut sink, self.control, Arc::clone(self.progress))
         });
@@ -359,6 +556,14 @@ impl Fill<'_> {
             result.problems.push(Problem { path, message: missing(&left_out.what) });
         }
         Ok(())
+    }
+}
+
+/// Where in a helper the root of what is restored goes: to what it mounts, or to a file in that.
+fn target_name(file: Option<&str>) -> Vec<u8> {
+    match file {
+        Some(file) => [MOUNT.as_bytes(), b"/", file.as_bytes()].concat(),
+        None => MOUNT.as_bytes().to_vec(),
     }
 }
 
@@ -402,13 +607,30 @@ fn shown(planned: &Step) -> RestoreStep {
     let name = |name: &str| printable(name.as_bytes());
     match planned {
         Step::PullImage { reference, .. } => step("pull image", name(reference), None),
+        Step::LoadImage { reference, bytes, .. } => {
+            step("load image", name(reference), Some(crate::model::size::ByteSize(*bytes).to_string()))
+        }
+        Step::FillLayer { name: container, bytes, .. } => {
+            step("fill layer", name(container), Some(crate::model::size::ByteSize(*bytes).to_string()))
+        }
         Step::UseNetwork { name: network } => step("use network", name(network), Some("it is there and equal".to_owned())),
         Step::CreateNetwork { network } => step("create network", name(&network.name), None),
         Step::UseVolume { name: volume } => step("use volume", name(volume), Some("it is there".to_owned())),
         Step::CreateVolume { name: volume, .. } => step("create volume", name(volume), None),
-        Step::FillVolume { name: volume, bytes, .. } => {
-            step("fill volume", name(volume), Some(crate::model::size::ByteSize(*bytes).to_string()))
+        Step::FillVolume { name: volume, bytes, replace, .. } => step(
+            if *replace { "overwrite volume" } else { "fill volume" },
+            name(volume),
+            Some(crate::model::size::ByteSize(*bytes).to_string()),
+        ),
+        Step::FillPath { path, bytes, .. } => step("restore files", name(path), Some(crate::model::size::ByteSize(*bytes).to_string())),
+        Step::StopContainer { name: container, .. } => step("stop container", name(container), None),
+        Step::SaveFirst { containers, volumes, paths } => {
+            let all = containers.iter().chain(volumes).chain(paths).map(|one| name(one)).collect::<Vec<_>>();
+            step("save first", all.join(", "), Some(format!("as a snapshot with the tag {TAG_BEFORE_RESTORE}")))
         }
+        Step::SetAside { name: container, aside, .. } => step("set aside", name(container), Some(format!("as {}", name(aside)))),
+        Step::RemoveAside { name: container, .. } => step("remove container", name(container), Some("it was replaced".to_owned())),
+        Step::StartAgain { name: container, .. } => step("start again", name(container), None),
         Step::CreateContainer { container } => step("create container", name(&container.name), None),
         Step::StartContainer { name: container } => step("start container", name(container), None),
         Step::WaitHealthy { name: container } => step("wait until healthy", name(container), None),
@@ -419,17 +641,27 @@ fn shown(planned: &Step) -> RestoreStep {
 /// A conflict as people read it.
 fn worded(found: &plan::Conflict) -> Conflict {
     use plan::Conflict as C;
-    const RENAME: &str = "Rename it with --rename OLD:NEW, restore everything under new names with --as-new, or remove what is there.";
+    const RENAME: &str =
+        "Replace it with --in-place, rename it with --rename OLD:NEW, restore under new names with --as-new, or remove what is there.";
     let (item, hint) = match found {
         C::ContainerExists { name, .. } => (format!("container {name}"), RENAME),
         C::VolumeExists { name, .. } => (format!("volume {name}"), RENAME),
         C::NetworkDiffers { name, .. } => (format!("network {name}"), RENAME),
-        C::SubnetTaken { network, .. } => (format!("network {network}"), "Remove the network that has the addresses."),
+        C::PathExists { path, .. } => (
+            format!("path {path}"),
+            "Overwrite it with --in-place, use it as it is by naming what to restore (--container), or move it away.",
+        ),
+        C::SubnetTaken { network, .. } => {
+            (format!("network {network}"), "Remove the network that has the addresses, or let the Engine choose others with --as-new.")
+        }
         C::AddressTaken { container, .. } => (format!("container {container}"), "Stop what has the address."),
-        C::PortTaken { container, .. } => (format!("container {container}"), "Stop what has the port."),
+        C::PortTaken { container, .. } => {
+            (format!("container {container}"), "Stop what has the port, or give another one with --rename OLD:NEW (8080:18080).")
+        }
         C::ImageMissing { image, .. } => (format!("image {image}"), "Build or load the image first."),
         C::Missing { container, .. } => (format!("container {container}"), "Restore what it needs with it."),
         C::Unsupported { what, .. } => (what.clone(), "Install it on the Engine."),
+        C::EngineTooOld { what, .. } => (what.clone(), "Restore it to a newer Engine."),
         C::NoSpace { .. } => ("disk".to_owned(), "Make room on the Engine's disk."),
         C::NotSaved { what, .. } => (what.clone(), "Choose another snapshot; `bbackup snapshots` lists them."),
     };

@@ -167,7 +167,7 @@ fn is_empty(path: &Path, found: &std::fs::Metadata) -> bool {
 /// An absolute path of a snapshot below a folder. `..` cannot be in it: paths of snapshots are clean, and the engine refuses
 /// names that are not.
 /// Where a path leads: links on the way, and at its end, are followed as far as there is something.
-fn real(path: &Path) -> PathBuf {
+pub(super) fn real(path: &Path) -> PathBuf {
     let found = path.ancestors().find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?)));
     found.map_or_else(|| path.to_owned(), |(above, rest)| if rest.as_os_str().is_empty() { above } else { above.join(rest) })
 }

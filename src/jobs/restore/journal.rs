@@ -3,12 +3,13 @@
 //!
 //! Only what is named here, by id, and belongs to an application that was not finished is ever removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::docker::create::json::flag;
+use crate::docker::create::json::{flag, text};
 use crate::docker::discover::inspect_volume;
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make};
@@ -17,11 +18,15 @@ use crate::jobs::error::JobError;
 use crate::model::text::printable;
 use crate::platform::files;
 use crate::platform::journal_file::{self, LockedFile};
-use crate::targets::steps::{Kind, Left};
+use crate::repository::contract::SnapshotId;
+use crate::targets::plan::{PlannedStep, Step};
+use crate::targets::steps::{self, Aside, Kind, Left, Stopped};
 use crate::targets::{container, network, volume};
 
 const FOLDER: &str = "restores";
 const SUFFIX: &str = ".jsonl";
+/// How long the Engine may go on with the last call of a restore that died.
+const SETTLES: Duration = Duration::from_secs(2);
 /// Far more than any restore writes.
 const LIMIT: u64 = 64 << 20;
 
@@ -33,6 +38,12 @@ enum Line {
     Engine { id: String },
     /// Something was made. `created` tells a volume from another of the same name.
     Made { left: Left, created: String },
+    /// A container that was there is about to be stopped.
+    Stopping { stopped: Stopped },
+    /// A container that was there is about to get another name.
+    Aside { aside: Aside },
+    /// A volume that was there is about to be overwritten; `saved` is the snapshot that has what was in it.
+    Overwriting { application: String, volume: String, saved: Option<String> },
     /// Everything of an application is in its place; from now on it may be used, and only starting it is left.
     Complete { application: String },
     /// An application needs nothing more.
@@ -64,6 +75,24 @@ impl Journal {
         self.write(&Line::Made { left: left.clone(), created })
     }
 
+    /// Records what is about to be done to what was there before.
+    pub(super) fn before(&mut self, planned: &PlannedStep, saved: Option<&SnapshotId>) -> Result<(), JobError> {
+        let application = planned.application.clone();
+        match &planned.step {
+            Step::StopContainer { name, id, paused } => {
+                let stopped = Stopped { application, id: id.clone(), name: name.clone(), paused: *paused };
+                self.write(&Line::Stopping { stopped })
+            }
+            Step::SetAside { name, id, aside } => {
+                self.write(&Line::Aside { aside: Aside { application, id: id.clone(), name: name.clone(), aside: aside.clone() } })
+            }
+            Step::FillVolume { name, replace: true, .. } => {
+                self.write(&Line::Overwriting { application, volume: name.clone(), saved: saved.map(|id| id.short().to_owned()) })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Records that everything of an application is in its place. Then none of it is ever removed by another run.
     pub(super) fn complete(&mut self, application: &str) -> Result<(), JobError> {
         self.write(&Line::Complete { application: application.to_owned() })
@@ -92,16 +121,30 @@ fn failed(path: &Path, source: std::io::Error) -> JobError {
     JobError::Own { action: format!("write the journal {}", path.display()), source }
 }
 
-/// Removes what restores that died have left unfinished on this Engine; one sentence for each thing.
-pub(super) async fn clean(engine: &Engine, state: &Path) -> Result<Vec<String>, JobError> {
+/// What restores that died have left, put right.
+#[derive(Debug, Default)]
+pub(super) struct Cleaned {
+    /// What was done, and what could not be, one sentence each.
+    pub(super) told: Vec<String>,
+    /// Ids of containers that stay stopped because their volumes are half restored: whoever restores these starts them.
+    pub(super) held_down: BTreeSet<String>,
+}
+
+/// Removes what restores that died have left unfinished on this Engine, and puts back what had been there.
+pub(super) async fn clean(engine: &Engine, state: &Path) -> Result<Cleaned, JobError> {
     let folder = state.join(FOLDER);
     let read = |path: PathBuf| move |source| JobError::Own { action: format!("read the journal {}", path.display()), source };
     let mut told = Vec::new();
+    let mut held_down = BTreeSet::new();
     for path in journal_file::list(&folder, SUFFIX).map_err(read(folder.clone()))? {
         let Some(mut file) = LockedFile::open_unheld(&path).map_err(read(path.clone()))? else { continue };
         let bytes = file.read(LIMIT).map_err(read(path.clone()))?;
-        let Some(Unfinished { made, not_started }) = unfinished(&bytes, engine.id()) else { continue };
-        for application in not_started {
+        let Some(Unfinished { made, not_started, moved }) = unfinished(&bytes, engine.id()) else { continue };
+        if !(made.is_empty() && moved.is_empty() && not_started.is_empty()) {
+            // What the dead one asked for last, the Engine may still be doing.
+            tokio::time::sleep(SETTLES).await;
+        }
+        for application in &not_started {
             let name = printable(application.as_bytes());
             told.push(format!("everything of {name} is there, but its restore was interrupted while it was started"));
         }
@@ -126,11 +169,19 @@ pub(super) async fn clean(engine: &Engine, state: &Path) -> Result<Vec<String>, 
                 }
             }
         }
+        for (application, moved) in moved {
+            if !in_use.contains(&application) {
+                if !moved.overwritten.is_empty() && !not_started.contains(&application) {
+                    held_down.extend(moved.stopped.iter().map(|stopped| stopped.id.clone()));
+                }
+                told.extend(put_back(engine, &application, &moved, not_started.contains(&application)).await);
+            }
+        }
         if all_gone {
             drop(file.remove());
         }
     }
-    Ok(told)
+    Ok(Cleaned { told, held_down })
 }
 
 /// What a restore that died has left.
@@ -140,6 +191,67 @@ struct Unfinished {
     made: Vec<(Left, String)>,
     /// Applications that are complete, but of which not everything may have been started.
     not_started: BTreeSet<String>,
+    /// What was done to what had been there, by application.
+    moved: BTreeMap<String, Moved>,
+}
+
+/// What was done to what had been there.
+#[derive(Debug, Default, PartialEq)]
+struct Moved {
+    stopped: Vec<Stopped>,
+    aside: Vec<Aside>,
+    /// Volumes, each with the snapshot that has what was in it.
+    overwritten: Vec<(String, Option<String>)>,
+}
+
+/// Puts back what a restore that died has stopped or renamed; what it did, one sentence each.
+async fn put_back(engine: &Engine, application: &str, moved: &Moved, complete: bool) -> Vec<String> {
+    let mut told = Vec::new();
+    if complete {
+        // Its successors are there: only what was merely stopped runs again.
+        let replaced = |stopped: &&Stopped| moved.aside.iter().any(|aside| aside.id == stopped.id);
+        let (_, users): (Vec<&Stopped>, Vec<&Stopped>) = moved.stopped.iter().partition(replaced);
+        let users: Vec<Stopped> = users.into_iter().cloned().collect();
+        told.extend(steps::put_back(engine, &[], &users, true).await);
+        for aside in &moved.aside {
+            let shown = printable(aside.aside.as_bytes());
+            match remove_replaced(engine, aside).await {
+                Ok(true) => told.push(format!("container {shown}, which was replaced, was removed")),
+                Ok(false) => {}
+                Err(error) => told.push(format!("container {shown}, which was replaced, cannot be removed: {}", sentence(&error))),
+            }
+        }
+        return told;
+    }
+    let intact = moved.overwritten.is_empty();
+    told.extend(steps::put_back(engine, &moved.aside, &moved.stopped, intact).await);
+    let names: Vec<String> = moved.stopped.iter().map(|one| printable(one.name.as_bytes())).collect();
+    let application = printable(application.as_bytes());
+    if intact {
+        told.push(format!("an interrupted restore of {application} had stopped {}: what was there is back", names.join(", ")));
+    }
+    for (volume, saved) in &moved.overwritten {
+        let volume = printable(volume.as_bytes());
+        let saved = saved.as_ref().map_or("nothing of it was saved before".to_owned(), |id| format!("what was in it is in snapshot {id}"));
+        told.push(format!(
+            "volume {volume} was being overwritten when a restore of {application} was interrupted, so {} stays stopped: restore it again; {saved}",
+            names.join(", ")
+        ));
+    }
+    told
+}
+
+/// Removes a container that was set aside, if its successor is there. Gives whether it was removed.
+async fn remove_replaced(engine: &Engine, aside: &Aside) -> Result<bool, DockerError> {
+    for container in [&aside.name, &aside.id] {
+        match make::get(engine, &format!("/containers/{}/json", encode(container))).await {
+            Ok(found) if *container == aside.name && text(&found, "/Id") == Some(&aside.id) => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    container::remove(engine, &aside.id).await.map(|()| true)
 }
 
 /// What a journal says; none if it is all on another Engine.
@@ -150,16 +262,21 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
         return None;
     }
     let (mut made, mut complete, mut done) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let mut moved: BTreeMap<String, Moved> = BTreeMap::new();
     for line in lines {
         match line {
             Line::Engine { .. } => {}
             Line::Made { left, created } => made.push((left, created)),
+            Line::Stopping { stopped } => moved.entry(stopped.application.clone()).or_default().stopped.push(stopped),
+            Line::Aside { aside } => moved.entry(aside.application.clone()).or_default().aside.push(aside),
+            Line::Overwriting { application, volume, saved } => moved.entry(application).or_default().overwritten.push((volume, saved)),
             Line::Complete { application } => drop(complete.insert(application)),
             Line::Done { application } => drop(done.insert(application)),
         }
     }
     made.retain(|(left, _)| !complete.contains(&left.application) && !done.contains(&left.application));
-    Some(Unfinished { made, not_started: complete.difference(&done).cloned().collect() })
+    moved.retain(|application, _| !done.contains(application));
+    Some(Unfinished { made, not_started: complete.difference(&done).cloned().collect(), moved })
 }
 
 /// What became of something that a dead restore has left.

@@ -11,6 +11,7 @@ fn snapshot(id: &str, second: i64, host: &str, tags: &[&str]) -> Snapshot {
     Snapshot {
         id: SnapshotId(format!("{id:0<64}")),
         time: Timestamp::from_second(second).unwrap(),
+        offset: jiff::tz::Offset::UTC,
         host: host.to_owned(),
         username: String::new(),
         paths: vec![application.map_or("/srv/www".to_owned(), |name| format!("/docker/{name}"))],

@@ -242,9 +242,13 @@ impl Backend for LocalBackend {
     }
 
     fn remove(&self, kind: FileKind, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.path(kind, name)?) {
+        let path = self.path(kind, name)?;
+        match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
+            Err(error) => Err(error),
+            // A loss of power must not bring back what names others after these are gone: snapshots, then indexes, then packs.
+            Ok(()) if matches!(kind, FileKind::Snapshot | FileKind::Index) => path.parent().map_or(Ok(()), sync_folder),
+            Ok(()) => Ok(()),
         }
     }
 

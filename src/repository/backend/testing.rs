@@ -36,6 +36,16 @@ impl MemoryBackend {
         self.calls_left.load(Ordering::SeqCst) < 0
     }
 
+    /// One of its own that holds the same.
+    pub(crate) fn duplicate(&self) -> Self {
+        Self { files: Mutex::new(self.files.lock().unwrap().clone()), ..Self::new() }
+    }
+
+    /// Changes the bytes of a file, as a bad disk does.
+    pub(crate) fn damage(&self, kind: FileKind, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        change(self.files.lock().unwrap().get_mut(&(kind, name.to_owned())).unwrap());
+    }
+
     /// Names of all files of a kind.
     pub(crate) fn names(&self, kind: FileKind) -> Vec<String> {
         self.files.lock().unwrap().keys().filter(|(found, _)| *found == kind).map(|(_, name)| name.clone()).collect()
@@ -90,5 +100,105 @@ impl Backend for MemoryBackend {
 
     fn connections(&self) -> usize {
         2
+    }
+}
+
+/// How a call goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// This call fails, the others do not.
+    Fails,
+    /// The process ends before this call: nothing is done by it and all that follow.
+    Ends,
+    /// A read gives less than there is. A pack is cut off while it is written, and the process ends. What is written in one
+    /// piece (everything else) is not written at all.
+    Short,
+}
+
+/// Passes calls on until one goes wrong.
+pub(crate) struct FaultyBackend {
+    inner: std::sync::Arc<MemoryBackend>,
+    fault: Fault,
+    /// Number of the call that goes wrong.
+    at: usize,
+    calls: AtomicUsize,
+    dead: std::sync::atomic::AtomicBool,
+}
+
+impl FaultyBackend {
+    /// The call number `at` goes wrong, the first being number 0.
+    pub(crate) fn new(inner: std::sync::Arc<MemoryBackend>, fault: Fault, at: usize) -> Self {
+        Self { inner, fault, at, calls: AtomicUsize::new(0), dead: false.into() }
+    }
+
+    /// Whether there were enough calls for one to go wrong.
+    pub(crate) fn has_struck(&self) -> bool {
+        self.calls.load(Ordering::SeqCst) > self.at
+    }
+
+    /// True if this is the call.
+    fn strikes(&self) -> io::Result<bool> {
+        let error = || io::Error::other("made to fail");
+        if self.dead.load(Ordering::SeqCst) {
+            return Err(error());
+        }
+        if self.calls.fetch_add(1, Ordering::SeqCst) != self.at {
+            return Ok(false);
+        }
+        match self.fault {
+            Fault::Fails => Err(error()),
+            Fault::Short => Ok(true),
+            Fault::Ends => {
+                self.dead.store(true, Ordering::SeqCst);
+                Err(error())
+            }
+        }
+    }
+}
+
+impl Backend for FaultyBackend {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn create(&self) -> io::Result<()> {
+        self.inner.create()
+    }
+
+    fn list(&self, kind: FileKind) -> io::Result<Vec<(String, u64)>> {
+        if self.strikes()? { Err(io::ErrorKind::UnexpectedEof.into()) } else { self.inner.list(kind) }
+    }
+
+    fn read(&self, kind: FileKind, name: &str) -> io::Result<Vec<u8>> {
+        let short = self.strikes()?;
+        let mut data = self.inner.read(kind, name)?;
+        if short {
+            data.truncate(data.len() / 2);
+        }
+        Ok(data)
+    }
+
+    fn read_at(&self, kind: FileKind, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if self.strikes()? { Err(io::ErrorKind::UnexpectedEof.into()) } else { self.inner.read_at(kind, name, offset, buffer) }
+    }
+
+    fn write(&self, kind: FileKind, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+        if !self.strikes()? {
+            return self.inner.write(kind, name, parts);
+        }
+        self.dead.store(true, Ordering::SeqCst);
+        if kind == FileKind::Pack {
+            let whole = parts.concat();
+            self.inner.write(kind, name, &[&whole[..whole.len() / 2]])?;
+        }
+        Err(io::ErrorKind::WriteZero.into())
+    }
+
+    fn remove(&self, kind: FileKind, name: &str) -> io::Result<()> {
+        if self.strikes()? { Err(io::ErrorKind::TimedOut.into()) } else { self.inner.remove(kind, name) }
+    }
+
+    fn connections(&self) -> usize {
+        self.inner.connections()
     }
 }

@@ -8,6 +8,7 @@ mod build;
 mod feed;
 mod item;
 mod parent;
+mod ranges;
 mod read;
 mod shared;
 mod upload;
@@ -103,6 +104,7 @@ impl Archive {
         let zone = clock::local_zone();
         let failure = Arc::new(Failure::default());
         let uploads = Uploads::start(Arc::clone(&repository), Arc::clone(&failure), lock_check, request.dry_run)?;
+        let workers = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
         let version = repository.open().version();
         let chunker = Arc::new(Chunker::new(repository.open().config().chunker_polynomial));
         let shared = Arc::new(Shared {
@@ -115,10 +117,10 @@ impl Archive {
             trees: tree::Encoder::new(zone.clone()),
             dry_run: request.dry_run,
             with_atime: request.with_atime,
+            workers,
             idle: std::sync::atomic::AtomicUsize::new(0),
             failure,
         });
-        let workers = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
         let (share, chunks) = bounded(workers);
         let (returns, spare) = bounded(2 * workers);
         let (files, jobs) = bounded(64 * workers);

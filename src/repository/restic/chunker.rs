@@ -6,6 +6,7 @@
 //! A chunk ends after byte `n` if the fingerprint of the 64 bytes up to `n` ends in 20 zero bits. As nothing before the
 //! window matters, the bytes before the shortest end need not be looked at, and several stretches can be scanned at once.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 
@@ -18,7 +19,8 @@ pub const MIN_SIZE: usize = 512 * 1024;
 /// The longest chunk: 8 MiB.
 pub const MAX_SIZE: usize = 8 * 1024 * 1024;
 
-const WINDOW: usize = 64;
+/// Bytes that decide whether a chunk may end behind them.
+pub const WINDOW: usize = 64;
 /// An end is where these bits of the fingerprint are zero: once in 1 MiB.
 const MASK: u64 = (1 << 20) - 1;
 /// Stretches that are scanned at once: the fingerprints of one wait for memory while the others compute.
@@ -190,6 +192,37 @@ impl Chunker {
         end.or_else(|| (data.len() == MAX_SIZE).then_some(MAX_SIZE))
     }
 
+    /// Every `n` above [`WINDOW`] such that the window before `n` is an end, in their order, for [`Cuts`]. Neighbours come as one
+    /// run, from the first to the last of them: among zeroes every place is an end.
+    pub fn ends(&self, data: &[u8]) -> Vec<(usize, usize)> {
+        let mut ends: Vec<(usize, usize)> = Vec::new();
+        let mut at = WINDOW;
+        if data.len() <= at {
+            return ends;
+        }
+        let mut fingerprint = self.fingerprint(&data[..WINDOW]);
+        while at < data.len() {
+            let to = data.len().min(at + LANES * STRETCH);
+            if to - at == LANES * STRETCH
+                && let Some(last) = self.scan_lanes(fingerprint, &data[at - WINDOW..to])
+            {
+                fingerprint = last;
+                at = to;
+                continue;
+            }
+            // The end of the data, or a few stretches with an end in them.
+            while let Some(length) = self.scan(&mut fingerprint, &data[at - WINDOW..to]) {
+                at += length;
+                match ends.last_mut() {
+                    Some((_, last)) if *last + 1 == at => *last = at,
+                    _ => ends.push((at, at)),
+                }
+            }
+            at = to;
+        }
+        ends
+    }
+
     /// The first `n >= from` (which is at least [`WINDOW`]) such that the window before `n` is an end.
     fn first_end(&self, data: &[u8], from: usize) -> Option<usize> {
         // The end at `from` itself is looked at alone; from then on every byte that enters is a candidate.
@@ -261,6 +294,39 @@ impl Chunker {
     #[expect(clippy::inline_always, reason = "the innermost loop: a call would cost more than the work")]
     fn shift_in(&self, fingerprint: u64, byte: u8) -> u64 {
         (fingerprint << 8 | u64::from(byte)) ^ self.modulo[usize::from((fingerprint >> self.shift) as u8)]
+    }
+}
+
+/// Makes the cuts of a file from the ends that were found in its ranges.
+#[derive(Debug, Default)]
+pub struct Cuts {
+    /// Where the current chunk begins.
+    start: u64,
+    /// Runs of ends behind that, as places in the file.
+    ends: VecDeque<(u64, u64)>,
+}
+
+impl Cuts {
+    /// Adds the ends of the next range, which begins at `from`.
+    pub fn add(&mut self, from: u64, ends: &[(usize, usize)]) {
+        self.ends.extend(ends.iter().map(|(first, last)| (from + *first as u64, from + *last as u64)));
+    }
+
+    /// The length of the next chunk, of which `available` bytes are there; none if more ranges are needed, or, after the
+    /// `last`, if nothing is left.
+    pub fn next_length(&mut self, available: usize, last: bool) -> Option<usize> {
+        let shortest = self.start + MIN_SIZE as u64;
+        while self.ends.pop_front_if(|(_, last)| *last < shortest).is_some() {}
+        let end = self.ends.front().map_or(MAX_SIZE, |(first, _)| ((*first).max(shortest) - self.start).min(MAX_SIZE as u64) as usize);
+        let length = if end <= available {
+            end
+        } else if last && available > 0 {
+            available
+        } else {
+            return None;
+        };
+        self.start += length as u64;
+        Some(length)
     }
 }
 

@@ -10,15 +10,24 @@ use std::time::Duration;
 use super::archive::{Archive, LockCheck, Options};
 use super::file::{SnapshotFile, SummaryFile};
 use super::id::Id;
-use super::lock::Lock;
+use super::lock::{Guard, Lock, LockTimes};
 use super::state::{Indexed, Open};
-use super::{check, list, restore, stats};
+use super::{check, copy, diff, find, footprint, forget, keyring, list, mount, prune, repair, restore, retag, rewrite, stats};
 use crate::model::entry::Sink;
-use crate::model::progress::Progress;
+use crate::model::progress::{Event, Progress};
 use crate::platform::control::Control;
+use crate::platform::secret::Secret;
+use crate::repository::contract::copy::{CopyRequest, CopySummary};
+use crate::repository::contract::diff::{DiffRequest, DiffSummary, Difference};
+use crate::repository::contract::find::{FindRequest, FindSummary};
+use crate::repository::contract::mount::{MountEnd, MountRequest};
+use crate::repository::contract::prune::{PruneRequest, PruneSummary};
+use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary, RepairSnapshotsRequest, RepairSnapshotsSummary};
+use crate::repository::contract::rewrite::{RewriteRequest, RewriteSummary};
+use crate::repository::contract::stats::RepositoryStats;
 use crate::repository::contract::{
-    CheckSummary, Listed, ReadData, Repository, RepositoryError, RepositoryInfo, RepositoryStats, RestoreRequest, RestoreSummary, Snapshot,
-    SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
+    CheckSummary, Forgotten, KeyInfo, Listed, ReadData, Repository, RepositoryError, RepositoryInfo, RestoreRequest, RestoreSummary,
+    Retagged, Snapshot, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
 };
 
 /// An opened repository in restic's format.
@@ -26,6 +35,7 @@ pub struct ResticRepository {
     open: Open,
     options: Options,
     locking: Locking,
+    times: LockTimes,
     held: Mutex<Held>,
 }
 
@@ -41,6 +51,8 @@ struct Held {
 /// What an operation does with the repository.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
+    /// It removes what others may rely on: it must be alone.
+    Alone,
     /// It writes: without a lock it cannot be done.
     Write,
     /// It only reads: a repository that cannot be written (another user's, a read-only disk) is read without a lock.
@@ -61,7 +73,18 @@ pub enum Locking {
 impl ResticRepository {
     /// A repository whose key is known.
     pub fn new(open: Open, options: Options, locking: Locking) -> Self {
-        Self { open, options, locking, held: Mutex::default() }
+        Self { open, options, locking, times: LockTimes::default(), held: Mutex::default() }
+    }
+
+    /// The same with other times for locks, which only tests should need.
+    #[must_use]
+    pub fn with_lock_times(self, times: LockTimes) -> Self {
+        Self { times, ..self }
+    }
+
+    /// The repository without what was taken of it.
+    pub fn open(&self) -> &Open {
+        &self.open
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -69,17 +92,20 @@ impl ResticRepository {
     }
 
     fn lock(&self, held: &mut Held, access: Access, control: &Control) -> Result<(), RepositoryError> {
-        if held.lock.is_some() || access == Access::Look {
+        let alone = access == Access::Alone;
+        if access == Access::Look || held.lock.as_ref().is_some_and(|lock| lock.is_exclusive() || !alone) {
             return Ok(());
         }
         let retry = match (self.locking, access) {
             (Locking::Retry(retry), _) => retry,
-            (Locking::Never, Access::Write) => {
+            (Locking::Never, Access::Alone | Access::Write) => {
                 return Err(RepositoryError::Internal("a repository opened for a dry run is written to".into()));
             }
             (Locking::Never, _) => return Ok(()),
         };
-        match Lock::acquire(&self.open, false, retry, control) {
+        // Our own shared one would keep us out.
+        held.lock = None;
+        match Lock::acquire_with(&self.open, alone, retry, control, self.times) {
             Ok(lock) => {
                 held.lock = Some(Arc::new(lock));
                 // What was loaded without it may be out of date.
@@ -108,10 +134,83 @@ impl ResticRepository {
         self.indexed(Access::Read, &Control::new())
     }
 
-    fn tree(&self, snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
-        let id: Id = snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })?;
-        Ok(self.open.snapshot(&id)?.tree)
+    /// Does what may be done by nobody else at the same time, under an exclusive lock; in a dry run under none, and then
+    /// nothing may be written.
+    fn alone<T>(
+        &self,
+        dry_run: bool,
+        control: &Control,
+        work: impl FnOnce(Option<&Lock>) -> Result<T, RepositoryError>,
+    ) -> Result<T, RepositoryError> {
+        if dry_run {
+            self.lock(&mut self.held(), Access::Read, control)?;
+            return work(None);
+        }
+        let Locking::Retry(retry) = self.locking else {
+            return Err(RepositoryError::Internal("a repository opened for a dry run is written to".into()));
+        };
+        self.give_back();
+        let lock = Lock::acquire_with(&self.open, true, retry, control, self.times)?;
+        work(Some(&lock))
     }
+
+    /// Gives back the shared lock unless something in this process still counts on it: then our own lock keeps us out.
+    fn give_back(&self) {
+        let mut held = self.held();
+        let unused = held.indexed.take_if(|indexed| Arc::strong_count(indexed) == 1).is_some() || held.indexed.is_none();
+        if unused {
+            held.lock.take_if(|lock| Arc::strong_count(lock) == 1);
+        }
+    }
+
+    /// Does something under the exclusive lock, which is held from then on; it gets what asks whether the lock is still ours.
+    fn exclusively<T>(
+        &self,
+        control: &Control,
+        work: impl FnOnce(&dyn Fn() -> Result<(), RepositoryError>) -> Result<T, RepositoryError>,
+    ) -> Result<T, RepositoryError> {
+        let mut held = self.held();
+        self.lock(&mut held, Access::Alone, control)?;
+        let lock = held.lock.clone();
+        drop(held);
+        work(&|| lock.as_ref().map_or(Ok(()), |lock| lock.check()))
+    }
+
+    /// Copies snapshots into another repository; in a dry run says what would be copied.
+    ///
+    /// # Errors
+    /// Something cannot be read here or written there. Each snapshot is there whole or not at all, and what was copied is found
+    /// by the next copy.
+    pub fn copy_to(
+        &self,
+        target: &Self,
+        request: &CopyRequest,
+        control: &Control,
+        progress: &dyn Progress,
+    ) -> Result<CopySummary, RepositoryError> {
+        let source = self.indexed(Access::Read, control)?;
+        let lock = if request.dry_run {
+            None
+        } else {
+            let mut held = target.held();
+            target.lock(&mut held, Access::Write, control)?;
+            held.lock.clone()
+        };
+        // Of its own: what is claimed in it and not stored is nobody else's business.
+        let indexed = target.open.clone().into_indexed()?;
+        let (compression, pack_size) = (target.options.compression, target.options.pack_size);
+        let copying = copy::Copying { source: &source, target: &indexed, lock: lock.as_deref(), compression, pack_size, control };
+        let plan = copy::plan(copying, &request.snapshots.iter().map(id_of).collect::<Result<Vec<_>, _>>()?)?;
+        copy::execute(copying, &plan, progress)
+    }
+
+    fn tree(&self, snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
+        Ok(self.open.snapshot(&id_of(snapshot)?)?.tree)
+    }
+}
+
+fn id_of(snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
+    snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })
 }
 
 fn is_read_only(error: &io::Error) -> bool {
@@ -183,8 +282,141 @@ impl Repository for ResticRepository {
         check::check(&indexed, &errors, read_data, control, &*progress)
     }
 
-    fn stats(&self) -> Result<RepositoryStats, RepositoryError> {
-        stats::stats(self.read()?.as_ref())
+    fn prune(&self, request: &PruneRequest, control: &Control, progress: Arc<dyn Progress>) -> Result<PruneSummary, RepositoryError> {
+        self.alone(request.dry_run, control, |lock| {
+            let guard = Guard { lock, control };
+            progress.event(Event::Phase("loading the index"));
+            let indexed = self.open.clone().into_indexed()?;
+            let plan = prune::plan(&indexed, request, self.options.pack_size, guard, &*progress)?;
+            match lock {
+                Some(_) => prune::execute(&plan, self.options.pack_size, guard, &*progress),
+                None => Ok(plan.summary()),
+            }
+        })
+    }
+
+    fn repair_index(
+        &self,
+        request: &RepairIndexRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RepairIndexSummary, RepositoryError> {
+        self.alone(request.dry_run, control, |lock| {
+            repair::index::repair(&self.open, request, self.options.pack_size, Guard { lock, control }, &*progress)
+        })
+    }
+
+    fn repair_snapshots(
+        &self,
+        request: &RepairSnapshotsRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RepairSnapshotsSummary, RepositoryError> {
+        self.alone(request.dry_run, control, |lock| {
+            progress.event(Event::Phase("loading the index"));
+            let indexed = self.open.clone().into_indexed()?;
+            repair::snapshots::repair(&indexed, request, self.options.pack_size, Guard { lock, control }, &*progress)
+        })
+    }
+
+    fn stats(&self, control: &Control) -> Result<RepositoryStats, RepositoryError> {
+        let indexed = self.indexed(Access::Read, control)?;
+        stats::stats(&indexed, self.snapshots()?, control)
+    }
+
+    fn diff(
+        &self,
+        request: &DiffRequest,
+        control: &Control,
+        visit: &mut dyn FnMut(Difference) -> ControlFlow<()>,
+    ) -> Result<DiffSummary, RepositoryError> {
+        let indexed = self.indexed(Access::Read, control)?;
+        let before = diff::Side { snapshot: &request.before, tree: self.tree(&request.before)? };
+        let after = diff::Side { snapshot: &request.after, tree: self.tree(&request.after)? };
+        diff::diff(&indexed, [before, after], &request.path, control, visit)
+    }
+
+    fn find(
+        &self,
+        request: &FindRequest<'_>,
+        control: &Control,
+        visit: &mut dyn FnMut(&SnapshotId, Listed) -> ControlFlow<()>,
+    ) -> Result<FindSummary, RepositoryError> {
+        let indexed = self.indexed(Access::Read, control)?;
+        let roots = request.snapshots.iter().map(|snapshot| Ok((snapshot.clone(), self.tree(snapshot)?)));
+        find::find(&indexed, &roots.collect::<Result<Vec<_>, RepositoryError>>()?, request.matcher, control, visit)
+    }
+
+    fn rewrite(
+        &self,
+        request: &RewriteRequest<'_>,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+    ) -> Result<RewriteSummary, RepositoryError> {
+        let (compression, pack_size) = (self.options.compression, self.options.pack_size);
+        let work = |lock: Option<&Lock>| {
+            // Of its own: what is claimed in it and not stored is nobody else's business.
+            let repo = self.open.clone().into_indexed()?;
+            rewrite::rewrite(rewrite::Rewriting { repo: &repo, lock, compression, pack_size, control }, request, &*progress)
+        };
+        if request.forget || request.dry_run {
+            return self.alone(request.dry_run, control, work);
+        }
+        let lock = {
+            let mut held = self.held();
+            self.lock(&mut held, Access::Write, control)?;
+            held.lock.clone()
+        };
+        work(lock.as_deref())
+    }
+
+    fn mount(
+        &self,
+        request: &MountRequest,
+        control: &Control,
+        progress: Arc<dyn Progress>,
+        mounted: &mut dyn FnMut(),
+    ) -> Result<MountEnd, RepositoryError> {
+        let indexed = self.indexed(Access::Read, control)?;
+        let trees = request.snapshots.iter().map(|snapshot| self.tree(&snapshot.id)).collect::<Result<Vec<_>, _>>()?;
+        mount::mount(&indexed, request, &trees, control, progress, mounted)
+    }
+
+    fn lock_exclusively(&self, control: &Control) -> Result<(), RepositoryError> {
+        if self.locking == Locking::Never { Ok(()) } else { self.exclusively(control, |_| Ok(())) }
+    }
+
+    fn forget(&self, snapshots: &[SnapshotId], control: &Control) -> Result<Forgotten, RepositoryError> {
+        self.exclusively(control, |check| forget::forget(&self.open, snapshots, check, control))
+    }
+
+    fn retag(&self, changes: &[(SnapshotId, Vec<String>)], control: &Control, done: &mut Vec<Retagged>) -> Result<(), RepositoryError> {
+        self.exclusively(control, |check| retag::retag(&self.open, changes, check, control, done))
+    }
+
+    fn footprints(&self, snapshots: &[SnapshotId], control: &Control) -> Result<Vec<u64>, RepositoryError> {
+        let indexed = self.indexed(Access::Read, control)?;
+        let roots = snapshots.iter().map(|snapshot| self.tree(snapshot)).collect::<Result<Vec<_>, _>>()?;
+        footprint::footprints(&indexed, &roots, control)
+    }
+
+    fn keys(&self) -> Result<Vec<KeyInfo>, RepositoryError> {
+        keyring::list(&self.open)
+    }
+
+    fn add_key(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError> {
+        let mut held = self.held();
+        self.lock(&mut held, Access::Write, control)?;
+        drop(held);
+        keyring::add(&self.open, password).map(|id| id.to_string())
+    }
+
+    fn change_password(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError> {
+        self.exclusively(control, |_| keyring::change(&self.open, password)).map(|id| id.to_string())
+    }
+
+    fn remove_key(&self, wanted: &str, control: &Control) -> Result<String, RepositoryError> {
+        self.exclusively(control, |_| keyring::remove(&self.open, wanted)).map(|id| id.to_string())
     }
 }
 
@@ -193,6 +425,7 @@ fn snapshot(id: Id, file: SnapshotFile) -> Snapshot {
     Snapshot {
         id: id_of(id),
         time: file.time.instant,
+        offset: file.time.offset,
         host: file.hostname,
         username: file.username,
         paths: file.paths,

@@ -1,5 +1,7 @@
 //! Ids: the SHA-256 of what they name (design document, section "Repository Layout").
 
+mod pair;
+
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::str::FromStr;
@@ -17,6 +19,12 @@ impl Id {
         Self(Sha256::digest(data).into())
     }
 
+    /// The ids of both: where the processor can hash two things at once, in less time than one after the other takes.
+    pub fn of_pair(a: &[u8], b: &[u8]) -> [Self; 2] {
+        // Without optimisation, our loop is far slower than the library, which is always built with it.
+        if cfg!(debug_assertions) { [Self::of(a), Self::of(b)] } else { pair::digests(a, b).map(Self) }
+    }
+
     /// The first eight hexadecimal digits, for people.
     pub fn short(&self) -> String {
         let mut text = self.to_string();
@@ -26,6 +34,20 @@ impl Id {
 }
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// In [`VALUES`]: not one of [`DIGITS`].
+const NO_DIGIT: u8 = 0x80;
+
+/// The value of each byte as a digit.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[DIGITS[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,18 +79,15 @@ impl FromStr for Id {
         if bytes.len() != 64 {
             return Err(IdError);
         }
-        // Millions of ids are read from trees and indexes.
-        let digit = |c: u8| match c {
-            b'0'..=b'9' => Some(c - b'0'),
-            b'a'..=b'f' => Some(c - b'a' + 10),
-            _ => None,
-        };
+        // Millions of ids are read from trees and indexes: no branch for each digit, which nobody could foresee.
         let mut id = [0_u8; 32];
-        for (byte, pair) in id.iter_mut().zip(bytes.chunks_exact(2)) {
-            let (high, low) = (digit(pair[0]).ok_or(IdError)?, digit(pair[1]).ok_or(IdError)?);
-            *byte = high << 4 | low;
+        let mut wrong = 0;
+        for (byte, [high, low]) in id.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            let (high, low) = (VALUES[usize::from(*high)], VALUES[usize::from(*low)]);
+            wrong |= high | low;
+            *byte = high << 4 | low & 15;
         }
-        Ok(Self(id))
+        if wrong & NO_DIGIT == 0 { Ok(Self(id)) } else { Err(IdError) }
     }
 }
 

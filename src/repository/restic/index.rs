@@ -6,6 +6,7 @@
 //! workers can claim and look up at once.
 
 mod loaded;
+pub mod places;
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -138,6 +138,21 @@ impl ClosedKey {
         Ok(Self { id, file })
     }
 
+    /// When it was made.
+    pub fn created(&self) -> Time {
+        self.file.created
+    }
+
+    /// Who made it.
+    pub fn username(&self) -> &str {
+        &self.file.username
+    }
+
+    /// Where it was made.
+    pub fn hostname(&self) -> &str {
+        &self.file.hostname
+    }
+
     /// Opens it. None if the password is not this key's.
     ///
     /// # Errors
@@ -206,7 +221,7 @@ pub fn search<T>(
     backend: &dyn Backend,
     password: &Secret<String>,
     hint: Option<&str>,
-    mut accept: impl FnMut(MasterKey) -> Result<T, RepositoryError>,
+    mut accept: impl FnMut(&Id, MasterKey) -> Result<T, RepositoryError>,
 ) -> Result<T, RepositoryError> {
     let names = backend.list(FileKind::Key).map_err(|source| RepositoryError::Storage { action: "list", file: "keys".into(), source })?;
     let mut ids: Vec<Id> = names.iter().filter_map(|(name, _)| name.parse().ok()).collect();
@@ -225,7 +240,7 @@ pub fn search<T>(
     for key in keys.iter().take(MAX_TRIES) {
         match key.open(password) {
             Ok(None) => {}
-            Ok(Some(master)) => match accept(master) {
+            Ok(Some(master)) => match accept(&key.id, master) {
                 Ok(accepted) => return Ok(accepted),
                 Err(error) => failure = Some(error),
             },

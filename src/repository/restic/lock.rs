@@ -159,6 +159,26 @@ impl Lock {
     }
 }
 
+/// What has to hold before every step of long work: the lock is still ours, and nobody cancelled.
+#[derive(Debug, Clone, Copy)]
+pub struct Guard<'a> {
+    /// None only where nothing is written.
+    pub lock: Option<&'a Lock>,
+    /// Holds while paused.
+    pub control: &'a Control,
+}
+
+impl Guard<'_> {
+    /// Waits while paused.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Cancelled`] and [`RepositoryError::LockLost`].
+    pub fn check(self) -> Result<(), RepositoryError> {
+        self.control.checkpoint()?;
+        self.lock.map_or(Ok(()), Lock::check)
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         self.shared.state().closing = true;

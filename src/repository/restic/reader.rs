@@ -356,19 +356,28 @@ pub(super) fn each_tree(
     roots: impl IntoIterator<Item = Id>,
     visit: impl Fn(&Id, Result<&Tree, RepositoryError>) -> bool + Sync,
 ) {
-    let mut seen = HashSet::with_hasher(BuildIdHasher::default());
-    let waiting = roots.into_iter().filter(|id| seen.insert(*id)).collect();
-    let shared = (Mutex::new(Queue { waiting, seen, busy: 0, stopped: false }), Condvar::new());
+    let seen = Mutex::new(HashSet::with_hasher(BuildIdHasher::default()));
+    each_claimed_tree(repo, roots, |id| locked(&seen).insert(*id), visit);
+}
+
+/// As [`each_tree`], for who keeps account himself: a tree is visited if `claim` says so, which must do so once.
+pub(super) fn each_claimed_tree(
+    repo: &Indexed,
+    roots: impl IntoIterator<Item = Id>,
+    claim: impl Fn(&Id) -> bool + Sync,
+    visit: impl Fn(&Id, Result<&Tree, RepositoryError>) -> bool + Sync,
+) {
+    let waiting = roots.into_iter().filter(&claim).collect();
+    let shared = (Mutex::new(Queue { waiting, busy: 0, stopped: false }), Condvar::new());
     std::thread::scope(|scope| {
         for _ in 0..cores() {
-            scope.spawn(|| each_tree_worker(repo, &shared, &visit));
+            scope.spawn(|| each_tree_worker(repo, &shared, &claim, &visit));
         }
     });
 }
 
 struct Queue {
     waiting: Vec<Id>,
-    seen: HashSet<Id, BuildIdHasher>,
     /// Workers that may still add to the queue.
     busy: usize,
     stopped: bool,
@@ -387,6 +396,7 @@ impl Drop for Busy<'_> {
 fn each_tree_worker(
     repo: &Indexed,
     shared: &(Mutex<Queue>, Condvar),
+    claim: &(impl Fn(&Id) -> bool + Sync),
     visit: &(impl Fn(&Id, Result<&Tree, RepositoryError>) -> bool + Sync),
 ) {
     let mut buffer = Vec::new();
@@ -404,17 +414,13 @@ fn each_tree_worker(
         state.busy += 1;
         drop(state);
         let _busy = Busy(shared);
-        let (go_on, children) = match load_sized(repo, &id, &mut buffer) {
-            Ok(tree) => (visit(&id, Ok(&tree)), tree.nodes.iter().filter_map(|node| node.subtree).collect()),
+        let (go_on, children): (bool, Vec<Id>) = match load_sized(repo, &id, &mut buffer) {
+            Ok(tree) => (visit(&id, Ok(&tree)), tree.nodes.iter().filter_map(|node| node.subtree).filter(claim).collect()),
             Err(error) => (visit(&id, Err(error)), Vec::new()),
         };
         let mut state = locked(&shared.0);
         state.stopped |= !go_on;
-        for child in children {
-            if state.seen.insert(child) {
-                state.waiting.push(child);
-            }
-        }
+        state.waiting.extend(children);
     }
 }
 

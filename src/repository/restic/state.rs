@@ -96,7 +96,7 @@ impl Closed {
             }
             return Err(storage("write", "config".into(), source));
         }
-        Ok(Open::new(self.backend, master, config))
+        Ok(Open::new(self.backend, master, config, Some(key_id)))
     }
 
     /// Removes keys that an interrupted `init` left: other programs would take them for the repository's own.
@@ -137,11 +137,11 @@ impl Closed {
     pub fn open_with(self, password: &Secret<String>, hint: Option<&str>) -> Result<Open, RepositoryError> {
         let sealed = self.read_config()?;
         let location = self.backend.location();
-        let (master, config) = key::search(&*self.backend, password, hint, |master| {
+        let (master, config, key_id) = key::search(&*self.backend, password, hint, |key_id, master| {
             let config = open_config(&master, &sealed, &location)?;
-            Ok((master, config))
+            Ok((master, config, *key_id))
         })?;
-        Ok(Open::new(self.backend, master, config))
+        Ok(Open::new(self.backend, master, config, Some(key_id)))
     }
 
     fn read_config(&self) -> Result<Vec<u8>, RepositoryError> {
@@ -217,6 +217,8 @@ struct Core {
     backend: Arc<dyn Backend>,
     key: MasterKey,
     config: ConfigFile,
+    /// The key file that the password opened; none in tests without one.
+    key_id: Option<Id>,
     /// Decoders that are at rest, for those who read one blob now and then.
     decoders: Mutex<Vec<Decoder>>,
 }
@@ -228,8 +230,8 @@ impl std::fmt::Debug for Open {
 }
 
 impl Open {
-    fn new(backend: Arc<dyn Backend>, key: MasterKey, config: ConfigFile) -> Self {
-        Self(Arc::new(Core { backend, key, config, decoders: Mutex::default() }))
+    fn new(backend: Arc<dyn Backend>, key: MasterKey, config: ConfigFile, key_id: Option<Id>) -> Self {
+        Self(Arc::new(Core { backend, key, config, key_id, decoders: Mutex::default() }))
     }
 
     /// Where its files are.
@@ -245,6 +247,11 @@ impl Open {
     /// The keys that everything is encrypted with.
     pub fn key(&self) -> &MasterKey {
         &self.0.key
+    }
+
+    /// The key file that the password opened.
+    pub fn key_id(&self) -> Option<Id> {
+        self.0.key_id
     }
 
     /// Its configuration.
@@ -383,7 +390,7 @@ impl Open {
     }
 
     /// Reads the given files on all cores, turns them into what `read` makes of them, and keeps the order.
-    fn read_all<T: Send>(
+    pub(super) fn read_all<T: Send>(
         &self,
         kind: FileKind,
         ids: &[Id],
@@ -433,17 +440,19 @@ impl Open {
     pub fn into_indexed_in_part(self) -> Result<(Indexed, Vec<RepositoryError>), RepositoryError> {
         // Who removes index files has written others before; three rounds are more than any such program needs.
         for _ in 0..3 {
-            let (index, errors) = self.load_index()?;
+            let (index, superseded, errors) = self.load_index()?;
             if !errors.iter().any(is_gone) {
-                return Ok((Indexed { open: self, index }, errors));
+                return Ok((Indexed { open: self, index, superseded }, errors));
             }
         }
-        let (index, errors) = self.load_index()?;
-        Ok((Indexed { open: self, index }, errors))
+        let (index, superseded, errors) = self.load_index()?;
+        Ok((Indexed { open: self, index, superseded }, errors))
     }
 
-    fn load_index(&self) -> Result<(Index, Vec<RepositoryError>), RepositoryError> {
-        let mut ids = self.list_ids(FileKind::Index)?;
+    /// The index, the files that it leaves out because others stand for them, and what could not be read.
+    fn load_index(&self) -> Result<(Index, Vec<Id>, Vec<RepositoryError>), RepositoryError> {
+        let all = self.list_ids(FileKind::Index)?;
+        let mut ids = all.clone();
         loop {
             let builder = IndexBuilder::new();
             let results = self.read_all(FileKind::Index, &ids, |id, json| {
@@ -470,7 +479,8 @@ impl Open {
             let count = ids.len();
             ids.retain(|id| superseded.binary_search(id).is_err());
             if ids.len() == count {
-                return Ok((builder.finish(), errors));
+                let left_out = all.into_iter().filter(|id| ids.binary_search(id).is_err()).collect();
+                return Ok((builder.finish(), left_out, errors));
             }
         }
     }
@@ -486,6 +496,7 @@ pub(super) fn is_gone(error: &RepositoryError) -> bool {
 pub struct Indexed {
     open: Open,
     index: Index,
+    superseded: Vec<Id>,
 }
 
 impl Deref for Indexed {
@@ -505,6 +516,11 @@ impl Indexed {
     /// Where blobs are.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// Index files that are still there although others stand for them. What they say is not in the index.
+    pub fn superseded(&self) -> &[Id] {
+        &self.superseded
     }
 
     /// Puts a blob into `out` (what was there is gone), verified by its hash. If it is damaged in one pack and another

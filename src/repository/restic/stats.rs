@@ -1,16 +1,20 @@
-//! Numbers about a repository.
+//! Numbers about a repository: as a whole, for each application, and what each snapshot added.
 //!
 //! Only counting; looking for damage is `check`'s business.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::codec::BlobKind;
 use super::id::{BuildIdHasher, Id};
+use super::index::Index;
 use super::reader;
 use super::state::Indexed;
+use super::tree::Tree;
+use crate::platform::control::Control;
 use crate::repository::backend::FileKind;
-use crate::repository::contract::{RepositoryError, RepositoryStats};
+use crate::repository::contract::stats::{GroupStats, RepositoryStats, SnapshotGrowth};
+use crate::repository::contract::{RepositoryError, Snapshot};
 
 /// What one tree holds, without what its folders hold.
 struct Own {
@@ -19,12 +23,14 @@ struct Own {
     folders: Vec<Id>,
 }
 
-/// Counts. Every tree is read once, however many snapshots have it.
+type Ids<T> = HashMap<Id, T, BuildIdHasher>;
+
+/// Counts. `snapshots` are those of the repository, oldest first. Every tree is read once for each group that has it, which is
+/// nearly always one.
 ///
 /// # Errors
-/// A tree or snapshot could not be read.
-pub fn stats(repo: &Indexed) -> Result<RepositoryStats, RepositoryError> {
-    let snapshots = repo.snapshots()?;
+/// A tree or snapshot could not be read, or it was cancelled.
+pub fn stats(repo: &Indexed, snapshots: Vec<Snapshot>, control: &Control) -> Result<RepositoryStats, RepositoryError> {
     let mut stats = RepositoryStats { snapshots: snapshots.len() as u64, ..RepositoryStats::default() };
     let list = repo.backend().list(FileKind::Pack);
     let packs = list.map_err(|source| RepositoryError::Storage { action: "list", file: "packs".to_owned(), source })?;
@@ -39,57 +45,180 @@ pub fn stats(repo: &Indexed) -> Result<RepositoryStats, RepositoryError> {
         .map(|(_, blob)| u64::from(blob.plain_length()))
         .sum();
 
-    let trees: Mutex<HashMap<Id, Own, BuildIdHasher>> = Mutex::default();
-    let failed: Mutex<Option<RepositoryError>> = Mutex::default();
-    reader::each_tree(repo, snapshots.iter().map(|(_, snapshot)| snapshot.tree), |id, tree| match tree {
-        Ok(tree) => {
-            let files = || tree.nodes.iter().filter(|node| node.metadata.is_file());
-            let own = Own {
-                files: files().count() as u64,
-                bytes: files().map(|node| node.metadata.size).fold(0, u64::saturating_add),
-                folders: tree.nodes.iter().filter_map(|node| node.subtree).collect(),
-            };
-            trees.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, own);
-            true
-        }
-        Err(error) => {
-            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            false
-        }
-    });
-    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
+    let mut groups: BTreeMap<(String, Option<String>, Vec<String>), Vec<usize>> = BTreeMap::new();
+    for (number, snapshot) in snapshots.iter().enumerate() {
+        let application = snapshot.application().map(str::to_owned);
+        let paths = if application.is_some() { Vec::new() } else { snapshot.paths.clone() };
+        groups.entry((snapshot.host.clone(), application, paths)).or_default().push(number);
     }
-    let trees = trees.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let mut totals = HashMap::default();
-    for (_, snapshot) in &snapshots {
-        let (files, bytes) = total(&trees, &mut totals, &snapshot.tree);
-        stats.files = stats.files.saturating_add(files);
-        stats.restore_bytes = stats.restore_bytes.saturating_add(bytes);
+    let mut counter = Counter { repo, trees: Mutex::default(), totals: Ids::default(), uses: Mutex::default() };
+    for (number, ((host, application, paths), members)) in groups.into_iter().enumerate() {
+        let mut group = GroupStats { application, host, paths, snapshots: members.len() as u64, ..GroupStats::default() };
+        let seen = Mutex::new(HashSet::default());
+        for member in members {
+            control.checkpoint()?;
+            let tree = tree_of(repo, &snapshots[member])?;
+            counter.walk(tree, number as u32, member as u32, &seen, &mut group, control)?;
+            (group.latest_files, group.latest_bytes) = counter.total(&tree);
+            group.restore_bytes = group.restore_bytes.saturating_add(group.latest_bytes);
+        }
+        stats.groups.push(group);
     }
+    counter.finish(&mut stats, snapshots)?;
     Ok(stats)
 }
 
-fn is_first(index: &super::index::Index, kind: BlobKind, id: &Id, pack: &Id, offset: u32) -> bool {
+fn tree_of(repo: &Indexed, snapshot: &Snapshot) -> Result<Id, RepositoryError> {
+    let id: Id = snapshot.id.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.id.0.clone() })?;
+    Ok(repo.snapshot(&id)?.tree)
+}
+
+fn is_first(index: &Index, kind: BlobKind, id: &Id, pack: &Id, offset: u32) -> bool {
     index.lookup(kind, id).is_some_and(|first| first.pack == *pack && first.offset == offset)
 }
 
-/// Files and bytes in a tree and all below it. The folders of a tree are counted before the tree itself.
-fn total(trees: &HashMap<Id, Own, BuildIdHasher>, totals: &mut HashMap<Id, (u64, u64), BuildIdHasher>, root: &Id) -> (u64, u64) {
-    let mut stack = vec![(*root, false)];
-    while let Some((id, folders_done)) = stack.pop() {
-        if totals.contains_key(&id) {
-            continue;
+/// Who uses a blob.
+struct Use {
+    /// Number of the oldest snapshot that does.
+    first: u32,
+    /// The group that was last seen to do.
+    group: u32,
+    /// Whether other groups do, too.
+    shared: bool,
+}
+
+struct Counter<'a> {
+    repo: &'a Indexed,
+    trees: Mutex<Ids<Own>>,
+    /// Files and bytes in a tree and all below it.
+    totals: Ids<(u64, u64)>,
+    /// Data blobs, then trees.
+    uses: Mutex<[Ids<Use>; 2]>,
+}
+
+fn lengths(repo: &Indexed, kind: BlobKind, id: &Id) -> Result<(u64, u64), RepositoryError> {
+    let location = repo.index().lookup(kind, id);
+    let location = location.ok_or_else(|| RepositoryError::BlobMissing { kind: kind.word(), id: id.to_string() })?;
+    Ok((u64::from(location.plain_length()), u64::from(location.length)))
+}
+
+impl Counter<'_> {
+    /// Reads the trees of a snapshot that none of its group had before.
+    fn walk(
+        &mut self,
+        root: Id,
+        group: u32,
+        snapshot: u32,
+        seen: &Mutex<HashSet<Id, BuildIdHasher>>,
+        stats: &mut GroupStats,
+        control: &Control,
+    ) -> Result<(), RepositoryError> {
+        let failed: Mutex<Option<RepositoryError>> = Mutex::default();
+        let sums = Mutex::new((0_u64, 0_u64));
+        let visit = |id: &Id, tree: &Tree| -> Result<(), RepositoryError> {
+            control.checkpoint()?;
+            let (raw, stored) = self.count(id, tree, group, snapshot)?;
+            let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+            *sums = (sums.0 + raw, sums.1 + stored);
+            Ok(())
+        };
+        let claim = |id: &Id| seen.lock().unwrap_or_else(PoisonError::into_inner).insert(*id);
+        reader::each_claimed_tree(self.repo, [root], claim, |id, tree| {
+            let counted = tree.and_then(|tree| visit(id, tree));
+            let go_on = counted.is_ok();
+            if let Err(error) = counted {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+            go_on
+        });
+        if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
         }
-        let Some(own) = trees.get(&id) else { continue };
-        if folders_done {
-            let folders = own.folders.iter().filter_map(|folder| totals.get(folder));
-            let sum = folders.fold((own.files, own.bytes), |sum, folder| (sum.0.saturating_add(folder.0), sum.1.saturating_add(folder.1)));
-            totals.insert(id, sum);
-        } else {
-            stack.push((id, true));
-            stack.extend(own.folders.iter().map(|folder| (*folder, false)));
-        }
+        let (raw, stored) = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+        stats.raw_bytes += raw;
+        stats.stored_bytes += stored;
+        Ok(())
     }
-    totals.get(root).copied().unwrap_or_default()
+
+    /// Counts one tree and its files' blobs; gives the bytes, raw and stored, that are new to the group.
+    fn count(&self, id: &Id, tree: &Tree, group: u32, snapshot: u32) -> Result<(u64, u64), RepositoryError> {
+        let files = || tree.nodes.iter().filter(|node| node.metadata.is_file());
+        let own = Own {
+            files: files().count() as u64,
+            bytes: files().map(|node| node.metadata.size).fold(0, u64::saturating_add),
+            folders: tree.nodes.iter().filter_map(|node| node.subtree).collect(),
+        };
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, own);
+        let mut sums = (0, 0);
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let blobs = files().flat_map(|file| &file.content).map(|blob| (BlobKind::Data, blob)).chain([(BlobKind::Tree, id)]);
+        for (kind, blob) in blobs {
+            let known = uses[usize::from(kind == BlobKind::Tree)].entry(*blob);
+            let is_new = matches!(known, std::collections::hash_map::Entry::Vacant(_));
+            let known = known.or_insert(Use { first: snapshot, group, shared: false });
+            let is_new_here = is_new || known.group != group;
+            known.first = known.first.min(snapshot);
+            known.shared |= known.group != group;
+            known.group = group;
+            if is_new_here {
+                let (raw, stored) = lengths(self.repo, kind, blob)?;
+                sums = (sums.0 + raw, sums.1 + stored);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Files and bytes in a tree and all below it. The folders of a tree are counted before the tree itself.
+    fn total(&mut self, root: &Id) -> (u64, u64) {
+        let trees = self.trees.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let totals = &mut self.totals;
+        let mut stack = vec![(*root, false)];
+        while let Some((id, folders_done)) = stack.pop() {
+            if totals.contains_key(&id) {
+                continue;
+            }
+            let Some(own) = trees.get(&id) else { continue };
+            if folders_done {
+                let folders = own.folders.iter().filter_map(|folder| totals.get(folder));
+                let add = |sum: (u64, u64), folder: &(u64, u64)| (sum.0.saturating_add(folder.0), sum.1.saturating_add(folder.1));
+                let sum = folders.fold((own.files, own.bytes), add);
+                totals.insert(id, sum);
+            } else {
+                stack.push((id, true));
+                stack.extend(own.folders.iter().map(|folder| (*folder, false)));
+            }
+        }
+        totals.get(root).copied().unwrap_or_default()
+    }
+
+    /// Fills in what is known only when all groups were counted.
+    fn finish(mut self, stats: &mut RepositoryStats, snapshots: Vec<Snapshot>) -> Result<(), RepositoryError> {
+        let mut added = vec![(0_u64, 0_u64); snapshots.len()];
+        let uses = std::mem::take(self.uses.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for (kind, uses) in [BlobKind::Data, BlobKind::Tree].into_iter().zip(uses) {
+            for (id, user) in uses {
+                let (raw, stored) = lengths(self.repo, kind, &id)?;
+                stats.used_raw_bytes += raw;
+                stats.used_stored_bytes += stored;
+                if let Some(added) = added.get_mut(user.first as usize) {
+                    *added = (added.0 + raw, added.1 + stored);
+                }
+                if let Some(group) = stats.groups.get_mut(user.group as usize).filter(|_| !user.shared) {
+                    group.own_stored_bytes += stored;
+                }
+            }
+        }
+        let mut stored_total = 0;
+        for (snapshot, (raw_added, stored_added)) in snapshots.into_iter().zip(added) {
+            let tree = tree_of(self.repo, &snapshot)?;
+            let (files, restore_bytes) = self.total(&tree);
+            stored_total += stored_added;
+            stats.files = stats.files.saturating_add(files);
+            stats.restore_bytes = stats.restore_bytes.saturating_add(restore_bytes);
+            let application = snapshot.application().map(str::to_owned);
+            let (id, time) = (snapshot.id, snapshot.time);
+            stats.growth.push(SnapshotGrowth { id, time, application, files, restore_bytes, raw_added, stored_added, stored_total });
+        }
+        Ok(())
+    }
 }

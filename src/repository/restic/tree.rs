@@ -45,6 +45,20 @@ impl Node {
         Ok(())
     }
 
+    /// Whether the tree would say the same of both, content and subtree apart: only what is stored counts.
+    pub fn is_described_as(&self, other: &Self) -> bool {
+        let (a, b) = (&self.metadata, &other.metadata);
+        self.name == other.name
+            && a.kind == b.kind
+            && to_go_mode(a.mode) == to_go_mode(b.mode)
+            && (a.uid, a.gid, a.inode, a.device) == (b.uid, b.gid, b.inode, b.device)
+            && (a.mtime, a.ctime, a.atime) == (b.mtime, b.ctime, b.atime)
+            && (a.size == b.size || !a.is_file())
+            && (a.links == b.links || !has_links(&a.kind))
+            && (&a.user, &a.group) == (&b.user, &b.group)
+            && a.xattrs == b.xattrs
+    }
+
     /// Whether this entry may share its inode with others: the same `device` and `inode` are then one file.
     pub fn is_linked(&self) -> bool {
         self.metadata.links > 1 && self.metadata.inode != 0 && !self.metadata.is_dir()
@@ -93,6 +107,11 @@ impl TreeError {
     pub fn is_transient(&self) -> bool {
         false
     }
+}
+
+/// Whether the number of links of such an entry is stored.
+fn has_links(kind: &Kind) -> bool {
+    !matches!(kind, Kind::Directory | Kind::Fifo | Kind::Socket)
 }
 
 /// The bits of Go's `os.FileMode` that stand for a kind.

@@ -7,10 +7,10 @@ use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::policies;
 use crate::config::{Selection, suggest};
 use crate::docker::Discovery;
-use crate::docker::labels::{Policy, VolumeExclude};
+use crate::docker::discover::binds::data_path;
+use crate::docker::labels::Policy;
 use crate::model::application::{Application, ApplicationKind, Container, Network, Volume};
 use crate::model::text::printable;
 
@@ -174,6 +174,8 @@ fn closest(wanted: &str, names: &[&str]) -> Option<String> {
 pub(super) struct Choice<'a> {
     pub(super) containers: HashSet<&'a str>,
     pub(super) volumes: HashSet<&'a str>,
+    /// Paths of the Engine's machine that chosen containers mount.
+    pub(super) binds: HashSet<&'a str>,
     /// Applications of which networks that nobody joins are taken too.
     whole: HashSet<&'a str>,
     pub(super) warnings: Vec<String>,
@@ -182,8 +184,14 @@ pub(super) struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     pub(super) fn make(discovery: &'a Discovery, patterns: &mut Patterns, set: Option<&str>) -> Self {
-        let mut choice =
-            Self { containers: HashSet::new(), volumes: HashSet::new(), whole: HashSet::new(), warnings: Vec::new(), notes: Vec::new() };
+        let mut choice = Self {
+            containers: HashSet::new(),
+            volumes: HashSet::new(),
+            binds: HashSet::new(),
+            whole: HashSet::new(),
+            warnings: Vec::new(),
+            notes: Vec::new(),
+        };
         for application in &discovery.applications {
             let project = application.compose.as_ref().map(|compose| compose.project.as_str());
             let wanted = project.is_some_and(|project| patterns.projects.wants(project)) || patterns.everything;
@@ -226,14 +234,15 @@ impl<'a> Choice<'a> {
         if !(wanted || named || labelled || joins) || taken_away {
             return;
         }
-        if policy.is_some_and(|policy| policy.enable == Some(false)) {
-            let text = format!("container {name} is left out: its label bbackup.enable is false");
+        if let Some(policy) = policy.filter(|policy| policy.enable == Some(false)) {
+            let text = format!("container {name} is left out: its label {} is false", policy.enable_label());
             // Somebody who asked for it by name should see that it was not done.
             let list = if named { &mut self.warnings } else { &mut self.notes };
             list.push(text);
             return;
         }
         self.containers.insert(name);
+        self.binds.extend(container.mounts.iter().filter_map(data_path));
     }
 
     fn volume(&mut self, discovery: &Discovery, application: &'a Application, volume: &'a Volume, patterns: &mut Patterns) {
@@ -243,8 +252,8 @@ impl<'a> Choice<'a> {
         if !(named || used || idle) || patterns.volumes.refuses(&volume.name) {
             return;
         }
-        if policies(discovery, volume).any(|policy| policy.volumes.get(&volume.name) == Some(&VolumeExclude::Everything)) {
-            let text = format!("volume {} is left out: a label bbackup.volumes.{}.exclude is true", volume.name, volume.name);
+        if let Some(reason) = left_out_by_labels(discovery, volume) {
+            let text = format!("volume {} is left out: {reason}", volume.name);
             let list = if named { &mut self.warnings } else { &mut self.notes };
             list.push(text);
             return;
@@ -263,4 +272,15 @@ impl<'a> Choice<'a> {
         };
         application.networks.iter().filter(chosen).map(|network| network.name.as_str()).collect()
     }
+}
+
+/// Why labels leave out all of a volume. One of ours is enough; those of another tool must be on all that mount it, for
+/// there each container speaks only for itself.
+fn left_out_by_labels(discovery: &Discovery, volume: &Volume) -> Option<String> {
+    let policies: Vec<&Policy> = volume.users.iter().filter_map(|user| discovery.policy(&user.container)).collect();
+    if let Some(label) = policies.iter().find_map(|policy| policy.leaves_out(&volume.name)) {
+        return Some(format!("a label {label} is true"));
+    }
+    let labels: Option<Vec<&str>> = policies.iter().map(|policy| policy.does_not_choose(&volume.name)).collect();
+    labels?.first().map(|label| format!("a label {label} does not choose it"))
 }

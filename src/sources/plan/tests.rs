@@ -68,8 +68,8 @@ fn host() -> Discovery {
     ];
     let containers = containers.into_iter().map(|mut one| {
         if one.name == "proxy" {
-            one.labels.extend(words(&[("bbackup.volumes.scratch.exclude", "true"), ("bbackup.exec-pre", "sync")]));
-            one.image = Image { reference: "built:1".to_owned(), ..Image::default() };
+            one.labels.extend(words(&[("bbackup.volumes.scratch.exclude", "true"), ("bbackup.database", "redis")]));
+            one.image = Image { reference: "built:1".to_owned(), present: true, ..Image::default() };
         }
         one
     });
@@ -140,17 +140,16 @@ fn everything_is_everything_but_what_labels_leave_out() {
             "lonely*: network lonely",
             "proxy: network edge, container proxy, logs proxy, volume certs",
             "shop*: network edge, network shop_net, container shop-db, container shop-web, logs shop-db, logs shop-web, \
-             volume shop_db, volume shop_files",
+             volume shop_db, volume shop_files, bind mount /srv/www",
         ]
     );
     let certs = &plan.applications[2].items[3];
     assert_eq!((certs.path.as_str(), certs.exclude.as_slice()), ("/docker/proxy/volumes/certs", &["*.log".to_owned()][..]));
-    assert_eq!(plan.warnings, ["container proxy: label bbackup.exec-pre is not in this version and is ignored"]);
+    assert_eq!(plan.warnings, ["container proxy: label bbackup.database is not in this version and is ignored"]);
     assert_eq!(
         plan.notes,
         [
             "container proxy: its image built:1 is from no registry, a restore needs it on the Engine",
-            "container shop-web: the bind mount /srv/www is not saved with it",
             "container private is left out: its label bbackup.enable is false",
             "volume scratch is left out: a label bbackup.volumes.scratch.exclude is true",
         ]
@@ -177,10 +176,12 @@ fn patterns_take_away_again() {
 
 #[test]
 fn the_scope_says_which_items() {
-    let scope = Scope { logs: false, networks: false, volumes: false, ..Scope::default() };
+    let scope = Scope { logs: false, networks: false, volumes: false, binds: false, ..Scope::default() };
     let set = BackupSet { selection: selection(&[], &["shop"], &[], &[]), scope, ..BackupSet::default() };
-    assert_eq!(outline(&plan(&host(), &set).unwrap()), ["shop*: container shop-db, container shop-web"]);
-    let scope = Scope { configs: false, logs: false, networks: false, compose: false, ..Scope::default() };
+    let without = plan(&host(), &set).unwrap();
+    assert_eq!(outline(&without), ["shop*: container shop-db, container shop-web"]);
+    assert_eq!(without.notes, ["container shop-web: the bind mount /srv/www is not saved with it"]);
+    let scope = Scope { configs: false, logs: false, binds: false, networks: false, compose: false, ..Scope::default() };
     let set = BackupSet { selection: everything(), scope, ..BackupSet::default() };
     assert_eq!(
         outline(&plan(&host(), &set).unwrap()),

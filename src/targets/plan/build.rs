@@ -18,6 +18,9 @@ use crate::model::outcome::ItemOutcome;
 use crate::model::text::printable;
 use crate::targets::preflight::Host;
 
+/// API version from which a network may have IPv6 addresses only.
+const NETWORKS_WITHOUT_IPV4: (u64, u64) = (1, 48);
+
 /// A container that is restored.
 pub(super) struct ChosenContainer<'a> {
     pub(super) application: &'a str,
@@ -36,6 +39,8 @@ pub(super) struct Draft<'a> {
     pub(super) containers: Vec<ChosenContainer<'a>>,
     volumes: BTreeMap<&'a str, (&'a StoredApplication, &'a Volume)>,
     networks: BTreeMap<&'a str, (&'a str, &'a Value)>,
+    /// Volumes that are there and are overwritten, by their names there, with the application that they are for.
+    pub(super) overwritten: Vec<(String, String)>,
     pub(super) plan: RestorePlan,
 }
 
@@ -61,14 +66,17 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
         containers: Vec::new(),
         volumes: BTreeMap::new(),
         networks: BTreeMap::new(),
-        plan: RestorePlan { steps: Vec::new(), conflicts: Vec::new(), notes: Vec::new() },
+        overwritten: Vec::new(),
+        plan: RestorePlan { steps: Vec::new(), conflicts: Vec::new(), notes: Vec::new(), asked: Vec::new() },
     };
     draft.choose();
     let images = draft.plan_images();
     draft.plan_networks()?;
     draft.plan_volumes()?;
-    draft.plan_containers(&images)?;
+    let filled = super::binds::plan(&mut draft);
+    draft.plan_containers(&images, &filled)?;
     draft.plan_starts();
+    super::in_place::frame(&mut draft);
     checks::space(&mut draft);
     Ok(draft.plan)
 }
@@ -86,7 +94,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn step(&mut self, application: &str, step: Step) {
+    pub(super) fn asked(&mut self, note: String) {
+        if !self.plan.asked.contains(&note) {
+            self.plan.asked.push(note);
+        }
+    }
+
+    pub(super) fn step(&mut self, application: &str, step: Step) {
         self.plan.steps.push(PlannedStep { application: application.to_owned(), step });
     }
 
@@ -209,6 +223,12 @@ impl<'a> Draft<'a> {
                 }
                 Image::Missing { image } => {
                     references.insert(container.name.as_str(), image.clone());
+                    if let Some(step) = super::images::load(self.applications, application, container) {
+                        if pulled.insert((container.image.id.clone(), None)) {
+                            self.step(application, step);
+                        }
+                        continue;
+                    }
                     self.conflict(Conflict::ImageMissing { container: container.name.clone(), image });
                 }
             }
@@ -235,19 +255,31 @@ impl<'a> Draft<'a> {
             let addresses = match overlap {
                 // Addresses that the Engine may have chosen are kept where they are sure to do no harm: on the same machine.
                 None => fixed || self.same_engine(application),
+                Some((subnet, by)) if fixed && self.options.as_new => {
+                    let (network, by) = (printable(target.as_bytes()), printable(by.as_bytes()));
+                    self.asked(format!("network {network} and what is on it get other addresses: network {by} has {subnet}"));
+                    self.names.renames_mut().readdressed.insert(name.to_owned());
+                    false
+                }
                 Some((subnet, by)) if fixed => {
                     self.conflict(Conflict::SubnetTaken { network: target.clone(), subnet, by });
                     true
                 }
                 Some((subnet, by)) => {
-                    self.note(format!(
-                        "network {} gets other addresses: {subnet} overlaps with network {}",
-                        printable(target.as_bytes()),
-                        printable(by.as_bytes())
-                    ));
+                    let (network, by) = (printable(target.as_bytes()), printable(by.as_bytes()));
+                    let note = format!("network {network} gets other addresses: {subnet} overlaps with network {by}");
+                    if self.options.as_new {
+                        self.asked(note);
+                    } else {
+                        self.note(note);
+                    }
                     false
                 }
             };
+            if inspect.get("EnableIPv4").and_then(Value::as_bool) == Some(false) && self.host.api < NETWORKS_WITHOUT_IPV4 {
+                let what = format!("network {target}");
+                self.conflict(checks::too_old(what, "no IPv4 addresses", NETWORKS_WITHOUT_IPV4, self.host.api));
+            }
             let mut network = network_body(inspect, &self.names, addresses)?;
             self.naming.label(&mut network.body);
             if addresses {
@@ -276,8 +308,16 @@ impl<'a> Draft<'a> {
         for (name, (stored, volume)) in self.volumes.clone() {
             let application = stored.document.application.name.as_str();
             let target = self.names.volume(name);
+            let mut replace = false;
             if self.host.volumes.contains_key(&target) {
                 match checks::volume_in_the_way(&target, self.host) {
+                    Some(_) if self.options.in_place => {
+                        if let Some(reason) = super::in_place::why_not_overwritten(volume, &target, self.host) {
+                            self.conflict(Conflict::VolumeExists { name: target.clone(), reason });
+                        }
+                        self.overwritten.push((application.to_owned(), target.clone()));
+                        replace = true;
+                    }
                     Some(reason) => self.conflict(Conflict::VolumeExists { name: target.clone(), reason }),
                     None => self.step(application, Step::UseVolume { name: target.clone() }),
                 }
@@ -293,12 +333,12 @@ impl<'a> Draft<'a> {
                 self.naming.label(&mut body);
                 self.step(application, Step::CreateVolume { name: target.clone(), body });
             }
-            self.plan_fill(stored, volume, target);
+            self.plan_fill(stored, volume, target, replace);
         }
         Ok(())
     }
 
-    fn plan_fill(&mut self, stored: &StoredApplication, volume: &Volume, target: String) {
+    fn plan_fill(&mut self, stored: &StoredApplication, volume: &Volume, target: String, replace: bool) {
         let shown = printable(target.as_bytes());
         if volume.options.get("type").is_some_and(|kind| kind == "tmpfs") {
             self.note(format!("volume {shown} lives in memory: it is made, and its files are not restored"));
@@ -323,13 +363,13 @@ impl<'a> Draft<'a> {
                 return;
             }
         };
-        let step = Step::FillVolume { name: target, path: path.clone(), bytes: proof.bytes };
+        let step = Step::FillVolume { name: target, path: path.clone(), bytes: proof.bytes, replace };
         self.step(&stored.document.application.name, step);
     }
 
-    fn plan_containers(&mut self, images: &BTreeMap<&'a str, String>) -> Result<(), PlanError> {
+    fn plan_containers(&mut self, images: &BTreeMap<&'a str, String>, filled: &BTreeSet<String>) -> Result<(), PlanError> {
         let empty = self.empty_volumes();
-        checks::containers(self);
+        checks::containers(self, filled);
         checks::addresses(self, &self.reused_networks());
         checks::ports(self);
         for index in self.order() {
@@ -344,16 +384,32 @@ impl<'a> Draft<'a> {
             };
             let mut made = container_body(&request)?;
             self.naming.label(&mut made.body);
+            for feature in std::mem::take(&mut made.lacks) {
+                let what = format!("container {}", made.name);
+                self.conflict(checks::too_old(what, feature.what, feature.since, self.host.api));
+            }
             for note in std::mem::take(&mut made.notes) {
                 self.note(format!("container {}: {note}", printable(made.name.as_bytes())));
             }
             self.step(application, Step::CreateContainer { container: Box::new(made) });
+            if let Some(step) = super::images::layer(self.applications, application, container, self.names.container(&container.name)) {
+                self.step(application, step);
+            }
         }
         Ok(())
     }
 
+    /// The containers that are there and in whose place restored ones go: names there.
+    pub(super) fn replaced(&self) -> BTreeSet<String> {
+        if !self.options.in_place {
+            return BTreeSet::new();
+        }
+        let names = self.containers.iter().map(|chosen| self.names.container(&chosen.container.name));
+        names.filter(|name| self.host.container(name).is_some()).collect()
+    }
+
     /// The containers in the order in which they can be made and started.
-    fn order(&self) -> Vec<usize> {
+    pub(super) fn order(&self) -> Vec<usize> {
         let containers: Vec<&Container> = self.containers.iter().map(|chosen| chosen.container).collect();
         start_order(&containers)
     }
@@ -418,7 +474,7 @@ impl<'a> Draft<'a> {
         let mut found = Vec::new();
         for chosen in &self.containers {
             for (network, endpoint) in object(chosen.inspect, "/NetworkSettings/Networks").into_iter().flatten() {
-                if is_predefined_network(network) {
+                if is_predefined_network(network) || !self.names.keeps_addresses(network) {
                     continue;
                 }
                 for field in ["/IPAMConfig/IPv4Address", "/IPAMConfig/IPv6Address"] {

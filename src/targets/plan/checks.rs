@@ -156,21 +156,28 @@ pub(super) fn volume_in_the_way(name: &str, host: &Host) -> Option<String> {
     }
 }
 
+/// The conflict with an Engine that does not know something.
+pub(super) fn too_old(what: String, uses: &str, needs: (u64, u64), has: (u64, u64)) -> Conflict {
+    let version = |(major, minor): (u64, u64)| format!("{major}.{minor}");
+    Conflict::EngineTooOld { what, uses: uses.to_owned(), needs: version(needs), has: version(has) }
+}
+
 /// Whether an Engine has a volume driver. An Engine that does not say which it has is believed to have it.
 pub(super) fn has_driver(driver: &str, drivers: &BTreeSet<String>) -> bool {
     let plain = driver.strip_suffix(":latest").unwrap_or(driver);
     drivers.is_empty() || drivers.iter().any(|there| there.strip_suffix(":latest").unwrap_or(there) == plain)
 }
 
-/// Checks the names of the restored containers, the containers they refer to, their runtimes and the paths they mount.
-pub(super) fn containers(draft: &mut Draft<'_>) {
+/// Checks the names of the restored containers, the containers they refer to, their runtimes and the paths they mount; `filled`
+/// are paths that are restored before.
+pub(super) fn containers(draft: &mut Draft<'_>, filled: &BTreeSet<String>) {
     let mut seen = BTreeSet::new();
     let mut conflicts = Vec::new();
     let mut notes = Vec::new();
     let restored: BTreeSet<String> = draft.containers.iter().map(|chosen| draft.names.container(&chosen.container.name)).collect();
     for chosen in &draft.containers {
         let name = draft.names.container(&chosen.container.name);
-        if let Some(there) = draft.host.container(&name) {
+        if let Some(there) = draft.host.container(&name).filter(|_| !draft.options.in_place) {
             conflicts.push(Conflict::ContainerExists { name: name.clone(), status: there.status.clone() });
         }
         if !seen.insert(name.clone()) {
@@ -196,7 +203,11 @@ pub(super) fn containers(draft: &mut Draft<'_>) {
                 });
             }
         }
-        paths(chosen, &name, draft.host, &mut conflicts, &mut notes);
+        let missing = |path: &str| {
+            let restored = filled.iter().any(|outer| std::path::Path::new(path).starts_with(outer));
+            draft.host.missing_paths.contains(path) && !restored
+        };
+        paths(chosen, &name, missing, &mut conflicts, &mut notes);
     }
     for conflict in conflicts {
         draft.conflict(conflict);
@@ -227,9 +238,15 @@ fn references(inspect: &Value) -> Vec<(&str, &'static str)> {
 }
 
 /// Paths of the host that are not there: a mount of one fails, a bind makes an empty folder.
-fn paths(chosen: &ChosenContainer<'_>, name: &str, host: &Host, conflicts: &mut Vec<Conflict>, notes: &mut Vec<String>) {
+fn paths(
+    chosen: &ChosenContainer<'_>,
+    name: &str,
+    is_missing: impl Fn(&str) -> bool,
+    conflicts: &mut Vec<Conflict>,
+    notes: &mut Vec<String>,
+) {
     for mount in array(chosen.inspect, "/HostConfig/Mounts").iter().filter(|mount| text(mount, "/Type") == Some("bind")) {
-        if let Some(path) = text(mount, "/Source").filter(|path| host.missing_paths.contains(*path)) {
+        if let Some(path) = text(mount, "/Source").filter(|path| is_missing(path)) {
             let needs = format!("path {path}");
             conflicts.push(Conflict::Missing {
                 container: name.to_owned(),
@@ -239,7 +256,7 @@ fn paths(chosen: &ChosenContainer<'_>, name: &str, host: &Host, conflicts: &mut 
         }
     }
     for bind in texts(chosen.inspect, "/HostConfig/Binds") {
-        if let Some(path) = bind.split(':').next().filter(|path| host.missing_paths.contains(*path)) {
+        if let Some(path) = bound_path(bind).filter(|path| is_missing(path)) {
             notes.push(format!(
                 "container {} mounts {}, which is not there: the Engine makes an empty folder",
                 printable(name.as_bytes()),
@@ -249,14 +266,18 @@ fn paths(chosen: &ChosenContainer<'_>, name: &str, host: &Host, conflicts: &mut 
     }
 }
 
+/// The path of the host in a bind. A bind of one part only (`/data`) is an anonymous volume at that place.
+fn bound_path(bind: &str) -> Option<&str> {
+    bind.split_once(':').map(|(source, _)| source).filter(|source| source.starts_with('/'))
+}
+
 /// The paths of the host that the containers of these applications mount.
 pub(super) fn host_paths(applications: &[StoredApplication]) -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
     for inspect in applications.iter().flat_map(|stored| stored.containers.values()) {
         let mounts = array(inspect, "/HostConfig/Mounts").iter().filter(|mount| text(mount, "/Type") == Some("bind"));
         paths.extend(mounts.filter_map(|mount| text(mount, "/Source")).map(str::to_owned));
-        let binds = texts(inspect, "/HostConfig/Binds").filter_map(|bind| bind.split(':').next());
-        paths.extend(binds.filter(|path| path.starts_with('/')).map(str::to_owned));
+        paths.extend(texts(inspect, "/HostConfig/Binds").filter_map(bound_path).map(str::to_owned));
     }
     paths
 }
@@ -271,13 +292,15 @@ pub(super) struct Fixed {
 /// Checks fixed addresses against who is on the networks that are used, and against each other.
 pub(super) fn addresses(draft: &mut Draft<'_>, reused: &BTreeSet<String>) {
     let mut taken: BTreeMap<(String, IpAddr), String> = BTreeMap::new();
-    for container in &draft.host.containers {
+    let replaced = draft.replaced();
+    for container in draft.host.containers.iter().filter(|container| !replaced.contains(&container.name)) {
         for (network, address) in &container.addresses {
             taken.insert((network.clone(), *address), format!("container {}", container.name));
         }
     }
     for (name, network) in draft.host.networks.iter().filter(|(name, _)| reused.contains(*name)) {
-        for (_, guest) in object(network, "/Containers").into_iter().flatten() {
+        let guests = object(network, "/Containers").into_iter().flatten();
+        for (_, guest) in guests.filter(|(_, guest)| text(guest, "/Name").is_none_or(|name| !replaced.contains(name))) {
             for field in ["/IPv4Address", "/IPv6Address"] {
                 let address = text(guest, field).and_then(|address| address.split('/').next()?.parse().ok());
                 if let Some(address) = address {
@@ -302,19 +325,40 @@ pub(super) fn addresses(draft: &mut Draft<'_>, reused: &BTreeSet<String>) {
 /// other.
 pub(super) fn ports(draft: &mut Draft<'_>) {
     let mut taken: Vec<(HostPort, String)> = Vec::new();
-    for container in draft.host.containers.iter().filter(|container| container.is_alive()) {
+    let replaced = draft.replaced();
+    let (gone, others): (Vec<_>, Vec<_>) =
+        draft.host.containers.iter().filter(|container| container.is_alive()).partition(|container| replaced.contains(&container.name));
+    for container in others {
         taken.extend(container.ports.iter().map(|port| (*port, format!("container {}", container.name))));
     }
-    for port in draft.host.listening.iter().flatten() {
+    // What listens for a container that is replaced goes with it.
+    let freed = |port: &&HostPort| gone.iter().any(|container| container.ports.iter().any(|own| own.collides(port)));
+    for port in draft.host.listening.iter().flatten().filter(|port| !freed(port)) {
         taken.push((*port, "a program on this machine".to_owned()));
     }
     let mut conflicts = Vec::new();
-    for chosen in draft.containers.iter().filter(|chosen| chosen.starts) {
+    let mut freed = Vec::new();
+    for chosen in draft.containers.iter().filter(|chosen| chosen.starts || draft.options.as_new) {
         let container = draft.names.container(&chosen.container.name);
         let mut own = Vec::new();
-        for port in HostPort::requested(chosen.inspect) {
-            if let Some((_, by)) = taken.iter().find(|(other, _)| other.collides(&port)) {
-                conflicts.push(Conflict::PortTaken { container: container.clone(), port: port.to_string(), by: by.clone() });
+        for asked in HostPort::requested(chosen.inspect) {
+            let protocol = asked.protocol.as_str();
+            let Ok(number) = draft.names.host_port(&asked.port.to_string(), protocol).parse() else { continue };
+            let port = HostPort { port: number, ..asked };
+            match taken.iter().find(|(other, _)| other.collides(&port)) {
+                // A port that was asked for by number is not taken away again.
+                Some((_, by)) if draft.options.as_new && number == asked.port && is_there(by, &draft.containers, &draft.names) => {
+                    let container = printable(container.as_bytes());
+                    freed.push((
+                        (number, protocol.to_owned()),
+                        format!("container {container} gets a free port for {port}, which {by} has"),
+                    ));
+                    continue;
+                }
+                Some((_, by)) => {
+                    conflicts.push(Conflict::PortTaken { container: container.clone(), port: port.to_string(), by: by.clone() });
+                }
+                None => {}
             }
             own.push((port, format!("container {container}")));
         }
@@ -323,11 +367,22 @@ pub(super) fn ports(draft: &mut Draft<'_>) {
     for conflict in conflicts {
         draft.conflict(conflict);
     }
+    for (port, note) in freed {
+        draft.names.renames_mut().ports.insert(port, None);
+        draft.asked(note);
+    }
+}
+
+/// Whether who has a port is no restored container: those have their ports from each other.
+fn is_there(by: &str, restored: &[ChosenContainer<'_>], names: &Names) -> bool {
+    !restored.iter().any(|chosen| by == format!("container {}", names.container(&chosen.container.name)))
 }
 
 /// Checks whether the files of all volumes have room where the Engine keeps its data.
 pub(super) fn space(draft: &mut Draft<'_>) {
     let bytes = |step: &super::PlannedStep| match &step.step {
+        // What is overwritten makes room as it goes.
+        Step::FillVolume { replace: true, .. } => 0,
         Step::FillVolume { bytes, .. } => *bytes,
         _ => 0,
     };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{PlanError, RestoreOptions, StoredApplication};
 use crate::docker::create::Renames;
-use crate::targets::preflight::Host;
+use crate::targets::preflight::{Host, HostPort, Protocol};
 
 /// The renames, and the projects whose labels change with them.
 #[derive(Debug, Default)]
@@ -18,15 +18,17 @@ pub(super) struct Naming {
 pub(super) fn naming(applications: &[StoredApplication], options: &RestoreOptions, host: &Host) -> Result<Naming, PlanError> {
     let mut naming = Naming::default();
     for (from, to) in &options.renames {
-        if !is_name(to) {
-            return Err(PlanError::BadName { name: to.clone() });
-        }
-        if !rename(applications, from, to, &mut naming) {
-            return Err(PlanError::NothingToRename { name: from.clone() });
+        // Whatever has that name goes first: a container may be called 8080.
+        let port = port_of(from).filter(|_| !is_known(applications, from));
+        match port {
+            Some((number, protocol)) => move_port(applications, (number, protocol), (from, to), &mut naming)?,
+            None if !is_name(to) => return Err(PlanError::BadName { name: to.clone() }),
+            None if rename(applications, from, to, &mut naming) => {}
+            None => return Err(PlanError::NothingToRename { name: from.clone() }),
         }
     }
     if options.as_new {
-        free_names(applications, host, &mut naming.renames);
+        free_names(applications, options, host, &mut naming.renames);
     }
     Ok(naming)
 }
@@ -36,6 +38,50 @@ fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// `8080` and `53/udp`: a port, and its protocol if one is named.
+fn port_of(word: &str) -> Option<(u16, Option<Protocol>)> {
+    let (number, protocol) = match word.split_once('/') {
+        Some((number, protocol)) if !protocol.is_empty() => (number, Some(Protocol::parse(protocol)?)),
+        Some(_) => return None,
+        None => (word, None),
+    };
+    // Not `+80`.
+    let number = number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok()).flatten();
+    number.filter(|number| *number != 0).map(|number| (number, protocol))
+}
+
+fn is_known(applications: &[StoredApplication], name: &str) -> bool {
+    applications.iter().any(|stored| {
+        let application = &stored.document.application;
+        application.container(name).is_some()
+            || application.volume(name).is_some()
+            || stored.networks.contains_key(name)
+            || application.compose.as_ref().is_some_and(|compose| compose.project == name)
+    })
+}
+
+/// Gives a host port another number. Without a protocol that is for every protocol in which it is asked for.
+fn move_port(
+    applications: &[StoredApplication],
+    (number, protocol): (u16, Option<Protocol>),
+    (from, to): (&str, &str),
+    naming: &mut Naming,
+) -> Result<(), PlanError> {
+    let bad = || PlanError::BadPort { from: from.to_owned(), port: to.to_owned() };
+    let (new, new_protocol) = port_of(to).ok_or_else(bad)?;
+    if new_protocol.is_some() && new_protocol != protocol {
+        return Err(bad());
+    }
+    let mut found = false;
+    for port in applications.iter().flat_map(|stored| stored.containers.values()).flat_map(HostPort::requested) {
+        if port.port == number && protocol.is_none_or(|protocol| protocol == port.protocol) {
+            naming.renames.ports.insert((number, port.protocol.as_str().to_owned()), Some(new));
+            found = true;
+        }
+    }
+    if found { Ok(()) } else { Err(PlanError::NothingToRename { name: from.to_owned() }) }
 }
 
 /// Renames whatever has that name. A container, volume or network of exactly that name goes first; a project renames all
@@ -87,12 +133,15 @@ fn rename(applications: &[StoredApplication], from: &str, to: &str, naming: &mut
 }
 
 /// Gives everything whose name is taken a free one.
-fn free_names(applications: &[StoredApplication], host: &Host, renames: &mut Renames) {
+fn free_names(applications: &[StoredApplication], options: &RestoreOptions, host: &Host, renames: &mut Renames) {
+    let items = &options.items;
     let mut containers: BTreeSet<&str> = host.containers.iter().map(|container| container.name.as_str()).collect();
     let mut volumes: BTreeSet<&str> = host.volumes.keys().map(String::as_str).collect();
     let mut networks: BTreeSet<&str> = host.networks.keys().map(String::as_str).collect();
     for application in applications.iter().map(|stored| &stored.document.application) {
-        let names = application.containers.iter().map(|container| container.name.as_str());
+        // One that is not restored is used as it is there.
+        let restored = |name: &&str| items.is_everything() || items.containers.iter().any(|chosen| chosen == name);
+        let names = application.containers.iter().map(|container| container.name.as_str()).filter(restored);
         free(names.collect(), &mut containers, &mut renames.containers);
         let names = application.volumes.iter().map(|volume| volume.name.as_str());
         free(names.collect(), &mut volumes, &mut renames.volumes);

@@ -65,6 +65,8 @@ fn shop() -> StoredApplication {
                     users: Vec::new(),
                 }],
                 shared_volumes: Vec::new(),
+                binds: Vec::new(),
+                shared_binds: Vec::new(),
                 networks: vec![Network {
                     id: "n1".to_owned(),
                     name: "shop_front".to_owned(),
@@ -77,6 +79,7 @@ fn shop() -> StoredApplication {
             },
             items: vec![item("shop_data", 1000, 5)],
             quiesced: Vec::new(),
+            hooks: Vec::new(),
             downtime_seconds: 0.0,
             stream_lost: Vec::new(),
             whole: true,
@@ -194,7 +197,7 @@ fn every_conflict_is_told_at_once() {
             ..HostContainer::default()
         },
     ];
-    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false) });
+    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false), ..HostVolume::default() });
     host.networks.insert("lan".to_owned(), json!({"Name": "lan", "IPAM": {"Config": [{"Subnet": "10.5.0.0/16"}]}}));
     host.images.clear();
     host.runtimes = ["crun".to_owned()].into();
@@ -268,7 +271,7 @@ fn one_container_brings_what_it_needs_and_is_not_there() {
     assert_eq!(lines(&plan)[..2], expected);
     assert!(!lines(&plan).contains(&"create container web".to_owned()));
     let mut there = host();
-    there.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false) });
+    there.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false), ..HostVolume::default() });
     let plan = planned(&options, &there);
     assert_eq!(conflicts(&plan), [""; 0]);
     assert_eq!(lines(&plan)[0], "use volume shop_data as it is");
@@ -281,7 +284,7 @@ fn one_volume_comes_alone() {
         RestoreOptions { items: Items { volumes: vec!["shop_data".to_owned()], ..Items::default() }, ..RestoreOptions::default() };
     assert_eq!(lines(&planned(&options, &host())).len(), 2);
     let mut empty = host();
-    empty.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(true) });
+    empty.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(true), ..HostVolume::default() });
     let plan = planned(&options, &empty);
     assert_eq!((lines(&plan)[0].as_str(), plan.conflicts.len()), ("use volume shop_data as it is", 0));
     empty.containers = vec![HostContainer {
@@ -334,7 +337,7 @@ fn as_new_finds_free_names() {
     for name in ["web", "web-restored"] {
         host.containers.push(HostContainer { name: name.to_owned(), ..HostContainer::default() });
     }
-    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false) });
+    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false), ..HostVolume::default() });
     let plan = planned(&RestoreOptions { as_new: true, ..RestoreOptions::default() }, &host);
     assert_eq!(conflicts(&plan), [""; 0]);
     let lines = lines(&plan);
@@ -439,4 +442,187 @@ fn documents_of_a_snapshot_may_be_anything() {
     {
         assert!(StoredApplication::parse(document, [("web".to_owned(), container.to_vec())], none()).is_err());
     }
+}
+
+#[test]
+fn a_bind_without_a_source_is_no_path_of_the_host() {
+    let mut stored = shop();
+    stored.containers.get_mut("web").unwrap()["HostConfig"]["Binds"] = json!(["/cache", "/srv/www:/www:ro", "shop_data:/data"]);
+    assert_eq!(wanted(&[stored], &RestoreOptions::default()).paths.into_iter().collect::<Vec<_>>(), ["/srv/www"]);
+}
+
+#[test]
+fn an_engine_that_is_too_old_is_a_conflict_or_a_warning() {
+    let mut stored = shop();
+    let web = stored.containers.get_mut("web").unwrap();
+    web["HostConfig"]["Annotations"] = json!({"a": "b"});
+    web["HostConfig"]["Mounts"] = json!([{"Type": "volume", "Source": "shop_data", "Target": "/part", "VolumeOptions": {"Subpath": "x"}}]);
+    stored.networks.get_mut("shop_front").unwrap()["EnableIPv4"] = json!(false);
+    let plan = |api| plan(std::slice::from_ref(&stored), &RestoreOptions::default(), &Host { api, ..host() }).unwrap();
+    assert_eq!(
+        conflicts(&plan((1, 41))),
+        [
+            "network shop_front uses no IPv4 addresses, which needs an Engine with API 1.48; this one has 1.41",
+            "container web uses a mount of a part of a volume, which needs an Engine with API 1.45; this one has 1.41",
+        ]
+    );
+    assert_eq!(plan((1, 41)).notes, ["container web: annotations: lost, as it needs an Engine with API 1.43 or later"]);
+    assert_eq!((conflicts(&plan((1, 51))).len(), plan((1, 51)).notes.len()), (0, 0));
+}
+
+fn bindings(plan: &RestorePlan, name: &str) -> Value {
+    let found = plan.steps.iter().find_map(|step| match &step.step {
+        Step::CreateContainer { container } if container.name == name => Some(container.body["HostConfig"]["PortBindings"].clone()),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+#[test]
+fn ports_come_back_under_other_numbers() {
+    let mut stored = shop();
+    stored.containers.get_mut("web").unwrap()["HostConfig"]["PortBindings"] = json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}], "53/udp": [{"HostPort": "8080"}], "99/tcp": [{"HostPort": "9000-9010"}]});
+    let planned = |renames: &[(&str, &str)]| {
+        let renames = renames.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+        plan(std::slice::from_ref(&stored), &RestoreOptions { renames, ..RestoreOptions::default() }, &host())
+    };
+    assert_eq!(
+        bindings(&planned(&[("8080", "18080")]).unwrap(), "web"),
+        json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "18080"}], "53/udp": [{"HostPort": "18080"}], "99/tcp": [{"HostPort": "9000-9010"}]})
+    );
+    let udp = bindings(&planned(&[("8080/udp", "5353")]).unwrap(), "web");
+    assert_eq!((&udp["80/tcp"][0]["HostPort"], &udp["53/udp"][0]["HostPort"]), (&json!("8080"), &json!("5353")));
+    for (from, to) in [("8080", "0"), ("8080", "70000"), ("8080", "web2"), ("8080/tcp", "53/udp"), ("8080", "80/tcp")] {
+        assert!(matches!(planned(&[(from, to)]), Err(PlanError::BadPort { .. })), "{from}:{to}");
+    }
+    assert!(matches!(planned(&[("81", "82")]), Err(PlanError::NothingToRename { .. })));
+    let mut taken = host();
+    let port = HostPort { address: None, port: 18080, protocol: Protocol::Tcp };
+    taken.containers =
+        vec![HostContainer { name: "other".to_owned(), status: "running".to_owned(), ports: vec![port], ..HostContainer::default() }];
+    let renames = vec![("8080".to_owned(), "18080".to_owned())];
+    for as_new in [false, true] {
+        let plan =
+            plan(std::slice::from_ref(&stored), &RestoreOptions { renames: renames.clone(), as_new, ..RestoreOptions::default() }, &taken)
+                .unwrap();
+        assert_eq!(
+            conflicts(&plan),
+            ["container web needs port 127.0.0.1:18080/tcp, which container other has"],
+            "what was asked for is not changed again"
+        );
+    }
+}
+
+#[test]
+fn as_new_nothing_is_in_the_way_of_a_copy() {
+    // The original runs on this very Engine.
+    let mut host = host();
+    let original = |name: &str| HostContainer {
+        id: name.to_owned(),
+        name: name.to_owned(),
+        status: "running".to_owned(),
+        ports: vec![HostPort { address: None, port: 8080, protocol: Protocol::Tcp }],
+        addresses: vec![("shop_front".to_owned(), "10.5.0.10".parse().unwrap())],
+        volumes: vec!["shop_data".to_owned()],
+        ..HostContainer::default()
+    };
+    host.containers = vec![original("web"), original("db")];
+    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false), ..HostVolume::default() });
+    host.networks.insert("shop_front".to_owned(), shop().networks["shop_front"].clone());
+    let plan = planned(&RestoreOptions { as_new: true, ..RestoreOptions::default() }, &host);
+    assert_eq!(conflicts(&plan), [""; 0]);
+    assert_eq!(plan.notes, [""; 0], "what was asked for is no warning");
+    assert_eq!(
+        plan.asked,
+        [
+            "network shop_front-restored and what is on it get other addresses: network shop_front has 10.5.0.0/24",
+            "container web-restored gets a free port for 8080/tcp, which container web has",
+        ]
+    );
+    assert_eq!(bindings(&plan, "web-restored").pointer("/80~1tcp/0/HostPort"), Some(&json!("")));
+    for step in &plan.steps {
+        match &step.step {
+            Step::CreateNetwork { network } => assert_eq!(network.body["IPAM"], json!({"Driver": "default"})),
+            Step::CreateContainer { container } => assert!(!container.body.to_string().contains("IPAMConfig"), "{}", container.body),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn in_place_what_is_there_makes_room_and_comes_back_in_the_end() {
+    let mut host = host();
+    let there = |id: &str, name: &str, volumes: &[&str]| HostContainer {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        status: "running".to_owned(),
+        ports: if name == "web" { vec![HostPort { address: None, port: 8080, protocol: Protocol::Tcp }] } else { Vec::new() },
+        addresses: if name == "web" { vec![("shop_front".to_owned(), "10.5.0.10".parse().unwrap())] } else { Vec::new() },
+        volumes: volumes.iter().map(|name| (*name).to_owned()).collect(),
+        ..HostContainer::default()
+    };
+    host.containers =
+        vec![there("1", "web", &[]), there("2", "db", &["shop_data"]), there("3", "guest", &["shop_data"]), there("4", "other", &[])];
+    host.containers.push(HostContainer { name: "db-replaced".to_owned(), status: "exited".to_owned(), ..HostContainer::default() });
+    host.listening = Some(vec![HostPort { address: None, port: 8080, protocol: Protocol::Tcp }]);
+    let volume = HostVolume { empty: Some(false), driver: "local".to_owned(), ..HostVolume::default() };
+    host.volumes.insert("shop_data".to_owned(), volume.clone());
+    host.networks.insert("shop_front".to_owned(), shop().networks["shop_front"].clone());
+    host.free_bytes = Some(10);
+    let in_place = RestoreOptions { in_place: true, save_first: true, ..RestoreOptions::default() };
+    let plan = planned(&in_place, &host);
+    assert_eq!(conflicts(&plan), [""; 0]);
+    assert_eq!(
+        lines(&plan).into_iter().filter(|line| !line.starts_with("restore the files")).collect::<Vec<_>>(),
+        [
+            "stop container guest",
+            "stop container web",
+            "stop container db",
+            "save what will be overwritten",
+            "rename container db to db-replaced-2",
+            "rename container web to web-replaced",
+            "use network shop_front, which is there and equal",
+            "create container db",
+            "create container web",
+            "start container db",
+            "wait until container db is healthy",
+            "start container web",
+            "remove container db-replaced-2, which was replaced",
+            "remove container web-replaced, which was replaced",
+            "start container guest again",
+        ]
+    );
+    let quick = planned(&RestoreOptions { save_first: false, ..in_place.clone() }, &host);
+    assert!(!lines(&quick).iter().any(|line| line.starts_with("save")));
+
+    let mut held = host.clone();
+    held.containers[2].status = "exited".to_owned();
+    assert!(!lines(&planned(&in_place, &held)).contains(&"start container guest again".to_owned()), "it did not run");
+    let held_down = RestoreOptions { held_down: ["3".to_owned()].into(), ..in_place.clone() };
+    assert!(lines(&planned(&held_down, &held)).contains(&"start container guest again".to_owned()), "a dead restore had stopped it");
+
+    let conflict = |change: &dyn Fn(&mut Host)| {
+        let mut host = host.clone();
+        change(&mut host);
+        conflicts(&planned(&in_place, &host))
+    };
+    assert_eq!(
+        conflict(&|host| host.containers[0].fixed = Some("bbackup runs in it")),
+        ["container web exists already (bbackup runs in it)"]
+    );
+    assert_eq!(
+        conflict(&|host| host.containers[2].fixed = Some("it was started with --rm")),
+        ["volume shop_data exists already: container guest uses it and cannot be stopped: it was started with --rm"]
+    );
+    assert_eq!(
+        conflict(&|host| host.containers[3].network_of = Some("2".to_owned())),
+        ["container db exists already (container other runs in its network, and would lose it)"]
+    );
+    assert_eq!(conflict(&|host| drop(host.volumes.insert("shop_data".to_owned(), HostVolume { empty: None, ..volume.clone() }))).len(), 1);
+    assert_eq!(
+        conflict(&|host| drop(host.volumes.insert("shop_data".to_owned(), HostVolume { driver: "nfs".to_owned(), ..volume.clone() })))
+            .len(),
+        1
+    );
+    assert_eq!(conflict(&|host| host.containers[3].ports = vec![HostPort { address: None, port: 8080, protocol: Protocol::Tcp }]).len(), 1);
 }

@@ -20,12 +20,22 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn parse(word: &str) -> Option<Self> {
+    /// From its word; an empty one means TCP.
+    pub fn parse(word: &str) -> Option<Self> {
         match word {
             "" | "tcp" => Some(Self::Tcp),
             "udp" => Some(Self::Udp),
             "sctp" => Some(Self::Sctp),
             _ => None,
+        }
+    }
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
         }
     }
 }
@@ -48,12 +58,7 @@ impl fmt::Display for HostPort {
             Some(address) => write!(f, "{address}:")?,
             None => {}
         }
-        let protocol = match self.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
-        };
-        write!(f, "{}/{protocol}", self.port)
+        write!(f, "{}/{}", self.port, self.protocol.as_str())
     }
 }
 

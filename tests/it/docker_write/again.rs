@@ -15,7 +15,7 @@ async fn round_trip(engine: &Engine, containers: Vec<(String, Value)>, started: 
     let mut before = Vec::new();
     let mut names = Names::new();
     for (name, body) in &containers {
-        let body = ContainerBody { name: name.clone(), body: body.clone(), connect: Vec::new(), disconnect: Vec::new(), notes: Vec::new() };
+        let body = ContainerBody { name: name.clone(), body: body.clone(), ..ContainerBody::default() };
         make::container(engine, &body).await.unwrap();
         if started {
             make::start(engine, name).await.unwrap();
@@ -121,7 +121,7 @@ fn every_setting_comes_back() {
     body["HostConfig"] = host;
     block_on(async {
         let engine = connect(&stage).await;
-        let made = ContainerBody { name: web.clone(), body, connect: Vec::new(), disconnect: Vec::new(), notes: Vec::new() };
+        let made = ContainerBody { name: web.clone(), body, ..ContainerBody::default() };
         make::container(&engine, &made).await.unwrap();
         stage.ok(["network", "connect", "--ip", "10.201.2.20", "--ip6", "fd01:201::20", "--alias", "api", &back, &web]);
         stage.ok(["network", "connect", &auto, &web]);

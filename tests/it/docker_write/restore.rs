@@ -10,12 +10,14 @@ use bbackup::model::entry::{Kind, Metadata, Sink as _};
 use bbackup::model::outcome::{EndMark, ItemOutcome, Proof, ReadMethod};
 use bbackup::targets::plan::{RestoreOptions, RestorePlan, Step, StoredApplication};
 use bbackup::targets::prepare;
-use bbackup::targets::steps::Steps;
+use bbackup::targets::steps::{Limits, Steps};
 use bbackup::targets::volume::{HelperTarget, Writing, writing_mode};
 
 use super::{block_on, connect, inspect};
 use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
+
+const LIMITS: Limits = Limits { health: Duration::from_secs(10), stop: None };
 
 /// What a snapshot would hold of the application of that name.
 async fn stored(engine: &Engine, application: &str, bytes: u64) -> StoredApplication {
@@ -48,6 +50,7 @@ async fn stored(engine: &Engine, application: &str, bytes: u64) -> StoredApplica
         application,
         whole: true,
         quiesced: Vec::new(),
+        hooks: Vec::new(),
         downtime_seconds: 0.0,
         stream_lost: Vec::new(),
         warnings: Vec::new(),
@@ -68,7 +71,7 @@ async fn carry_out(engine: &Engine, plan: &RestorePlan, steps: &mut Steps) -> Re
 /// Writes one file through a helper, the volume's root with a mode and owner of its own.
 async fn fill(engine: &Engine, volume: &str) {
     let target = HelperTarget::open(engine, volume, &Owner::of_run("RUN")).await.unwrap();
-    let mut sink = target.sink();
+    let mut sink = target.sink(bbackup::docker::helper::MOUNT.as_bytes());
     tokio::task::spawn_blocking(move || {
         let root = Metadata { mode: 0o1750, uid: 70, gid: 71, ..Metadata::virtual_directory() };
         let file = Metadata { mode: 0o640, uid: 70, gid: 71, size: 5, ..Metadata::virtual_file(5) };
@@ -153,7 +156,7 @@ fn an_application_comes_back_from_its_documents() {
         assert_eq!(plan.conflicts, []);
         assert_eq!(plan.notes, [""; 0]);
         assert!(!stage.exists("network", &network), "planning writes nothing");
-        let mut steps = Steps::new(&engine, Duration::from_secs(10));
+        let mut steps = Steps::new(&engine, LIMITS);
         carry_out(&engine, &plan, &mut steps).await.unwrap();
         assert_eq!(steps.left(&project).len(), 4);
 
@@ -201,7 +204,7 @@ fn a_copy_stands_beside_the_original() {
         let options = RestoreOptions { renames: vec![(project.clone(), copy.clone())], ..RestoreOptions::default() };
         let plan = prepare(&engine, &[stored], &options).await.unwrap();
         assert_eq!(plan.conflicts, []);
-        carry_out(&engine, &plan, &mut Steps::new(&engine, Duration::from_secs(10))).await.unwrap();
+        carry_out(&engine, &plan, &mut Steps::new(&engine, LIMITS)).await.unwrap();
         let db = format!("{copy}-db-1");
         let seen = inspect(&engine, &db).await;
         assert_eq!(seen["State"]["Running"], true);
@@ -228,7 +231,7 @@ fn a_failed_restore_says_exactly_what_it_left() {
         let plan = prepare(&engine, &stored, &RestoreOptions::default()).await.unwrap();
         // Somebody takes a name between the look and the step.
         stage.ok(["create", "--name", &containers[1], BUSYBOX, "true"]);
-        let mut steps = Steps::new(&engine, Duration::from_secs(10));
+        let mut steps = Steps::new(&engine, LIMITS);
         let error = carry_out(&engine, &plan, &mut steps).await.unwrap_err();
         assert_eq!(error.to_string(), format!("cannot create container {}", containers[1]));
         let left: Vec<(&str, &str)> = steps.left(&project).iter().map(|left| (left.kind.as_str(), left.name.as_str())).collect();

@@ -24,12 +24,23 @@ pub(crate) const SKELETON: &str = "bbackup-test/skeleton:1";
 /// Starts the Engine, waits until standard input ends (this process has died, in whatever way), ends the Engine by its own process id.
 const KEEPER: &str = r#"
 dir=$1 dockerd=$2
-unshare -n sh -c '
-    ip link set lo up
-    exec "$2" -H "unix://$1/docker.sock" --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" --shutdown-timeout 2
-' sh "$dir" "$dockerd" </dev/null >"$dir/log" 2>&1 &
-engine=$!
-cat >/dev/null
+start() {
+    unshare -n sh -c '
+        ip link set lo up
+        dir=$1 dockerd=$2
+        shift 2
+        exec "$dockerd" -H "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" --shutdown-timeout 2 "$@"
+    ' sh "$@" </dev/null >>"$dir/log" 2>&1 &
+    engine=$!
+}
+start "$@"
+# Each line asks for a restart, as of a service.
+while read -r _; do
+    kill -TERM "$engine"
+    wait "$engine"
+    sleep 1
+    start "$@"
+done
 kill -TERM "$engine" 2>/dev/null
 for _ in $(seq 100); do
     kill -0 "$engine" 2>/dev/null || break
@@ -51,10 +62,16 @@ impl Engine {
     /// The Engine of this test process, started at the first call.
     pub(crate) fn shared() -> &'static Self {
         static ENGINE: OnceLock<Engine> = OnceLock::new();
-        ENGINE.get_or_init(Self::start)
+        ENGINE.get_or_init(|| Self::start(&[]))
     }
 
-    fn start() -> Self {
+    /// Ends it as a service is stopped, and starts it again; it may take some seconds until it answers.
+    pub(crate) fn restart(&self) {
+        self.keeper.lock().unwrap().stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    /// One of its own, with further arguments of `dockerd`.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let folder = parts::temporary_folder("engine").keep();
         let dockerd = parts::program("dockerd", "BBACKUP_TEST_DOCKERD").unwrap();
         let mut path = dockerd.parent().unwrap().as_os_str().to_owned();
@@ -64,6 +81,7 @@ impl Engine {
             .args(["sh", "-c", KEEPER, "keeper"])
             .arg(&folder)
             .arg(&dockerd)
+            .args(arguments)
             .env_clear()
             .env("PATH", path)
             .stdin(Stdio::piped())
@@ -94,10 +112,14 @@ impl Engine {
         self.docker_in(&self.folder, ["version", "--format", "{{.Server.Version}}"]).run().success().text().trim().to_owned()
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> i32 {
+        fs::read_to_string(self.folder.join("pid")).unwrap().trim().parse().unwrap()
+    }
+
     /// Runs a program inside its network namespace: that is where published ports are.
     pub(crate) fn inside(&self, program: Program) -> Program {
-        let pid = fs::read_to_string(self.folder.join("pid")).unwrap();
-        program.under(["nsenter", "-n", "-t", pid.trim()])
+        program.under(["nsenter", "-n", "-t", &self.pid().to_string()])
     }
 
     fn docker_in<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, folder: &Path, arguments: I) -> Program {
@@ -135,18 +157,23 @@ static TURNS: RwLock<()> = RwLock::new(());
 impl<'a> Stage<'a> {
     /// A new prefix, with the test's name in it for those who look.
     pub(crate) fn new(home: &'a Home, name: &str) -> Self {
-        Self::with(home, name, Turn::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)))
+        Self::with(home, name, Engine::shared(), Turn::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// The same with nobody else on the Engine.
     pub(crate) fn alone(home: &'a Home, name: &str) -> Self {
-        Self::with(home, name, Turn::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner)))
+        Self::with(home, name, Engine::shared(), Turn::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    fn with(home: &'a Home, name: &str, turn: Turn) -> Self {
+    /// A part of another Engine than the shared one.
+    pub(crate) fn on(home: &'a Home, name: &str, engine: &'static Engine) -> Self {
+        Self::with(home, name, engine, Turn::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn with(home: &'a Home, name: &str, engine: &'static Engine, turn: Turn) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let prefix = format!("t{}{name}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        Self { engine: Engine::shared(), home, prefix, _turn: turn }
+        Self { engine, home, prefix, _turn: turn }
     }
 
     /// The Engine itself.

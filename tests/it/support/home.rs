@@ -190,5 +190,6 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
 
 /// Bytes of all files below a folder.
 pub(crate) fn size_of(folder: &Path) -> u64 {
-    files_below(folder).iter().map(|path| fs::symlink_metadata(path).unwrap().len()).sum()
+    // What vanishes meanwhile has no size.
+    files_below(folder).iter().filter_map(|path| fs::symlink_metadata(path).ok()).map(|metadata| metadata.len()).sum()
 }

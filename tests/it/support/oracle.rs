@@ -21,6 +21,11 @@ impl<'a> Restic<'a> {
         Self { home, program: parts::program("restic", "BBACKUP_TEST_RESTIC").unwrap(), repository: home.repository() }
     }
 
+    /// restic over another repository with the same password.
+    pub(crate) fn at(home: &'a Home, repository: &Path) -> Self {
+        Self { repository: repository.to_owned(), ..Self::new(home) }
+    }
+
     /// A call with its own cache folder and nothing of the developer's.
     pub(crate) fn call<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, arguments: I) -> Program {
         self.home

@@ -15,8 +15,12 @@ use std::thread;
 pub(crate) enum Action {
     /// It goes through.
     Pass,
+    /// It goes nowhere: the connection is gone before the Engine sees it.
+    Drop,
     /// It goes through, but after so many bytes of answer the connection is gone.
     CutAfter(u64),
+    /// It is answered with 403, as a socket proxy does with what it does not allow; the Engine never sees it.
+    Deny,
 }
 
 /// A running proxy. Its threads end with the test process.
@@ -55,6 +59,9 @@ impl Proxy {
     }
 }
 
+const DENIED: &[u8] =
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 31\r\nConnection: close\r\n\r\n{\"message\":\"the proxy said no\"}";
+
 fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> Action + Send + Sync), cuts: &AtomicUsize) {
     let budget = std::sync::Mutex::new(None::<u64>);
     thread::scope(|scope| {
@@ -62,11 +69,18 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
             let mut buffer = vec![0; 64 * 1024];
             while let Ok(count @ 1..) = (&*client).read(&mut buffer) {
                 let first = buffer[..count].split(|byte| *byte == b'\r').next().unwrap_or_default();
-                if let Ok(line) = std::str::from_utf8(first)
-                    && line.ends_with("HTTP/1.1")
-                    && let Action::CutAfter(bytes) = decide(line)
-                {
-                    *budget.lock().unwrap() = Some(bytes);
+                let line = std::str::from_utf8(first).ok().filter(|line| line.ends_with("HTTP/1.1"));
+                match line.map_or(Action::Pass, decide) {
+                    Action::Pass => {}
+                    Action::Drop => break,
+                    Action::CutAfter(bytes) => *budget.lock().unwrap() = Some(bytes),
+                    Action::Deny => {
+                        let _ = (&*client).write_all(DENIED);
+                        let _ = client.shutdown(Shutdown::Write);
+                        // What still comes is taken, so that the answer is not lost with it.
+                        while let Ok(1..) = (&*client).read(&mut buffer) {}
+                        break;
+                    }
                 }
                 if (&*engine).write_all(&buffer[..count]).is_err() {
                     break;
@@ -92,4 +106,27 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
         }
         let _ = (client.shutdown(Shutdown::Both), engine.shutdown(Shutdown::Both));
     });
+}
+
+/// Listens on a free TCP port for the Engine at `engine`: so it is a remote one. Gives its address, as `DOCKER_HOST` takes it.
+pub(crate) fn over_tcp(engine: &str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let engine = engine.strip_prefix("unix://").unwrap().to_owned();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), UnixStream::connect(&engine).unwrap());
+            let (mut client_in, mut server_out) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut client_in, &mut server_out);
+                let _ = server_out.shutdown(Shutdown::Write);
+            });
+            let (mut client_out, mut server_in) = (client, server);
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut server_in, &mut client_out);
+                let _ = client_out.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    format!("tcp://{address}")
 }

@@ -173,3 +173,32 @@ fn compose_files_come_from_the_labels() {
     assert_eq!(compose.working_dir.as_deref(), Some("/srv/shop"));
     assert_eq!(compose.config_files, ["/srv/shop/compose.yaml", "/srv/shop/override.yaml"]);
 }
+
+#[test]
+fn a_bind_mount_is_stored_once_and_all_its_writers_are_known() {
+    let bind = |path: &str, read_only| Mount {
+        kind: MountKind::Bind,
+        name: None,
+        source: path.to_owned(),
+        destination: "/x".to_owned(),
+        read_only,
+    };
+    let mut web = container("shop-web-1", Some("shop"), &[], &[]);
+    web.labels.insert(WORKING_DIR_LABEL.to_owned(), "/srv/shop".to_owned());
+    web.mounts = vec![bind("/srv/shop/data", false), bind("/srv/common", true), bind("/usr", false)];
+    let mut alpha = container("alpha", None, &[], &[]);
+    alpha.mounts = vec![bind("/srv/shop/data/", true), bind("/srv/shop/data/in", false), bind("/srv/common", false)];
+    let built = build(vec![web, alpha], Vec::new(), Vec::new());
+    let paths = |application: &Application| application.binds.iter().map(|bind| bind.path.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (paths(&built[0]), paths(&built[1])),
+        (vec!["/srv/common".to_owned(), "/srv/shop/data/in".to_owned()], vec!["/srv/shop/data".to_owned()])
+    );
+    let shared = &built[0].shared_binds[0];
+    assert_eq!((shared.path.as_str(), shared.stored_with.as_str()), ("/srv/shop/data", "shop"));
+    assert_eq!(built[1].shared_binds[0].stored_with, "alpha");
+    // Who mounts a folder in it writes to it as well.
+    let users: Vec<_> =
+        built[1].binds[0].users.iter().map(|user| (user.container.as_str(), user.application.as_str(), user.read_only)).collect();
+    assert_eq!(users, [("alpha", "alpha", false), ("shop-web-1", "shop", false)]);
+}

@@ -3,7 +3,7 @@
 //!
 //! How a tree is encoded is `tree`'s business, how a blob is stored `worker`'s.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::item::Item;
@@ -19,6 +19,8 @@ pub(super) struct Dir {
     pub(super) item: Arc<Item>,
     /// This folder's tree in the parent snapshot.
     pub(super) before: Option<Id>,
+    /// Something in it is not as that tree has it.
+    differs: AtomicBool,
     /// Children that are not complete, and one more while children may be added. Who brings it to zero seals the folder.
     pending: AtomicUsize,
     /// In the order of their names. `None` is a child that could not be read.
@@ -28,7 +30,19 @@ pub(super) struct Dir {
 impl Dir {
     /// An open folder without children.
     pub(super) fn new(above: Option<(Arc<Self>, usize)>, item: Arc<Item>, before: Option<Id>) -> Arc<Self> {
-        Arc::new(Self { above, item, before, pending: AtomicUsize::new(1), children: Mutex::default() })
+        let differs = AtomicBool::new(before.is_none());
+        Arc::new(Self { above, item, before, differs, pending: AtomicUsize::new(1), children: Mutex::default() })
+    }
+
+    /// Notes that something in the folder is not as in the parent snapshot. To be called before the pending thing that it
+    /// concerns is counted as done.
+    pub(super) fn note_difference(&self) {
+        self.differs.store(true, Ordering::Relaxed);
+    }
+
+    /// The tree of the parent snapshot, if nothing in the folder differs from it. To be asked when nothing is pending.
+    pub(super) fn kept(&self) -> Option<Id> {
+        self.before.filter(|_| !self.differs.load(Ordering::Relaxed))
     }
 
     /// Adds a complete child and returns its place.

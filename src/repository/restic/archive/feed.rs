@@ -94,6 +94,10 @@ impl<'a> Feeder<'a> {
                 Step::Entry(entry) => self.entry(entry, &mut before)?,
                 Step::Problem(problem) => {
                     let path = self.item.full_path(&problem.path);
+                    // It may be about an entry that the parent snapshot has.
+                    for frame in &self.open {
+                        frame.dir.note_difference();
+                    }
                     self.item.unreadable(&path, &problem.error);
                     self.worker.shared.progress.event(Event::Problem { path: &path, message: &problem.error.to_string() });
                 }
@@ -144,6 +148,10 @@ impl<'a> Feeder<'a> {
         }
         let is_dir = metadata.is_dir();
         let mut node = Node { name, metadata, content: Vec::new(), subtree: None };
+        let has_data = matches!(content, Content::File(_));
+        if !before.as_ref().is_some_and(|before| node.is_described_as(before) && (has_data || before.content.is_empty())) {
+            dir.note_difference();
+        }
         if is_dir {
             self.item.entries.fetch_add(1, Ordering::Relaxed);
             let before = before.and_then(|node| node.subtree);
@@ -151,6 +159,9 @@ impl<'a> Feeder<'a> {
             let dir = Dir::new(Some((dir, index)), Arc::clone(&self.item), before);
             self.open.push(Frame { dir, path, last_name: Vec::new(), parent: ParentTree::new(before) });
             return Ok(());
+        }
+        if !matches!(content, Content::None | Content::File(_)) {
+            dir.note_difference();
         }
         match content {
             Content::None if node.metadata.is_file() && node.metadata.size > 0 => {
@@ -160,7 +171,7 @@ impl<'a> Feeder<'a> {
                 self.item.entries.fetch_add(1, Ordering::Relaxed);
                 dir.push(node);
             }
-            Content::File(source) => self.place_file(dir, node, source, &path, before.as_ref())?,
+            Content::File(source) => self.place_file(dir, node, source, &path, before)?,
             Content::Bytes(bytes) => {
                 let size = bytes.len() as u64;
                 node.metadata.size = size;
@@ -195,18 +206,12 @@ impl<'a> Feeder<'a> {
     }
 
     /// A file of this machine: taken from the parent snapshot if it is unchanged, else handed to the workers.
-    fn place_file(
-        &self,
-        dir: Arc<Dir>,
-        mut node: Node,
-        source: PathBuf,
-        path: &[u8],
-        before: Option<&Node>,
-    ) -> Result<(), RepositoryError> {
+    fn place_file(&self, dir: Arc<Dir>, mut node: Node, source: PathBuf, path: &[u8], before: Option<Node>) -> Result<(), RepositoryError> {
         let path = self.item.full_path(path);
-        if let Some(content) = self.unchanged(&node, before) {
+        let outcome = outcome(before.as_ref());
+        if let Some(before) = before.filter(|before| self.is_unchanged(&node, before)) {
             let size = node.metadata.size;
-            node.content = content;
+            node.content = before.content;
             dir.push(node);
             self.item.bytes_unread.fetch_add(size, Ordering::Relaxed);
             self.worker.shared.progress.event(Event::Bytes(size));
@@ -214,7 +219,7 @@ impl<'a> Feeder<'a> {
             return Ok(());
         }
         let seen = State { size: node.metadata.size, mtime: node.metadata.mtime, ctime: node.metadata.ctime };
-        let outcome = outcome(before);
+        dir.note_difference();
         let identity = (node.metadata.inode != 0).then_some((node.metadata.device, node.metadata.inode));
         let index = dir.push_pending(node);
         self.item.jobs.fetch_add(1, Ordering::Relaxed);
@@ -222,7 +227,10 @@ impl<'a> Feeder<'a> {
         self.files.send(job).map_err(|_| RepositoryError::Internal("the workers of the backup have ended".into()))
     }
 
-    fn close(&mut self, frame: Frame) -> Result<(), RepositoryError> {
+    fn close(&mut self, mut frame: Frame) -> Result<(), RepositoryError> {
+        if !frame.parent.was_all_asked_for() {
+            frame.dir.note_difference();
+        }
         // Only a source that streams can have hard links to earlier entries.
         if self.streamed.is_empty() && self.links.is_empty() {
             self.worker.release(&frame.dir)
@@ -232,18 +240,17 @@ impl<'a> Feeder<'a> {
         }
     }
 
-    /// The content of a file that is as the parent snapshot has it, if the repository still has all of it.
-    fn unchanged(&self, node: &Node, before: Option<&Node>) -> Option<Vec<Id>> {
-        let (now, then) = (&node.metadata, &before?.metadata);
+    /// Whether a file is as the parent snapshot has it, and the repository still has all of its content.
+    fn is_unchanged(&self, node: &Node, before: &Node) -> bool {
+        let (now, then) = (&node.metadata, &before.metadata);
         let same = then.is_file()
             && now.size == then.size
             && now.mtime == then.mtime
             && now.ctime == then.ctime
             && now.inode == then.inode
             && now.inode != 0;
-        let content = &before?.content;
         let index = self.worker.shared.repository.index();
-        (same && content.iter().all(|id| index.contains(BlobKind::Data, id))).then(|| content.clone())
+        same && before.content.iter().all(|id| index.contains(BlobKind::Data, id))
     }
 
     /// Gives hard links the content of the file that they name, and all links of one file the same inode.

@@ -1,39 +1,55 @@
 //! The parent snapshot: which one it is, and its trees, loaded only where they are asked for.
 
+use std::iter::Peekable;
+use std::vec;
+
 use crate::repository::contract::{RepositoryError, SnapshotRequest, TAG_APPLICATION};
 use crate::repository::restic::codec::BlobKind;
 use crate::repository::restic::file::SnapshotFile;
 use crate::repository::restic::id::Id;
 use crate::repository::restic::state::Indexed;
-use crate::repository::restic::tree::{self, Node, TreeError};
+use crate::repository::restic::tree::{self, Node, Tree, TreeError};
 
-/// One folder of the parent snapshot.
+/// One folder of the parent snapshot, asked for its entries in the order of their names.
 pub(super) struct ParentTree {
     /// Not loaded yet.
     id: Option<Id>,
-    nodes: Vec<Node>,
+    /// What was not asked for yet.
+    nodes: Peekable<vec::IntoIter<Node>>,
+    /// Entries were passed over that nobody asked for, or that this program does not know.
+    passed: bool,
 }
 
 impl ParentTree {
     pub(super) fn new(id: Option<Id>) -> Self {
-        Self { id, nodes: Vec::new() }
+        Self { id, nodes: Vec::new().into_iter().peekable(), passed: false }
     }
 
-    /// The child of this name. A tree that cannot be read counts as empty: its files are read again, which loses nothing.
+    /// The child of this name, which must come after all names that were asked for before. A tree that cannot be read counts
+    /// as empty: its files are read again, which loses nothing.
     pub(super) fn child(&mut self, repository: &Indexed, name: &[u8]) -> Option<Node> {
         if let Some(id) = self.id.take() {
-            self.nodes = load(repository, &id).unwrap_or_default();
+            let tree = load(repository, &id).unwrap_or_default();
+            self.passed = !tree.unknown.is_empty();
+            self.nodes = tree.nodes.into_iter().peekable();
         }
-        let place = self.nodes.binary_search_by(|node| node.name.as_slice().cmp(name)).ok()?;
-        self.nodes.get(place).cloned()
+        while self.nodes.next_if(|node| node.name.as_slice() < name).is_some() {
+            self.passed = true;
+        }
+        self.nodes.next_if(|node| node.name == name)
+    }
+
+    /// Whether it was loaded and has no entry that was not asked for by its name.
+    pub(super) fn was_all_asked_for(&mut self) -> bool {
+        self.id.is_none() && !self.passed && self.nodes.peek().is_none()
     }
 }
 
-fn load(repository: &Indexed, id: &Id) -> Result<Vec<Node>, RepositoryError> {
+fn load(repository: &Indexed, id: &Id) -> Result<Tree, RepositoryError> {
     let mut json = Vec::new();
     repository.read_blob(BlobKind::Tree, id, &mut json)?;
     let damaged = |error: TreeError| RepositoryError::Damaged { file: format!("tree {id}"), offset: 0, expected: error.to_string() };
-    Ok(tree::parse(&json).map_err(damaged)?.nodes)
+    tree::parse(&json).map_err(damaged)
 }
 
 /// The node at an absolute path below `root`.

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::build::{Dir, FileInProgress};
-use super::worker::{ChunkJob, Worker};
+use super::worker::{ChunkJob, Job, Worker};
 use crate::model::entry::Timestamp;
 use crate::model::progress::{Event, FileOutcome};
 use crate::repository::contract::RepositoryError;
@@ -50,7 +50,7 @@ pub(super) struct State {
 }
 
 /// Why a file is not stored.
-enum Failure {
+pub(super) enum Failure {
     /// It cannot be read; the others can.
     Unreadable(io::Error),
     /// The whole run has failed, or the work was stopped.
@@ -139,7 +139,11 @@ impl Worker {
         let mut file = open(job)?;
         let before = state(&file)?;
         let progress = Arc::new(FileInProgress::new(Arc::clone(&job.dir), job.index));
-        let size = self.cut(&mut file, buffer, &progress, &job.dir)?;
+        let size = if self.in_ranges(before.size) {
+            self.cut_in_ranges(file.try_clone()?, buffer, &progress, &job.dir)?
+        } else {
+            self.cut(&mut file, buffer, &progress, &job.dir)?
+        };
         let after = state(&file)?;
         if after != before {
             job.dir.item.warn(&job.path, "changed while it was read");
@@ -193,15 +197,15 @@ impl Worker {
     }
 
     /// Gives the chunk to an idle worker, or stores it here.
-    fn share_or_store(&mut self, chunk: &[u8], file: &Arc<FileInProgress>) -> Result<(), RepositoryError> {
+    pub(super) fn share_or_store(&mut self, chunk: &[u8], file: &Arc<FileInProgress>) -> Result<(), RepositoryError> {
         let number = file.reserve();
         let item = Arc::clone(&file.dir.item);
-        if self.shared.idle.load(Ordering::Relaxed) > self.queues.share.len() {
+        if self.has_idle() {
             let mut data = self.queues.spare.try_recv().unwrap_or_default();
             data.clear();
             data.extend_from_slice(chunk);
             item.jobs.fetch_add(1, Ordering::Relaxed);
-            match self.queues.share.try_send(ChunkJob { data, file: Arc::clone(file), number }) {
+            match self.queues.share.try_send(Job::Chunk(ChunkJob { data, file: Arc::clone(file), number })) {
                 Ok(()) => return Ok(()),
                 Err(_) => self.job_done(&item),
             }

@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) dry_run: bool,
     /// Keep access times.
     pub(super) with_atime: bool,
+    /// Threads that work beside the feeder.
+    pub(super) workers: usize,
     /// Workers that wait for work: a large file is shared out only when there is somebody to share it with.
     pub(super) idle: AtomicUsize,
     pub(super) failure: Arc<Failure>,

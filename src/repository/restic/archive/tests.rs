@@ -209,6 +209,77 @@ fn unchanged_files_are_not_read() {
 }
 
 #[test]
+fn a_large_file_is_cut_alike_by_one_worker_and_by_many() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large");
+    let data = [noise(7_000_000, 1), vec![0; 3_000_000], noise(4_100_000, 2), vec![1; 9_000_000], noise(777, 3)].concat();
+    fs::write(&path, &data).unwrap();
+    bench.archive(script(vec![dir(""), on_disk("large", &path)]));
+    let repository = bench.repository();
+    let chunker = Chunker::new(repository.open().config().chunker_polynomial);
+    let (mut rest, mut expected) = (&data[..], Vec::new());
+    while !rest.is_empty() {
+        let (chunk, later) = rest.split_at(chunker.cut(rest));
+        expected.push(Id::of(chunk));
+        rest = later;
+    }
+    let (_, snapshot) = repository.open().snapshots().unwrap().remove(0);
+    let node = parent::find(&repository, snapshot.tree, b"/x/large").unwrap();
+    assert_eq!(node.content, expected);
+    assert_eq!(node.metadata.size, data.len() as u64);
+    assert!(bench.contents()["/x/large"].0 == data);
+}
+
+/// Folders with symbolic links in them: for each folder, what each of four possible links points to.
+type Links = [[Option<u8>; 4]; 4];
+
+fn linked(links: &Links) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for (folder, links) in ["", "a", "a/c", "b"].into_iter().zip(links) {
+        // One folder is there only if something is in it.
+        if folder == "b" && links == &[None; 4] {
+            continue;
+        }
+        entries.push(dir(folder));
+        for (name, target) in ["1", "2", "3", "4"].into_iter().zip(links) {
+            let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            entries.extend(target.map(|target| entry(&path, Kind::Symlink { target: vec![b'0' + target] }, 0, Content::None)));
+        }
+    }
+    entries
+}
+
+/// Whatever changes between two runs, the second stores what it would have stored without the first.
+#[test]
+fn trees_that_are_kept_are_those_that_would_be_made() {
+    let bench = Bench::new();
+    // Opened once: a key is derived each time.
+    let open = bench.repository().open().clone();
+    let tree = |links: &Links, ignore_parent: bool| {
+        let request = SnapshotRequest { ignore_parent, ..Bench::request() };
+        let indexed = Arc::new(open.clone().into_indexed().unwrap());
+        let started = Archive::start(indexed, request, Options::default(), &bench.control, Arc::new(Silent), Box::new(|| Ok(())));
+        let mut archive = started.unwrap();
+        archive.add(b"/x", script(linked(links))).unwrap();
+        let (id, summary) = Box::new(archive).finish(Vec::new()).unwrap();
+        (open.snapshot(&id.unwrap().0.parse().unwrap()).unwrap().tree, summary.dirs_unmodified)
+    };
+    let config = proptest::prelude::ProptestConfig::with_cases(24);
+    proptest::proptest!(config, |(before: Links, changes: Vec<(u8, u8, Option<u8>)>)| {
+        let mut links = before.map(|links| links.map(|target| target.map(|target| target % 3)));
+        tree(&links, true);
+        let (_, kept) = tree(&links, false);
+        proptest::prop_assert!(kept >= 3, "{}", kept);
+        for (folder, name, target) in changes.into_iter().take(3) {
+            links[usize::from(folder % 4)][usize::from(name % 4)] = target.map(|target| target % 3);
+        }
+        let (with_parent, _) = tree(&links, false);
+        proptest::prop_assert_eq!(with_parent, tree(&links, true).0);
+    });
+}
+
+#[test]
 fn hard_links_in_a_stream_are_one_file() {
     let bench = Bench::new();
     let data = noise(3 << 20, 7);
@@ -392,7 +463,7 @@ fn a_dry_run_takes_no_lock_even_to_read() {
     bench.backend.fail_after(0);
     let open = Closed::new(bench.backend.clone()).open(&password()).unwrap();
     let repository = ResticRepository::new(open, Options::default(), Locking::Never);
-    repository.stats().unwrap();
+    repository.stats(&Control::new()).unwrap();
     let request = SnapshotRequest { dry_run: true, ..Bench::request() };
     let mut writer = repository.write_snapshot(request, &bench.control, Arc::new(Silent)).unwrap();
     writer.add(b"/x", script(vec![dir(""), bytes("a", b"a")])).unwrap();

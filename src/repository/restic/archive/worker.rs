@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, select};
 
 use super::build::{Dir, FileInProgress};
 use super::item::Item;
+use super::ranges::RangeJob;
 use super::read::FileJob;
 use super::shared::Shared;
 use super::upload::OpenPack;
@@ -29,12 +30,20 @@ pub(super) struct ChunkJob {
     pub(super) number: usize,
 }
 
+/// Work on a file that another thread has.
+pub(super) enum Job {
+    /// Store a chunk of it.
+    Chunk(ChunkJob),
+    /// Find where its chunks may end.
+    Range(RangeJob),
+}
+
 /// Where work comes from and where it can be shared out.
 #[derive(Clone)]
 pub(super) struct Queues {
-    /// Chunks of large files and of streams. Taken before files, so that what is in memory leaves it first.
-    pub(super) chunks: Receiver<ChunkJob>,
-    pub(super) share: Sender<ChunkJob>,
+    /// Chunks of large files and of streams, and ranges of files. Taken before files, so that what is in memory leaves it first.
+    pub(super) chunks: Receiver<Job>,
+    pub(super) share: Sender<Job>,
     /// Files; the feeder closes it, which ends the workers.
     pub(super) files: Receiver<FileJob>,
     /// Buffers of chunks that were dealt with.
@@ -74,7 +83,10 @@ impl Worker {
         while let Some(work) = self.next() {
             let shared = Arc::clone(&self.shared);
             // A panic must not leave the feeder waiting for ever.
-            let done = catch_unwind(AssertUnwindSafe(|| self.perform(work)));
+            let done = catch_unwind(AssertUnwindSafe(|| match work {
+                Work::Shared(job) => self.perform(job),
+                Work::File(job) => self.whole_file(job),
+            }));
             match done {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => shared.failure().set(error),
@@ -86,33 +98,41 @@ impl Worker {
 
     fn next(&self) -> Option<Work> {
         match self.queues.chunks.try_recv() {
-            Ok(chunk) => return Some(Work::Chunk(chunk)),
+            Ok(job) => return Some(Work::Shared(job)),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
         }
         self.shared.idle.fetch_add(1, Ordering::Relaxed);
         let work = select! {
-            recv(self.queues.chunks) -> chunk => chunk.ok().map(Work::Chunk),
+            recv(self.queues.chunks) -> job => job.ok().map(Work::Shared),
             recv(self.queues.files) -> file => file.ok().map(Work::File),
         };
         self.shared.idle.fetch_sub(1, Ordering::Relaxed);
         work
     }
 
-    fn perform(&mut self, work: Work) -> Result<(), RepositoryError> {
-        match work {
-            Work::Chunk(job) => {
-                let item = Arc::clone(&job.file.dir.item);
-                let result = self.chunk(job);
-                self.job_done(&item);
-                result
+    /// Does what another worker has shared.
+    pub(super) fn perform(&mut self, job: Job) -> Result<(), RepositoryError> {
+        let (item, result) = match job {
+            Job::Chunk(job) => (Arc::clone(&job.file.dir.item), self.chunk(job)),
+            Job::Range(job) => {
+                self.range(&job);
+                (Arc::clone(&job.of.dir.item), Ok(()))
             }
-            Work::File(job) => {
-                let item = Arc::clone(&job.dir.item);
-                let result = self.file(job);
-                self.job_done(&item);
-                result
-            }
-        }
+        };
+        self.job_done(&item);
+        result
+    }
+
+    fn whole_file(&mut self, job: FileJob) -> Result<(), RepositoryError> {
+        let item = Arc::clone(&job.dir.item);
+        let result = self.file(job);
+        self.job_done(&item);
+        result
+    }
+
+    /// Whether somebody would take up work at once.
+    pub(super) fn has_idle(&self) -> bool {
+        self.shared.idle.load(Ordering::Relaxed) > self.queues.share.len()
     }
 
     /// Counts a job as done and wakes the feeder after the last.
@@ -213,7 +233,14 @@ impl Worker {
             if self.shared.failure().is_set() || dir.item.control.is_skipped() {
                 return Ok(());
             }
-            let id = self.store_tree(&dir.take_nodes(), &dir.item)?;
+            // What has not changed need not be encoded and hashed to find that out.
+            let id = match dir.kept() {
+                Some(before) => before,
+                None => self.store_tree(&dir.take_nodes(), &dir.item)?,
+            };
+            if dir.before != Some(id) {
+                above.note_difference();
+            }
             let stats = &dir.item.stats;
             let counter = match dir.before {
                 None => &stats.dirs_new,
@@ -281,6 +308,6 @@ impl Worker {
 }
 
 enum Work {
-    Chunk(ChunkJob),
+    Shared(Job),
     File(FileJob),
 }

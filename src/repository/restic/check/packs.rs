@@ -189,7 +189,8 @@ pub(super) fn read(check: &Check<'_>, packs: &[KnownPack]) -> Result<(u64, u64),
 struct Scratch {
     decoder: Decoder,
     sealed: Vec<u8>,
-    plain: Vec<u8>,
+    /// Two blobs, which are hashed together.
+    plain: [Vec<u8>; 2],
 }
 
 /// Reads one pack from its beginning to its end in windows of whole blobs.
@@ -212,8 +213,8 @@ fn read_pack(check: &Check<'_>, pack: &KnownPack, scratch: &mut Scratch) -> Resu
         read.map_err(|source| RepositoryError::Storage { action: "read", file: format!("pack {}", pack.id), source })?;
         hash.update(&scratch.sealed);
         check.progress.event(Event::Bytes(to - from));
-        for blob in now {
-            check_blob(check, pack, blob, from, scratch);
+        for blobs in now.chunks(2) {
+            check_blobs(check, pack, blobs, from, scratch);
         }
         (from, rest) = (to, later);
         if from >= pack.size {
@@ -277,18 +278,34 @@ fn layout(check: &Check<'_>, pack: &KnownPack) -> Vec<PackedBlob> {
     blobs
 }
 
-fn check_blob(check: &Check<'_>, pack: &KnownPack, blob: &PackedBlob, from: u64, scratch: &mut Scratch) {
-    let start = (u64::from(blob.offset) - from) as usize;
-    let Some(sealed) = scratch.sealed.get_mut(start..start + blob.length as usize) else { return };
-    let decoded = scratch.decoder.decode(check.repo.key(), sealed, blob.uncompressed, &mut scratch.plain);
-    let expected = match decoded {
-        Ok(()) if Id::of(&scratch.plain) == blob.id => return,
-        Ok(()) => "content whose SHA-256 is its id",
-        Err(error) => error.expected(),
-    };
+/// Checks one or two blobs of a pack of which the part from `from` on was read.
+fn check_blobs(check: &Check<'_>, pack: &KnownPack, blobs: &[PackedBlob], from: u64, scratch: &mut Scratch) {
+    let Scratch { decoder, sealed, plain } = scratch;
+    let mut expected: [Option<&str>; 2] = [None; 2];
+    for (n, blob) in blobs.iter().take(2).enumerate() {
+        let start = (u64::from(blob.offset) - from) as usize;
+        let decoded = sealed
+            .get_mut(start..start + blob.length as usize)
+            .map(|sealed| decoder.decode(check.repo.key(), sealed, blob.uncompressed, &mut plain[n]));
+        expected[n] = match decoded {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(error.expected()),
+            None => Some("a blob inside its pack"),
+        };
+    }
+    let ids = if blobs.len() == 2 { Id::of_pair(&plain[0], &plain[1]) } else { [Id::of(&plain[0]), Id([0; 32])] };
+    for ((blob, expected), id) in blobs.iter().zip(expected).zip(ids) {
+        let wrong = if id == blob.id { None } else { Some("content whose SHA-256 is its id") };
+        if let Some(expected) = expected.or(wrong) {
+            damaged(check, pack, blob, expected, &mut plain[0]);
+        }
+    }
+}
+
+fn damaged(check: &Check<'_>, pack: &KnownPack, blob: &PackedBlob, expected: &str, buffer: &mut Vec<u8>) {
     let what = format!("{} blob {} at byte {} of pack {} is damaged: expected {expected}", blob.kind.word(), blob.id, blob.offset, pack.id);
     // Another pack may have it too.
-    if check.repo.read_blob(blob.kind, &blob.id, &mut scratch.plain).is_err() {
+    if check.repo.read_blob(blob.kind, &blob.id, buffer).is_err() {
         check.found.bad(blob.kind, blob.id, what.clone());
     }
     check.found.error(what);

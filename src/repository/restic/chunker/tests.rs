@@ -163,4 +163,31 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn the_same_cuts_in_ranges(seed: u64, parts in prop::collection::vec((0..5_u8, 0..4 * 1024 * 1024_usize), 1..6), range in 1..3 * 1024 * 1024_usize) {
+        let polynomial = Polynomial::random().unwrap();
+        let chunker = Chunker::new(polynomial);
+        let mut data = Vec::new();
+        for (number, (kind, length)) in parts.into_iter().enumerate() {
+            match kind {
+                0 => data.resize(data.len() + length, 0),
+                1 => data.resize(data.len() + length, 0xff),
+                2 => data.extend(with_ends(noise(seed, length.max(4096)), polynomial, &[WINDOW, 700, 701, 4096])),
+                _ => data.extend(noise(seed.wrapping_add(number as u64), length)),
+            }
+        }
+        let (mut cuts, mut start, mut at) = (Cuts::default(), 0, 0);
+        while at < data.len() {
+            let (before, to) = (at.min(WINDOW), data.len().min(at + range));
+            let ends = chunker.ends(&data[at - before..to]);
+            cuts.add(at as u64, &ends.into_iter().map(|(first, last)| (first - before, last - before)).collect::<Vec<_>>());
+            while let Some(length) = cuts.next_length(to - start, to == data.len()) {
+                prop_assert_eq!(length, chunker.cut(&data[start..]), "at {}", start);
+                start += length;
+            }
+            at = to;
+        }
+        prop_assert_eq!(start, data.len());
+    }
 }

@@ -148,13 +148,33 @@ fn documents() {
 #[test]
 fn verification_finds_flipped_bits() {
     let key = MasterKey::generate().unwrap();
-    let mut verifier = Verifier { decoder: Decoder::new(), sealed: Vec::new(), plain: Vec::new() };
-    let mut sealed = Vec::new();
-    key.seal(b"blob", &mut sealed).unwrap();
-    assert!(verifier.verify(&key, &sealed, None, b"blob", BlobKind::Data).is_ok());
-    assert!(matches!(verifier.verify(&key, &sealed, None, b"blab", BlobKind::Data), Err(RepositoryError::Corrupted { .. })));
-    sealed[20] ^= 1;
-    assert!(matches!(verifier.verify(&key, &sealed, None, b"blob", BlobKind::Data), Err(RepositoryError::Corrupted { .. })));
+    let mut verifier = Verifier { decoder: Decoder::new(), plain: Vec::new() };
+    let plain = text(40_000);
+    let compressed = zstd::bulk::compress(&plain, 3).unwrap();
+    let length = NonZeroU32::new(40_000);
+    for (stored, length) in [(&plain, None), (&compressed, length)] {
+        let mut sealed = Vec::new();
+        key.seal(stored, &mut sealed).unwrap();
+        let mut verify = |sealed: &[u8], stored: &[u8], plain: &[u8]| verifier.verify(&key, sealed, stored, length, plain, BlobKind::Data);
+        verify(&sealed, stored, &plain).unwrap();
+        for at in [0, 20, sealed.len() / 2, sealed.len() - 17, sealed.len() - 1] {
+            let mut wrong = sealed.clone();
+            wrong[at] ^= 1;
+            assert!(matches!(verify(&wrong, stored, &plain), Err(RepositoryError::Corrupted { .. })), "{at}");
+        }
+        // What was encrypted is not what was to be.
+        let mut other = stored.clone();
+        other[stored.len() / 2] ^= 1;
+        assert!(verify(&sealed, &other, &plain).is_err());
+        let mut sealed_other = Vec::new();
+        key.seal(&other, &mut sealed_other).unwrap();
+        assert!(verify(&sealed_other, &other, &plain).is_err());
+        let mut different = plain.clone();
+        different[39_999] ^= 1;
+        assert!(verify(&sealed, stored, &different).is_err());
+        assert!(verify(&sealed[..sealed.len() - 1], stored, &plain).is_err());
+    }
+    assert!(!key.seals(b"short", b""));
 }
 
 proptest! {

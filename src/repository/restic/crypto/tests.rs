@@ -75,6 +75,29 @@ fn opens_and_makes_what_restic_sealed() {
 }
 
 #[test]
+fn what_was_sealed_is_compared_piece_by_piece() {
+    let key = MasterKey::generate().unwrap();
+    for length in [0, 1, 15, 16, 17, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 21] {
+        let plain: Vec<u8> = (0..length).map(|at| (at / 7) as u8).collect();
+        let mut sealed = Vec::new();
+        key.seal(&plain, &mut sealed).unwrap();
+        assert!(key.seals(&sealed, &plain), "{length}");
+        for at in [0, 15, 16, 16 + length / 2, 15 + length, 16 + length, 31 + length] {
+            let mut wrong = sealed.clone();
+            wrong[at] ^= 0x10;
+            assert!(!key.seals(&wrong, &plain), "{length} {at}");
+        }
+        for at in [0, length / 2, length.saturating_sub(1)].into_iter().filter(|at| *at < length) {
+            let mut other = plain.clone();
+            other[at] ^= 1;
+            assert!(!key.seals(&sealed, &other), "{length} {at}");
+        }
+        assert!(!key.seals(&sealed, &[&plain[..], b"x"].concat()));
+        assert!(!key.seals(&sealed[..sealed.len() - 1], &plain));
+    }
+}
+
+#[test]
 fn every_changed_bit_is_noticed() {
     let key = MasterKey::generate().unwrap();
     let mut sealed = Vec::new();

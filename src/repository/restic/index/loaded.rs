@@ -54,7 +54,7 @@ pub(super) fn reserve(records: &mut Vec<Staged>, more: usize) {
 }
 
 /// All blobs of one part, sorted.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Part {
     /// Bits of the id that all have in common.
     first: u16,
@@ -95,6 +95,36 @@ impl Part {
         Self { first, records: bytes, starts, distinct }
     }
 
+    /// Number of places.
+    pub(super) fn len(&self) -> usize {
+        self.records.len() / RECORD
+    }
+
+    /// Where the places of a blob stand among all of this part.
+    pub(super) fn positions(&self, id: &Id) -> std::ops::Range<usize> {
+        let wanted = &id.0[32 - REST..];
+        let number = bucket(&id.0);
+        let bucket = self.bucket(number);
+        let start = bucket.partition_point(|record| record[..REST] < *wanted);
+        let count = bucket[start..].iter().take_while(|record| record[..REST] == *wanted).count();
+        let start = self.starts.get(number).map_or(0, |first| *first as usize) + start;
+        start..start + count
+    }
+
+    /// The record that stands at a position.
+    pub(super) fn get(&self, position: usize) -> Option<(Id, Place)> {
+        let record = self.records.as_chunks::<RECORD>().0.get(position)?;
+        let bucket = self.starts.partition_point(|start| *start as usize <= position).checked_sub(1)?;
+        Some((self.id(bucket, record), place(record)))
+    }
+
+    fn id(&self, bucket: usize, record: &[u8; RECORD]) -> Id {
+        let mut id = [0; 32];
+        id[..2].copy_from_slice(&(self.first | bucket as u16).to_be_bytes());
+        id[2..].copy_from_slice(&record[..REST]);
+        Id(id)
+    }
+
     /// All places of a blob, in the order of their packs.
     pub(super) fn find(&self, id: &Id) -> impl Iterator<Item = Place> + use<'_> {
         let wanted = id.0;
@@ -105,15 +135,7 @@ impl Part {
 
     /// All blobs, in the order of their ids.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Id, Place)> + use<'_> {
-        (0..BUCKETS).flat_map(move |number| {
-            let common = (self.first | number as u16).to_be_bytes();
-            self.bucket(number).iter().map(move |record| {
-                let mut id = [0; 32];
-                id[..2].copy_from_slice(&common);
-                id[2..].copy_from_slice(&record[..REST]);
-                (Id(id), place(record))
-            })
-        })
+        (0..BUCKETS).flat_map(move |number| self.bucket(number).iter().map(move |record| (self.id(number, record), place(record))))
     }
 
     fn bucket(&self, number: usize) -> &[[u8; RECORD]] {

@@ -105,7 +105,7 @@ fn the_right_one_of_many_keys_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Arc::new(LocalBackend::new(folder.path()));
     backend.create().unwrap();
-    let find = |password: &str, hint: Option<&str>| search(&*backend, &secret(password), hint, Ok);
+    let find = |password: &str, hint: Option<&str>| search(&*backend, &secret(password), hint, |_, master| Ok(master));
     assert!(matches!(find("a", None), Err(RepositoryError::WrongPassword { .. })), "no key at all");
 
     let add = |password: &str, hostname: &str| {
@@ -141,7 +141,7 @@ fn a_damaged_key_is_told_only_if_no_other_opens() {
     let (bad, mut json) = cheap(&master, "bad", "here");
     json[20] ^= 1;
     backend.write(FileKind::Key, &bad.to_string(), &[&json]).unwrap();
-    assert!(search(&backend, &secret("good"), None, Ok).is_ok());
-    let told = search(&backend, &secret("bad"), None, Ok).err().unwrap();
+    assert!(search(&backend, &secret("good"), None, |_, master| Ok(master)).is_ok());
+    let told = search(&backend, &secret("bad"), None, |_, master| Ok(master)).err().unwrap();
     assert!(matches!(told, RepositoryError::Damaged { file, .. } if file == format!("key {bad}")));
 }

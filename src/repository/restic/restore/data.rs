@@ -58,7 +58,8 @@ pub(super) fn in_parallel<S: Send>(
 struct Scratch {
     decoder: Decoder,
     sealed: Vec<u8>,
-    plain: Vec<u8>,
+    /// Two blobs, which are hashed together.
+    plain: [Vec<u8>; 2],
 }
 
 /// Reads and writes all that is wanted.
@@ -109,48 +110,85 @@ fn restore_range(run: &Run<'_>, jobs: &[FileJob], files: &OpenFiles<'_>, wants: 
     let start = u64::from(first.location.offset);
     let end = wants.iter().map(|want| u64::from(want.location.offset) + u64::from(want.location.length)).max().unwrap_or(start);
     let whole = read(run, first, end - start, &mut scratch.sealed);
-    for same in wants.chunk_by(|a, b| a.location == b.location && a.id == b.id) {
+    let mut blobs = wants.chunk_by(|a, b| a.location == b.location && a.id == b.id);
+    while let Some(first) = blobs.next() {
         if run.go_on().is_err() {
             return;
         }
-        let want = &same[0];
-        let length = want.location.length as usize;
-        let mut outcome = match &whole {
-            Ok(()) => {
-                let from = (u64::from(want.location.offset) - start) as usize;
-                decode(run, want, &mut scratch.decoder, &mut scratch.sealed[from..from + length], &mut scratch.plain)
+        let pair = [Some(first), blobs.next()];
+        let mut outcomes = [Ok(()), Ok(())];
+        for (n, same) in pair.iter().enumerate() {
+            if let Some(want) = same.and_then(<[_]>::first) {
+                outcomes[n] = restore_blob(run, want, whole.is_ok().then_some(start), scratch, n);
             }
-            // Part of the range may be readable.
-            Err(_) => match read(run, want, length as u64, &mut scratch.sealed) {
-                Ok(()) => decode(run, want, &mut scratch.decoder, &mut scratch.sealed, &mut scratch.plain),
-                Err(message) => Err(message),
-            },
-        };
-        if outcome.is_err() && elsewhere(run, want, scratch) {
-            outcome = Ok(());
         }
-        for want in same {
-            let Some(job) = jobs.get(want.file as usize) else { continue };
-            match &outcome {
-                Ok(()) => job.write(run, files, want.file, want.at, &scratch.plain),
-                Err(message) => {
-                    job.damage(run, message.clone());
-                    job.piece_done(run, None);
-                }
+        verify(pair, &mut outcomes, &scratch.plain);
+        for (n, same) in pair.into_iter().enumerate() {
+            let Some(same) = same else { continue };
+            if outcomes[n].is_err() && elsewhere(run, &same[0], scratch, n) {
+                outcomes[n] = Ok(());
+            }
+            deliver(run, jobs, files, same, &outcomes[n], &scratch.plain[n]);
+        }
+    }
+}
+
+/// Decodes one blob into a place of the scratch memory; its hash is not looked at. If the range was read, it begins at
+/// `start`; else part of it may be readable all the same.
+fn restore_blob(run: &Run<'_>, want: &Want, start: Option<u64>, scratch: &mut Scratch, n: usize) -> Result<(), String> {
+    let Scratch { decoder, sealed, plain } = scratch;
+    let length = want.location.length as usize;
+    let sealed = if let Some(start) = start {
+        let from = (u64::from(want.location.offset) - start) as usize;
+        &mut sealed[from..from + length]
+    } else {
+        read(run, want, length as u64, sealed)?;
+        &mut sealed[..]
+    };
+    decode(run, want, decoder, sealed, &mut plain[n])
+}
+
+/// Compares the hashes of what was decoded with the ids.
+fn verify(pair: [Option<&[Want]>; 2], outcomes: &mut [Result<(), String>; 2], plain: &[Vec<u8>; 2]) {
+    let ids = match (pair[1], &outcomes) {
+        (Some(_), [Ok(()), Ok(())]) => Id::of_pair(&plain[0], &plain[1]),
+        // At the end of a range, or beside a blob that cannot be decoded.
+        _ => [0, 1].map(|n| if pair[n].is_some() && outcomes[n].is_ok() { Id::of(&plain[n]) } else { Id([0; 32]) }),
+    };
+    for ((same, outcome), id) in pair.into_iter().zip(outcomes).zip(ids) {
+        if let Some(want) = same.and_then(<[_]>::first)
+            && outcome.is_ok()
+            && id != want.id
+        {
+            *outcome = Err(damaged(want, WRONG_HASH));
+        }
+    }
+}
+
+/// Writes a blob to all its places, or says there why not.
+fn deliver(run: &Run<'_>, jobs: &[FileJob], files: &OpenFiles<'_>, same: &[Want], outcome: &Result<(), String>, plain: &[u8]) {
+    for want in same {
+        let Some(job) = jobs.get(want.file as usize) else { continue };
+        match outcome {
+            Ok(()) => job.write(run, files, want.file, want.at, plain),
+            Err(message) => {
+                job.damage(run, message.clone());
+                job.piece_done(run, None);
             }
         }
     }
 }
 
-/// Whether another copy of a damaged blob is whole; then it is in the scratch memory.
-fn elsewhere(run: &Run<'_>, want: &Want, scratch: &mut Scratch) -> bool {
+/// Whether another copy of a damaged blob is whole; then it is in that place of the scratch memory.
+fn elsewhere(run: &Run<'_>, want: &Want, scratch: &mut Scratch, n: usize) -> bool {
     let copies = run.repo.index().lookup_all(BlobKind::Data, &want.id);
     // The range that was read must stay: more blobs are in it.
     let mut sealed = Vec::new();
     copies.into_iter().filter(|location| *location != want.location).any(|location| {
         let copy = Want { location, ..*want };
         let read = read(run, &copy, u64::from(location.length), &mut sealed);
-        read.and_then(|()| decode(run, &copy, &mut scratch.decoder, &mut sealed, &mut scratch.plain)).is_ok()
+        let decoded = read.and_then(|()| decode(run, &copy, &mut scratch.decoder, &mut sealed, &mut scratch.plain[n]));
+        decoded.is_ok() && Id::of(&scratch.plain[n]) == want.id
     })
 }
 
@@ -165,13 +203,13 @@ fn read(run: &Run<'_>, from: &Want, length: u64, buffer: &mut Vec<u8>) -> Result
         .map_err(|error| format!("cannot read pack {pack} at byte {}: {error}", from.location.offset))
 }
 
+/// What is expected where only the hash is wrong.
+const WRONG_HASH: &str = "data with this hash";
+
+fn damaged(want: &Want, expected: &str) -> String {
+    format!("data blob {} is damaged: {expected} expected in pack {} at byte {}", want.id, want.location.pack, want.location.offset)
+}
+
 fn decode(run: &Run<'_>, want: &Want, decoder: &mut Decoder, sealed: &mut [u8], plain: &mut Vec<u8>) -> Result<(), String> {
-    let damaged = |cause: &str| {
-        format!("data blob {} is damaged: {cause} expected in pack {} at byte {}", want.id, want.location.pack, want.location.offset)
-    };
-    decoder.decode(run.repo.key(), sealed, want.location.uncompressed, plain).map_err(|error| damaged(error.expected()))?;
-    if Id::of(plain) != want.id {
-        return Err(damaged("data with this hash"));
-    }
-    Ok(())
+    decoder.decode(run.repo.key(), sealed, want.location.uncompressed, plain).map_err(|error| damaged(want, error.expected()))
 }

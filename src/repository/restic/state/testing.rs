@@ -23,7 +23,12 @@ pub(crate) fn password() -> Secret<String> {
 /// An open repository without any key file, which spares the time that scrypt takes.
 pub(crate) fn empty_repository(version: u32) -> (TempDir, Open) {
     let folder = tempfile::tempdir().unwrap();
-    let backend: Arc<dyn Backend> = Arc::new(LocalBackend::new(folder.path()));
+    let open = over(Arc::new(LocalBackend::new(folder.path())), version);
+    (folder, open)
+}
+
+/// As [`empty_repository`], anywhere.
+pub(crate) fn over(backend: Arc<dyn Backend>, version: u32) -> Open {
     backend.create().unwrap();
     let config = ConfigFile {
         version,
@@ -31,7 +36,12 @@ pub(crate) fn empty_repository(version: u32) -> (TempDir, Open) {
         chunker_polynomial: Polynomial(0x003D_A335_8B4D_C173),
         more: serde_json::Map::new(),
     };
-    (folder, Open::new(backend, MasterKey::generate().unwrap(), config))
+    Open::new(backend, MasterKey::generate().unwrap(), config, None)
+}
+
+/// The same repository as others see it who reach it by another way.
+pub(crate) fn by_way_of(open: &Open, backend: Arc<dyn Backend>) -> Open {
+    Open::new(backend, open.key().clone(), open.config().clone(), None)
 }
 
 pub(crate) fn closed(folder: &Path) -> Closed {

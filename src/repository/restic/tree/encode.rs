@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use crate::model::entry::{Kind, Timestamp};
 
 use super::quote::{json_string, quote};
-use super::{Node, kind_bits, time, to_go_mode};
+use super::{Node, has_links, kind_bits, time, to_go_mode};
 
 /// Writes trees.
 ///
@@ -80,7 +80,7 @@ impl Encoder {
         if meta.is_file() {
             number("size", meta.size, out);
         }
-        if !matches!(meta.kind, Kind::Directory | Kind::Fifo | Kind::Socket) {
+        if has_links(&meta.kind) {
             number("links", meta.links, out);
         }
         if let Kind::Symlink { target } = &meta.kind {

@@ -223,6 +223,26 @@ proptest! {
     }
 
     #[test]
+    fn nodes_described_alike_are_those_whose_json_is_alike(one in some_node(), mut two in some_node(), taken in any::<u16>()) {
+        // Mostly the same node, so that both answers come up.
+        let same = |bit: u32| taken & 1 << bit == 0 || bit > 5 && taken % 3 > 0;
+        if same(0) { two.name.clone_from(&one.name); }
+        if same(1) { two.metadata.kind = one.metadata.kind.clone(); }
+        if same(2) { two.metadata.mode = one.metadata.mode; }
+        if same(3) { two.metadata.xattrs.clone_from(&one.metadata.xattrs); }
+        if same(4) { two.metadata.user.clone_from(&one.metadata.user); }
+        if same(5) { two.metadata.mtime = one.metadata.mtime; }
+        if same(6) { (two.metadata.atime, two.metadata.ctime) = (one.metadata.atime, one.metadata.ctime); }
+        if same(7) { (two.metadata.uid, two.metadata.gid) = (one.metadata.uid, one.metadata.gid); }
+        if same(8) { (two.metadata.inode, two.metadata.device) = (one.metadata.inode, one.metadata.device); }
+        if same(9) { two.metadata.links = one.metadata.links; }
+        if same(10) { two.metadata.size = one.metadata.size; }
+        let alike = one.is_described_as(&two);
+        (two.content, two.subtree) = (one.content.clone(), one.subtree);
+        prop_assert_eq!(alike, encoded("UTC", &[one]) == encoded("UTC", &[two]));
+    }
+
+    #[test]
     fn damaged_trees_never_panic(at in 0..RESTIC.len(), byte in any::<u8>(), end in 0..RESTIC.len()) {
         let mut json = RESTIC.to_vec();
         json[at] = byte;

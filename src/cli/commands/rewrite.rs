@@ -1,0 +1,44 @@
+//! `rewrite`: snapshots without some of their files.
+
+use super::Done;
+use super::look::several;
+use crate::cli::arguments::copy::Rewrite;
+use crate::cli::progress::Display;
+use crate::cli::request::absolute;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::jobs::error::JobError;
+use crate::jobs::rewrite::{self, Excludes};
+use crate::model::size::ByteSize;
+use crate::repository::contract::rewrite::RewrittenSnapshot;
+
+pub(in crate::cli) fn rewrite(session: &Session, arguments: &Rewrite) -> Result<Done, JobError> {
+    let files = arguments.exclude_file.iter().map(|file| absolute(file)).collect::<Result<Vec<_>, _>>()?;
+    let excludes = Excludes::new(&arguments.exclude, &files)?;
+    let repository = session.open_for(&session.repository(None)?, arguments.dry_run)?;
+    let snapshots = several(session, &*repository, &arguments.snapshots, &arguments.narrow)?;
+    let ids = snapshots.iter().map(|snapshot| snapshot.id.clone()).collect();
+    let summary = {
+        let display = Display::start(&session.output, "rewrite");
+        rewrite::rewrite(&*repository, ids, &excludes, arguments.forget, arguments.dry_run, &session.control, display.progress())?
+    };
+    for one in summary.snapshots.iter().filter(|one| one.changed) {
+        session.output.result(&line(one));
+    }
+    let of = text::count(summary.snapshots.len() as u64, "snapshot");
+    let verb = if arguments.dry_run { "would be written anew" } else { "written anew" };
+    session.output.result(&format!("{} of {of} {verb}.", text::grouped(summary.changed)));
+    if arguments.forget && !arguments.dry_run && summary.changed > 0 {
+        session.output.note("`bbackup prune` gives back the room.");
+    }
+    Done::well(&serde_json::json!({ "dry_run": arguments.dry_run, "summary": summary }))
+}
+
+fn line(one: &RewrittenSnapshot) -> String {
+    let left = format!("without {} ({}) and {}", text::count(one.files, "file"), ByteSize(one.bytes), text::count(one.others, "other"));
+    match (&one.target, one.forgotten) {
+        (Some(target), true) => format!("{}  is now {}, {left}", one.source.short(), target.short()),
+        (Some(target), false) => format!("{}  stays, and {} is the same {left}", one.source.short(), target.short()),
+        (None, _) => format!("{}  would be written anew {left}", one.source.short()),
+    }
+}

@@ -1,0 +1,137 @@
+//! What a container changed outside everything that is mounted in it: its own, writable layer.
+//!
+//! Reading and keeping it is the business of `sources/layer`.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::connect::Engine;
+use super::error::DockerError;
+use super::wire::encode;
+use crate::model::application::Container;
+
+/// Folders that the Engine fills anew at each start.
+const SYSTEM: [&str; 3] = ["/dev", "/proc", "/sys"];
+/// Folders of which nobody expects that they last.
+const FLEETING: [&str; 5] = ["/tmp", "/run", "/var/run", "/var/tmp", "/var/cache"];
+
+/// What happened to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is not as in the image, or something in it is not.
+    Modified,
+    /// The image does not have it.
+    Added,
+    /// Only the image has it.
+    Deleted,
+}
+
+/// One changed path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Absolute path in the container.
+    pub path: String,
+    /// What happened to it.
+    pub kind: ChangeKind,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawChange {
+    path: String,
+    kind: u8,
+}
+
+/// The changes in a container's own layer, sorted by path, without what is mounted in it and what is made anew at each start.
+///
+/// # Errors
+/// [`DockerError::NotFound`] if the container is gone, or the Engine does not say.
+pub async fn changes(engine: &Engine, container: &Container) -> Result<Vec<Change>, DockerError> {
+    let call = format!("/containers/{}/changes", encode(&container.id));
+    let bytes = engine.wire().get_bytes(&call).await.map_err(|error| error.about("container", &container.name))?;
+    // Nothing at all is `null`.
+    let raw: Option<Vec<RawChange>> =
+        serde_json::from_slice(&bytes).map_err(|error| DockerError::Malformed { call, source: error.into() })?;
+    Ok(own(raw.unwrap_or_default(), container))
+}
+
+fn own(raw: Vec<RawChange>, container: &Container) -> Vec<Change> {
+    let is_mounted = |path: &str| container.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.destination));
+    let is_system = |path: &str| SYSTEM.iter().any(|folder| Path::new(path).starts_with(folder));
+    let kept = raw.into_iter().filter(|change| !is_mounted(&change.path) && !is_system(&change.path));
+    let mut changes: Vec<Change> = kept
+        .map(|change| Change {
+            path: change.path,
+            kind: match change.kind {
+                0 => ChangeKind::Modified,
+                1 => ChangeKind::Added,
+                _ => ChangeKind::Deleted,
+            },
+        })
+        .collect();
+    changes.sort_by(|a, b| Path::new(&a.path).cmp(Path::new(&b.path)));
+    // A folder that is there only because a mount is in it, or in which only something mounted changed, is no change.
+    let mut told: Vec<Change> = Vec::new();
+    for (index, change) in changes.iter().enumerate() {
+        let above_mount = container.mounts.iter().any(|mount| Path::new(&mount.destination).starts_with(&change.path));
+        let has_more = changes.get(index + 1).is_some_and(|next| Path::new(&next.path).starts_with(&change.path));
+        if change.kind == ChangeKind::Deleted || has_more || !above_mount {
+            told.push(change.clone());
+        }
+    }
+    told
+}
+
+/// The paths that somebody could miss: neither folders on the way to others nor what nobody expects to last.
+pub fn missed(changes: &[Change]) -> Vec<&Change> {
+    let is_way = |index: usize| changes.get(index + 1).is_some_and(|next| Path::new(&next.path).starts_with(&changes[index].path));
+    let is_fleeting = |path: &str| FLEETING.iter().any(|folder| Path::new(path).starts_with(folder));
+    let kept = |(index, change): &(usize, &Change)| {
+        // Of a folder with changes in it, the changes are told.
+        let only_the_way = change.kind != ChangeKind::Deleted && is_way(*index);
+        !(only_the_way || is_fleeting(&change.path))
+    };
+    changes.iter().enumerate().filter(kept).map(|(_, change)| change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn container(destinations: &[&str]) -> Container {
+        let mounts: Vec<_> =
+            destinations.iter().map(|path| serde_json::json!({"kind": "volume", "destination": path, "read_only": false})).collect();
+        serde_json::from_value(serde_json::json!({
+            "id": "1", "name": "a", "image": {"reference": "i", "id": "i", "present": true},
+            "state": {"status": "exited", "health": "none", "exit_code": 0}, "labels": {}, "mounts": mounts, "networks": [],
+            "network_mode": "none", "auto_remove": false, "restart_policy": {"name": "no", "maximum_retries": 0},
+            "swarm_task": false, "tty": false, "log_driver": "none",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_is_mounted_or_fleeting_is_no_change() {
+        let raw = |path: &str, kind| RawChange { path: path.to_owned(), kind };
+        let list = vec![
+            raw("/etc", 0),
+            raw("/etc/new", 1),
+            raw("/srv", 1),
+            raw("/srv/data", 1),
+            raw("/srv/data/x", 1),
+            raw("/dev", 0),
+            raw("/dev/x", 1),
+            raw("/bin", 0),
+            raw("/bin/ls", 2),
+            raw("/tmp", 0),
+            raw("/tmp/y", 1),
+            raw("/etc.d", 1),
+        ];
+        let found = own(list, &container(&["/srv/data"]));
+        let paths = |list: &[&Change]| list.iter().map(|change| change.path.clone()).collect::<Vec<_>>();
+        assert_eq!(paths(&found.iter().collect::<Vec<_>>()), ["/bin", "/bin/ls", "/etc", "/etc/new", "/etc.d", "/tmp", "/tmp/y"]);
+        assert_eq!(paths(&missed(&found)), ["/bin/ls", "/etc/new", "/etc.d"]);
+    }
+}

@@ -1,0 +1,107 @@
+//! Mounts of bbackup's own: found, unmounted, and detached when they are busy.
+//!
+//! What is shown in a mount is the repository's business.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use super::process::Run;
+
+/// What stands as the source of such a mount in the list of mounts.
+pub const SOURCE: &str = "bbackup";
+
+/// Where bbackup has mounted something, in the order of mounting.
+///
+/// # Errors
+/// The list of mounts cannot be read.
+pub fn own() -> io::Result<Vec<PathBuf>> {
+    let mounts = std::fs::read("/proc/self/mountinfo")?;
+    Ok(mounts.split(|byte| *byte == b'\n').filter_map(own_mount).collect())
+}
+
+/// The mount point of a line of `mountinfo`, if the mount is ours.
+fn own_mount(line: &[u8]) -> Option<PathBuf> {
+    let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+    let rest = fields.iter().position(|field| *field == b"-")?;
+    let (kind, source) = (fields.get(rest + 1)?, fields.get(rest + 2)?);
+    let ours = kind.starts_with(b"fuse") && *source == SOURCE.as_bytes();
+    ours.then(|| PathBuf::from(OsString::from_vec(unescape(fields.get(4).copied().unwrap_or_default()))))
+}
+
+/// The kernel writes spaces, tabs, newlines and backslashes as three octal digits.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|digits| byte == b'\\' && digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
+        if let Some(digits) = octal {
+            out.push(digits.iter().fold(0_u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
+            rest = &after[3..];
+        } else {
+            out.push(byte);
+            rest = after;
+        }
+    }
+    out
+}
+
+/// Lets the kernel read further ahead in a mount than the 128 KiB that it does by itself, which keeps one reader waiting for one
+/// answer after the other. Only root may; without it reading is only slower.
+pub fn read_further_ahead(path: &Path) {
+    const KIBIBYTES: &str = "4096";
+    if let Ok(found) = rustix::fs::stat(path) {
+        let (major, minor) = (rustix::fs::major(found.st_dev), rustix::fs::minor(found.st_dev));
+        // Nobody who has no rights to do so is told.
+        let _ = std::fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), KIBIBYTES);
+    }
+}
+
+/// Unmounts, as root directly, else with `fusermount3`.
+///
+/// # Errors
+/// `ResourceBusy` if files of it are open; else the cause.
+pub fn unmount(path: &Path) -> io::Result<()> {
+    unmount_with(path, UnmountFlags::NOFOLLOW, "-u")
+}
+
+/// Takes a mount away from its folder although files of it are open.
+///
+/// # Errors
+/// It could not be done.
+pub fn detach(path: &Path) -> io::Result<()> {
+    unmount_with(path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH, "-uz")
+}
+
+fn unmount_with(path: &Path, flags: UnmountFlags, flag: &str) -> io::Result<()> {
+    match rustix::mount::unmount(path, flags) {
+        Err(Errno::PERM) => {}
+        result => return result.map_err(io::Error::from),
+    }
+    let arguments = [flag.as_ref(), "--".as_ref(), path.as_os_str()];
+    let Err(error) = Run::new("fusermount3", arguments).output() else { return Ok(()) };
+    let busy = own().is_ok_and(|mounts| mounts.iter().any(|mount| mount.as_os_str().as_bytes() == path.as_os_str().as_bytes()))
+        && error.to_string().contains("busy");
+    Err(if busy { io::ErrorKind::ResourceBusy.into() } else { io::Error::other(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_mounts_are_told_from_others() {
+        let line = |kind: &str, source: &str| {
+            format!("36 35 0:52 / /mnt/a\\040b\\134 rw,nosuid shared:1 - {kind} {source} rw,user_id=0").into_bytes()
+        };
+        assert_eq!(own_mount(&line("fuse", "bbackup")), Some(PathBuf::from("/mnt/a b\\")));
+        assert_eq!(own_mount(&line("fuse.restic", "restic")), None);
+        assert_eq!(own_mount(&line("ext4", "bbackup")), None);
+        assert_eq!(own_mount(b""), None);
+        assert_eq!(unescape(b"\\777\\04"), b"\xff\\04");
+    }
+}

@@ -1,0 +1,48 @@
+//! Snapshots written anew without some of their paths, in plain types.
+
+use serde::Serialize;
+
+use super::SnapshotId;
+
+/// What is left out, and of which snapshots.
+pub struct RewriteRequest<'a> {
+    /// The snapshots, the oldest first.
+    pub snapshots: Vec<SnapshotId>,
+    /// Whether the entry at an absolute path goes, with everything in it.
+    pub exclude: &'a (dyn Fn(&[u8]) -> bool + Sync),
+    /// Remove the old snapshots once the new ones are there.
+    ///
+    /// # Warning
+    /// Without the old snapshots nothing brings the excluded data back.
+    pub forget: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+/// What became of one snapshot.
+#[derive(Debug, Clone, Serialize)]
+pub struct RewrittenSnapshot {
+    /// The snapshot.
+    pub source: SnapshotId,
+    /// The one without the excluded paths; none in a dry run, and where nothing was to be excluded.
+    pub target: Option<SnapshotId>,
+    /// Whether something in it is excluded.
+    pub changed: bool,
+    /// Whether the old one was removed.
+    pub forgotten: bool,
+    /// Files left out.
+    pub files: u64,
+    /// Folders and other entries left out.
+    pub others: u64,
+    /// Bytes of the files left out.
+    pub bytes: u64,
+}
+
+/// What a rewrite did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct RewriteSummary {
+    /// Each snapshot, the oldest first.
+    pub snapshots: Vec<RewrittenSnapshot>,
+    /// Snapshots with something to leave out.
+    pub changed: u64,
+}

@@ -1,0 +1,94 @@
+//! Whatever fails in the middle: a snapshot is there whole or not at all, and the next copy completes it.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::model::progress::Silent;
+use crate::repository::backend::testing::MemoryBackend;
+use crate::repository::restic::lock::LockTimes;
+use crate::repository::restic::reader::testing::{Builder, file, folder};
+use crate::repository::restic::state::testing::password;
+use crate::repository::restic::state::{Closed, InitOptions, Open};
+
+/// Two snapshots that share a folder; several packs' worth at the small pack size below.
+fn source() -> Builder {
+    let mut builder = Builder::new();
+    let blobs: Vec<Id> = (0..40_u32).map(|number| builder.blob(BlobKind::Data, &number.to_le_bytes().repeat(300))).collect();
+    let shared = builder.tree(&[file("a", &blobs[..20], 24_000), file("b", &blobs[20..25], 6_000)]);
+    let first = builder.tree(&[folder("shared", shared)]);
+    let second = builder.tree(&[file("new", &blobs[25..], 18_000), folder("shared", shared)]);
+    builder.pack();
+    builder.snapshot(first);
+    builder.snapshot(second);
+    builder
+}
+
+fn copy_to(source: &Builder, target: &Open) -> Result<CopySummary, RepositoryError> {
+    let times = LockTimes { settle: Duration::ZERO, ..LockTimes::default() };
+    let control = Control::new();
+    let lock = Lock::acquire_with(target, false, Duration::ZERO, &control, times)?;
+    let (from, to) = (source.indexed(), target.clone().into_indexed()?);
+    let copying =
+        Copying { source: &from, target: &to, lock: Some(&lock), compression: Compression::Auto, pack_size: 500, control: &control };
+    let ids: Vec<Id> = from.snapshots()?.into_iter().map(|(id, _)| id).collect();
+    execute(copying, &plan(copying, &ids)?, &Silent)
+}
+
+/// Reads everything that the snapshots need; gives how many snapshots there are.
+fn read_all(open: &Open) -> usize {
+    let repo = open.clone().into_indexed().unwrap();
+    let snapshots = repo.snapshots().unwrap();
+    let blobs = AtomicUsize::new(0);
+    reader::each_tree(&repo, snapshots.iter().map(|(_, file)| file.tree), |_, tree| {
+        for id in tree.unwrap().nodes.iter().flat_map(|node| &node.content) {
+            repo.read_blob(BlobKind::Data, id, &mut Vec::new()).unwrap();
+            blobs.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    });
+    assert!(snapshots.is_empty() || blobs.load(Ordering::Relaxed) >= 25);
+    snapshots.len()
+}
+
+#[test]
+fn every_write_may_fail() {
+    let source = source();
+    for count in 0.. {
+        let memory = Arc::new(MemoryBackend::new());
+        let backend = Arc::clone(&memory);
+        let target = Closed::new(backend).init(&password(), InitOptions::default()).unwrap();
+        memory.fail_after(count);
+        let copied = copy_to(&source, &target);
+        let failed = memory.has_failed();
+        memory.fail_after(i64::MAX);
+        read_all(&target);
+        crate::repository::restic::lock::unlock(&target, true).unwrap();
+        let again = copy_to(&source, &target).unwrap();
+        assert_eq!((again.copied + again.were_there, read_all(&target)), (2, 2), "{count}");
+        if copied.is_ok() && !failed {
+            assert_eq!(again.were_there, 2);
+            assert!(count > 6, "{count}");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_is_there_without_what_is_in_it_is_completed() {
+    let source = source();
+    // As a copy leaves it that was ended between a pack of folders and a pack of data.
+    let from = source.indexed();
+    let mut builder = Builder::new();
+    for (_, snapshot) in from.snapshots().unwrap() {
+        let mut json = Vec::new();
+        from.read_blob(BlobKind::Tree, &snapshot.tree, &mut json).unwrap();
+        builder.blob(BlobKind::Tree, &json);
+    }
+    builder.pack();
+    assert_eq!(copy_to(&source, &builder.open).unwrap().copied, 2);
+    assert_eq!(read_all(&builder.open), 2);
+}

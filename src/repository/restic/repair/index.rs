@@ -1,0 +1,372 @@
+//! The index made anew from the packs, where it is damaged or does not agree with them (design document, section "Indexing").
+//!
+//! What snapshots need is not looked at.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{KEPT, confirmed, is_damage, is_lost};
+use crate::model::progress::{Event, Progress};
+use crate::repository::backend::FileKind;
+use crate::repository::contract::RepositoryError;
+use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary};
+use crate::repository::restic::codec::{BlobKind, Decoder};
+use crate::repository::restic::file::{IndexFile, IndexPack};
+use crate::repository::restic::id::{BuildIdHasher, Id};
+use crate::repository::restic::lock::Guard;
+use crate::repository::restic::pack::{self, PackedBlob};
+use crate::repository::restic::reader;
+use crate::repository::restic::state::Open;
+use crate::repository::restic::writer::{IndexCollector, PackPair, index_pack};
+
+/// In the place of a file's number: no index file says truly what is in the pack.
+const NOBODY: u32 = u32::MAX;
+/// In the place of a file's number: the new index says it.
+const DONE: u32 = u32::MAX - 1;
+/// The most threads that read packs.
+const THREADS: usize = 8;
+
+/// A pack on disk.
+struct OnDisk {
+    size: u64,
+    /// The number of the index file that says what is in it.
+    owner: AtomicU32,
+}
+
+/// What is wrong with one index file.
+struct FileState {
+    id: Id,
+    number: u32,
+    supersedes: Vec<Id>,
+    is_stale: bool,
+}
+
+struct Repair<'a> {
+    open: &'a Open,
+    request: &'a RepairIndexRequest,
+    guard: Guard<'a>,
+    progress: &'a dyn Progress,
+    packs: HashMap<Id, OnDisk, BuildIdHasher>,
+    found: Mutex<Found>,
+}
+
+/// What threads find.
+#[derive(Default)]
+struct Found {
+    summary: RepairIndexSummary,
+    indexes: IndexCollector,
+    /// Packs that are damaged, with what their headers say where that can be read.
+    broken: Vec<(Id, Vec<PackedBlob>)>,
+    missing: hashbrown::HashSet<Id, BuildIdHasher>,
+    failed: Option<RepositoryError>,
+}
+
+impl Found {
+    fn problem(&mut self, sentence: String) {
+        if self.summary.problems.len() < KEPT {
+            self.summary.problems.push(sentence);
+        }
+    }
+}
+
+/// Makes the index agree with the packs. In a dry run nothing is written.
+///
+/// # Errors
+/// Files cannot be listed, read for other reasons than damage, or written; what [`Guard`] says.
+pub fn repair(
+    open: &Open,
+    request: &RepairIndexRequest,
+    pack_size: usize,
+    guard: Guard<'_>,
+    progress: &dyn Progress,
+) -> Result<RepairIndexSummary, RepositoryError> {
+    guard.check()?;
+    progress.event(Event::Phase("reading the index"));
+    let on_disk = |(id, size)| (id, OnDisk { size, owner: AtomicU32::new(NOBODY) });
+    let packs: HashMap<_, _, _> = open.list_sizes(FileKind::Pack)?.into_iter().map(on_disk).collect();
+    let mut found = Found::default();
+    found.summary.dry_run = request.dry_run;
+    found.summary.packs = packs.len() as u64;
+    found.indexes = IndexCollector::new(request.dry_run);
+    let repair = Repair { open, request, guard, progress, packs, found: Mutex::new(found) };
+    let ids = open.list_ids(FileKind::Index)?;
+    let stale: Vec<FileState> = repair.look(&ids)?.into_iter().filter(|file| file.is_stale).collect();
+    repair.read_packs()?;
+    repair.save(&ids, pack_size)?;
+    repair.emit(&stale)?;
+    guard.check()?;
+    let mut found = repair.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.indexes.flush(open)?;
+    found.summary.indexes_written = found.indexes.count;
+    found.summary.indexes_removed = stale.len() as u64;
+    found.summary.packs_missing = found.missing.len() as u64;
+    found.summary.problems.sort();
+    if !request.dry_run {
+        for file in &stale {
+            guard.check()?;
+            open.remove(FileKind::Index, &file.id)?;
+        }
+    }
+    Ok(found.summary)
+}
+
+impl Repair<'_> {
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trusts_no_index(&self) -> bool {
+        self.request.read_all_packs || self.request.read_data
+    }
+
+    /// Reads all index files, to see which of them are true.
+    fn look(&self, ids: &[Id]) -> Result<Vec<FileState>, RepositoryError> {
+        let number = |id: &Id| ids.binary_search(id).map_or(NOBODY, |number| number as u32);
+        let results = self.open.read_all(FileKind::Index, ids, |id, json| {
+            let file = parse(id, &json)?;
+            let mut state = FileState { id: *id, number: number(id), supersedes: file.supersedes, is_stale: self.trusts_no_index() };
+            for pack in &file.packs {
+                state.is_stale |= !self.is_true(pack, state.number);
+            }
+            Ok(state)
+        });
+        let mut files = Vec::with_capacity(ids.len());
+        for (id, result) in results {
+            match result {
+                Ok(state) => files.push(state),
+                Err(error) if is_damage(&error) => {
+                    let mut found = self.found();
+                    found.summary.indexes_damaged += 1;
+                    found.problem(error.with_causes());
+                    files.push(FileState { id, number: number(&id), supersedes: Vec::new(), is_stale: true });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // What they say of packs that are there is said again by others.
+        let superseded: Vec<Id> = files.iter().flat_map(|file| file.supersedes.iter().filter(|id| **id != file.id)).copied().collect();
+        for file in &mut files {
+            file.is_stale |= superseded.contains(&file.id);
+        }
+        Ok(files)
+    }
+
+    /// Whether an index file says of a pack what is there, and no other has before.
+    fn is_true(&self, pack: &IndexPack, file: u32) -> bool {
+        let Some(known) = self.packs.get(&pack.id) else {
+            let mut found = self.found();
+            if found.missing.insert(pack.id) {
+                found.summary.blobs_lost += pack.blobs.len() as u64;
+                found.problem(format!("pack {} is missing: {} blobs are lost with it", pack.id, pack.blobs.len()));
+            }
+            return false;
+        };
+        let blobs = blobs_of(pack);
+        if pack::pack_size(&blobs) != known.size || !follow_each_other(&blobs) {
+            return false;
+        }
+        self.trusts_no_index() || known.owner.compare_exchange(NOBODY, file, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Finds out from the packs what is in those of which no index file says it.
+    fn read_packs(&self) -> Result<(), RepositoryError> {
+        let wanted = |known: &OnDisk| known.owner.load(Ordering::Relaxed) == NOBODY;
+        let mut tasks: Vec<(Id, u64)> = self.packs.iter().filter(|(_, known)| wanted(known)).map(|(id, known)| (*id, known.size)).collect();
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        tasks.sort_unstable();
+        self.progress.event(Event::Phase("reading packs"));
+        let bytes = if self.request.read_data { tasks.iter().map(|(_, size)| size).sum() } else { 0 };
+        self.progress.event(Event::Expected { entries: tasks.len() as u64, bytes });
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut scratch = Scratch::default();
+            while let Some((id, size)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = self.read_pack(id, *size, &mut scratch) {
+                    next.store(tasks.len(), Ordering::Relaxed);
+                    self.found().failed.get_or_insert(error);
+                }
+            }
+        };
+        let threads = reader::cores().max(self.open.backend().connections()).min(THREADS).min(tasks.len());
+        std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+        self.found().failed.take().map_or(Ok(()), Err)
+    }
+
+    fn read_pack(&self, id: &Id, size: u64, scratch: &mut Scratch) -> Result<(), RepositoryError> {
+        self.guard.check()?;
+        let blobs = match confirmed(|| pack::read_header(&**self.open.backend(), self.open.key(), id, size)) {
+            Ok(blobs) if pack::pack_size(&blobs) == size => blobs,
+            Ok(_) => return self.is_broken(id, Vec::new(), "its size is not that of what its header names"),
+            Err(error) if is_damage(&error) => return self.is_broken(id, Vec::new(), &error.with_causes()),
+            Err(error) => return Err(error),
+        };
+        if self.request.read_data {
+            for blob in &blobs {
+                self.guard.check()?;
+                let whole = scratch.is_whole(self.open, id, blob)?;
+                self.progress.event(Event::Bytes(u64::from(blob.length)));
+                if !whole {
+                    return self.is_broken(id, blobs, "data in it is damaged");
+                }
+            }
+        }
+        let mut found = self.found();
+        found.summary.packs_read += 1;
+        found.indexes.add(self.open, index_pack(*id, &blobs))
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "it ends the reading of a pack")]
+    fn is_broken(&self, id: &Id, header: Vec<PackedBlob>, why: &str) -> Result<(), RepositoryError> {
+        let mut found = self.found();
+        found.summary.packs_damaged += 1;
+        found.problem(format!("pack {id} is damaged: {why}"));
+        found.broken.push((*id, header));
+        Ok(())
+    }
+
+    /// Puts what is whole in damaged packs into new ones.
+    fn save(&self, ids: &[Id], pack_size: usize) -> Result<(), RepositoryError> {
+        let mut broken = std::mem::take(&mut self.found().broken);
+        if broken.is_empty() {
+            return Ok(());
+        }
+        self.progress.event(Event::Phase("saving what is whole in damaged packs"));
+        broken.sort_unstable_by_key(|(id, _)| *id);
+        self.ask_the_index(&mut broken, ids);
+        let mut scratch = Scratch::default();
+        let mut packs = PackPair::default();
+        for (id, blobs) in &broken {
+            let mut saved = 0;
+            for blob in blobs {
+                self.guard.check()?;
+                if !scratch.is_whole(self.open, id, blob)? {
+                    continue;
+                }
+                saved += 1;
+                if !self.request.dry_run {
+                    packs.of(blob.kind).push(blob, &scratch.sealed);
+                    self.write_if(packs.of(blob.kind).is_full(pack_size), blob.kind, &mut packs)?;
+                }
+            }
+            let mut found = self.found();
+            found.summary.blobs_saved += saved;
+            found.summary.blobs_lost += blobs.len() as u64 - saved;
+            found.problem(match blobs.len() {
+                0 => format!("pack {id}: nobody knows what was in it"),
+                all => format!("pack {id}: {saved} of {all} blobs in it are whole"),
+            });
+        }
+        for kind in [BlobKind::Data, BlobKind::Tree] {
+            self.write_if(!packs.of(kind).is_empty(), kind, &mut packs)?;
+        }
+        Ok(())
+    }
+
+    fn write_if(&self, now: bool, kind: BlobKind, packs: &mut PackPair) -> Result<(), RepositoryError> {
+        if !now {
+            return Ok(());
+        }
+        self.guard.check()?;
+        let (entry, _) = packs.of(kind).write(self.open)?;
+        self.found().indexes.add(self.open, entry)
+    }
+
+    /// What index files say of packs whose headers cannot be read.
+    fn ask_the_index(&self, broken: &mut [(Id, Vec<PackedBlob>)], ids: &[Id]) {
+        let said: Mutex<Vec<IndexPack>> = Mutex::default();
+        let _ = self.open.read_all(FileKind::Index, ids, |id, json| {
+            let named = |pack: &IndexPack| broken.binary_search_by_key(&pack.id, |(id, _)| *id).is_ok_and(|at| broken[at].1.is_empty());
+            let packs = parse(id, &json)?.packs;
+            said.lock().unwrap_or_else(PoisonError::into_inner).extend(packs.into_iter().filter(named));
+            Ok(())
+        });
+        for pack in said.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            if let Ok(at) = broken.binary_search_by_key(&pack.id, |(id, _)| *id) {
+                broken[at].1.extend(blobs_of(&pack));
+            }
+        }
+        for (_, blobs) in broken {
+            blobs.sort_unstable_by_key(|blob| (blob.offset, blob.length, blob.id));
+            blobs.dedup();
+        }
+    }
+
+    /// Says again what is true in files that go.
+    fn emit(&self, files: &[FileState]) -> Result<(), RepositoryError> {
+        if files.is_empty() || self.trusts_no_index() {
+            return Ok(());
+        }
+        self.progress.event(Event::Phase("writing the index"));
+        for file in files {
+            self.guard.check()?;
+            let Ok(index) = self.open.read_unpacked(FileKind::Index, &file.id).and_then(|json| parse(&file.id, &json)) else { continue };
+            for pack in index.packs {
+                let Some(known) = self.packs.get(&pack.id) else { continue };
+                let blobs = blobs_of(&pack);
+                let is_true = pack::pack_size(&blobs) == known.size && follow_each_other(&blobs);
+                if is_true && known.owner.compare_exchange(file.number, DONE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                    self.found().indexes.add(self.open, pack)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a thread reuses from blob to blob.
+#[derive(Default)]
+struct Scratch {
+    decoder: Decoder,
+    sealed: Vec<u8>,
+    opened: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl Scratch {
+    /// Whether a blob is what its name says; then it is in `sealed`. What is not is read once more.
+    fn is_whole(&mut self, open: &Open, pack: &Id, blob: &PackedBlob) -> Result<bool, RepositoryError> {
+        Ok(self.reads_whole(open, pack, blob)? || self.reads_whole(open, pack, blob)?)
+    }
+
+    fn reads_whole(&mut self, open: &Open, pack: &Id, blob: &PackedBlob) -> Result<bool, RepositoryError> {
+        self.sealed.resize(blob.length as usize, 0);
+        let read = open.backend().read_at(FileKind::Pack, &pack.to_string(), u64::from(blob.offset), &mut self.sealed);
+        match read {
+            Err(error) if is_lost(&error) => return Ok(false),
+            result => result.map_err(|source| RepositoryError::Storage { action: "read", file: format!("pack {pack}"), source })?,
+        }
+        self.opened.clone_from(&self.sealed);
+        let decoded = self.decoder.decode(open.key(), &mut self.opened, blob.uncompressed, &mut self.plain);
+        Ok(decoded.is_ok() && Id::of(&self.plain) == blob.id)
+    }
+}
+
+fn blobs_of(pack: &IndexPack) -> Vec<PackedBlob> {
+    let blob = |blob: &crate::repository::restic::file::IndexBlob| PackedBlob {
+        id: blob.id,
+        kind: blob.kind,
+        offset: blob.offset,
+        length: blob.length,
+        uncompressed: blob.uncompressed_length,
+    };
+    pack.blobs.iter().map(blob).collect()
+}
+
+/// Whether blobs fill a pack from its beginning without gaps, in whatever order they are named.
+fn follow_each_other(blobs: &[PackedBlob]) -> bool {
+    let mut places: Vec<(u32, u32)> = blobs.iter().map(|blob| (blob.offset, blob.length)).collect();
+    places.sort_unstable();
+    let mut end = 0;
+    places.iter().all(|(offset, length)| std::mem::replace(&mut end, u64::from(*offset) + u64::from(*length)) == u64::from(*offset))
+}
+
+fn parse(id: &Id, json: &[u8]) -> Result<IndexFile, RepositoryError> {
+    IndexFile::parse(json).map_err(|_| RepositoryError::Damaged {
+        file: format!("index {id}"),
+        offset: 0,
+        expected: "an index in JSON".into(),
+    })
+}

@@ -1,0 +1,317 @@
+//! Damage of every sort, and what the repairs make of it. That they may end at any call is in `repository/restic/tests`.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::model::progress::Silent;
+use crate::platform::control::Control;
+use crate::repository::backend::FileKind;
+use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary, RepairSnapshotsRequest, RepairSnapshotsSummary};
+use crate::repository::contract::{RepositoryError, TAG_PARTIAL, TAG_REPAIRED};
+use crate::repository::restic::codec::BlobKind;
+use crate::repository::restic::file::SnapshotFile;
+use crate::repository::restic::id::Id;
+use crate::repository::restic::lock::Guard;
+use crate::repository::restic::reader::load_tree;
+use crate::repository::restic::reader::testing::{Builder, file, folder};
+
+const PACK: usize = 4 << 20;
+
+fn index(builder: &Builder, request: RepairIndexRequest) -> RepairIndexSummary {
+    let control = Control::new();
+    super::index::repair(&builder.open, &request, PACK, Guard { lock: None, control: &control }, &Silent).unwrap()
+}
+
+fn snapshots(builder: &Builder, request: &RepairSnapshotsRequest) -> Result<RepairSnapshotsSummary, RepositoryError> {
+    let control = Control::new();
+    super::snapshots::repair(&builder.indexed(), request, PACK, Guard { lock: None, control: &control }, &Silent)
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn names(builder: &Builder, kind: FileKind) -> BTreeSet<Id> {
+    builder.open.list_ids(kind).unwrap().into_iter().collect()
+}
+
+/// `/dir/one`, `/dir/two` and `/top`, in one pack of data and one of trees, with an index each.
+struct Scene {
+    builder: Builder,
+    data: Id,
+    trees: Id,
+    snapshot: Id,
+    blobs: [Id; 3],
+    tree: Id,
+}
+
+fn scene() -> Scene {
+    let mut builder = Builder::new();
+    let blobs = [b"the first", b"the other", b"the third"].map(|data| builder.blob(BlobKind::Data, data));
+    let data = builder.pack();
+    let tree = builder.tree(&[file("one", &[blobs[0], blobs[1]], 18), file("two", &[blobs[1]], 9)]);
+    let root = builder.tree(&[folder("dir", tree), file("top", &[blobs[2]], 9)]);
+    let trees = builder.pack();
+    let snapshot = builder.snapshot(root);
+    Scene { builder, data, trees, snapshot, blobs, tree }
+}
+
+impl Scene {
+    /// The blobs of files that can be read.
+    fn readable(&self) -> Vec<bool> {
+        let repo = self.builder.indexed();
+        self.blobs.iter().map(|id| repo.read_blob(BlobKind::Data, id, &mut Vec::new()).is_ok()).collect()
+    }
+
+    /// Asserts that the index is there, names what is there, and that another repair has nothing to do.
+    #[track_caller]
+    fn assert_agrees(&self) {
+        let repo = self.builder.indexed();
+        let sizes = self.builder.open.list_sizes(FileKind::Pack).unwrap();
+        for pack in repo.index().packs() {
+            assert!(sizes.contains(&(pack.id, pack.size)), "{pack:?} {sizes:?}");
+        }
+    }
+}
+
+#[test]
+fn a_sound_index_is_left_alone() {
+    let scene = scene();
+    let before = names(&scene.builder, FileKind::Index);
+    let summary = index(&scene.builder, RepairIndexRequest::default());
+    assert!(summary.is_untouched() && summary.problems.is_empty(), "{summary:?}");
+    assert_eq!((summary.packs, names(&scene.builder, FileKind::Index)), (2, before.clone()));
+    for request in [
+        RepairIndexRequest { read_all_packs: true, ..RepairIndexRequest::default() },
+        RepairIndexRequest { read_data: true, ..RepairIndexRequest::default() },
+    ] {
+        let summary = index(&scene.builder, RepairIndexRequest { dry_run: true, ..request });
+        assert_eq!((summary.packs_read, summary.indexes_written, names(&scene.builder, FileKind::Index)), (2, 1, before.clone()));
+    }
+    let summary = index(&scene.builder, RepairIndexRequest { read_all_packs: true, ..RepairIndexRequest::default() });
+    assert_eq!((summary.packs_read, summary.indexes_written, summary.indexes_removed), (2, 1, 2));
+    assert_eq!(scene.readable(), [true; 3]);
+}
+
+#[test]
+fn lost_and_damaged_index_files_are_made_again() {
+    for damage in [
+        &(|path: &Path| fs::remove_file(path).unwrap()) as &dyn Fn(&Path),
+        &|path| change(path, |bytes| bytes[50] ^= 1),
+        &|path| change(path, |bytes| bytes.truncate(20)),
+        &|path| change(path, Vec::clear),
+    ] {
+        let scene = scene();
+        for id in names(&scene.builder, FileKind::Index) {
+            damage(&scene.builder.folder.path().join("index").join(id.to_string()));
+        }
+        let files = names(&scene.builder, FileKind::Index);
+        let foreseen = index(&scene.builder, RepairIndexRequest { dry_run: true, ..RepairIndexRequest::default() });
+        assert_eq!((foreseen.packs_read, &names(&scene.builder, FileKind::Index)), (2, &files));
+        let summary = index(&scene.builder, RepairIndexRequest::default());
+        assert_eq!((summary.packs_read, summary.indexes_damaged, summary.indexes_written), (2, files.len() as u64, 1));
+        assert_eq!(scene.readable(), [true; 3]);
+        scene.assert_agrees();
+        assert!(index(&scene.builder, RepairIndexRequest::default()).is_untouched());
+    }
+}
+
+#[test]
+fn a_missing_pack_is_not_named_any_more() {
+    let scene = scene();
+    fs::remove_file(scene.builder.path(&scene.data)).unwrap();
+    let summary = index(&scene.builder, RepairIndexRequest::default());
+    assert_eq!((summary.packs_missing, summary.blobs_lost), (1, 3));
+    assert!(summary.problems[0].contains(&format!("pack {} is missing: 3 blobs", scene.data)), "{:?}", summary.problems);
+    assert_eq!(scene.readable(), [false; 3]);
+    scene.assert_agrees();
+}
+
+#[test]
+fn what_is_whole_in_a_damaged_pack_is_saved() {
+    // Cut off within the second blob: no header any more.
+    let cut = scene();
+    change(&cut.builder.path(&cut.data), |bytes| bytes.truncate(60));
+    let summary = index(&cut.builder, RepairIndexRequest::default());
+    assert_eq!((summary.packs_damaged, summary.blobs_saved, summary.blobs_lost), (1, 1, 2), "{summary:?}");
+    assert_eq!(cut.readable(), [true, false, false]);
+    cut.assert_agrees();
+
+    // A bit in the second blob is found by reading, and only so.
+    let flipped = scene();
+    change(&flipped.builder.path(&flipped.data), |bytes| bytes[60] ^= 1);
+    assert!(index(&flipped.builder, RepairIndexRequest::default()).is_untouched());
+    let summary = index(&flipped.builder, RepairIndexRequest { read_data: true, ..RepairIndexRequest::default() });
+    assert_eq!((summary.packs_damaged, summary.blobs_saved, summary.blobs_lost), (1, 2, 1));
+    assert_eq!(flipped.readable(), [true, false, true]);
+    flipped.assert_agrees();
+
+    // A bit in the header: every blob is whole, and the index still knows where they are.
+    let header = scene();
+    change(&header.builder.path(&header.data), |bytes| {
+        let end = bytes.len();
+        bytes[end - 20] ^= 1;
+    });
+    let summary = index(&header.builder, RepairIndexRequest { read_all_packs: true, ..RepairIndexRequest::default() });
+    assert_eq!((summary.packs_damaged, summary.blobs_saved, summary.blobs_lost), (1, 3, 0));
+    assert_eq!(header.readable(), [true; 3]);
+
+    // Neither header nor index.
+    let nobody = scene();
+    change(&nobody.builder.path(&nobody.data), Vec::clear);
+    for id in names(&nobody.builder, FileKind::Index) {
+        fs::remove_file(nobody.builder.folder.path().join("index").join(id.to_string())).unwrap();
+    }
+    let summary = index(&nobody.builder, RepairIndexRequest::default());
+    assert!(summary.problems.iter().any(|problem| problem.contains("nobody knows")), "{:?}", summary.problems);
+    nobody.assert_agrees();
+}
+
+#[test]
+fn an_index_that_lies_is_replaced() {
+    let scene = scene();
+    let wrong = crate::repository::restic::pack::PackedBlob {
+        id: scene.blobs[0],
+        kind: BlobKind::Data,
+        offset: 5,
+        length: 100,
+        uncompressed: None,
+    };
+    scene.builder.index(scene.trees, &[wrong]);
+    scene.builder.index(Id::of(b"never there"), &[wrong]);
+    let summary = index(&scene.builder, RepairIndexRequest::default());
+    assert_eq!((summary.indexes_removed, summary.packs_missing), (2, 1), "{summary:?}");
+    assert_eq!(scene.builder.indexed().index().lookup_all(BlobKind::Data, &scene.blobs[0]).len(), 1);
+    assert_eq!(scene.readable(), [true; 3]);
+    scene.assert_agrees();
+    assert!(index(&scene.builder, RepairIndexRequest::default()).is_untouched());
+}
+
+fn read_snapshot(builder: &Builder, id: &str) -> SnapshotFile {
+    builder.open.snapshot(&id.parse().unwrap()).unwrap()
+}
+
+#[test]
+fn a_sound_snapshot_is_left_alone() {
+    let scene = scene();
+    let summary = snapshots(&scene.builder, &RepairSnapshotsRequest { forget: true, ..RepairSnapshotsRequest::default() }).unwrap();
+    assert_eq!((summary.snapshots, summary.damaged), (1, Vec::new()));
+    assert_eq!(names(&scene.builder, FileKind::Snapshot), [scene.snapshot].into());
+}
+
+#[test]
+fn a_snapshot_loses_only_what_is_lost() {
+    let scene = scene();
+    // The second blob: `one` is cut, `two` is emptied, `top` is whole.
+    change(&scene.builder.path(&scene.data), |bytes| bytes[60] ^= 1);
+    index(&scene.builder, RepairIndexRequest { read_data: true, ..RepairIndexRequest::default() });
+    let dry = RepairSnapshotsRequest { dry_run: true, ..RepairSnapshotsRequest::default() };
+    let before = names(&scene.builder, FileKind::Pack);
+    let foreseen = snapshots(&scene.builder, &dry).unwrap();
+    assert_eq!((names(&scene.builder, FileKind::Pack), names(&scene.builder, FileKind::Snapshot).len()), (before, 1));
+    assert_eq!(foreseen.damaged[0].repaired, None);
+
+    let summary = snapshots(&scene.builder, &RepairSnapshotsRequest::default()).unwrap();
+    let [damaged] = &summary.damaged[..] else { unreachable!("{summary:?}") };
+    let paths: Vec<&str> = damaged.lost.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!((paths, damaged.removed, damaged.is_lost), (vec!["/dir/one", "/dir/two"], false, false));
+    assert_eq!(foreseen.damaged[0].lost, damaged.lost);
+    let repaired = read_snapshot(&scene.builder, &damaged.repaired.as_ref().unwrap().0);
+    let old = read_snapshot(&scene.builder, &scene.snapshot.to_string());
+    assert_eq!((repaired.original, repaired.time, &repaired.paths), (Some(scene.snapshot), old.time, &old.paths));
+    assert_eq!(repaired.tags, [TAG_REPAIRED, TAG_PARTIAL]);
+    let repo = scene.builder.indexed();
+    let root = load_tree(&repo, &repaired.tree).unwrap();
+    let (old_root, old_dir) = (load_tree(&repo, &old.tree).unwrap(), load_tree(&repo, &scene.tree).unwrap());
+    assert_eq!(root.nodes[1], old_root.nodes[1]);
+    assert_eq!(root.nodes[0].metadata, old_root.nodes[0].metadata);
+    let dir = load_tree(&repo, &root.nodes[0].subtree.unwrap()).unwrap();
+    assert_eq!((&dir.nodes[0].content[..], dir.nodes[0].metadata.size), (&[scene.blobs[0]][..], 9));
+    assert_eq!((&dir.nodes[1].content[..], dir.nodes[1].metadata.size), (&[][..], 0));
+    assert_eq!(dir.nodes[1].metadata.mode, old_dir.nodes[1].metadata.mode);
+
+    // Again: it is known to be repaired. The repaired one itself needs nothing.
+    let again = snapshots(&scene.builder, &RepairSnapshotsRequest { forget: true, ..RepairSnapshotsRequest::default() }).unwrap();
+    assert_eq!(again.damaged.len(), 1);
+    assert!(again.damaged[0].was_repaired && again.damaged[0].removed);
+    assert_eq!(names(&scene.builder, FileKind::Snapshot).len(), 1);
+    assert_eq!(snapshots(&scene.builder, &RepairSnapshotsRequest::default()).unwrap().damaged, []);
+}
+
+#[test]
+fn a_folder_that_is_lost_becomes_empty() {
+    let mut builder = Builder::new();
+    let blob = builder.blob(BlobKind::Data, b"data");
+    let root = builder.tree(&[folder("dir", Id::of(b"lost")), file("top", &[blob], 4)]);
+    builder.pack();
+    let first = builder.snapshot(root);
+    let summary = snapshots(&builder, &RepairSnapshotsRequest::default()).unwrap();
+    let repaired = read_snapshot(&builder, &summary.damaged[0].repaired.as_ref().unwrap().0);
+    let repo = builder.indexed();
+    let tree = load_tree(&repo, &repaired.tree).unwrap();
+    assert_eq!(load_tree(&repo, &tree.nodes[0].subtree.unwrap()).unwrap().nodes, []);
+    assert_eq!((&tree.nodes[1].content[..], repaired.original), (&[blob][..], Some(first)));
+    assert_eq!(summary.damaged[0].lost[0].path, "/dir");
+}
+
+#[test]
+fn a_snapshot_of_which_nothing_is_left_goes_only_when_asked() {
+    let scene = scene();
+    let gone = scene.builder.snapshot(Id::of(b"no tree"));
+    let unreadable = *names(&scene.builder, FileKind::Snapshot).iter().find(|id| **id == scene.snapshot).unwrap();
+    change(&scene.builder.folder.path().join("snapshots").join(unreadable.to_string()), |bytes| bytes[40] ^= 1);
+    let summary = snapshots(&scene.builder, &RepairSnapshotsRequest::default()).unwrap();
+    assert!(summary.damaged.len() == 2 && summary.damaged.iter().all(|one| one.is_lost && !one.removed && one.repaired.is_none()));
+    assert_eq!(names(&scene.builder, FileKind::Snapshot).len(), 2);
+    let only = RepairSnapshotsRequest { snapshots: vec![gone.short()], forget: true, ..RepairSnapshotsRequest::default() };
+    assert_eq!(snapshots(&scene.builder, &only).unwrap().damaged.len(), 1);
+    assert_eq!(names(&scene.builder, FileKind::Snapshot), [unreadable].into());
+    let none = RepairSnapshotsRequest { snapshots: vec!["zz".into()], ..only };
+    assert!(matches!(snapshots(&scene.builder, &none), Err(RepositoryError::NoSnapshot { .. })));
+}
+
+#[test]
+fn a_wrong_size_is_put_right_and_is_no_loss() {
+    let mut builder = Builder::new();
+    let blob = builder.blob(BlobKind::Data, b"data");
+    let root = builder.tree(&[file("top", &[blob], 17)]);
+    builder.pack();
+    builder.snapshot(root);
+    let summary = snapshots(&builder, &RepairSnapshotsRequest::default()).unwrap();
+    let repaired = read_snapshot(&builder, &summary.damaged[0].repaired.as_ref().unwrap().0);
+    assert_eq!(repaired.tags, [TAG_REPAIRED], "nothing is missing in it");
+    assert_eq!(load_tree(&builder.indexed(), &repaired.tree).unwrap().nodes[0].metadata.size, 4);
+}
+
+#[test]
+fn what_this_version_does_not_know_survives() {
+    let mut builder = Builder::new();
+    let json = format!(
+        r#"{{"nodes":[{{"name":"a\u003cb","type":"file","mode":420,"novel":{{"x":[1]}},"content":["{}"],"size":3}},{{"name":"odd","type":"novel","content":null}}]}}"#,
+        Id::of(b"lost")
+    );
+    let root = builder.blob(BlobKind::Tree, format!("{json}\n").as_bytes());
+    builder.pack();
+    builder.snapshot(root);
+    let summary = snapshots(&builder, &RepairSnapshotsRequest::default()).unwrap();
+    let repaired = read_snapshot(&builder, &summary.damaged[0].repaired.as_ref().unwrap().0);
+    let mut stored = Vec::new();
+    builder.indexed().read_blob(BlobKind::Tree, &repaired.tree, &mut stored).unwrap();
+    let expected = r#"{"nodes":[{"name":"a\u003cb","type":"file","mode":420,"novel":{"x":[1]},"content":[]},{"name":"odd","type":"novel","content":null}]}"#;
+    assert_eq!(String::from_utf8(stored).unwrap(), format!("{expected}\n"));
+}
+
+#[test]
+fn snapshots_wait_for_the_index() {
+    let scene = scene();
+    fs::remove_file(scene.builder.path(&scene.data)).unwrap();
+    let error = snapshots(&scene.builder, &RepairSnapshotsRequest::default()).unwrap_err();
+    assert!(matches!(&error, RepositoryError::Refused { problems, .. } if problems[0].contains("is missing")), "{error:?}");
+}

@@ -1,0 +1,278 @@
+//! Snapshots written anew without some of their paths: folders on the way to what goes get new trees, everything else stays
+//! as it is stored.
+//!
+//! What is kept of a folder is kept byte for byte, also what this program does not know. The data that nobody uses any more is
+//! `prune`'s business.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::codec::{BlobKind, Encoder};
+use super::file::{SnapshotFile, to_json};
+use super::id::Id;
+use super::lock::Lock;
+use super::pack::PackedBlob;
+use super::reader;
+use super::state::Indexed;
+use super::tree::{self, Node};
+use super::writer::{IndexCollector, PackBuilder};
+use crate::model::compression::Compression;
+use crate::model::progress::{Event, Progress};
+use crate::model::text::printable;
+use crate::platform::control::Control;
+use crate::repository::backend::FileKind;
+use crate::repository::contract::rewrite::{RewriteRequest, RewriteSummary, RewrittenSnapshot};
+use crate::repository::contract::{RepositoryError, SnapshotId};
+
+/// Folders in folders that are followed.
+const MAX_DEPTH: usize = 2048;
+/// The tag of a rewritten snapshot that stands beside the old one, as restic has it.
+const TAG: &str = "rewrite";
+
+/// The repository, and what has to hold before every step.
+#[derive(Clone, Copy)]
+pub struct Rewriting<'a> {
+    /// Its index was loaded under `lock`. Its claims are used up: nothing else may be written with it afterwards.
+    pub repo: &'a Indexed,
+    /// None only in a dry run.
+    pub lock: Option<&'a Lock>,
+    /// Compression of new trees.
+    pub compression: Compression,
+    /// Size of new packs.
+    pub pack_size: usize,
+    /// Holds while paused.
+    pub control: &'a Control,
+}
+
+/// Rewrites each snapshot that has something to leave out; without a lock it only says which these are. A snapshot goes only when
+/// the new one is there.
+///
+/// # Errors
+/// A folder cannot be read, or could not be written without losing something; the repository cannot be written; or it was
+/// cancelled. The snapshots that were dealt with before stay so.
+pub fn rewrite(rewriting: Rewriting<'_>, request: &RewriteRequest<'_>, progress: &dyn Progress) -> Result<RewriteSummary, RepositoryError> {
+    let encoder = Encoder::new(rewriting.compression, rewriting.repo.version(), true);
+    let (pack, indexes) = (PackBuilder::default(), IndexCollector::default());
+    let mut rewriter =
+        Rewriter { rewriting, exclude: request.exclude, known: HashMap::new(), sizes: HashMap::new(), encoder, pack, indexes };
+    let mut summary = RewriteSummary::default();
+    for snapshot in &request.snapshots {
+        let id: Id = snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })?;
+        progress.event(Event::Phase(&format!("snapshot {}", id.short())));
+        let one = rewriter.snapshot(&id, request.forget)?;
+        summary.changed += u64::from(one.changed);
+        summary.snapshots.push(one);
+    }
+    Ok(summary)
+}
+
+/// What is left out of something.
+#[derive(Debug, Clone, Copy, Default)]
+struct Left {
+    files: u64,
+    others: u64,
+    bytes: u64,
+}
+
+impl Left {
+    fn add(&mut self, other: Self) {
+        self.files = self.files.saturating_add(other.files);
+        self.others = self.others.saturating_add(other.others);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
+struct Rewriter<'a> {
+    rewriting: Rewriting<'a>,
+    exclude: &'a (dyn Fn(&[u8]) -> bool + Sync),
+    /// Folders that were dealt with, by tree and path: the new tree, and what was left out.
+    known: HashMap<(Id, Vec<u8>), (Id, Left)>,
+    /// What is in whole folders that were left out.
+    sizes: HashMap<Id, Left>,
+    encoder: Encoder,
+    pack: PackBuilder,
+    indexes: IndexCollector,
+}
+
+/// A tree as stored, of which only the entries are told apart.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTree<'a> {
+    #[serde(borrow)]
+    nodes: Vec<&'a RawValue>,
+}
+
+impl Rewriter<'_> {
+    fn snapshot(&mut self, id: &Id, forget: bool) -> Result<RewrittenSnapshot, RepositoryError> {
+        let file = self.rewriting.repo.snapshot(id)?;
+        let (tree, left) = self.folder(file.tree, &mut Vec::new(), 0)?;
+        let Left { files, others, bytes } = left;
+        let changed = tree != file.tree;
+        let source = SnapshotId(id.to_string());
+        let mut one = RewrittenSnapshot { source, target: None, changed, forgotten: false, files, others, bytes };
+        let Some(lock) = self.rewriting.lock.filter(|_| changed) else { return Ok(one) };
+        self.flush()?;
+        self.rewriting.control.checkpoint()?;
+        lock.check()?;
+        let json = to_json(&changed_file(id, file, tree, left, forget));
+        let json = json.map_err(|error| RepositoryError::Internal(format!("a snapshot cannot be encoded: {error}")))?;
+        let new = self.rewriting.repo.write_unpacked(FileKind::Snapshot, &json)?;
+        one.target = Some(SnapshotId(new.to_string()));
+        if forget {
+            lock.check()?;
+            self.rewriting.repo.remove(FileKind::Snapshot, id)?;
+            one.forgotten = true;
+        }
+        Ok(one)
+    }
+
+    /// Gives the tree of a folder without what is excluded in it, stored unless it is the same, and what was left out.
+    fn folder(&mut self, tree: Id, path: &mut Vec<u8>, depth: usize) -> Result<(Id, Left), RepositoryError> {
+        self.rewriting.control.checkpoint()?;
+        let key = (tree, path.clone());
+        if let Some(known) = self.known.get(&key) {
+            return Ok(*known);
+        }
+        if depth > MAX_DEPTH {
+            return Err(damaged(&tree, format!("at most {MAX_DEPTH} folders in each other")));
+        }
+        let mut json = Vec::new();
+        self.rewriting.repo.read_blob(BlobKind::Tree, &tree, &mut json)?;
+        let raw: RawTree<'_> = serde_json::from_slice(&json).map_err(|error| damaged(&tree, format!("the JSON of a tree ({error})")))?;
+        let mut left = Left::default();
+        let mut kept: Vec<std::borrow::Cow<'_, str>> = Vec::with_capacity(raw.nodes.len());
+        let mut is_new = false;
+        for raw in raw.nodes {
+            let (name, node) = read(&tree, raw)?;
+            let length = path.len();
+            path.push(b'/');
+            path.extend_from_slice(&name);
+            if (self.exclude)(path) {
+                left.add(self.whole(node.as_ref(), depth)?);
+                is_new = true;
+            } else if let Some(below) = node.and_then(|node| node.subtree) {
+                let (new, inside) = self.folder(below, path, depth + 1)?;
+                left.add(inside);
+                is_new |= new != below;
+                kept.push(if new == below { raw.get().into() } else { with_subtree(&tree, raw.get(), &below, &new)?.into() });
+            } else {
+                kept.push(raw.get().into());
+            }
+            path.truncate(length);
+        }
+        let new = if is_new { self.store(format!("{{\"nodes\":[{}]}}\n", kept.join(",")).as_bytes())? } else { tree };
+        self.known.insert(key, (new, left));
+        Ok((new, left))
+    }
+
+    /// Counts an entry that goes, and what is in it.
+    fn whole(&mut self, node: Option<&Node>, depth: usize) -> Result<Left, RepositoryError> {
+        let Some(node) = node.filter(|node| node.metadata.is_file() || node.subtree.is_some()) else {
+            return Ok(Left { others: 1, ..Left::default() });
+        };
+        let Some(tree) = node.subtree else { return Ok(Left { files: 1, others: 0, bytes: node.metadata.size }) };
+        let mut left = self.inside(tree, depth + 1)?;
+        left.add(Left { others: 1, ..Left::default() });
+        Ok(left)
+    }
+
+    fn inside(&mut self, tree: Id, depth: usize) -> Result<Left, RepositoryError> {
+        if let Some(known) = self.sizes.get(&tree) {
+            return Ok(*known);
+        }
+        self.rewriting.control.checkpoint()?;
+        let mut left = Left::default();
+        // A folder that cannot be read, or that is too deep, can go all the same; only the count is short of it.
+        if depth <= MAX_DEPTH
+            && let Ok(read) = reader::load_tree(self.rewriting.repo, &tree)
+        {
+            left.others += read.unknown.len() as u64;
+            for node in &read.nodes {
+                left.add(self.whole(Some(node), depth)?);
+            }
+        }
+        self.sizes.insert(tree, left);
+        Ok(left)
+    }
+
+    /// Puts a tree into the pack that is being filled, unless the repository has it.
+    fn store(&mut self, json: &[u8]) -> Result<Id, RepositoryError> {
+        let id = Id::of(json);
+        let repo = self.rewriting.repo;
+        if self.rewriting.lock.is_none() || !repo.index().claim(BlobKind::Tree, &id) {
+            return Ok(id);
+        }
+        let mut sealed = Vec::new();
+        let encoded = self.encoder.encode(repo.key(), BlobKind::Tree, json, &mut sealed)?;
+        let blob = PackedBlob { id, kind: BlobKind::Tree, offset: 0, length: encoded.length, uncompressed: encoded.uncompressed };
+        self.pack.push(&blob, &sealed);
+        if self.pack.is_full(self.rewriting.pack_size) {
+            self.write()?;
+        }
+        Ok(id)
+    }
+
+    fn write(&mut self) -> Result<(), RepositoryError> {
+        let repo = self.rewriting.repo;
+        self.rewriting.lock.map_or(Ok(()), Lock::check)?;
+        let (entry, _) = self.pack.write(repo.open())?;
+        self.indexes.add(repo.open(), entry)
+    }
+
+    /// Everything that was stored is on disk and named by an index.
+    fn flush(&mut self) -> Result<(), RepositoryError> {
+        if !self.pack.is_empty() {
+            self.write()?;
+        }
+        self.indexes.flush(self.rewriting.repo.open())
+    }
+}
+
+/// What the new snapshot says.
+fn changed_file(id: &Id, mut file: SnapshotFile, tree: Id, left: Left, forget: bool) -> SnapshotFile {
+    file.tree = tree;
+    file.original = file.original.or(Some(*id));
+    if !forget && !file.tags.iter().any(|tag| tag == TAG) {
+        file.tags.push(TAG.to_owned());
+    }
+    if let Some(summary) = &mut file.summary {
+        summary.total_files_processed = summary.total_files_processed.saturating_sub(left.files);
+        summary.total_bytes_processed = summary.total_bytes_processed.saturating_sub(left.bytes);
+    }
+    file
+}
+
+fn damaged(tree: &Id, expected: String) -> RepositoryError {
+    RepositoryError::Damaged { file: format!("tree {tree}"), offset: 0, expected }
+}
+
+/// The name of an entry, and the entry if its kind is known.
+fn read(tree: &Id, raw: &RawValue) -> Result<(Vec<u8>, Option<Node>), RepositoryError> {
+    let alone = format!("{{\"nodes\":[{}]}}", raw.get());
+    let parsed = tree::parse(alone.as_bytes()).map_err(|error| damaged(tree, format!("the JSON of an entry ({error})")))?;
+    let unknown = parsed.unknown.into_iter().next().map(|unknown| (unknown.name, None));
+    let known = parsed.nodes.into_iter().next().map(|node| (node.name.clone(), Some(node)));
+    known.or(unknown).ok_or_else(|| damaged(tree, "an entry".to_owned()))
+}
+
+/// The same entry with another tree. In a name or another text such a field cannot stand, as quotes are escaped there.
+fn with_subtree(tree: &Id, raw: &str, old: &Id, new: &Id) -> Result<String, RepositoryError> {
+    let parts: Vec<&str> = raw.split("\"subtree\"").collect();
+    let field = match parts.as_slice() {
+        [before, after] => {
+            let value = after.trim_start().strip_prefix(':').map(str::trim_start);
+            let rest = value.and_then(|value| value.strip_prefix(&format!("\"{old}\"")));
+            rest.map(|rest| format!("{before}\"subtree\":\"{new}\"{rest}"))
+        }
+        _ => None,
+    };
+    field.ok_or_else(|| {
+        let start: String = raw.chars().take(80).collect();
+        damaged(tree, format!("one subtree in the entry {}", printable(start.as_bytes())))
+    })
+}
+
+#[cfg(test)]
+mod tests;

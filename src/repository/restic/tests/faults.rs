@@ -1,0 +1,202 @@
+//! The n-th call to the storage goes wrong, for every n, in every operation that writes.
+
+use super::*;
+use crate::repository::backend::testing::{Fault, FaultyBackend};
+use crate::repository::contract::repair::{RepairIndexRequest, RepairSnapshotsRequest};
+
+const FAULTS: [Fault; 3] = [Fault::Fails, Fault::Ends, Fault::Short];
+
+/// Three snapshots and much that is not used any more, in packs of every sort.
+fn world() -> World {
+    let mut world = World::new();
+    let files = |numbers: &[usize]| -> Files { numbers.iter().map(|number| (format!("d/{number}"), content(*number))).collect() };
+    world.back_up(files(&[1, 2, 3, 4]));
+    world.back_up(files(&[5, 6, 7]));
+    world.back_up(files(&[3, 6, 8, 9]));
+    world.back_up(files(&[2, 7, 10, 11, 12]));
+    let (second, _) =
+        world.snapshots.iter().find(|(_, files)| files.contains_key("d/5")).map(|(id, files)| (id.clone(), files.clone())).unwrap();
+    world.forget(&second);
+    // Packs that no index names.
+    let left_over = world.fork();
+    back_up(&left_over.repository(), &files(&[20, 21, 22]), 50).unwrap();
+    for name in left_over.memory.names(FileKind::Pack) {
+        if !world.memory.names(FileKind::Pack).contains(&name) {
+            let data = left_over.memory.read(FileKind::Pack, &name).unwrap();
+            world.memory.write(FileKind::Pack, &name, &[&data]).unwrap();
+        }
+    }
+    world
+}
+
+impl World {
+    fn forget(&mut self, id: &SnapshotId) {
+        self.open.remove(FileKind::Snapshot, &id.0.parse().unwrap()).unwrap();
+        self.snapshots.remove(id);
+    }
+}
+
+/// Runs `work` with every fault at every call, each time over a new copy; then `after` looks at it. Gives how many there were.
+fn each(
+    base: &World,
+    work: impl Fn(&ResticRepository) -> Result<(), RepositoryError>,
+    mut after: impl FnMut(&mut World, bool, &str),
+) -> usize {
+    let mut count = 0;
+    for fault in FAULTS {
+        for at in 0.. {
+            let mut world = base.fork();
+            let faulty = Arc::new(FaultyBackend::new(world.memory.clone(), fault, at));
+            let repository = repository(&world.open, faulty.clone());
+            let done = work(&repository);
+            drop(repository);
+            let when = format!("call {at} {fault:?}: {done:?}");
+            if !faulty.has_struck() {
+                assert!(done.is_ok(), "{when}");
+                break;
+            }
+            count += 1;
+            world.bury();
+            after(&mut world, done.is_ok(), &when);
+        }
+    }
+    count
+}
+
+#[test]
+fn in_a_backup() {
+    let base = world();
+    let files: Files = (0..14).map(|number| (format!("new/{number}"), content(100 + number))).collect();
+    let count = each(
+        &base,
+        |repository| back_up(repository, &files, 100).map(|_| ()),
+        |world, done, when| {
+            let snapshots = world.repository().snapshots().unwrap();
+            if let Some(new) = snapshots.into_iter().find(|snapshot| !world.snapshots.contains_key(&snapshot.id)) {
+                // The snapshot may be there although the lock could not be given back.
+                world.snapshots.insert(new.id, files.clone());
+            } else {
+                assert!(!done, "{when}: it said that it was done");
+            }
+            world.assert_whole(when);
+            prune(&world.repository(), &full_prune()).unwrap();
+            world.assert_whole(when);
+            world.assert_nothing_unused(when);
+        },
+    );
+    assert!(count > 60, "{count} calls");
+}
+
+#[test]
+fn in_a_prune() {
+    let base = world();
+    base.assert_whole("before");
+    let count = each(
+        &base,
+        |repository| prune(repository, &full_prune()),
+        |world, _, when| {
+            world.assert_whole(when);
+            world.back_up(Files::from([("late".to_owned(), content(5)), ("later".to_owned(), content(200))]));
+            prune(&world.repository(), &full_prune()).unwrap();
+            world.assert_whole(when);
+            world.assert_nothing_unused(when);
+        },
+    );
+    assert!(count > 60, "{count} calls");
+}
+
+#[test]
+fn in_the_removal_of_snapshots() {
+    let base = world();
+    let first = base.snapshots.keys().next().unwrap().clone();
+    each(
+        &base,
+        |repository| {
+            let _ = repository.snapshots()?;
+            repository.open().remove(FileKind::Snapshot, &first.0.parse().unwrap())?;
+            prune(repository, &full_prune())
+        },
+        |world, done, when| {
+            let listed: Vec<SnapshotId> = world.repository().snapshots().unwrap().into_iter().map(|snapshot| snapshot.id).collect();
+            assert!(!done || !listed.contains(&first), "{when}");
+            world.snapshots.retain(|id, _| *id != first || listed.contains(id));
+            world.assert_whole(when);
+            prune(&world.repository(), &full_prune()).unwrap();
+            world.assert_whole(when);
+            world.assert_nothing_unused(when);
+        },
+    );
+}
+
+#[test]
+fn in_a_repair_of_the_index() {
+    let base = world();
+    // One index file is gone, one damaged, and a pack that is not used has lost its end.
+    let names = base.memory.names(FileKind::Index);
+    base.memory.remove(FileKind::Index, &names[0]).unwrap();
+    base.memory.damage(FileKind::Index, &names[1], |bytes| bytes[40] ^= 1);
+    let repair = |repository: &ResticRepository| {
+        repository.repair_index(&RepairIndexRequest::default(), &Control::new(), Arc::new(Silent)).map(|_| ())
+    };
+    let count = each(&base, repair, |world, _, when| {
+        // However it ended: once more, and all is there again.
+        repair(&world.repository()).unwrap();
+        world.assert_whole(when);
+        prune(&world.repository(), &full_prune()).unwrap();
+        world.assert_whole(when);
+        world.assert_nothing_unused(when);
+    });
+    assert!(count > 30, "{count} calls");
+}
+
+#[test]
+fn in_a_repair_of_snapshots() {
+    let mut base = world();
+    // The contents of one file are lost.
+    let lost = Id::of(&content(9));
+    let repo = base.open.clone().into_indexed().unwrap();
+    let pack = repo.index().lookup(BlobKind::Data, &lost).unwrap().pack;
+    base.memory.remove(FileKind::Pack, &pack.to_string()).unwrap();
+    base.repository().repair_index(&RepairIndexRequest::default(), &Control::new(), Arc::new(Silent)).unwrap();
+    let index = base.open.clone().into_indexed().unwrap();
+    let there = |data: &Vec<u8>| index.index().contains(BlobKind::Data, &Id::of(data));
+    let whole = |files: &Files| files.values().all(there);
+    assert!(!base.snapshots.values().all(whole) && base.snapshots.values().any(whole));
+    // What is left of each snapshot, in any order: a damaged one gets another id.
+    let left: BTreeSet<Files> = base
+        .snapshots
+        .values()
+        .map(|files| files.iter().map(|(path, data)| (path.clone(), if there(data) { data.clone() } else { Vec::new() })).collect())
+        .collect();
+    base.snapshots.retain(|_, files| whole(files));
+    let request = RepairSnapshotsRequest { forget: true, ..RepairSnapshotsRequest::default() };
+    let repair = |repository: &ResticRepository| repository.repair_snapshots(&request, &Control::new(), Arc::new(Silent)).map(|_| ());
+    let count = each(&base, repair, |world, _, when| {
+        world.assert_restores(when);
+        repair(&world.repository()).unwrap();
+        let repository = world.repository();
+        let found = repository.snapshots().unwrap();
+        let contents: Vec<Files> = found.iter().map(|snapshot| read(&repository, &snapshot.id)).collect();
+        drop(repository);
+        assert_eq!(contents.len(), left.len(), "{when}: {found:?}");
+        assert_eq!(contents.iter().cloned().collect::<BTreeSet<_>>(), left, "{when}");
+        world.snapshots = found.into_iter().map(|snapshot| snapshot.id).zip(contents).collect();
+        world.assert_whole(when);
+        prune(&world.repository(), &full_prune()).unwrap();
+        world.assert_whole(when);
+    });
+    assert!(count > 30, "{count} calls");
+}
+
+/// A backend that breaks its promise and leaves half an index: nothing is written over it, and a repair puts it right.
+#[test]
+fn half_an_index_is_repaired() {
+    let world = world();
+    for name in world.memory.names(FileKind::Index) {
+        let world = world.fork();
+        world.memory.damage(FileKind::Index, &name, |bytes| bytes.truncate(bytes.len() / 2));
+        assert!(matches!(prune(&world.repository(), &full_prune()), Err(RepositoryError::Damaged { .. })));
+        world.repository().repair_index(&RepairIndexRequest::default(), &Control::new(), Arc::new(Silent)).unwrap();
+        world.assert_whole(&name);
+    }
+}

@@ -1,0 +1,88 @@
+//! The limit on what the kept snapshots take: the oldest go until the rest fits.
+//!
+//! What a snapshot takes is measured by whoever has the repository.
+
+use std::cmp::Reverse;
+
+use super::{Decision, Plan, Reason};
+use crate::model::size::ByteSize;
+use crate::repository::contract::SnapshotId;
+
+/// What the limit on the size came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct SizeOutcome {
+    /// The limit.
+    #[serde(serialize_with = "number")]
+    pub limit: ByteSize,
+    /// What all that is kept takes.
+    #[serde(serialize_with = "number")]
+    pub kept: ByteSize,
+    /// Whether that is still more than the limit, as the rest must not go.
+    pub exceeded: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn number<S: serde::Serializer>(size: &ByteSize, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(size.0)
+}
+
+impl Plan {
+    /// Removes the oldest of what the rules keep until the rest takes no more than `limit`. What was pinned, has a tag to be
+    /// kept, was made by a wrong clock or is needed for `min_keep` stays, and so does the newest of each group.
+    ///
+    /// `measure` gets the ids that are kept in a certain order, and answers for each how many bytes it takes beyond all
+    /// before it.
+    ///
+    /// # Errors
+    /// Those of `measure`.
+    pub fn limit_size<E>(&mut self, limit: ByteSize, measure: impl FnOnce(&[SnapshotId]) -> Result<Vec<u64>, E>) -> Result<SizeOutcome, E> {
+        let mut order: Vec<Place> = Vec::new();
+        for (group, decisions) in self.groups.iter().map(|group| &group.decisions).enumerate() {
+            let newest = decisions.iter().position(counts).or_else(|| decisions.iter().position(|one| one.keep));
+            for (at, decision) in decisions.iter().enumerate().filter(|(_, decision)| decision.keep) {
+                let stays = Some(at) == newest || decision.reasons.iter().any(survives);
+                order.push(Place { group, at, stays });
+            }
+        }
+        // First what stays in any case; then the newest, so that what is only the old ones' comes last.
+        order.sort_by_key(|place| {
+            let snapshot = &self.decision(place).snapshot;
+            (!place.stays, Reverse(snapshot.time), snapshot.id.clone())
+        });
+        let ids: Vec<SnapshotId> = order.iter().map(|place| self.decision(place).snapshot.id.clone()).collect();
+        let mut kept = 0_u64;
+        let mut full = false;
+        for (place, bytes) in order.iter().zip(measure(&ids)?) {
+            full |= !place.stays && kept.saturating_add(bytes) > limit.0;
+            if full && !place.stays {
+                let decision = &mut self.groups[place.group].decisions[place.at];
+                decision.keep = false;
+                decision.reasons = vec![Reason::TooLarge(limit)];
+            } else {
+                kept = kept.saturating_add(bytes);
+            }
+        }
+        Ok(SizeOutcome { limit, kept: ByteSize(kept), exceeded: kept > limit.0 })
+    }
+
+    fn decision(&self, place: &Place) -> &Decision {
+        &self.groups[place.group].decisions[place.at]
+    }
+}
+
+/// Where a decision stands.
+struct Place {
+    group: usize,
+    at: usize,
+    stays: bool,
+}
+
+/// Whether a snapshot is a complete one that is kept.
+fn counts(decision: &Decision) -> bool {
+    decision.keep && !decision.snapshot.is_partial() && !decision.reasons.iter().any(|reason| matches!(reason, Reason::Future))
+}
+
+/// Whether what is kept for this stays whatever it takes.
+fn survives(reason: &Reason) -> bool {
+    matches!(reason, Reason::Pinned | Reason::Tags(_) | Reason::MinKeep(_) | Reason::Future | Reason::BeforeParent(_))
+}

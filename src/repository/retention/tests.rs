@@ -1,0 +1,395 @@
+//! Policies over made-up histories: what is kept, why, and what holds for every history.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+
+use jiff::tz::Offset;
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::retention::Retention;
+
+/// `2026-08-20T14:30:00+02:00`
+fn snapshot(id: &str, time: &str, tags: &[&str]) -> Snapshot {
+    let pieces = jiff::fmt::temporal::DateTimeParser::new();
+    Snapshot {
+        id: SnapshotId(format!("{id:0<64}")),
+        time: time.parse().unwrap(),
+        offset: pieces.parse_pieces(time).unwrap().to_numeric_offset().unwrap_or(Offset::UTC),
+        host: "h".to_owned(),
+        username: String::new(),
+        paths: vec!["/srv".to_owned()],
+        tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+        parent: None,
+        original: None,
+        program: String::new(),
+        summary: None,
+    }
+}
+
+fn days(count: i64) -> Vec<Snapshot> {
+    let first: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+    (0..count)
+        .map(|day| snapshot(&format!("{day:02}"), &first.checked_add(SignedDuration::from_hours(24 * day)).unwrap().to_string(), &[]))
+        .collect()
+}
+
+fn now() -> Timestamp {
+    "2026-09-01T00:00:00Z".parse().unwrap()
+}
+
+fn plan(snapshots: &[Snapshot], policy: &Retention) -> Plan {
+    Plan::of_policy(snapshots, policy, GroupBy::default(), now())
+}
+
+/// `id: reasons` of all that is kept, newest first.
+fn kept(plan: &Plan) -> Vec<String> {
+    plan.decisions().filter(|one| one.keep).map(line).collect()
+}
+
+fn line(decision: &Decision) -> String {
+    let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
+    format!("{}: {}", &decision.snapshot.id.0[..2], reasons.join("; "))
+}
+
+fn number(count: u32) -> Count {
+    Count::Number(count)
+}
+
+fn span(text: &str) -> Span {
+    text.parse().unwrap()
+}
+
+#[test]
+fn each_rule_keeps_its_own() {
+    let history = days(70);
+    let with = |change: &dyn Fn(&mut Retention)| {
+        let mut policy = Retention::default();
+        change(&mut policy);
+        kept(&plan(&history, &policy))
+    };
+    assert_eq!(with(&|one| one.keep_last = number(2)), ["69: last snapshot", "68: last snapshot"]);
+    // Day 69 is Saturday 9 May, day 64 a Monday.
+    assert_eq!(with(&|one| one.keep_weekly = number(3)), ["69: weekly snapshot", "63: weekly snapshot", "56: weekly snapshot"]);
+    assert_eq!(with(&|one| one.keep_monthly = number(2)), ["69: monthly snapshot", "60: monthly snapshot"]);
+    assert_eq!(
+        with(&|one| one.keep_yearly = number(2)),
+        ["69: yearly snapshot", "00: oldest yearly snapshot"],
+        "while there is room, the oldest stays"
+    );
+    assert_eq!(with(&|one| one.keep_within = span("2d")), ["69: within 2d", "68: within 2d"]);
+    // A month before 9 May is 9 April, the day of 39.
+    assert_eq!(with(&|one| one.keep_within_weekly = span("1m"))[4], "42: weekly within 1m");
+    assert_eq!(with(&|one| one.keep_daily = Count::Unlimited).len(), 70);
+    let both = with(&|one| (one.keep_last, one.keep_daily) = (number(1), number(2)));
+    assert_eq!(both, ["69: last snapshot; daily snapshot", "68: daily snapshot"]);
+}
+
+#[test]
+fn days_are_those_of_the_maker() {
+    // One calendar day where they were made, two in UTC; then the other way round.
+    let history = [
+        snapshot("a", "2026-03-02T00:30:00+02:00", &[]),
+        snapshot("b", "2026-03-02T23:30:00+02:00", &[]),
+        snapshot("c", "2026-03-03T23:30:00-08:00", &[]),
+        snapshot("d", "2026-03-04T00:30:00-08:00", &[]),
+    ];
+    let policy = Retention { keep_daily: number(3), ..Retention::default() };
+    assert_eq!(kept(&plan(&history, &policy)), ["d0: daily snapshot", "c0: daily snapshot", "b0: daily snapshot"]);
+}
+
+#[test]
+fn weeks_are_those_of_iso_8601() {
+    // 2027-01-03 is the last day of week 53 of 2026.
+    let history = [snapshot("a", "2026-12-31T12:00:00Z", &[]), snapshot("b", "2027-01-03T12:00:00Z", &[])];
+    let policy = Retention { keep_weekly: number(1), ..Retention::default() };
+    let plan = Plan::of_policy(&history, &policy, GroupBy::default(), "2027-02-01T00:00:00Z".parse().unwrap());
+    assert_eq!(kept(&plan), ["b0: weekly snapshot"]);
+}
+
+#[test]
+fn months_that_are_too_short_are_counted_as_in_go() {
+    let history = [
+        snapshot("a", "2026-03-03T12:00:00Z", &[]),
+        snapshot("b", "2026-03-03T12:00:01Z", &[]),
+        snapshot("c", "2026-03-31T12:00:00Z", &[]),
+    ];
+    let policy = Retention { keep_within: span("1m"), ..Retention::default() };
+    assert_eq!(kept(&plan(&history, &policy)), ["c0: within 1m", "b0: within 1m"]);
+    let ever = Retention { keep_within: span("4000000000y"), ..Retention::default() };
+    assert_eq!(kept(&plan(&history, &ever)).len(), 3);
+}
+
+#[test]
+fn partial_snapshots_take_no_place_and_go_when_something_complete_is_newer() {
+    let mut history = vec![
+        snapshot("a", "2026-03-01T12:00:00Z", &[]),
+        snapshot("b", "2026-03-02T12:00:00Z", &["partial"]),
+        snapshot("c", "2026-03-03T12:00:00Z", &[]),
+        snapshot("d", "2026-03-04T12:00:00Z", &["partial"]),
+        snapshot("e", "2026-03-05T12:00:00Z", &["partial"]),
+    ];
+    let policy = Retention { keep_last: number(2), ..Retention::default() };
+    let of_all = plan(&history, &policy);
+    assert_eq!(
+        kept(&of_all),
+        [
+            "e0: partial, and nothing complete is newer",
+            "d0: partial, and nothing complete is newer",
+            "c0: last snapshot",
+            "a0: last snapshot"
+        ]
+    );
+    assert_eq!(of_all.removed()[0].id, history[1].id);
+    let gone: Vec<String> = of_all.decisions().filter(|one| !one.keep).map(line).collect();
+    assert_eq!(gone, ["b0: partial, and c0000000 is complete and newer"]);
+
+    // Something complete of another application displaces nothing, however they are grouped.
+    history[2].tags.push("app:other".to_owned());
+    let nobody = GroupBy { host: false, paths: false, tags: false, application: false };
+    assert_eq!(Plan::of_policy(&history, &policy, nobody, now()).removed(), Vec::<&Snapshot>::new());
+    // A tag that is to be kept keeps a partial one too.
+    history[2].tags.clear();
+    history[1].tags.push("mine".to_owned());
+    let tagged = Retention { keep_tags: vec![vec!["mine".to_owned()]], ..policy };
+    assert_eq!(plan(&history, &tagged).removed(), Vec::<&Snapshot>::new());
+}
+
+#[test]
+fn a_whole_application_displaces_a_part_of_it() {
+    let mut history =
+        [snapshot("a", "2026-03-01T12:00:00Z", &["app:shop", "partial"]), snapshot("b", "2026-03-02T12:00:00Z", &["app:shop"])];
+    history[0].paths = vec!["/docker/shop/volumes/db".to_owned()];
+    history[1].paths = vec!["/docker/shop".to_owned()];
+    let policy = Retention { keep_last: number(1), ..Retention::default() };
+    // They are groups of their own, and the first has nothing complete: it stays until its own.
+    assert_eq!(kept(&plan(&history, &policy)).len(), 2);
+    let by_application = GroupBy { paths: false, ..GroupBy::default() };
+    assert_eq!(kept(&Plan::of_policy(&history, &policy, by_application, now())), ["b0: last snapshot"]);
+    // A part does not displace the whole.
+    history[0].tags.pop();
+    history[1].tags.push("partial".to_owned());
+    let (old, new) = (history[0].time, history[1].time);
+    (history[0].time, history[1].time) = (new, old);
+    assert_eq!(kept(&Plan::of_policy(&history, &policy, by_application, now())).len(), 2);
+}
+
+#[test]
+fn a_clock_that_was_wrong_costs_nothing() {
+    let mut history = days(5);
+    for (id, time) in [("x1", "2099-01-01T00:00:00Z"), ("x2", "2099-01-02T00:00:00Z"), ("x3", "2099-01-03T00:00:00Z")] {
+        history.push(snapshot(id, time, &[]));
+    }
+    // A battery that was empty: the newest of all says that it is the oldest.
+    let mut reset = snapshot("y1", "2000-01-01T00:00:00Z", &[]);
+    reset.parent = Some(history[4].id.clone());
+    history.push(reset);
+    // The first after the clock was put right has a parent of the future; that says nothing against it.
+    history[4].parent = Some(history[5].id.clone());
+    let policy = Retention { keep_last: number(2), keep_within: span("1d"), ..Retention::default() };
+    assert_eq!(
+        kept(&plan(&history, &policy)),
+        [
+            "x3: made in the future: the clock was wrong",
+            "x2: made in the future: the clock was wrong",
+            "x1: made in the future: the clock was wrong",
+            "04: within 1d; last snapshot",
+            "03: last snapshot",
+            "y1: older than its parent 04000000: the clock was wrong"
+        ]
+    );
+    // A parent that got another id by a new tag is still known.
+    history[4].original = Some(std::mem::replace(&mut history[4].id, SnapshotId("f".repeat(64))));
+    assert_eq!(kept(&plan(&history, &policy)).len(), 6);
+}
+
+#[test]
+fn groups_are_apart() {
+    let mut history = days(4);
+    history[0].host = "other".to_owned();
+    history[1].paths = vec!["/b".to_owned(), "/a".to_owned()];
+    history[2].tags = vec!["app:shop".to_owned()];
+    let policy = Retention { keep_last: number(1), ..Retention::default() };
+    assert_eq!(kept(&plan(&history, &policy)).len(), 4);
+    let by = |host, paths, tags, application| {
+        let plan = Plan::of_policy(&history, &policy, GroupBy { host, paths, tags, application }, now());
+        plan.groups.iter().map(|group| format!("{} {}", group.key, group.decisions.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(by(true, false, false, false), ["host h 3", "host other 1"]);
+    assert_eq!(by(false, true, false, false), ["/a /b 1", "/srv 3"]);
+    assert_eq!(by(false, false, true, false), ["all snapshots 3", "tags app:shop 1"]);
+    assert_eq!(by(false, false, false, true), ["all snapshots 3", "application shop 1"]);
+    assert_eq!(by(false, false, false, false), ["all snapshots 4"]);
+}
+
+#[test]
+fn naming_snapshots_removes_just_these() {
+    let mut history = days(3);
+    history[0].host = "other".to_owned();
+    let plan = Plan::of_names(&history, &[history[0].id.clone(), history[2].id.clone()]);
+    assert_eq!(plan.removed(), [&history[0], &history[2]]);
+    assert_eq!(plan.emptied().iter().map(ToString::to_string).collect::<Vec<_>>(), ["host other, /srv"]);
+    // What is left must be complete, if something was.
+    history[2].tags.push("partial".to_owned());
+    assert_eq!(Plan::of_names(&history, &[history[1].id.clone()]).emptied().len(), 1);
+    assert_eq!(Plan::of_names(&history, &[history[2].id.clone()]).emptied().len(), 0);
+    assert_eq!(Plan::of_names(&history, &[]), Plan::default());
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what measures may fail")]
+/// The newest takes 100, each other one 10 more.
+fn measured(order: &[SnapshotId]) -> Result<Vec<u64>, Infallible> {
+    Ok(order.iter().enumerate().map(|(at, _)| if at == 0 { 100 } else { 10 }).collect())
+}
+
+#[test]
+fn the_oldest_go_until_the_rest_fits() {
+    let mut history = days(10);
+    history[0].tags.push("pinned".to_owned());
+    let policy = Retention { max_size: Some(ByteSize(135)), ..Retention::default() };
+    let mut limited = plan(&history, &policy);
+    let outcome = limited.limit_size(ByteSize(135), measured).unwrap();
+    assert_eq!((outcome.kept, outcome.exceeded), (ByteSize(130), false));
+    assert_eq!(
+        kept(&limited),
+        ["09: fits into max_size", "08: fits into max_size", "07: fits into max_size", "00: pinned; fits into max_size"]
+    );
+    assert_eq!(line(&limited.groups[0].decisions[3]), "06: more than 135 B with it (max_size)");
+
+    // The limit never takes what has to stay, and says so.
+    let policy = Retention { keep_daily: number(8), min_keep: 3, ..Retention::default() };
+    let mut limited = plan(&history, &policy);
+    let outcome = limited.limit_size(ByteSize(1), measured).unwrap();
+    assert_eq!((outcome.kept, outcome.exceeded), (ByteSize(130), true));
+    assert_eq!(kept(&limited).len(), 4);
+    // Of a group with nothing complete the newest stays.
+    for one in &mut history {
+        one.tags = vec!["partial".to_owned()];
+    }
+    let mut limited = plan(&history, &policy);
+    let _ = limited.limit_size(ByteSize(1), measured).unwrap();
+    assert_eq!(kept(&limited), ["09: partial, and nothing complete is newer"]);
+    assert!(limited.emptied().is_empty());
+}
+
+/// A history within some years, with hours that often fall together.
+fn histories() -> impl Strategy<Value = Vec<Snapshot>> {
+    let one = (0_i64..900, 0_i64..24, -12_i32..=12, 0_u8..16, 0_u8..2);
+    prop::collection::vec(one, 0..60).prop_map(|all| {
+        let start: Timestamp = "2023-12-20T00:00:00Z".parse().unwrap();
+        let made = all.into_iter().enumerate().map(|(number, (day, hour, zone, kind, host))| {
+            let seconds = SignedDuration::from_secs((day * 24 + hour) * 3600 + i64::try_from(number).unwrap());
+            let tags: &[&str] = match kind {
+                0 => &["partial"],
+                1 => &["pinned"],
+                2 => &["mine", "two"],
+                3 => &["mine"],
+                _ => &[],
+            };
+            let mut one = snapshot(&format!("{number:02}"), &start.checked_add(seconds).unwrap().to_string(), tags);
+            one.offset = Offset::from_hours(i8::try_from(zone).unwrap()).unwrap();
+            one.host = format!("host{host}");
+            one
+        });
+        made.collect()
+    })
+}
+
+fn policies() -> impl Strategy<Value = Retention> {
+    let count = || prop_oneof![3 => Just(Count::Number(0)), 3 => (1_u32..6).prop_map(Count::Number), 1 => Just(Count::Unlimited)];
+    let span = || {
+        let some = (0_u32..2, 0_u32..5, 0_u32..40, 0_u32..30);
+        prop_oneof![3 => Just(Span::default()), 1 => some.prop_map(|(years, months, days, hours)| Span { years, months, days, hours })]
+    };
+    let counts = (count(), count(), count(), count(), count(), count());
+    let spans = (span(), span(), span(), span(), span(), span());
+    (counts, spans, 0_u32..3, prop::bool::ANY).prop_map(|(counts, spans, min_keep, tags)| Retention {
+        keep_last: counts.0,
+        keep_hourly: counts.1,
+        keep_daily: counts.2,
+        keep_weekly: counts.3,
+        keep_monthly: counts.4,
+        keep_yearly: counts.5,
+        keep_within: spans.0,
+        keep_within_hourly: spans.1,
+        keep_within_daily: spans.2,
+        keep_within_weekly: spans.3,
+        keep_within_monthly: spans.4,
+        keep_within_yearly: spans.5,
+        keep_tags: if tags { vec![vec!["mine".to_owned(), "two".to_owned()]] } else { Vec::new() },
+        min_keep,
+        max_size: None,
+    })
+}
+
+fn ids<'a>(snapshots: impl Iterator<Item = &'a Snapshot>) -> BTreeSet<SnapshotId> {
+    snapshots.map(|one| one.id.clone()).collect()
+}
+
+fn kept_ids(plan: &Plan) -> BTreeSet<SnapshotId> {
+    ids(plan.decisions().filter(|one| one.keep).map(|one| &one.snapshot))
+}
+
+proptest! {
+    #[test]
+    fn of_every_history(history in histories(), policy in policies()) {
+        let planned = plan(&history, &policy);
+        // Each snapshot is decided once, with a reason.
+        prop_assert_eq!(planned.decisions().count(), history.len());
+        prop_assert_eq!(ids(planned.decisions().map(|one| &one.snapshot)), ids(history.iter()));
+        prop_assert!(planned.decisions().all(|one| !one.reasons.is_empty()));
+        // What is pinned stays.
+        prop_assert!(planned.decisions().all(|one| one.keep || !one.snapshot.is_pinned()));
+        // The order in which they are listed says nothing.
+        let backwards: Vec<Snapshot> = history.iter().rev().cloned().collect();
+        prop_assert_eq!(&plan(&backwards, &policy), &planned);
+        // Partial ones and those of the future take nobody's place.
+        let complete: Vec<Snapshot> = history.iter().filter(|one| !one.is_partial()).cloned().collect();
+        let alone = plan(&complete, &policy);
+        let of_complete = kept_ids(&planned).intersection(&ids(complete.iter())).cloned().collect();
+        prop_assert_eq!(kept_ids(&alone), of_complete);
+        let mut with_future = complete;
+        for number in 0..5 {
+            with_future.push(snapshot(&format!("f{number}"), "2050-01-01T00:00:00Z", &[]));
+        }
+        prop_assert_eq!(plan(&with_future, &policy).removed().len(), alone.removed().len());
+        // What was left once is left again.
+        let left: Vec<Snapshot> = planned.decisions().filter(|one| one.keep).map(|one| one.snapshot.clone()).collect();
+        prop_assert_eq!(plan(&left, &policy).removed().len(), 0);
+        for group in &planned.groups {
+            let complete: Vec<&Decision> = group.decisions.iter().filter(|one| !one.snapshot.is_partial()).collect();
+            let kept = complete.iter().filter(|one| one.keep).count();
+            prop_assert!(kept >= complete.len().min(policy.min_keep as usize));
+            // A rule that counts keeps the newest.
+            let counts = !policy.keep_last.is_zero() || !policy.keep_yearly.is_zero() || !policy.keep_within.is_zero();
+            prop_assert!(!counts || complete.first().is_none_or(|one| one.keep));
+        }
+    }
+
+    #[test]
+    fn of_every_limit(history in histories(), policy in policies(), limit in 0_u64..400) {
+        let before = plan(&history, &policy);
+        let mut after = before.clone();
+        let outcome = after.limit_size(ByteSize(limit), measured).unwrap();
+        prop_assert!(kept_ids(&after).is_subset(&kept_ids(&before)));
+        prop_assert_eq!(outcome.exceeded, outcome.kept.0 > limit);
+        for (group, whole) in after.groups.iter().zip(&before.groups) {
+            let complete = |group: &Group| group.decisions.iter().filter(|one| one.keep && !one.snapshot.is_partial()).count();
+            prop_assert!(complete(group) >= complete(whole).min(policy.min_keep.max(1) as usize));
+            prop_assert!(group.decisions.iter().all(|one| one.keep || !one.snapshot.is_pinned()));
+        }
+        // Nothing goes for its size that is newer than something that could have gone.
+        let oldest_kept = after.decisions().filter(|one| one.keep).filter(|one| {
+            one.reasons.iter().all(|reason| matches!(reason, Reason::Newest(_) | Reason::Within(_)))
+        });
+        let newest_gone = after.decisions().filter(|one| matches!(one.reasons[..], [Reason::TooLarge(_)])).map(|one| one.snapshot.time).max();
+        let firsts: BTreeSet<SnapshotId> = after.groups.iter().filter_map(|group| {
+            group.decisions.iter().find(|one| one.keep && !one.snapshot.is_partial()).map(|one| one.snapshot.id.clone())
+        }).collect();
+        for one in oldest_kept.filter(|one| !firsts.contains(&one.snapshot.id)) {
+            prop_assert!(newest_gone.is_none_or(|gone| gone < one.snapshot.time));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The bind mounts of a restore: files of the host are written where nothing is, and over what is there only if that was asked for.
+//!
+//! How they are written is the business of `jobs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::build::Draft;
+use super::{Conflict, Step, StoredApplication};
+use crate::docker::discover::binds::data_path;
+use crate::model::application::ItemKind;
+use crate::model::outcome::ItemOutcome;
+use crate::model::text::printable;
+use crate::targets::preflight::PathState;
+
+/// The paths of which some application has the files.
+pub(super) fn stored(applications: &[StoredApplication]) -> BTreeSet<String> {
+    let items = applications.iter().flat_map(|stored| &stored.document.items);
+    items.filter(|item| item.kind == ItemKind::Bind).map(|item| item.name.clone()).collect()
+}
+
+/// What becomes of one path.
+enum Fate {
+    Write,
+    Overwrite,
+    Keep,
+    Refuse(&'static str),
+}
+
+/// Plans the files of the bind mounts of the restored containers; gives the paths that are written.
+pub(super) fn plan(draft: &mut Draft<'_>) -> BTreeSet<String> {
+    let mut mounted: BTreeMap<String, String> = BTreeMap::new();
+    for chosen in &draft.containers {
+        for path in chosen.container.mounts.iter().filter_map(data_path) {
+            mounted.entry(path.to_owned()).or_insert_with(|| chosen.container.name.clone());
+        }
+    }
+    for stored in draft.applications {
+        for shared in &stored.document.application.shared_binds {
+            let elsewhere = !draft.applications.iter().any(|other| other.document.application.name == shared.stored_with);
+            if elsewhere && mounted.contains_key(&shared.path) && draft.host.missing_paths.contains(&shared.path) {
+                let (path, with) = (printable(shared.path.as_bytes()), printable(shared.stored_with.as_bytes()));
+                draft.note(format!("{path} is stored with application {with}: restore that as well"));
+            }
+        }
+    }
+    let mut filled = BTreeSet::new();
+    for stored in draft.applications {
+        let application = &stored.document.application.name;
+        for item in stored.document.items.iter().filter(|item| item.kind == ItemKind::Bind) {
+            // A path that lies in another one was saved with that.
+            let Some(container) = mounted.iter().find(|(path, _)| Path::new(path).starts_with(&item.name)).map(|(_, name)| name) else {
+                continue;
+            };
+            let path = printable(item.name.as_bytes());
+            let bytes = match &item.outcome {
+                ItemOutcome::Complete { proof } => proof.bytes,
+                ItemOutcome::Partial { proof, reasons } => {
+                    draft.note(format!("{path} was saved in part only: {}", printable(reasons.join("; ").as_bytes())));
+                    proof.bytes
+                }
+                ItemOutcome::Failed { reason } => {
+                    draft.note(format!("{path} is not restored, saving it failed: {}", printable(reason.as_bytes())));
+                    continue;
+                }
+                ItemOutcome::Skipped => continue,
+            };
+            match fate(draft, &item.name) {
+                Fate::Keep => {
+                    let container = printable(container.as_bytes());
+                    draft.note(format!("container {container} uses {path} as it is there"));
+                    continue;
+                }
+                Fate::Refuse(reason) => draft.conflict(Conflict::PathExists { path: item.name.clone(), reason: reason.to_owned() }),
+                Fate::Overwrite => draft.note(format!("{path}: the files there are overwritten")),
+                Fate::Write => {}
+            }
+            if filled.insert(item.name.clone()) {
+                draft.step(application, Step::FillPath { path: item.name.clone(), from: item.path.clone(), bytes });
+            }
+        }
+    }
+    filled
+}
+
+fn fate(draft: &Draft<'_>, path: &str) -> Fate {
+    let options = draft.options;
+    // Beside the original, or one item of many: what is there belongs to somebody else.
+    let beside = options.as_new || !options.renames.is_empty() || !options.items.is_everything();
+    match draft.host.binds.get(path) {
+        Some(PathState::Missing | PathState::Empty) => Fate::Write,
+        _ if options.in_place => Fate::Overwrite,
+        _ if beside => Fate::Keep,
+        Some(PathState::Holds) => Fate::Refuse("there is something"),
+        None => Fate::Refuse("whether there is something is not seen from here"),
+    }
+}

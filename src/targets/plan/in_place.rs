@@ -1,0 +1,143 @@
+//! Restoring in place: what is there is stopped, saved and set aside before, and put away or started again after.
+//!
+//! Putting it back when the restore fails is the business of `jobs`.
+
+use std::collections::BTreeSet;
+
+use super::build::Draft;
+use super::{Conflict, PlannedStep, Step};
+use crate::model::application::Volume;
+use crate::targets::preflight::{Host, HostContainer};
+
+/// Why the content of a volume that is there cannot be replaced; none if it can.
+pub(super) fn why_not_overwritten(stored: &Volume, name: &str, host: &Host) -> Option<String> {
+    let there = host.volumes.get(name)?;
+    if there.driver != stored.driver || there.options != stored.options {
+        return Some("its driver or its options are others than they were; remove it first".to_owned());
+    }
+    if there.empty.is_none() {
+        return Some("it is no plain volume of this machine, so what is in it cannot be replaced; remove it first".to_owned());
+    }
+    None
+}
+
+/// Puts the steps that make room in front of the plan, and those that clean up behind it.
+pub(super) fn frame(draft: &mut Draft<'_>) {
+    if !draft.options.in_place {
+        return;
+    }
+    let host = draft.host;
+    let replaced = replaced_in_order(draft);
+    let users = users(draft, &replaced);
+    refuse_fixed(draft, &replaced, &users);
+
+    let planned = |application: &str, step: Step| PlannedStep { application: application.to_owned(), step };
+    let held_down = &draft.options.held_down;
+    let runs = |container: &HostContainer| container.is_alive() || held_down.contains(&container.id);
+    let mut before = Vec::new();
+    // Who uses a volume from outside goes first; then each before what it depends on.
+    for (application, container) in users.iter().chain(replaced.iter().rev()).filter(|(_, container)| runs(container)) {
+        let (name, id) = (container.name.clone(), container.id.clone());
+        before.push(planned(application, Step::StopContainer { name, id, paused: container.status == "paused" }));
+    }
+    if draft.options.save_first {
+        before.extend(save_first(draft, &replaced));
+    }
+    let mut after = Vec::new();
+    for (application, container) in &replaced {
+        let aside = free_name(&container.name, host);
+        let (name, id) = (container.name.clone(), container.id.clone());
+        before.push(planned(application, Step::SetAside { name, id: id.clone(), aside: aside.clone() }));
+        after.push(planned(application, Step::RemoveAside { name: aside, id }));
+    }
+    for (application, container) in users.iter().rev() {
+        let (name, id) = (container.name.clone(), container.id.clone());
+        after.push(planned(application, Step::StartAgain { name, id, paused: container.status == "paused" }));
+    }
+    // Images are pulled while everything still runs.
+    let steps = &mut draft.plan.steps;
+    let first = steps.iter().rposition(|planned| matches!(planned.step, Step::PullImage { .. })).map_or(0, |last| last + 1);
+    steps.splice(first..first, before);
+    steps.extend(after);
+}
+
+type Concerned<'a> = Vec<(String, &'a HostContainer)>;
+
+/// The containers that are replaced, in the order in which their successors start.
+fn replaced_in_order<'a>(draft: &Draft<'a>) -> Concerned<'a> {
+    let in_order = draft.order().into_iter().filter_map(|index| {
+        let chosen = &draft.containers[index];
+        let there = draft.host.container(&draft.names.container(&chosen.container.name))?;
+        Some((chosen.application.to_owned(), there))
+    });
+    in_order.collect()
+}
+
+/// The containers that run, use a volume that is overwritten, and are not replaced.
+fn users<'a>(draft: &Draft<'a>, replaced: &Concerned<'a>) -> Concerned<'a> {
+    let mut known: BTreeSet<&str> = replaced.iter().map(|(_, container)| container.id.as_str()).collect();
+    let mut users = Vec::new();
+    for (application, volume) in &draft.overwritten {
+        for container in draft.host.containers.iter().filter(|one| one.volumes.contains(volume)) {
+            if !(container.is_alive() || draft.options.held_down.contains(&container.id)) {
+                continue;
+            }
+            if known.insert(&container.id) {
+                users.push((application.clone(), container));
+            }
+        }
+    }
+    users
+}
+
+/// What cannot be stopped and put back is not touched.
+fn refuse_fixed(draft: &mut Draft<'_>, replaced: &Concerned<'_>, users: &Concerned<'_>) {
+    for (_, container) in replaced {
+        if let Some(reason) = container.fixed {
+            draft.conflict(Conflict::ContainerExists { name: container.name.clone(), status: reason.to_owned() });
+        }
+        let down = |id: &str| replaced.iter().chain(users).any(|(_, other)| other.id == id);
+        let guests = draft.host.containers.iter().filter(|one| one.is_alive() && one.network_of.as_deref() == Some(&container.id));
+        if let Some(guest) = guests.filter(|guest| !down(&guest.id)).map(|guest| guest.name.clone()).next() {
+            let status = format!("container {guest} runs in its network, and would lose it");
+            draft.conflict(Conflict::ContainerExists { name: container.name.clone(), status });
+        }
+    }
+    for (_, container) in users {
+        let Some(reason) = container.fixed else { continue };
+        let volumes = draft.overwritten.iter().map(|(_, volume)| volume).filter(|volume| container.volumes.contains(*volume));
+        for name in volumes.cloned().collect::<Vec<_>>() {
+            let reason = format!("container {} uses it and cannot be stopped: {reason}", container.name);
+            draft.conflict(Conflict::VolumeExists { name, reason });
+        }
+    }
+}
+
+/// One step for each application that overwrites something.
+fn save_first(draft: &Draft<'_>, replaced: &Concerned<'_>) -> Vec<PlannedStep> {
+    let mut steps = Vec::new();
+    for application in draft.applications.iter().map(|stored| &stored.document.application.name) {
+        let of = |(name, container): &(String, &HostContainer)| (name == application).then(|| container.name.clone());
+        let containers: Vec<String> = replaced.iter().filter_map(of).collect();
+        // An empty one has nothing to lose.
+        let holds = |volume: &&String| draft.host.volumes.get(*volume).is_some_and(|volume| volume.empty != Some(true));
+        let mine = draft.overwritten.iter().filter(|(name, _)| name == application).map(|(_, volume)| volume);
+        let volumes: Vec<String> = mine.filter(holds).cloned().collect();
+        let paths =
+            draft.plan.steps.iter().filter(|planned| planned.application == *application).filter_map(|planned| match &planned.step {
+                Step::FillPath { path, .. } => Some(path.clone()),
+                _ => None,
+            });
+        let holds = |path: &String| draft.host.binds.get(path) == Some(&crate::targets::preflight::PathState::Holds);
+        let paths: Vec<String> = paths.filter(holds).collect();
+        if !(containers.is_empty() && volumes.is_empty() && paths.is_empty()) {
+            steps.push(PlannedStep { application: application.clone(), step: Step::SaveFirst { containers, volumes, paths } });
+        }
+    }
+    steps
+}
+
+fn free_name(name: &str, host: &Host) -> String {
+    let candidates = std::iter::once(format!("{name}-replaced")).chain((2..).map(|number| format!("{name}-replaced-{number}")));
+    candidates.into_iter().find(|candidate| host.container(candidate).is_none()).unwrap_or_default()
+}

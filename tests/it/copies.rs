@@ -1,0 +1,221 @@
+//! `copy` and `rewrite`: what comes out is whole, in the eyes of restic too, and nothing that was there is lost on the way.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::faults;
+use crate::support::home::{Home, files_below, find_restored};
+use crate::support::manifest::Manifest;
+use crate::support::oracle::Restic;
+use crate::support::parts::{Part, needs};
+use crate::support::tree;
+
+/// Two snapshots of a folder that changed in between; gives the folder, and its state and the snapshot at each time.
+fn two_snapshots(home: &Home) -> (PathBuf, Vec<(String, Manifest)>) {
+    let folder = home.make_folder("tree");
+    tree::nasty(&folder);
+    tree::many(&folder.join("many"), 1000);
+    let first = (home.back_up(&folder).snapshot, Manifest::of(&folder));
+    fs::write(folder.join("new"), tree::noise(77, 5_000_000)).unwrap();
+    fs::remove_dir_all(folder.join("many/0001")).unwrap();
+    let second = (home.back_up(&folder).snapshot, Manifest::of(&folder));
+    (folder, vec![first, second])
+}
+
+/// A second repository with the same password and a chunker of its own.
+fn other(home: &Home, name: &str) -> PathBuf {
+    let path = home.path(name);
+    let _ = home.bbackup(["init", "--repo"]).arg(&path).run().success();
+    path
+}
+
+fn copy(home: &Home, target: &Path, flags: &[&str]) -> Value {
+    let outcome = home.bbackup(["copy", "--json", "--to"]).arg(target).args(flags).run().success();
+    outcome.json_lines().pop().unwrap()["data"]["summary"].clone()
+}
+
+#[track_caller]
+fn assert_restores(home: &Home, repository: &Path, snapshot: &str, folder: &Path, expected: &Manifest, name: &str) {
+    let target = home.path(name);
+    let _ = home.bbackup(["restore", snapshot, "--repo"]).arg(repository).arg("--to").arg(&target).run().success();
+    expected.assert_equals(&Manifest::of(&find_restored(&target, folder)));
+}
+
+#[test]
+fn copies_are_whole_and_made_once() {
+    needs!(Part::Root, Part::Restic);
+    let home = Home::with_repository();
+    let (folder, snapshots) = two_snapshots(&home);
+    let target = other(&home, "other");
+    let empty = Manifest::of(&target);
+    let planned = copy(&home, &target, &["--dry-run"]);
+    assert_eq!((&planned["copied"], &planned["snapshots"][0]["target"]), (&Value::from(2), &Value::Null));
+    empty.assert_equals(&Manifest::of(&target));
+
+    let copied = copy(&home, &target, &[]);
+    assert_eq!(
+        (&copied["copied"], &copied["were_there"], &copied["same_chunker"]),
+        (&Value::from(2), &Value::from(0), &Value::from(false))
+    );
+    assert_eq!((&copied["blobs"], &copied["bytes"]), (&planned["blobs"], &planned["bytes"]));
+    let restic = Restic::at(&home, &target);
+    restic.check();
+    let there = restic.snapshots();
+    let originals: Vec<&str> = there.iter().map(|snapshot| snapshot["original"].as_str().unwrap()).collect();
+    assert_eq!(originals, [&snapshots[0].0, &snapshots[1].0]);
+    for (number, (source, expected)) in snapshots.iter().enumerate() {
+        let copy = copied["snapshots"][number]["target"].as_str().unwrap();
+        assert_eq!(copied["snapshots"][number]["source"], **source);
+        assert_restores(&home, &target, copy, &folder, expected, &format!("restored-{number}"));
+    }
+
+    // Again: nothing is written, and restic sees that there is nothing to copy either.
+    let before = files_below(&target);
+    assert_eq!(copy(&home, &target, &[])["were_there"], 2);
+    let by_restic = restic.call(["copy", "--from-repo"]).arg(home.repository()).arg("--from-password-file").arg(home.password_file());
+    let _ = by_restic.run().success();
+    assert_eq!(restic.snapshots().len(), 2);
+    assert_eq!(files_below(&target), before);
+
+    // What is new, and only that.
+    fs::write(folder.join("newer"), tree::noise(78, 2_000_000)).unwrap();
+    let third = home.back_up(&folder).snapshot;
+    let copied = copy(&home, &target, &[]);
+    assert_eq!((&copied["copied"], &copied["snapshots"][2]["source"]), (&Value::from(1), &Value::from(third)));
+    assert!(copied["bytes"].as_u64().unwrap() < 2_200_000, "{copied}");
+    restic.check();
+    let _ = home.bbackup(["copy", "--to"]).arg(home.repository()).run().exits(1).says("same repository");
+    let _ = home.bbackup(["copy", "--to"]).arg(home.path("nowhere")).run().exits(10);
+}
+
+#[test]
+fn what_restic_has_copied_is_not_copied_again() {
+    needs!(Part::Root, Part::Restic);
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 4);
+    let _ = home.back_up(&folder);
+    let target = home.path("other");
+    let restic = Restic::at(&home, &target);
+    restic.init(2);
+    let _ =
+        restic.call(["copy", "--from-repo"]).arg(home.repository()).arg("--from-password-file").arg(home.password_file()).run().success();
+    let copied = copy(&home, &target, &[]);
+    assert_eq!((&copied["copied"], &copied["were_there"]), (&Value::from(0), &Value::from(1)));
+}
+
+#[test]
+fn versions_passwords_and_damage() {
+    needs!(Part::Root, Part::Restic);
+    let home = Home::with_repository();
+    let (folder, snapshots) = two_snapshots(&home);
+    // Without compression and with another password.
+    let old = home.path("old");
+    Restic::at(&home, &old).init(1);
+    assert_eq!(copy(&home, &old, &[])["copied"], 2);
+    Restic::at(&home, &old).check();
+    let password = home.path("other-password");
+    fs::write(&password, "something else\n").unwrap();
+    let strange = home.path("strange");
+    let _ = home.bbackup(["init", "--repo"]).arg(&strange).arg("--password-file").arg(&password).run().success();
+    let _ = home.bbackup(["copy", "--to"]).arg(&strange).run().exits(12);
+    let outcome = home.bbackup(["copy", "--repo"]).arg(&old).arg("--to").arg(&strange).arg("--to-password-file").arg(&password);
+    let _ = outcome.run().success();
+    let target = home.path("restored");
+    let restore =
+        home.bbackup(["restore", "latest", "--repo"]).arg(&strange).arg("--password-file").arg(&password).arg("--to").arg(&target);
+    let _ = restore.run().success();
+    snapshots[1].1.assert_equals(&Manifest::of(&find_restored(&target, &folder)));
+
+    // A blob that is lost: no snapshot without it is made, and what is there is whole.
+    let packs = files_below(&home.repository().join("data"));
+    let largest = packs.into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    faults::flip(&largest, 2000);
+    let target = other(&home, "third");
+    let failed = home.bbackup(["copy", "--to"]).arg(&target).run().exits(1).says("damaged");
+    assert!(!failed.errors().contains("panicked"));
+    assert!(Restic::at(&home, &target).snapshots().len() < 2);
+    Restic::at(&home, &target).check();
+    assert!(home.locks().is_empty());
+}
+
+#[test]
+fn a_copy_that_was_ended_goes_on() {
+    needs!(Part::Restic);
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    for number in 0..12 {
+        fs::write(folder.join(format!("noise-{number}")), tree::noise(number, 8_000_000)).unwrap();
+    }
+    let snapshot = home.back_up(&folder).snapshot;
+    let target = other(&home, "other");
+    for signal in [Signal::KILL, Signal::INT] {
+        let before = files_below(&target.join("data")).len();
+        let mut running = home.bbackup(["copy", "--to"]).arg(&target).spawn();
+        running.until("a pack is copied", || files_below(&target.join("data")).len() > before);
+        running.signal(signal);
+        let outcome = running.wait();
+        assert!(outcome.code() != Some(0), "{}", outcome.describe());
+        let _ = home.bbackup(["unlock", "--repo"]).arg(&target).run().success();
+        assert!(Restic::at(&home, &target).snapshots().is_empty());
+    }
+    // The second end was a clean one: what it had copied is found.
+    let copied = copy(&home, &target, &[]);
+    assert!(copied["bytes"].as_u64().unwrap() < 96_000_000, "{copied}");
+    let restic = Restic::at(&home, &target);
+    restic.check();
+    assert_eq!(restic.snapshots()[0]["original"], *snapshot);
+    assert_restores(&home, &target, "latest", &folder, &Manifest::of(&folder), "restored");
+}
+
+fn rewrite(home: &Home, flags: &[&str]) -> Value {
+    let outcome = home.bbackup(["rewrite", "--json"]).args(flags).run().success();
+    outcome.json_lines().pop().unwrap()["data"]["summary"].clone()
+}
+
+#[test]
+fn rewritten_snapshots_have_everything_but_what_was_excluded() {
+    needs!(Part::Root, Part::Restic);
+    let home = Home::with_repository();
+    let (folder, snapshots) = two_snapshots(&home);
+    let restic = Restic::new(&home);
+    let left = |manifest: &Manifest| manifest.clone().without(|name, _| name == b"many" || name.starts_with(b"many/"));
+    let many = folder.join("many");
+    let flags = ["--exclude", many.to_str().unwrap()];
+    let before = files_below(&home.repository());
+    let planned = rewrite(&home, &[&flags[..], &["--dry-run", "--forget"]].concat());
+    assert_eq!((&planned["changed"], &planned["snapshots"][0]["files"]), (&Value::from(2), &Value::from(1000)));
+    assert_eq!(planned["snapshots"][1]["files"], 500);
+    assert_eq!(files_below(&home.repository()), before);
+
+    let done = rewrite(&home, &flags);
+    assert_eq!((&done["changed"], &done["snapshots"][0]["bytes"]), (&Value::from(2), &planned["snapshots"][0]["bytes"]));
+    restic.check();
+    assert_eq!(restic.snapshots().len(), 4);
+    for (number, (source, expected)) in snapshots.iter().enumerate() {
+        let one = &done["snapshots"][number];
+        assert_eq!((&one["source"], &one["forgotten"]), (&Value::from(&**source), &Value::from(false)));
+        let new = one["target"].as_str().unwrap();
+        assert_restores(&home, &home.repository(), new, &folder, &left(expected), &format!("new-{number}"));
+        assert_restores(&home, &home.repository(), source, &folder, expected, &format!("old-{number}"));
+        let listed = restic.snapshots().into_iter().find(|snapshot| snapshot["id"] == new).unwrap();
+        assert_eq!(listed["original"], **source);
+        assert!(listed["tags"].as_array().unwrap().contains(&Value::from("rewrite")), "{listed}");
+    }
+
+    // Once more, and the old ones go; what was rewritten before has nothing to leave out.
+    let done = rewrite(&home, &[&flags[..], &["--forget"]].concat());
+    assert_eq!(done["changed"], 2);
+    let ids: Vec<String> = restic.snapshots().iter().map(|snapshot| snapshot["id"].as_str().unwrap().to_owned()).collect();
+    assert!(ids.len() == 4 && snapshots.iter().all(|(source, _)| !ids.contains(source)), "{ids:?}");
+    let _ = home.bbackup(["prune", "--max-unused", "0"]).run().success();
+    restic.check();
+    let found = home.bbackup(["find", "--json", "file-99*"]).run().success();
+    assert!(found.messages("match").is_empty(), "{}", found.describe());
+    assert_restores(&home, &home.repository(), "latest", &folder, &left(&snapshots[1].1), "last");
+    let _ = home.bbackup(["rewrite"]).run().exits(1).says("--exclude");
+    let _ = home.bbackup(["rewrite", "--exclude", "["]).run().exits(1).says("[");
+}

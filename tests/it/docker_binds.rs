@@ -1,0 +1,242 @@
+//! Bind mounts: files of the host that containers mount are saved with them and come back to their place.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::engine::{BUSYBOX, Stage};
+use crate::support::home::Home;
+use crate::support::manifest::Manifest;
+use crate::support::parts::{Part, needs};
+use crate::support::proxy::over_tcp;
+use crate::support::tree;
+
+/// Starts a container that mounts these paths (`source:target`).
+fn start(stage: &Stage<'_>, name: &str, labels: &[String], mounts: &[String]) {
+    let name = stage.name(name);
+    let mut arguments: Vec<String> = ["run", "-d", "--name", &name].map(str::to_owned).to_vec();
+    arguments.extend(labels.iter().flat_map(|label| ["--label".to_owned(), label.clone()]));
+    arguments.extend(mounts.iter().flat_map(|mount| ["-v".to_owned(), mount.clone()]));
+    arguments.extend([BUSYBOX, "sh", "-c", "trap exit TERM; while :; do sleep 1; done"].map(str::to_owned));
+    stage.ok(arguments);
+}
+
+fn mount(path: &Path, target: &str) -> String {
+    format!("{}:{target}", path.display())
+}
+
+/// The document of an application in its newest snapshot.
+fn document(stage: &Stage<'_>, application: &str) -> Value {
+    let root = format!("/docker/{application}/application.json");
+    serde_json::from_str(&stage.bbackup(["dump", "latest", &root]).run().success().text()).unwrap()
+}
+
+/// Paths of the items of one kind.
+fn items(document: &Value, kind: &str) -> Vec<String> {
+    let items = document["items"].as_array().unwrap().iter().filter(|item| item["kind"] == kind);
+    items.map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn started_at(stage: &Stage<'_>, name: &str) -> String {
+    stage.ok(["inspect", "--format", "{{.State.StartedAt}}", &stage.name(name)])
+}
+
+/// Folders and files as a container might mount them.
+struct Files {
+    data: PathBuf,
+    single: PathBuf,
+    folder: PathBuf,
+}
+
+fn files(home: &Home) -> Files {
+    let folder = home.make_folder("srv");
+    let data = home.make_folder("srv/data");
+    tree::nasty(&data);
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o2750)).unwrap();
+    let single = folder.join("app.conf");
+    fs::write(&single, "listen 80\n").unwrap();
+    Files { data, single, folder }
+}
+
+#[test]
+fn bind_mounts_are_saved_with_their_application_and_come_back() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "binds");
+    let Files { data, single, folder } = files(&home);
+    let socket = folder.join("control");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let inner = data.join("inner");
+    fs::create_dir(&inner).unwrap();
+    fs::write(inner.join("file"), "in the inner one").unwrap();
+    let project = stage.name("shop");
+    let labels = [format!("com.docker.compose.project={project}"), format!("com.docker.compose.project.working_dir={}", folder.display())];
+    let mounts = [
+        mount(&data, "/data"),
+        mount(&single, "/etc/app.conf:ro"),
+        mount(&socket, "/control"),
+        "/usr:/usr-of-host:ro".to_owned(),
+        "/dev/null:/nothing".to_owned(),
+    ];
+    start(&stage, "web", &labels, &mounts);
+    // By name it comes first; the project whose folder it is keeps the files all the same.
+    start(&stage, "alpha", &[], &[mount(&inner, "/inner"), mount(&data, "/data")]);
+    let before = (started_at(&stage, "web"), started_at(&stage, "alpha"));
+    let dry = stage.bbackup(["backup", "--dry-run", "--json", "--projects", &project]).run().success();
+    assert!(dry.text().contains("bind mount"), "{}", dry.describe());
+    let outcome = stage.bbackup(["backup", "--json", "--projects", &project]).run().success();
+    assert!(outcome.text().contains("/usr is not saved with it: it is the machine's own"), "{}", outcome.describe());
+    for name in ["web", "alpha"] {
+        stage.wait_for_state(&stage.name(name), "running");
+    }
+    let after = (started_at(&stage, "web"), started_at(&stage, "alpha"));
+    assert!(before.0 != after.0 && before.1 != after.1, "who writes to a bind mount was not stopped while it was read");
+    let found = document(&stage, &project);
+    let expected = [&data, &single].map(|path| path.display().to_string());
+    assert_eq!(items(&found, "bind").into_iter().collect::<BTreeSet<_>>(), expected.iter().cloned().collect());
+    let listed = stage.bbackup(["ls", "latest"]).run().success().text();
+    assert!(listed.contains(&format!("/docker/{project}/binds{}/inner/file", data.display())), "{listed}");
+    assert!(!listed.contains("control") && !listed.contains("/binds/usr") && !listed.contains("/binds/dev"), "{listed}");
+
+    // The other one saves what is its alone, and refers to what it shares.
+    let alpha = stage.name("alpha");
+    let _ = stage.bbackup(["backup", "--containers", &alpha]).run().success();
+    let other = document(&stage, &alpha);
+    assert_eq!(other["application"]["shared_binds"][0]["path"], data.display().to_string(), "{other}");
+    assert_eq!(other["application"]["shared_binds"][0]["stored_with"], project);
+    assert_eq!(items(&other, "bind"), [inner.display().to_string()]);
+
+    let picture = Manifest::of(&data);
+    stage.remove_everything();
+    // What is there is never overwritten unasked.
+    fs::write(&single, "listen 81\n").unwrap();
+    let _ = stage.bbackup(["restore", "latest", "--all"]).run().exits(1).says("app.conf").says("--in-place");
+    assert!(!stage.exists("container", &stage.name("web")));
+    assert_eq!(fs::read_to_string(&single).unwrap(), "listen 81\n");
+    fs::remove_dir_all(&folder).unwrap();
+    drop(listener);
+    // The socket's program is not here any more; its path must be there, or the Engine makes a folder of it.
+    fs::create_dir(&folder).unwrap();
+    let _again = UnixListener::bind(&socket).unwrap();
+    let _ = stage.bbackup(["restore", "latest", "--all", "--json"]).run().success();
+    picture.assert_equals(&Manifest::of(&data));
+    assert_eq!(fs::read_to_string(&single).unwrap(), "listen 80\n");
+    stage.wait_for_state(&stage.name("web"), "running");
+
+    // Over what is there, and what the snapshot does not know stays.
+    stage.ok(["rm", "-f", &stage.name("web"), &alpha]);
+    fs::write(&single, "listen 82\n").unwrap();
+    fs::write(data.join("new"), "since then").unwrap();
+    let _ = stage.bbackup(["restore", "latest", "--all", "--in-place"]).run().exits(4).says("overwritten");
+    assert_eq!(fs::read_to_string(&single).unwrap(), "listen 80\n");
+    assert_eq!(fs::read_to_string(data.join("new")).unwrap(), "since then");
+
+    // As plain files.
+    let out = home.path("out");
+    let _ = stage
+        .bbackup(["restore", "latest", "--path", &format!("/docker/{project}/binds{}", data.display()), "--to"])
+        .arg(&out)
+        .run()
+        .success();
+}
+
+#[test]
+fn what_is_our_own_or_left_out_is_never_swept_up() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "ours");
+    fs::write(home.path("home/file"), "mine").unwrap();
+    fs::write(home.path("home/file.tmp"), "nobody's").unwrap();
+    let volume = stage.name("data");
+    stage.ok(["volume", "create", &volume]);
+    let of_engine = stage.mountpoint(&volume);
+    fs::write(of_engine.join("x"), "the Engine's").unwrap();
+    // The whole home has the repository and the state in it.
+    start(&stage, "app", &[], &[mount(&home.path(""), "/home"), mount(&of_engine, "/engine")]);
+    let name = stage.name("app");
+    let outcome = stage.bbackup(["backup", "--json", "--containers", &name, "--exclude", "*.tmp"]).run().success();
+    assert!(outcome.text().contains("belongs to bbackup itself or to the Docker Engine"), "{}", outcome.describe());
+    let listed = stage.bbackup(["ls", "latest"]).run().success().text();
+    assert!(listed.contains("/home/file") && !listed.contains("file.tmp"), "{listed}");
+    for never in ["repository/config", "/state/bbackup", "volumes/"] {
+        assert!(!listed.contains(never), "{never} was swept up:\n{listed}");
+    }
+    // A pattern that names the whole of it leaves it out, and switched off none is followed.
+    let whole = home.path("").display().to_string();
+    let outcome = stage.bbackup(["backup", "--json", "--containers", &name, "--exclude", whole.trim_end_matches('/')]).run().success();
+    assert!(outcome.text().contains("rules it out"), "{}", outcome.describe());
+    let config = home.path("bbackup.yaml");
+    let (repository, password) = (home.repository().display().to_string(), home.password_file().display().to_string());
+    let repository = format!("repositories: {{default: {{location: {repository}, password_file: {password}}}}}\n");
+    fs::write(&config, format!("{repository}sets: {{s: {{containers: [\"{name}\"], scope: {{binds: false}}}}}}\n")).unwrap();
+    let outcome = stage.bbackup(["backup", "s", "--json", "--config"]).arg(&config).run().success();
+    assert!(outcome.text().contains("is not saved with it"), "{}", outcome.describe());
+    assert!(items(&document(&stage, &name), "bind").is_empty());
+}
+
+#[test]
+fn a_bind_mount_that_is_gone_or_became_empty_is_a_failure() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "gone");
+    let data = home.make_folder("data");
+    fs::write(data.join("file"), "here").unwrap();
+    start(&stage, "app", &[], &[mount(&data, "/data")]);
+    let name = stage.name("app");
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+    fs::remove_file(data.join("file")).unwrap();
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().exits(4).says("it is empty, and in snapshot");
+    let _ = stage.bbackup(["backup", "--full", "--containers", &name]).run().success();
+    stage.ok(["stop", "-t", "1", &name]);
+    fs::remove_dir(&data).unwrap();
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().exits(4).says("does not exist");
+    assert!(!data.exists(), "looking for it made it");
+    assert_no_helper(&stage, &data);
+}
+
+/// No helper of a path is left.
+#[track_caller]
+fn assert_no_helper(stage: &Stage<'_>, path: &Path) {
+    let mounted = format!("volume={}", path.display());
+    let helpers = stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper", "--filter", &mounted]);
+    assert!(helpers.is_empty(), "a helper was left behind: {helpers}");
+}
+
+#[test]
+fn a_remote_engine_gives_and_takes_bind_mounts_through_helpers() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "far");
+    let Files { data, single, folder } = files(&home);
+    let volume = stage.name("vol");
+    stage.ok(["volume", "create", &volume]);
+    tree::nasty(&stage.mountpoint(&volume));
+    start(&stage, "app", &[], &[mount(&data, "/data"), mount(&single, "/app.conf"), format!("{volume}:/vol")]);
+    let name = stage.name("app");
+    let host = over_tcp(&stage.engine().host());
+    let outcome = stage.bbackup(["backup", "--json", "--containers", &name]).env("DOCKER_HOST", &host).run().success();
+    let found = document(&stage, &name);
+    for item in found["items"].as_array().unwrap().iter().filter(|item| item["kind"] == "bind" || item["kind"] == "volume") {
+        assert_eq!(item["helper_reason"], "the Docker Engine is not on this machine", "{item}\n{}", outcome.describe());
+    }
+    assert_eq!(items(&found, "bind").len(), 2);
+    let lost = |manifest: Manifest| crate::docker_roundtrip::as_streamed(manifest);
+    let (before, volume_before) = (Manifest::of(&data), Manifest::of(&stage.mountpoint(&volume)));
+    stage.remove_everything();
+    fs::remove_dir_all(&folder).unwrap();
+    // What is there cannot be seen, so it has to be allowed.
+    let refused = stage.bbackup(["restore", "latest", "--all"]).env("DOCKER_HOST", &host).run().exits(1);
+    let _ = refused.says("not seen from here").says("--in-place");
+    let _ = stage.bbackup(["restore", "latest", "--all", "--in-place"]).env("DOCKER_HOST", &host).run().exits(4);
+    lost(before).assert_equals(&lost(Manifest::of(&data)));
+    lost(volume_before).assert_equals(&lost(Manifest::of(&stage.mountpoint(&volume))));
+    assert_eq!(fs::read_to_string(&single).unwrap(), "listen 80\n");
+    stage.wait_for_state(&name, "running");
+    for path in [&data, &folder, &stage.mountpoint(&volume)] {
+        assert_no_helper(&stage, path);
+    }
+}

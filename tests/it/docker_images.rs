@@ -1,0 +1,135 @@
+//! Images that no registry has, and what containers wrote into their own layers: saved, lost, and brought back.
+
+use std::fs;
+
+use crate::support::engine::{BUSYBOX, Stage};
+use crate::support::home::Home;
+use crate::support::oracle::Restic;
+use crate::support::parts::{Part, needs};
+
+/// A configuration with one set for these containers.
+fn configuration(home: &Home, containers: &[&str], scope: &str) -> String {
+    let names = containers.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let path = home.path("bbackup.yaml");
+    let (repository, password) = (home.repository().display().to_string(), home.password_file().display().to_string());
+    let repository = format!("repositories:\n  default: {{location: {repository}, password_file: {password}}}\n");
+    fs::write(&path, format!("{repository}sets:\n  s:\n    containers: [{names}]\n    scope: {scope}\n")).unwrap();
+    path.display().to_string()
+}
+
+/// Makes an image of its own by committing a container: a layer above the one that all tests share.
+fn build(stage: &Stage<'_>, image: &str, content: &str) -> String {
+    let name = stage.name("builder");
+    let script = format!("echo {content} > /built; dd if=/dev/urandom of=/noise bs=1k count=3000 2>/dev/null; busybox chown 12:13 /built");
+    stage.ok(["run", "--name", &name, BUSYBOX, "sh", "-c", &script]);
+    stage.ok(["commit", &name, image]);
+    stage.ok(["rm", "-f", &name]);
+    stage.ok(["inspect", "--type", "image", "--format", "{{.Id}}", image])
+}
+
+#[test]
+fn an_image_that_no_registry_has_is_saved_once_and_loaded_again() {
+    needs!(Part::Root, Part::Engine, Part::Restic);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "image");
+    let image = "bbackup-test/local-only:7";
+    let id = build(&stage, image, "first");
+    let [one, two] = ["one", "two"].map(|name| stage.name(name));
+    stage.ok(["run", "-d", "--name", &one, image, "sleep", "1000"]);
+    // Without the setting somebody is told before it is too late.
+    let _ = stage.bbackup(["backup", "--dry-run", "--containers", &one]).run().success().says("is from no registry");
+    let config = configuration(&home, &[&one], "{images: local}");
+    let outcome = stage.bbackup(["backup", "s", "--json", "--config", &config]).run().success();
+    let summary = outcome.messages("summary").pop().unwrap();
+    let _ = outcome.says_nothing_of("is from no registry");
+    let document = stage.bbackup(["dump", "latest", &format!("/docker/{one}/application.json")]).run().success().text();
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["application"]["containers"][0]["image"]["id"], id);
+    assert!(summary["data_added"].as_u64().unwrap() > 3_000_000, "{summary}");
+    // The layers are files, so a second image with them costs nothing but its own layer.
+    stage.ok(["run", "-d", "--name", &two, image, "sleep", "1000"]);
+    let config = configuration(&home, &[&two], "{images: local}");
+    let second = stage.bbackup(["backup", "s", "--json", "--config", &config]).run().success().messages("summary").pop().unwrap();
+    assert!(second["data_added"].as_u64().unwrap() < 300_000, "the layers were stored again: {second}");
+    Restic::new(&home).check();
+
+    stage.remove_everything();
+    stage.ok(["rmi", "-f", image]);
+    let _ = stage.bbackup(["restore", "latest", "--container", &one, "--dry-run"]).run().success().says("load image");
+    assert_eq!(stage.docker(["inspect", "--type", "image", image]).run().code(), Some(1), "a dry run loaded the image");
+    let _ = stage.bbackup(["restore", "latest", "--container", &one]).run().success();
+    stage.wait_for_state(&one, "running");
+    assert_eq!(stage.ok(["inspect", "--type", "image", "--format", "{{.Id}}", image]), id);
+    assert_eq!(stage.ok(["exec", &one, "cat", "/built"]), "first");
+    assert_eq!(stage.inspect("container", &one)["Config"]["Image"], image);
+    stage.remove_everything();
+    stage.ok(["rmi", "-f", image]);
+}
+
+#[test]
+fn a_name_that_has_moved_on_brings_back_the_image_that_the_container_had() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "moved");
+    let image = "bbackup-test/moving:1";
+    let old = build(&stage, image, "old");
+    let name = stage.name("app");
+    stage.ok(["run", "-d", "--name", &name, image, "sleep", "1000"]);
+    let new = build(&stage, image, "new");
+    assert_ne!(old, new);
+    let config = configuration(&home, &[&name], "{images: local}");
+    let _ = stage.bbackup(["backup", "s", "--config", &config]).run().success();
+    stage.remove_everything();
+    stage.ok(["rmi", "-f", &old, image]);
+    let _ = stage.bbackup(["restore", "latest", "--all"]).run().success();
+    assert_eq!(stage.ok(["exec", &name, "cat", "/built"]), "old");
+    assert_eq!(stage.ok(["inspect", "--type", "image", "--format", "{{.Id}}", image]), old);
+    stage.remove_everything();
+    stage.ok(["rmi", "-f", image]);
+}
+
+#[test]
+fn what_a_container_wrote_into_its_layer_is_told_or_saved_and_put_back() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "layer");
+    let [name, volume] = ["app", "data"].map(|name| stage.name(name));
+    stage.ok(["volume", "create", &volume]);
+    let idle = "trap exit TERM; while :; do sleep 1; done";
+    stage.ok(["run", "-d", "--name", &name, "-v", &format!("{volume}:/data"), BUSYBOX, "sh", "-c", idle]);
+    let script = "mkdir -p /opt/app/deep; echo kept > /opt/app/deep/file; echo changed >> /etc/group; rm /bin/nc; echo in > /data/volume-file; \
+                  echo gone > /tmp/fleeting; busybox ln -s deep/file /opt/app/link; busybox ln /opt/app/deep/file /opt/app/hard; \
+                  touch -d '2001-02-03 04:05:06' /opt/app/deep/file";
+    stage.ok(["exec", &name, "sh", "-c", script]);
+    let outcome = stage.bbackup(["backup", "--json", "--containers", &name]).run().success();
+    let text = outcome.text();
+    assert!(text.contains("what it wrote outside its mounts is not saved") && text.contains("/opt/app/deep/file"), "{text}");
+    assert!(!text.contains("fleeting") && !text.contains("volume-file"), "{text}");
+
+    let config = configuration(&home, &[&name], "{layers: true}");
+    let outcome = stage.bbackup(["backup", "s", "--json", "--config", &config]).run().success();
+    let text = outcome.text();
+    assert!(text.contains("come back with a restore: /bin/nc") && !text.contains("is not saved"), "{text}");
+    stage.wait_for_state(&name, "running");
+    let listed = stage.bbackup(["ls", "latest"]).run().success().text();
+    let layer = format!("/docker/{name}/containers/{name}/layer");
+    assert!(listed.contains(&format!("{layer}/opt/app/deep/file")) && listed.contains(&format!("{layer}/etc/group")), "{listed}");
+    for never in ["layer/bin/busybox", "layer/data/volume-file", "layer/etc/passwd"] {
+        assert!(!listed.contains(never), "{never} is in the layer:\n{listed}");
+    }
+    stage.remove_everything();
+    let _ = stage.bbackup(["restore", "latest", "--all", "--no-start"]).run().success();
+    let read = |path: &str| {
+        let out = home.path("copied");
+        let _ = fs::remove_file(&out);
+        stage.ok(["cp", &format!("{name}:{path}"), out.to_str().unwrap()]);
+        out
+    };
+    assert_eq!(fs::read_to_string(read("/opt/app/deep/file")).unwrap(), "kept\n");
+    let modified = fs::metadata(read("/opt/app/deep/file")).unwrap().modified().unwrap();
+    assert_eq!(modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(), 981_173_106);
+    assert!(fs::read_to_string(read("/etc/group")).unwrap().ends_with("changed\n"));
+    assert_eq!(fs::read_link(read("/opt/app/link")).unwrap(), std::path::Path::new("deep/file"));
+    stage.ok(["start", &name]);
+    assert_eq!(stage.ok(["exec", &name, "cat", "/opt/app/hard", "/data/volume-file"]), "kept\nin");
+}

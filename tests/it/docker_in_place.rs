@@ -1,0 +1,312 @@
+//! Restores in the place of what is there: saved first, replaced, and put back when they fail or die.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::support::engine::{BUSYBOX, Stage};
+use crate::support::home::Home;
+use crate::support::oracle::Restic;
+use crate::support::parts::{Part, needs};
+
+/// An application of two containers with one volume, and a container of somebody else that uses the volume too.
+struct Ground<'a> {
+    stage: Stage<'a>,
+    project: String,
+    web: String,
+    db: String,
+    guest: String,
+    volume: String,
+    network: String,
+    port: u16,
+}
+
+impl<'a> Ground<'a> {
+    /// Saved with one content, and changed afterwards.
+    fn lay(home: &'a Home, name: &str, number: u8) -> Self {
+        let stage = Stage::new(home, name);
+        let project = stage.name("p");
+        let named = |word: &str| format!("{project}-{word}");
+        let ground = Self {
+            web: named("web"),
+            db: named("db"),
+            guest: stage.name("guest"),
+            volume: named("data"),
+            network: named("net"),
+            port: 18_500 + u16::from(number),
+            project,
+            stage,
+        };
+        let subnet = format!("10.207.{number}.0/24");
+        ground.stage.ok(["network", "create", "--subnet", &subnet, "--label", &ground.label(), &ground.network]);
+        ground.stage.ok(["volume", "create", "--label", &ground.label(), &ground.volume]);
+        ground.run(
+            &ground.db,
+            &[
+                "--network",
+                &ground.network,
+                "--ip",
+                &format!("10.207.{number}.9"),
+                "-e",
+                "SAVED=1",
+                "-v",
+                &format!("{}:/data", ground.volume),
+            ],
+        );
+        let depends = format!("com.docker.compose.depends_on={}:service_started:false", "db");
+        ground.run(&ground.web, &["--network", &ground.network, "--label", &depends, "-p", &format!("{}:80", ground.port)]);
+        ground.write("kept", "as saved");
+        fs::create_dir(ground.folder().join("folder")).unwrap();
+        ground.write("folder/gone-later", "as saved");
+        let _ = ground.stage.bbackup(["backup", "--json", "--projects", &ground.project]).run().success();
+
+        ground.stage.ok(["rm", "-f", &ground.db]);
+        ground.run(&ground.db, &["--network", &ground.network, "-e", "CHANGED=1", "-v", &format!("{}:/data", ground.volume)]);
+        ground.stage.ok([
+            "run",
+            "-d",
+            "--name",
+            &ground.guest,
+            "--stop-timeout",
+            "0",
+            "-v",
+            &format!("{}:/other", ground.volume),
+            BUSYBOX,
+            "sleep",
+            "1000",
+        ]);
+        ground.write("kept", "changed since");
+        ground.write("new", "came since");
+        fs::remove_file(ground.folder().join("folder/gone-later")).unwrap();
+        ground
+    }
+
+    fn label(&self) -> String {
+        format!("com.docker.compose.project={}", self.project)
+    }
+
+    fn run(&self, name: &str, more: &[&str]) {
+        let (label, service) = (self.label(), format!("com.docker.compose.service={}", name.rsplit('-').next().unwrap()));
+        let mut arguments = vec!["run", "-d", "--name", name, "--label", &label, "--label", &service, "--stop-timeout", "0"];
+        arguments.extend(more);
+        arguments.extend([BUSYBOX, "sleep", "1000"]);
+        self.stage.ok(arguments);
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.stage.mountpoint(&self.volume)
+    }
+
+    fn write(&self, file: &str, content: &str) {
+        fs::write(self.folder().join(file), content).unwrap();
+    }
+
+    fn read(&self, file: &str) -> Option<String> {
+        fs::read_to_string(self.folder().join(file)).ok()
+    }
+
+    fn restore(&self, more: &[&str]) -> crate::support::run::Program {
+        let tag = format!("app:{}", self.project);
+        self.stage.bbackup(["restore", "latest", "--tag", &tag, "--json"]).args(more)
+    }
+
+    fn env(&self, container: &str) -> String {
+        self.stage.inspect("container", container)["Config"]["Env"].to_string()
+    }
+
+    #[track_caller]
+    fn assert_saved_state(&self) {
+        assert_eq!(self.read("kept").as_deref(), Some("as saved"));
+        assert_eq!(self.read("folder/gone-later").as_deref(), Some("as saved"));
+        assert_eq!(self.read("new"), None, "what came since is still there");
+        assert!(self.env(&self.db).contains("SAVED=1"), "{}", self.env(&self.db));
+        self.assert_all_run();
+    }
+
+    #[track_caller]
+    fn assert_state_before(&self, ids: &[String]) {
+        assert_eq!(self.read("kept").as_deref(), Some("changed since"));
+        assert_eq!(self.read("new").as_deref(), Some("came since"));
+        assert_eq!(self.read("folder/gone-later"), None);
+        assert_eq!(self.ids(), ids, "not the same containers under the same names");
+        self.assert_all_run();
+    }
+
+    #[track_caller]
+    fn assert_all_run(&self) {
+        for name in [&self.web, &self.db, &self.guest] {
+            self.stage.wait_for_state(name, "running");
+        }
+        let all = self.stage.ok(["ps", "-a", "--format", "{{.Names}}", "--filter", &format!("name={}", self.stage.name(""))]);
+        assert!(!all.contains("replaced"), "{all}");
+    }
+
+    fn ids(&self) -> Vec<String> {
+        [&self.web, &self.db, &self.guest].map(|name| self.stage.inspect("container", name)["Id"].as_str().unwrap().to_owned()).to_vec()
+    }
+}
+
+/// The snapshots that restores have made.
+fn saved_first(home: &Home) -> Vec<Value> {
+    let mut all = Restic::new(home).snapshots();
+    all.retain(|one| one["tags"].as_array().unwrap().iter().any(|tag| tag == "before-restore"));
+    all
+}
+
+#[test]
+fn an_application_is_replaced_and_what_was_there_is_saved() {
+    needs!(Part::Engine, Part::Restic);
+    let home = Home::with_repository();
+    let ground = Ground::lay(&home, "inplace", 1);
+    let ids = ground.ids();
+    // Nothing is overwritten unasked.
+    let _ = ground.restore(&[]).run().exits(1);
+    ground.assert_state_before(&ids);
+    let plan = ground.restore(&["--in-place", "--dry-run"]).run().success().json_lines().pop().unwrap();
+    let steps: Vec<String> =
+        plan["data"]["preview"]["steps"].as_array().unwrap().iter().map(|step| step["action"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        steps,
+        [
+            "stop container",
+            "stop container",
+            "stop container",
+            "save first",
+            "set aside",
+            "set aside",
+            "use network",
+            "overwrite volume",
+            "create container",
+            "create container",
+            "start container",
+            "start container",
+            "remove container",
+            "remove container",
+            "start again",
+        ],
+        "{plan}"
+    );
+    ground.assert_state_before(&ids);
+
+    let restored = ground.restore(&["--in-place"]).run().success().json_lines().pop().unwrap();
+    ground.assert_saved_state();
+    assert_eq!(ground.ids()[2], ids[2], "somebody else's container was only stopped");
+    let saved = saved_first(&home);
+    assert_eq!(saved.len(), 1, "{saved:?}");
+    assert_eq!(restored["data"]["applications"][0]["saved_first"], saved[0]["id"]);
+
+    // What was there can be had again, by its id, and is not what `latest` means.
+    let id = saved[0]["id"].as_str().unwrap();
+    let listed = ground.stage.bbackup(["ls", id, "--recursive"]).run();
+    assert!(listed.text().contains("/new") || listed.code() != Some(0), "{}", listed.describe());
+    let _ = ground.stage.bbackup(["restore", id, "--in-place", "--json"]).run().success();
+    assert_eq!((ground.read("kept").as_deref(), ground.read("new").as_deref()), (Some("changed since"), Some("came since")));
+    assert!(ground.env(&ground.db).contains("CHANGED=1"));
+    let _ = ground.restore(&["--in-place", "--no-save-first"]).run().success();
+    ground.assert_saved_state();
+    assert_eq!(saved_first(&home).len(), 2, "the third saved nothing");
+    Restic::new(&home).check();
+}
+
+#[test]
+fn one_volume_is_overwritten_and_its_users_run_again() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let ground = Ground::lay(&home, "inplacevolume", 2);
+    let ids = ground.ids();
+    let _ = ground.restore(&["--in-place", "--volume", &ground.volume]).run().success();
+    assert_eq!((ground.read("kept").as_deref(), ground.read("new")), (Some("as saved"), None));
+    assert_eq!(ground.ids(), ids, "no container was replaced");
+    assert!(ground.env(&ground.db).contains("CHANGED=1"));
+    ground.assert_all_run();
+}
+
+#[test]
+fn a_restore_in_place_that_fails_leaves_everything_as_it_was() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let ground = Ground::lay(&home, "inplacefail", 3);
+    // The port that the saved `web` needs is taken by a program that no list of the Engine shows, so it is found out only at its start.
+    ground.stage.ok(["rm", "-f", &ground.web]);
+    ground.run(&ground.web, &["--network", &ground.network]);
+    let blocker = ground.stage.name("blocker");
+    let port = ground.port.to_string();
+    ground.stage.ok(["run", "-d", "--name", &blocker, "--network", "host", "--stop-timeout", "0", BUSYBOX, "nc", "-l", "-p", &port]);
+    let ids = ground.ids();
+    let failed = ground.restore(&["--in-place"]).run().exits(1);
+    let said = failed.text();
+    assert!(said.contains("what was there before is back, and runs if it ran"), "{}", failed.describe());
+    ground.assert_state_before(&ids);
+    ground.stage.ok(["rm", "-f", &blocker]);
+    let _ = ground.restore(&["--in-place"]).run().success();
+    ground.assert_saved_state();
+}
+
+#[test]
+fn what_cannot_be_put_back_is_not_touched() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let ground = Ground::lay(&home, "inplacerm", 4);
+    ground.stage.ok(["rm", "-f", &ground.guest]);
+    ground.stage.ok([
+        "run",
+        "-d",
+        "--rm",
+        "--name",
+        &ground.guest,
+        "--stop-timeout",
+        "0",
+        "-v",
+        &format!("{}:/other", ground.volume),
+        BUSYBOX,
+        "sleep",
+        "1000",
+    ]);
+    let lodger = ground.stage.name("lodger");
+    ground.stage.ok([
+        "run",
+        "-d",
+        "--name",
+        &lodger,
+        "--network",
+        &format!("container:{}", ground.db),
+        "--stop-timeout",
+        "0",
+        BUSYBOX,
+        "sleep",
+        "1000",
+    ]);
+    let ids = ground.ids();
+    let failed = ground.restore(&["--in-place"]).run().exits(1);
+    for part in ["it was started with --rm", &format!("container {lodger} runs in its network")] {
+        assert!(failed.text().contains(part), "{part}\n{}", failed.describe());
+    }
+    ground.assert_state_before(&ids);
+    assert!(saved_first(&home).is_empty());
+}
+
+#[test]
+fn a_restore_in_place_that_is_killed_is_put_right_by_the_next() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let ground = Ground::lay(&home, "inplacekill", 5);
+    let ids = ground.ids();
+    // After each line that the journal may end with.
+    for event in ["stopping", "aside", "overwriting", "made", "complete"] {
+        let journals = home.path("state").join("bbackup/restores");
+        let list = || -> Vec<PathBuf> { fs::read_dir(&journals).into_iter().flatten().map(|entry| entry.unwrap().path()).collect() };
+        let old = list();
+        let mut running = ground.restore(&["--in-place"]).spawn();
+        running.until(event, || {
+            let new = list().into_iter().filter(|path| !old.contains(path));
+            new.filter_map(|path| fs::read_to_string(path).ok()).any(|text| text.contains(&format!("\"event\":\"{event}\"")))
+        });
+        running.signal(rustix::process::Signal::KILL);
+        assert_eq!(running.wait().code(), None, "it had ended before it was killed");
+    }
+    let outcome = ground.restore(&["--in-place"]).run();
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    ground.assert_saved_state();
+    assert_ne!(ground.ids()[1], ids[1]);
+}

@@ -1,0 +1,196 @@
+//! What others do meanwhile: containers that refuse, die, vanish or come back, another run, an Engine that restarts.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{POLITE, STUBBORN, application, document, journals, start, state};
+use crate::support::engine::{BUSYBOX, Engine, Stage};
+use crate::support::home::Home;
+use crate::support::parts::{Part, needs};
+use crate::support::run::{Outcome, Running};
+
+/// Starts a backup of `app` and stops the program in the middle of the read, when the container is in `held`.
+fn in_the_middle(stage: &Stage<'_>, arguments: &[&str], held: &str) -> Running {
+    let mut running = stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]).args(arguments).spawn();
+    running.until(&format!("the container to be {held}"), || state(stage, "app") == held);
+    // The Engine says so a moment before the run has heard of it and lets go of the gate to all journals.
+    std::thread::sleep(Duration::from_millis(500));
+    running.signal(Signal::STOP);
+    assert_eq!(state(stage, "app"), held, "the test was too slow to prove anything");
+    running
+}
+
+fn go_on(running: Running) -> Outcome {
+    running.signal(Signal::CONT);
+    running.wait()
+}
+
+fn volume(document: &Value) -> Value {
+    document["items"].as_array().unwrap().iter().find(|item| item["kind"] == "volume").unwrap().clone()
+}
+
+#[test]
+fn one_that_refuses_to_stop_is_ended_after_its_time_and_the_time_down_is_told() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "stubborn");
+    start(&stage, "app", 1, &["--stop-timeout", "120", "--label", "bbackup.stop-timeout=2s"], STUBBORN);
+    let outcome = stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]).run().success();
+    let result = application(&outcome);
+    let down = result["downtime_seconds"].as_f64().unwrap();
+    assert!((2.0..60.0).contains(&down), "{result}");
+    assert_eq!(outcome.messages("summary")[0]["downtime_seconds"], result["downtime_seconds"]);
+    let document = document(&stage, &result);
+    assert_eq!(document["downtime_seconds"], result["downtime_seconds"]);
+    assert_eq!(document["quiesced"], result["quiesced"]);
+    let record = &document["quiesced"][0];
+    assert_eq!((&record["container"], &record["action"]), (&stage.name("app").into(), &"stop".into()));
+    assert!(record["downtime_seconds"].as_f64().unwrap() <= down);
+    // For people: what was down and for how long is in the table, with -v for each container.
+    let name = stage.name("app");
+    let _ = stage.bbackup(["backup", "-v", "--containers", &name]).run().success().says("down").says(&format!("{name} was stopped for"));
+    assert_eq!(state(&stage, "app"), "running");
+}
+
+#[test]
+fn a_volume_whose_container_was_started_meanwhile_is_not_whole() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "started");
+    start(&stage, "app", 50, &[], POLITE);
+    let running = in_the_middle(&stage, &[], "exited");
+    stage.ok(["start", &stage.name("app")]);
+    let outcome = go_on(running).exits(4).says("ran while it was read");
+    let document = document(&stage, &application(&outcome));
+    assert!(volume(&document).to_string().contains("\"partial\""), "{document}");
+    assert_eq!(state(&stage, "app"), "running");
+
+    // A new container with the same volume is no better.
+    let running = in_the_middle(&stage, &["--full"], "exited");
+    let mount = format!("{}:/data", stage.name("app-data"));
+    stage.ok(["run", "-d", "--name", &stage.name("new"), "-v", &mount, BUSYBOX, "sleep", "1000"]);
+    let _ = go_on(running).exits(4).says(&format!("container {} ran while it was read", stage.name("new")));
+    stage.ok(["rm", "-f", &stage.name("new")]);
+    // Who only reads may.
+    let running = in_the_middle(&stage, &["--full"], "exited");
+    stage.ok(["run", "-d", "--name", &stage.name("reader"), "-v", &format!("{mount}:ro"), BUSYBOX, "sleep", "1000"]);
+    let _ = go_on(running).success();
+    assert!(journals(&home).is_empty());
+}
+
+#[test]
+fn one_that_dies_or_vanishes_meanwhile_costs_nothing_else() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "dies");
+    start(&stage, "app", 50, &["--label", "bbackup.pause=true"], POLITE);
+    let running = in_the_middle(&stage, &[], "paused");
+    stage.ok(["kill", "--signal", "KILL", &stage.name("app")]);
+    let _ = go_on(running).exits(4).says("ended while it was paused, and was started again");
+    assert_eq!(state(&stage, "app"), "running");
+    assert!(journals(&home).is_empty());
+
+    stage.ok(["rm", "-f", &stage.name("app")]);
+    start(&stage, "app", 50, &[], POLITE);
+    let running = in_the_middle(&stage, &["--full"], "exited");
+    stage.ok(["rm", "-f", &stage.name("app")]);
+    let outcome = go_on(running).success();
+    let record = document(&stage, &application(&outcome))["quiesced"][0].clone();
+    assert_eq!(record["note"], "somebody removed it while it was stopped");
+    assert!(!stage.exists("container", &stage.name("app")), "it was made again");
+    assert!(journals(&home).is_empty());
+}
+
+#[test]
+fn what_swarm_runs_and_what_lives_in_memory_is_paused() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "swarm");
+    start(&stage, "app", 1, &["--label", "com.docker.swarm.task.id=x", "--label", "bbackup.stop=true"], POLITE);
+    stage.ok(["volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", &stage.name("ram")]);
+    start(&stage, "memory", 1, &["-v", &format!("{}:/ram", stage.name("ram"))], POLITE);
+    for name in ["app", "memory"] {
+        let started = stage.ok(["inspect", "--format", "{{.State.StartedAt}}", &stage.name(name)]);
+        let outcome = stage.bbackup(["backup", "--json", "--containers", &stage.name(name)]).run().success();
+        let record = application(&outcome)["quiesced"][0].clone();
+        assert_eq!(record["action"], "pause", "{record}");
+        assert!(record["note"].as_str().unwrap().starts_with("paused instead of stopped"), "{record}");
+        assert_eq!(stage.ok(["inspect", "--format", "{{.State.StartedAt}}", &stage.name(name)]), started);
+        assert_eq!(state(&stage, name), "running");
+    }
+}
+
+#[test]
+fn priority_and_labels_of_others_count_for_what_is_chosen() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "labels");
+    let project = stage.name("shop");
+    let compose = ["--label", &format!("com.docker.compose.project={project}")];
+    let shared = format!("{}:/shared", stage.name("a-data"));
+    let part = |name: &str, label: &str| start(&stage, name, 1, &[&compose[..], &["-v", &shared, "--label", label]].concat(), POLITE);
+    part("a", "bbackup.priority=300");
+    part("b", "nautical-backup.group.g.priority=200");
+    part("c", "x=y");
+    part("d", "nautical-backup.stop-before-backup=false");
+    part("e", "bbackup.priority=-1");
+    start(&stage, "stranger", 1, &["--label", "docker-volume-backup.stop-during-backup=true", "--label", "bbackup.stop=maybe"], POLITE);
+    let outcome = stage.bbackup(["backup", "--json", "--projects", &project]).run().success().says_nothing_of("stranger");
+    let result = application(&outcome);
+    let back: Vec<String> =
+        result["quiesced"].as_array().unwrap().iter().map(|one| one["container"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(back, ["e", "c", "b", "a"].map(|name| stage.name(name)), "the last to be stopped is the first to be back");
+    // A label beats the set, also where the set does nothing.
+    let arguments = ["backup", "--json", "--consistency", "none", "--containers", &stage.name("stranger")];
+    let outcome = stage.bbackup(arguments).run().exits(4).says("`maybe` is neither true nor false");
+    assert_eq!(application(&outcome)["quiesced"][0]["action"], "stop");
+}
+
+#[test]
+fn two_runs_over_one_container_leave_it_to_the_last() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let other = Home::with_repository();
+    let stage = Stage::new(&home, "tworuns");
+    start(&stage, "app", 50, &[], POLITE);
+    let running = in_the_middle(&stage, &[], "exited");
+    // One state folder, as on one machine; another repository, so that no lock keeps it waiting.
+    let second = stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]).env("RESTIC_REPOSITORY", other.repository());
+    let outcome = second.env("RESTIC_PASSWORD_FILE", other.password_file()).run().success();
+    let note = application(&outcome)["quiesced"][0]["note"].as_str().unwrap().to_owned();
+    assert!(note.starts_with("left to run "), "{note}");
+    assert_eq!(state(&stage, "app"), "exited", "the second run has started what the first one still reads");
+    let _ = go_on(running).success();
+    assert_eq!(state(&stage, "app"), "running");
+    assert!(journals(&home).is_empty());
+}
+
+#[test]
+fn an_engine_that_restarts_in_the_middle_costs_no_container() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let engine: &'static Engine = Box::leak(Box::new(Engine::start(&[])));
+    let stage = Stage::on(&home, "restarts", engine);
+    start(&stage, "app", 50, &[], POLITE);
+    // Stopped by us, so the Engine does not start it again by itself.
+    let running = in_the_middle(&stage, &[], "exited");
+    engine.restart();
+    std::thread::sleep(Duration::from_millis(1500));
+    let outcome = go_on(running);
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    assert_eq!(state(&stage, "app"), "running", "{}", outcome.describe());
+    assert!(journals(&home).is_empty());
+
+    // While it is being stopped: the run fails or not, the container is back.
+    stage.ok(["rm", "-f", &stage.name("app")]);
+    start(&stage, "app", 1, &[], "trap 'sleep 3; exit' TERM; while :; do sleep 0.1; done");
+    let mut running = stage.bbackup(["backup", "--json", "--full", "--containers", &stage.name("app")]).spawn();
+    running.until("the stop to be under way", || !journals(&home).is_empty());
+    std::thread::sleep(Duration::from_millis(500));
+    engine.restart();
+    let outcome = running.wait();
+    assert_eq!(state(&stage, "app"), "running", "{}", outcome.describe());
+    assert!(journals(&home).is_empty(), "{}", outcome.describe());
+}

@@ -1,0 +1,578 @@
+//! Containers with random combinations of everything that create takes are saved, lost and restored, and then are what they were: by the
+//! list that bbackup compares with, and by a second look that shares nothing with that list.
+//!
+//! `BBACKUP_TEST_SEED` chooses other combinations; the seed is in every message.
+
+#![expect(clippy::print_stdout, reason = "what was tried, for those who look")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bbackup::docker::create::fields::{FIELDS, Made};
+use bbackup::docker::create::json::is_default;
+use bbackup::docker::create::{ContainerBody, Names};
+use bbackup::docker::{Engine, make, normalise};
+use serde_json::{Value, json};
+
+use super::raw::Raw;
+use super::{block_on, connect, inspect};
+use crate::support::engine::{BUSYBOX, Stage};
+use crate::support::home::Home;
+
+/// Fields that nobody can set here, each with the reason.
+const NOT_TRIED: &[(&str, &str)] = &[
+    ("Config.ArgsEscaped", "Windows only"),
+    ("Config.MacAddress", "stands with the endpoint from API 1.44 on; compared in Networks"),
+    ("Config.NetworkDisabled", "a container without any network shows no endpoint to compare; `none` is tried"),
+    ("Config.OnBuild", "comes from the image only"),
+    ("HostConfig.Annotations", "from API 1.43 on"),
+    ("HostConfig.Capabilities", "was in one version only"),
+    ("HostConfig.Cgroup", "not used by any Engine"),
+    ("HostConfig.ContainerIDFile", "a file of the client"),
+    ("HostConfig.CpuCount", "Windows only"),
+    ("HostConfig.CpuPercent", "Windows only"),
+    ("HostConfig.CpuRealtimePeriod", "needs a kernel with real-time groups"),
+    ("HostConfig.CpuRealtimeRuntime", "needs a kernel with real-time groups"),
+    ("HostConfig.IOMaximumBandwidth", "Windows only"),
+    ("HostConfig.IOMaximumIOps", "Windows only"),
+    ("HostConfig.Isolation", "Windows only"),
+    ("HostConfig.KernelMemory", "gone with cgroup v2"),
+    ("HostConfig.KernelMemoryTCP", "gone with cgroup v2"),
+    ("HostConfig.MemorySwappiness", "gone with cgroup v2"),
+    ("HostConfig.OomKillDisable", "gone with cgroup v2"),
+    ("HostConfig.StorageOpt", "needs a disk with project quotas"),
+];
+
+/// Groups that not every machine can start; each is tried in a container of its own, so that the others run.
+const MAY_NOT_START: &[&str] = &["blkio", "gpu", "powers", "shared", "throttle"];
+
+/// Small numbers that look random and are the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.next() % 100 < percent
+    }
+}
+
+/// One thing that can be set. Of one group a container has at most one.
+struct Setting {
+    group: &'static str,
+    patch: Value,
+    /// Networks that are joined after create.
+    connect: Vec<[String; 4]>,
+}
+
+/// What all containers of one round refer to.
+struct Ground {
+    base: String,
+    front: String,
+    back: String,
+    auto: String,
+    volume: String,
+    other: String,
+    folder: String,
+    block_device: Option<String>,
+    api: (u64, u64),
+}
+
+impl Ground {
+    fn lay(stage: &Stage<'_>, home: &Home, project: &str, api: (u64, u64)) -> Self {
+        let label = format!("com.docker.compose.project={project}");
+        let ground = Self {
+            base: stage.name("base"),
+            front: stage.name("front"),
+            back: stage.name("back"),
+            auto: stage.name("auto"),
+            volume: stage.name("volume"),
+            other: stage.name("other"),
+            folder: home.make_folder("bound").to_str().unwrap().to_owned(),
+            block_device: ["/dev/vda", "/dev/sda", "/dev/nvme0n1", "/dev/loop0"]
+                .into_iter()
+                .find(|path| std::path::Path::new(path).exists())
+                .map(str::to_owned),
+            api,
+        };
+        stage.ok(["network", "create", "--label", &label, "--subnet", "10.204.1.0/24", "--ip-range", "10.204.1.128/25", &ground.front]);
+        stage.ok([
+            "network",
+            "create",
+            "--label",
+            &label,
+            "--ipv6",
+            "--subnet",
+            "10.204.2.0/24",
+            "--subnet",
+            "fd01:204::/64",
+            "-o",
+            "com.docker.network.driver.mtu=1400",
+            &ground.back,
+        ]);
+        stage.ok(["network", "create", "--label", &label, &ground.auto]);
+        stage.ok(["volume", "create", "--label", &label, &ground.volume]);
+        stage.ok(["volume", "create", "--label", &label, "--label", "second=yes", &ground.other]);
+        std::fs::create_dir(stage.mountpoint(&ground.volume).join("part")).unwrap();
+        std::fs::write(stage.mountpoint(&ground.volume).join("part/file"), "x").unwrap();
+        stage.ok([
+            "run",
+            "-d",
+            "--name",
+            &ground.base,
+            "--label",
+            &label,
+            "--ipc",
+            "shareable",
+            "-v",
+            "/from-base",
+            "-v",
+            &format!("{}:/base-volume", ground.other),
+            "--network",
+            &ground.auto,
+            "--stop-timeout",
+            "0",
+            BUSYBOX,
+            "sleep",
+            "1000",
+        ]);
+        ground
+    }
+
+    /// An endpoint with a MAC address where this API version has it there.
+    fn mac(&self, number: u64) -> Value {
+        let mac = format!("02:42:0a:cc:01:{number:02x}");
+        if self.api >= (1, 44) {
+            json!({"NetworkingConfig": {"EndpointsConfig": {self.front.clone(): {"MacAddress": mac}}}})
+        } else {
+            json!({"MacAddress": mac})
+        }
+    }
+
+    fn networks(&self, number: u64) -> Vec<Setting> {
+        let Self { base, front, back, auto, .. } = self;
+        let one = |network: &str, endpoint: Value| json!({"HostConfig": {"NetworkMode": network}, "NetworkingConfig": {"EndpointsConfig": {network: endpoint}}});
+        let address = format!("10.204.1.{}", 10 + number);
+        let mut fixed = one(front, json!({"IPAMConfig": {"IPv4Address": address}, "Aliases": [format!("alias{number}"), "www"]}));
+        merge(&mut fixed, &self.mac(number));
+        let both = one(
+            back,
+            json!({"IPAMConfig": {"IPv4Address": format!("10.204.2.{}", 10 + number), "IPv6Address": format!("fd01:204::{:x}", 16 + number)}}),
+        );
+        let linked = one(auto, json!({"Links": [format!("{base}:linked")]}));
+        let mut settings: Vec<Setting> = [
+            json!({"HostConfig": {"NetworkMode": "host"}}),
+            json!({"HostConfig": {"NetworkMode": "none"}}),
+            json!({"HostConfig": {"NetworkMode": "bridge"}}),
+            json!({"HostConfig": {"NetworkMode": format!("container:{base}")}}),
+            fixed.clone(),
+            both,
+            linked,
+        ]
+        .into_iter()
+        .map(|patch| Setting { group: "network", patch, connect: Vec::new() })
+        .collect();
+        settings.push(Setting {
+            group: "network",
+            patch: fixed,
+            connect: vec![
+                [back.clone(), format!("10.204.2.{}", 110 + number), format!("fd01:204::{:x}", 116 + number), "api".to_owned()],
+                [auto.clone(), String::new(), String::new(), String::new()],
+            ],
+        });
+        if self.api >= (1, 48) {
+            let patch = one(
+                auto,
+                json!({"GwPriority": 7, "DriverOpts": {"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1"}}),
+            );
+            settings.push(Setting { group: "network", patch, connect: Vec::new() });
+        }
+        settings
+    }
+
+    fn mounts(&self) -> Vec<Setting> {
+        let Self { base, volume, folder, .. } = self;
+        let mut all = vec![
+            ("bind", json!({"Binds": [format!("{folder}:/b1"), format!("{folder}:/b2:ro,rprivate")]})),
+            ("shared", json!({"Binds": [format!("{folder}:/b3:rslave")]})),
+            (
+                "bind2",
+                json!({"Mounts": [{"Type": "bind", "Source": folder, "Target": "/m1", "ReadOnly": true, "BindOptions": {"Propagation": "rslave", "NonRecursive": true}}]}),
+            ),
+            ("volume", json!({"Binds": [format!("{volume}:/v1"), format!("{volume}:/v2:ro"), format!("{volume}:/v3:nocopy")]})),
+            (
+                "volume2",
+                json!({"Mounts": [{"Type": "volume", "Source": volume, "Target": "/v4", "ReadOnly": true}, {"Type": "volume", "Target": "/v5", "VolumeOptions": {
+                "NoCopy": true, "Labels": {"made": "here"}, "DriverConfig": {"Name": "local"}}}]}),
+            ),
+            ("anonymous", json!({"Binds": ["/v6"]})),
+            ("tmpfs", json!({"Tmpfs": {"/t1": "", "/t2": "rw,noexec,size=65536k,mode=1770"}})),
+            (
+                "tmpfs2",
+                json!({"Mounts": [{"Type": "tmpfs", "Target": "/t3", "TmpfsOptions": {"SizeBytes": 1_048_576, "Mode": 0o700}}, {"Type": "tmpfs", "Target": "/t4"}]}),
+            ),
+            ("from", json!({"VolumesFrom": [format!("{base}:ro")]})),
+            ("driver", json!({"VolumeDriver": "local", "Binds": ["/v7"]})),
+        ];
+        if self.api >= (1, 45) {
+            all.push((
+                "part",
+                json!({"Mounts": [{"Type": "volume", "Source": volume, "Target": "/v8", "VolumeOptions": {"Subpath": "part"}}]}),
+            ));
+            all.push(("recursive", json!({"Mounts": [{"Type": "bind", "Source": folder, "Target": "/m2", "ReadOnly": true, "BindOptions": {"ReadOnlyNonRecursive": true}}]})));
+        }
+        all.into_iter().map(|(group, host)| Setting { group, patch: json!({"HostConfig": host}), connect: Vec::new() }).collect()
+    }
+
+    fn host(&self, number: u64) -> Vec<Setting> {
+        let base = &self.base;
+        let port = |offset: u64| (19_000 + number * 20 + offset).to_string();
+        let mut all = vec![
+            (
+                "ports",
+                json!({"PortBindings": {
+                "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port(0)}, {"HostIp": "", "HostPort": port(1)}],
+                "53/udp": [{"HostIp": "", "HostPort": ""}], "54/udp": [{"HostIp": "127.0.0.1", "HostPort": "0"}],
+                "5000/tcp": [{"HostIp": "", "HostPort": format!("{}-{}", port(2), port(9))}], "443/tcp": [{"HostIp": "::1", "HostPort": port(10)}]}}),
+            ),
+            ("ports", json!({"PublishAllPorts": true})),
+            ("blkio", json!({"BlkioWeight": 300})),
+            ("blkio2", json!({"CgroupParent": "/bbackup-test"})),
+            ("caps", json!({"CapAdd": ["NET_ADMIN", "CAP_SYS_TIME"], "CapDrop": ["MKNOD", "CHOWN"]})),
+            ("caps", json!({"CapDrop": ["ALL"]})),
+            ("powers", json!({"CapAdd": ["ALL"]})),
+            ("powers", json!({"Privileged": true})),
+            ("cgroupns", json!({"CgroupnsMode": "private"})),
+            ("cgroupns", json!({"CgroupnsMode": "host"})),
+            ("console", json!({"ConsoleSize": [30, 100]})),
+            ("cpu", json!({"CpuPeriod": 50_000, "CpuQuota": 25_000})),
+            ("cpu", json!({"NanoCpus": 250_000_000})),
+            ("cpu2", json!({"CpuShares": 300, "CpusetCpus": "0", "CpusetMems": "0"})),
+            (
+                "devices",
+                json!({"Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/nothing", "CgroupPermissions": "rw"}], "DeviceCgroupRules": ["c 1:3 rwm"]}),
+            ),
+            (
+                "gpu",
+                json!({"DeviceRequests": [{"Driver": "", "Count": -1, "DeviceIDs": null, "Capabilities": [["gpu"]], "Options": {"a": "b"}}]}),
+            ),
+            ("dns", json!({"Dns": ["10.0.0.53", "fd00::53"], "DnsOptions": ["ndots:2"], "DnsSearch": ["example.test"]})),
+            ("hosts", json!({"ExtraHosts": ["other:10.0.0.9", "six:fd00::9", "gateway:host-gateway"]})),
+            ("groups", json!({"GroupAdd": ["7", "nogroup"]})),
+            ("init", json!({"Init": true})),
+            ("init", json!({"Init": false})),
+            ("ipc", json!({"IpcMode": "shareable"})),
+            ("ipc", json!({"IpcMode": "none"})),
+            ("ipc", json!({"IpcMode": "host"})),
+            ("ipc", json!({"IpcMode": format!("container:{base}")})),
+            ("links", json!({"NetworkMode": "bridge", "Links": []})),
+            ("log", json!({"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2", "labels": "a,b"}}})),
+            ("log", json!({"LogConfig": {"Type": "local", "Config": {"max-size": "1m"}}})),
+            ("log", json!({"LogConfig": {"Type": "none", "Config": {}}})),
+            ("masked", json!({"MaskedPaths": ["/proc/kcore"], "ReadonlyPaths": ["/proc/sys"]})),
+            ("memory", json!({"Memory": 67_108_864, "MemoryReservation": 33_554_432, "MemorySwap": 134_217_728})),
+            ("memory", json!({"Memory": 67_108_864, "MemorySwap": -1})),
+            ("oom", json!({"OomScoreAdj": 100})),
+            ("pid", json!({"PidMode": "host"})),
+            ("pid", json!({"PidMode": format!("container:{base}")})),
+            ("pids", json!({"PidsLimit": 50})),
+            ("pids", json!({"PidsLimit": -1})),
+            ("readonly", json!({"ReadonlyRootfs": true})),
+            ("restart", json!({"RestartPolicy": {"Name": "always"}})),
+            ("restart", json!({"RestartPolicy": {"Name": "unless-stopped"}})),
+            ("restart", json!({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 4}})),
+            ("restart", json!({"AutoRemove": true})),
+            ("runtime", json!({"Runtime": "runc"})),
+            ("security", json!({"SecurityOpt": ["no-new-privileges", "seccomp=unconfined"]})),
+            ("security", json!({"SecurityOpt": ["label=disable", "apparmor=unconfined"]})),
+            ("shm", json!({"ShmSize": 1_048_576})),
+            ("sysctls", json!({"Sysctls": {"net.ipv4.ip_unprivileged_port_start": "80"}})),
+            ("uts", json!({"UTSMode": "host"})),
+            ("userns", json!({"UsernsMode": "host"})),
+            ("ulimits", json!({"Ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 200}, {"Name": "core", "Soft": 0, "Hard": 0}]})),
+        ];
+        if let Some(device) = &self.block_device {
+            let rate = json!([{"Path": device, "Rate": 1_000_000}]);
+            let limits =
+                json!({"BlkioDeviceReadBps": rate, "BlkioDeviceWriteBps": rate, "BlkioDeviceReadIOps": rate, "BlkioDeviceWriteIOps": rate});
+            all.push(("throttle", limits));
+            all.push(("throttle", json!({"BlkioWeightDevice": [{"Path": device, "Weight": 200}]})));
+        }
+        if self.api >= (1, 43) {
+            all.push(("annotations", json!({"Annotations": {"example.test/a": "b"}})));
+        }
+        let mut settings: Vec<Setting> =
+            all.into_iter().map(|(group, host)| Setting { group, patch: json!({"HostConfig": host}), connect: Vec::new() }).collect();
+        let mut links =
+            json!({"HostConfig": {"NetworkMode": "bridge", "Links": [format!("{}:thelegacy", self.base.replace("base", "legacy"))]}});
+        merge(&mut links, &json!({"Labels": {"linked": "yes"}}));
+        settings.push(Setting { group: "network", patch: links, connect: Vec::new() });
+        settings
+    }
+
+    fn config(&self) -> Vec<Setting> {
+        let mut all = vec![
+            ("command", json!({"Entrypoint": ["/bin/sh", "-c"], "Cmd": ["trap 'exit 0' TERM INT QUIT; sleep 1000 & wait", "x"]})),
+            ("command", json!({"Entrypoint": ["sh"], "Cmd": ["-c", "sleep 1000"], "StopTimeout": 0})),
+            ("attach", json!({"AttachStdin": true, "AttachStdout": true, "AttachStderr": true, "OpenStdin": true, "StdinOnce": true})),
+            ("domain", json!({"Hostname": "shop", "Domainname": "example.test"})),
+            ("env", json!({"Env": ["A=1", "B=x y", "EMPTY=", "QUOTE=\"'$x", "UML=\u{fc}"]})),
+            ("exposed", json!({"ExposedPorts": {"80/tcp": {}, "53/udp": {}}})),
+            (
+                "health",
+                json!({"Healthcheck": {"Test": ["CMD", "true"], "Interval": 1_000_000_000, "Timeout": 2_000_000_000, "StartPeriod": 1_000_000_000, "Retries": 4}}),
+            ),
+            ("health", json!({"Healthcheck": {"Test": ["NONE"]}})),
+            ("labels", json!({"Labels": {"com.example/a": "b", "empty": "", "line": "a\nb"}})),
+            ("signal", json!({"StopSignal": "SIGINT"})),
+            ("timeout", json!({"StopTimeout": 7})),
+            ("shell", json!({"Shell": ["/bin/sh", "-ec"]})),
+            ("tty", json!({"Tty": true})),
+            ("user", json!({"User": "65534:65534"})),
+            ("user", json!({"User": "nobody"})),
+            ("volumes", json!({"Volumes": {"/a1": {}, "/a2/": {}}})),
+            ("workdir", json!({"WorkingDir": "/tmp"})),
+        ];
+        if self.api >= (1, 44) {
+            all.push(("health", json!({"Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000_i64, "StartPeriod": 3_000_000_000_i64, "StartInterval": 500_000_000}})));
+        }
+        all.into_iter().map(|(group, patch)| Setting { group, patch, connect: Vec::new() }).collect()
+    }
+}
+
+/// Objects are joined, lists put one behind the other, everything else is replaced.
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (name, value) in from {
+                merge(into.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(into), Value::Array(from)) => into.extend(from.iter().cloned()),
+        (into, from) => *into = from.clone(),
+    }
+}
+
+/// Makes one container that has `must` and as many of the others as the Engine takes together with it.
+async fn make_one(
+    stage: &Stage<'_>,
+    engine: &Engine,
+    name: &str,
+    project: &str,
+    must: &Setting,
+    mut more: Vec<Setting>,
+) -> Result<(), String> {
+    loop {
+        let mut body = json!({"Image": BUSYBOX, "Cmd": ["sh", "-c", "trap 'exit 0' TERM INT QUIT; sleep 1000 & wait"],
+            "Labels": {"com.docker.compose.project": project}, "HostConfig": {}});
+        for setting in more.iter().chain([must]) {
+            // A command is one thing, not two behind each other.
+            for field in ["Cmd", "Entrypoint"].into_iter().filter(|field| setting.patch.get(field).is_some()) {
+                body.as_object_mut().unwrap().remove(field);
+            }
+            merge(&mut body, &setting.patch);
+        }
+        let made = ContainerBody { name: name.to_owned(), body, ..ContainerBody::default() };
+        match make::container(engine, &made).await {
+            Ok(_) => break,
+            Err(error) if more.is_empty() => return Err(error.to_string()),
+            Err(_) => drop(more.pop()),
+        }
+    }
+    for [network, four, six, alias] in more.iter().chain([must]).flat_map(|setting| &setting.connect) {
+        let mut arguments = vec!["network", "connect"];
+        for (flag, value) in [("--ip", four), ("--ip6", six), ("--alias", alias)] {
+            if !value.is_empty() {
+                arguments.extend([flag, value]);
+            }
+        }
+        arguments.extend([network.as_str(), name]);
+        stage.ok(arguments);
+    }
+    Ok(())
+}
+
+/// The fields of `Config` and `HostConfig` that somebody set.
+fn fields_set(inspect: &Value) -> impl Iterator<Item = String> {
+    ["Config", "HostConfig"].into_iter().flat_map(|part| {
+        let fields = inspect[part].as_object().unwrap().iter();
+        fields
+            .filter(|(name, value)| !is_default(value) || matches!(name.as_str(), "Init" if value.is_boolean()))
+            .map(move |(name, _)| format!("{part}.{name}"))
+            .collect::<Vec<_>>()
+    })
+}
+
+#[test]
+fn whatever_a_container_was_made_of_comes_back() {
+    let seed = std::env::var("BBACKUP_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(6497);
+    println!("BBACKUP_TEST_SEED={seed}");
+    let home = Home::with_repository();
+    let stage = Stage::alone(&home, "random");
+    let project = stage.name("project");
+    let engine = block_on(connect(&stage));
+    let ground = Ground::lay(&stage, &home, &project, engine.api_version());
+    let legacy = stage.name("legacy");
+    stage.ok([
+        "run",
+        "-d",
+        "--name",
+        &legacy,
+        "--label",
+        &format!("com.docker.compose.project={project}"),
+        "--stop-timeout",
+        "0",
+        BUSYBOX,
+        "sleep",
+        "1000",
+    ]);
+    let mut containers = vec![ground.base.clone(), legacy];
+    containers.extend(make_all(&stage, &engine, &ground, &project, seed));
+
+    let before = look(&engine, &containers);
+    check_what_was_tried(&before, ground.api, seed);
+    let _ = stage.bbackup(["backup", "--json", "--no-logs", "--projects", &project]).run().success();
+    for name in containers.iter().rev() {
+        let _ = stage.docker(["rm", "-fv", name]).run();
+    }
+    stage.ok(["volume", "rm", &ground.volume, &ground.other]);
+    for volume in stage.ok(["volume", "ls", "-q", "--filter", "dangling=true"]).lines().filter(|name| name.len() == 64) {
+        stage.ok(["volume", "rm", volume]);
+    }
+    stage.ok(["network", "rm", &ground.front, &ground.back, &ground.auto]);
+
+    let restored = stage.bbackup(["restore", "latest", "--tag", &format!("app:{project}"), "--json"]).run();
+    // The Engine has its own warnings for some combinations.
+    assert!(matches!(restored.code(), Some(0 | 4)), "seed {seed}: {}", restored.describe());
+    let after = look(&engine, &containers);
+    let (old, new) = (names_of(&before), names_of(&after));
+    let (raw_before, raw_after) = (Raw::new(before.values()), Raw::new(after.values()));
+    let mut wrong = Vec::new();
+    for (name, was) in &before {
+        let is = &after[name];
+        for difference in normalise::differences(&normalise::container(was, &old), &normalise::container(is, &new)) {
+            wrong.push(format!("{name}: {difference}"));
+        }
+        wrong.extend(raw_before.differences(was, &raw_after, is).into_iter().map(|difference| format!("{name}, raw: {difference}")));
+    }
+    assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
+}
+
+fn make_all(stage: &Stage<'_>, engine: &Engine, ground: &Ground, project: &str, seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let catalogue = |number: u64| -> Vec<Setting> {
+        let mut all = ground.networks(number);
+        all.extend(ground.mounts());
+        all.extend(ground.host(number));
+        all.extend(ground.config());
+        all
+    };
+    let count = catalogue(0).len();
+    let mut waiting: Vec<usize> = (0..count).collect();
+    let (mut made, mut refused) = (Vec::new(), Vec::new());
+    while !waiting.is_empty() {
+        let number = (made.len() + refused.len()) as u64;
+        let name = stage.name(&format!("c{number}"));
+        let mut settings: Vec<Option<Setting>> = catalogue(number).into_iter().map(Some).collect();
+        let first = waiting.swap_remove(usize::try_from(random.next()).unwrap() % waiting.len());
+        let must = settings[first].take().unwrap();
+        let mut groups = BTreeSet::from([must.group]);
+        if MAY_NOT_START.contains(&must.group) {
+            // With `--rm` it would be gone.
+            groups.insert("restart");
+        }
+        let mut more = Vec::new();
+        // What was not tried yet goes first, then whatever chance adds.
+        let mut order = waiting.clone();
+        order.extend((0..count).filter(|index| !waiting.contains(index)));
+        for index in order {
+            let percent = if waiting.contains(&index) { 14 } else { 4 };
+            let free = settings[index].as_ref().is_some_and(|setting| !groups.contains(setting.group));
+            if free && random.chance(percent) && !settings[index].as_ref().is_some_and(|setting| MAY_NOT_START.contains(&setting.group)) {
+                let setting = settings[index].take().unwrap();
+                groups.insert(setting.group);
+                more.push(setting);
+            }
+        }
+        match block_on(make_one(stage, engine, &name, project, &must, more)) {
+            Ok(()) => made.push(name),
+            Err(error) => refused.push(format!("{}: {error}", must.patch)),
+        }
+        // Those that were not refused need no turn of their own.
+        let seen = made.last().map(|name| block_on(inspect(engine, name))).unwrap_or_default();
+        waiting.retain(|index| !catalogue(number)[*index].patch.is_null() && !is_in(&catalogue(number)[*index].patch, &seen));
+    }
+    println!("{} containers; refused by the Engine: {refused:#?}", made.len());
+    assert!(refused.len() <= 4, "seed {seed}: {refused:#?}");
+    let mut running = 0;
+    for (number, name) in made.iter().enumerate() {
+        // Some stay as they were made.
+        if number % 5 != 4 {
+            let started = stage.docker(["start", name]).run();
+            running += usize::from(started.code() == Some(0));
+            if started.code() != Some(0) {
+                println!("{}", started.errors());
+            }
+        }
+    }
+    println!("{running} run");
+    // One with `--rm` that cannot be started is gone.
+    made.retain(|name| stage.exists("container", name));
+    assert!(running * 3 > made.len(), "seed {seed}: only {running} of {} can be started", made.len());
+    made
+}
+
+/// Whether everything in the `HostConfig` and the plain fields of a patch is in what inspect says.
+fn is_in(patch: &Value, inspect: &Value) -> bool {
+    patch.as_object().unwrap().iter().all(|(field, value)| match field.as_str() {
+        "HostConfig" => value.as_object().unwrap().iter().all(|(field, value)| inspect["HostConfig"][field] == *value),
+        // Networks have a turn each.
+        "NetworkingConfig" | "MacAddress" => false,
+        _ => inspect["Config"][field] == *value,
+    })
+}
+
+fn look(engine: &Engine, containers: &[String]) -> BTreeMap<String, Value> {
+    block_on(async {
+        let mut seen = BTreeMap::new();
+        for name in containers {
+            seen.insert(name.clone(), inspect(engine, name).await);
+        }
+        seen
+    })
+}
+
+fn names_of(seen: &BTreeMap<String, Value>) -> Names {
+    let mut names = Names::new();
+    for inspect in seen.values() {
+        names.learn_inspect(inspect);
+    }
+    names
+}
+
+/// A test that tried nothing proves nothing: every field of the table was set at least once, and the Engine shows none that is not in it.
+fn check_what_was_tried(seen: &BTreeMap<String, Value>, api: (u64, u64), seed: u64) {
+    let tried: BTreeSet<String> = seen.values().flat_map(fields_set).collect();
+    for field in FIELDS {
+        let excused = NOT_TRIED.iter().any(|(path, _)| *path == field.path) && !(field.path == "HostConfig.Annotations" && api >= (1, 43));
+        assert!(
+            excused || matches!(field.made, Made::Dropped(_)) || tried.contains(field.path) || field.path.contains("Blkio"),
+            "seed {seed}: {} was never set",
+            field.path
+        );
+    }
+    for inspect in seen.values() {
+        for part in ["Config", "HostConfig"] {
+            for name in inspect[part].as_object().unwrap().keys() {
+                let path = format!("{part}.{name}");
+                assert!(FIELDS.iter().any(|field| field.path == path), "{path} is not in the table");
+            }
+        }
+    }
+}
