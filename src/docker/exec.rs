@@ -111,7 +111,9 @@ impl Exec {
 
     async fn to_end(&self, engine: &Engine) -> Result<Ended, DockerError> {
         let path = format!("/exec/{}/start", encode(&self.id));
-        let mut output = engine.wire().attach(&path, br#"{"Detach":false,"Tty":false}"#.to_vec(), self.timeout).await?;
+        // A command may be silent for all of its time; whoever waits for it ends it then.
+        let stall = self.timeout.saturating_add(Duration::from_secs(10));
+        let mut output = engine.wire().attach(&path, br#"{"Detach":false,"Tty":false}"#.to_vec(), stall).await?;
         let mut tail = Tail::default();
         while let Some(bytes) = output.next().await? {
             tail.take(&bytes);

@@ -28,7 +28,7 @@ use crate::platform::control::Control;
 pub use self::decide::{Planned, QuiescePlan, QuiesceRequest, Wishes, decide};
 pub use self::hooks::{ContainerHooks, HookError, PlannedHooks};
 pub use self::order::start_order;
-pub use self::recover::{OwedOutcome, RanOwed, Recovery, RepairOutcome, Repaired, recover};
+pub use self::recover::{OwedOutcome, RanOwed, Recovery, RepairOutcome, Repaired, held_elsewhere, recover};
 pub use self::release::{Release, StartCause, StartFailure};
 pub use self::watch::{Writer, running_writers};
 

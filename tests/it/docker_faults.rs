@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::engine::{BUSYBOX, Stage};
+use crate::support::faults;
 use crate::support::home::{Home, files_below};
 use crate::support::parts::{Part, needs};
 use crate::support::proxy::{Action, Proxy};
@@ -48,13 +49,13 @@ fn a_killed_run_leaves_no_container_down() {
     needs!(Part::Engine);
     let home = Home::with_repository();
     let stage = Stage::new(&home, "killed");
-    one_container(&stage, &home, "app", 150, &[]);
+    let folder = one_container(&stage, &home, "app", 50, &[]);
     let name = stage.name("app");
     let mut running = stage.bbackup(["backup", "--containers", &name]).spawn();
-    running.until("the container to be stopped", || state(&stage, "app") == "exited");
+    running.hold_in_the_read_of(&folder);
     running.signal(Signal::KILL);
     let _ = running.wait().killed_by(Signal::KILL);
-    assert_eq!(state(&stage, "app"), "exited", "the test was too slow to prove anything");
+    assert_eq!(state(&stage, "app"), "exited");
     let _ = stage.bbackup(["list-containers"]).run();
     let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
     stage.wait_for_state(&name, "running");
@@ -65,12 +66,11 @@ fn what_a_living_run_has_stopped_stays_stopped() {
     needs!(Part::Engine);
     let home = Home::with_repository();
     let stage = Stage::new(&home, "living");
-    one_container(&stage, &home, "app", 150, &[]);
+    let folder = one_container(&stage, &home, "app", 50, &[]);
     one_container(&stage, &home, "other", 1, &[]);
     let mut running = stage.bbackup(["backup", "--containers", &stage.name("app")]).spawn();
-    running.until("the container to be stopped", || state(&stage, "app") == "exited");
-    running.signal(Signal::STOP);
-    assert_eq!(state(&stage, "app"), "exited", "the test was too slow to prove anything");
+    running.hold_in_the_read_of(&folder);
+    assert_eq!(state(&stage, "app"), "exited");
     let _ = stage.bbackup(["backup", "--containers", &stage.name("other")]).run().success();
     assert_eq!(state(&stage, "app"), "exited", "another run has started what a living one had stopped");
     running.signal(Signal::CONT);
@@ -83,10 +83,12 @@ fn an_interrupt_brings_containers_back() {
     needs!(Part::Engine);
     let home = Home::with_repository();
     let stage = Stage::new(&home, "interrupt");
-    one_container(&stage, &home, "app", 150, &[]);
+    let folder = one_container(&stage, &home, "app", 50, &[]);
     let mut running = stage.bbackup(["backup", "--containers", &stage.name("app")]).spawn();
-    running.until("the container to be stopped", || state(&stage, "app") == "exited");
+    running.hold_in_the_read_of(&folder);
+    assert_eq!(state(&stage, "app"), "exited");
     running.signal(Signal::TERM);
+    running.signal(Signal::CONT);
     let _ = running.wait().exits(130);
     stage.wait_for_state(&stage.name("app"), "running");
     assert!(files_below(&home.repository().join("snapshots")).is_empty());
@@ -290,4 +292,33 @@ fn a_volume_that_became_empty_is_a_failure() {
     // The last whole one is still what `latest` means.
     let _ = stage.bbackup(["restore", "latest", "--volume", &stage.name("app-data"), "--to"]).arg(home.path("out")).run().success();
     assert!(files_below(&home.path("out")).iter().any(|path| tree::is_named(path, b"noise")));
+}
+
+#[test]
+fn a_container_is_not_started_on_half_of_its_data() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "half");
+    one_container(&stage, &home, "app", 3, &[]);
+    let other = one_container(&stage, &home, "other", 1, &[]);
+    tree::write(&other.join("noise"), &tree::noise(77, 1_000_000));
+    let names = ["app", "other"].map(|name| stage.name(name));
+    let _ = stage.bbackup(["backup", "--containers", &names[0]]).run().success();
+    let packs = files_below(&home.repository().join("data"));
+    let pack = packs.into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    faults::flip(&pack, (fs::metadata(&pack).unwrap().len() / 2).cast_signed());
+    let _ = stage.bbackup(["backup", "--containers", &names[1]]).run().success();
+    for name in &names {
+        stage.ok(["rm", "-f", "-v", name]);
+        stage.ok(["volume", "rm", &format!("{name}-data")]);
+    }
+
+    let outcome = stage.bbackup(["restore", "latest", "--all"]).run().exits(4);
+    let _ = outcome.says("noise").says(&format!("container {} is not started", names[0]));
+    stage.wait_for_state(&names[1], "running");
+    assert_eq!(state(&stage, "app"), "created", "a program was started on half of its data");
+    // What is whole is there all the same.
+    let restored = stage.inspect("volume", &format!("{}-data", names[0]));
+    let restored = files_below(restored["Mountpoint"].as_str().unwrap().as_ref());
+    assert!(restored.len() >= 100, "{restored:?}");
 }

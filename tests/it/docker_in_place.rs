@@ -303,7 +303,8 @@ fn a_restore_in_place_that_is_killed_is_put_right_by_the_next() {
             new.filter_map(|path| fs::read_to_string(path).ok()).any(|text| text.contains(&format!("\"event\":\"{event}\"")))
         });
         running.signal(rustix::process::Signal::KILL);
-        assert_eq!(running.wait().code(), None, "it had ended before it was killed");
+        let outcome = running.wait();
+        assert_eq!(outcome.code(), None, "it had ended before it was killed");
     }
     let outcome = ground.restore(&["--in-place"]).run();
     assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());

@@ -27,6 +27,8 @@ pub struct QuiesceRequest {
     pub protected: BTreeMap<String, String>,
     /// Volumes that live in memory and lose their content when the last container that uses them stops.
     pub volatile_volumes: BTreeSet<String>,
+    /// Ids of containers that other living runs keep still: they do not run now, and will as soon as nobody holds them.
+    pub held_elsewhere: BTreeSet<String>,
 }
 
 /// What one container asks for.
@@ -74,10 +76,10 @@ pub struct QuiescePlan {
     pub notes: Vec<String>,
 }
 
-/// Decides what is done. Containers that do not run, and paused ones, are left alone.
+/// Decides what is done. Containers that do not run, and paused ones, are left alone, unless it is another run that keeps them still.
 pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan {
     let mut plan = QuiescePlan::default();
-    let running: Vec<&Container> = request.containers.iter().filter(|container| runs(container)).collect();
+    let running: Vec<&Container> = request.containers.iter().filter(|container| request.runs(container)).collect();
     let mut actions: Vec<(&Container, Action, Option<String>)> = Vec::new();
     let priority = |container: &Container| request.wishes(container).priority.unwrap_or(DEFAULT_PRIORITY);
     for index in start_order_by(&running, priority).into_iter().rev() {
@@ -114,10 +116,11 @@ impl QuiesceRequest {
     fn wishes(&self, container: &Container) -> Wishes {
         self.wishes.get(&container.name).copied().unwrap_or_default()
     }
-}
 
-fn runs(container: &Container) -> bool {
-    matches!(container.state.status, Status::Running | Status::Restarting)
+    /// Whether it runs, or would if nobody kept it still.
+    pub fn runs(&self, container: &Container) -> bool {
+        matches!(container.state.status, Status::Running | Status::Restarting) || self.held_elsewhere.contains(&container.id)
+    }
 }
 
 fn why_not_stopped(container: &Container, request: &QuiesceRequest) -> Option<String> {
@@ -141,7 +144,7 @@ fn keep_shared_namespaces(actions: &mut [(&Container, Action, Option<String>)], 
         let stopped: BTreeSet<&str> =
             actions.iter().filter(|(_, action, _)| *action == Action::Stop).map(|(container, ..)| container.name.as_str()).collect();
         let everybody = request.containers.iter().chain(&request.bystanders);
-        let guests = everybody.filter(|container| runs(container) && !stopped.contains(container.name.as_str()));
+        let guests = everybody.filter(|container| request.runs(container) && !stopped.contains(container.name.as_str()));
         let mut hosts: Vec<(String, String)> = Vec::new();
         for guest in guests {
             let shared = guest.depends_on.iter().filter(|needs| needs.reason == DependencyReason::Namespace);

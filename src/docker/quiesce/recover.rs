@@ -2,6 +2,7 @@
 //!
 //! Called at every start of bbackup that knows an Engine, and by the boot unit.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::GATE_LIMIT;
@@ -75,6 +76,20 @@ pub enum RepairOutcome {
     },
     /// It could not be started; its journal stays, and the next repair tries again.
     Failed(DockerError),
+}
+
+/// Ids of the containers on this Engine that living runs keep still.
+///
+/// # Errors
+/// The journals cannot be read.
+pub async fn held_elsewhere(state: &Path, engine: &Engine) -> Result<BTreeSet<String>, JournalError> {
+    let journals = Journals::new(state);
+    if !journals.any()? {
+        return Ok(BTreeSet::new());
+    }
+    let gate = journals.gate(GATE_LIMIT).await?;
+    let held = journals.held_by_others(&gate, None, engine.id())?;
+    Ok(held.into_iter().filter(|holding| holding.living).map(|holding| holding.entry.container).collect())
 }
 
 /// Brings back every container that a dead run had stopped or paused on this Engine, in dependency order. Containers of

@@ -172,3 +172,13 @@ fn failures_name_the_container_and_what_it_was() {
     assert_eq!(failure.to_string(), "container db was running before the backup and could not be started again");
     assert_eq!(std::error::Error::source(&failure).unwrap().to_string(), "it ended at once with exit code 3");
 }
+
+#[test]
+fn what_another_run_keeps_still_counts_as_running() {
+    let mut held = container("db", &[]);
+    held.state.status = Status::Exited;
+    let mut request = QuiesceRequest { containers: vec![held], ..Default::default() };
+    assert!(decide(&request, Consistency::Stop).planned.is_empty());
+    request.held_elsewhere.insert(request.containers[0].id.clone());
+    assert_eq!(decide(&request, Consistency::Stop).planned.len(), 1);
+}

@@ -10,7 +10,8 @@ use crate::config::SetHook;
 use crate::docker::journal::Action;
 use crate::docker::labels::Policy;
 use crate::docker::quiesce::{
-    ContainerHooks, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release, Wishes, decide, running_writers,
+    ContainerHooks, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release, Wishes, decide, held_elsewhere,
+    running_writers,
 };
 use crate::jobs::error::JobError;
 use crate::model::application::{Consistency, Container, QuiesceRecord};
@@ -50,7 +51,14 @@ pub(super) struct Hold {
 /// how what had been stopped before was brought back.
 pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Quiet>, JobError> {
     let Some(host) = &run.host else { return Ok(Ok(Hold { quiesce: None, notes: Vec::new(), known_writers: None })) };
-    let (request, plan) = plan(host, unit);
+    let state = &run.context.directories.state;
+    // A dry run takes no lock, so it tells of those that others hold as if they did not run.
+    let held = if run.request.dry_run { Ok(BTreeSet::new()) } else { held_elsewhere(state, &host.engine).await };
+    let held = match held {
+        Ok(held) => held,
+        Err(error) => return Ok(Err(Quiet { failure: Some(not_still(&error)), ..Quiet::default() })),
+    };
+    let (request, plan) = plan(host, unit, held);
     if run.request.dry_run {
         return Ok(Ok(Hold { quiesce: None, notes: foretold(&plan), known_writers: None }));
     }
@@ -59,7 +67,6 @@ pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Qui
         return Ok(Ok(Hold { quiesce: None, notes: plan.notes, known_writers }));
     }
     let options = QuiesceOptions { stop_timeout: run.context.config.docker.stop_timeout, ..QuiesceOptions::default() };
-    let state = &run.context.directories.state;
     match Quiesce::begin(&host.engine, state, &run.id, plan, options, run.control, &**run.progress).await {
         Ok(quiesce) => {
             let notes = quiesce.notes().to_vec();
@@ -70,14 +77,18 @@ pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Qui
             if matches!(failed.error, QuiesceError::Cancelled) && quiet.not_started.is_empty() {
                 return Err(JobError::Cancelled);
             }
-            quiet.failure = Some(format!("it was not read because its containers could not be kept still: {}", sentence(&failed.error)));
+            quiet.failure = Some(not_still(&failed.error));
             Ok(Err(quiet))
         }
     }
 }
 
+fn not_still(error: &dyn std::error::Error) -> String {
+    format!("it was not read because its containers could not be kept still: {}", sentence(error))
+}
+
 /// What is done to whom for the unit.
-fn plan(host: &Host, unit: &Unit) -> (QuiesceRequest, QuiescePlan) {
+fn plan(host: &Host, unit: &Unit, held_elsewhere: BTreeSet<String>) -> (QuiesceRequest, QuiescePlan) {
     let writers = unit.planned.writers();
     let own: BTreeSet<&str> = unit.planned.application.containers.iter().map(|container| container.name.as_str()).collect();
     let (concerned, bystanders): (Vec<&Container>, Vec<&Container>) = host
@@ -97,11 +108,13 @@ fn plan(host: &Host, unit: &Unit) -> (QuiesceRequest, QuiescePlan) {
         hooks: concerned.iter().filter_map(hooks).collect(),
         volatile_volumes: in_memory.map(|volume| volume.name.clone()).collect(),
         protected: host.ourselves.clone(),
+        held_elsewhere,
         containers: concerned.into_iter().cloned().collect(),
         bystanders: bystanders.into_iter().cloned().collect(),
     };
     let mut plan = decide(&request, unit.set.consistency);
-    let writes = |container: &Container| writers.contains(container.name.as_str()) && container.state.status.is_alive();
+    let writes =
+        |container: &Container| writers.contains(container.name.as_str()) && (container.state.status.is_alive() || request.runs(container));
     if !request.containers.iter().any(writes) {
         // Nobody is stopped for what nobody writes to.
         (plan.planned, plan.notes) = (Vec::new(), Vec::new());

@@ -36,6 +36,8 @@ const LIMIT: u64 = 64 << 20;
 enum Line {
     /// The Engine that everything is on.
     Engine { id: String },
+    /// A container is about to be made; whoever dies now cannot say with which id.
+    Making { application: String, name: String },
     /// Something was made. `created` tells a volume from another of the same name.
     Made { left: Left, created: String },
     /// A container that was there is about to be stopped.
@@ -75,7 +77,7 @@ impl Journal {
         self.write(&Line::Made { left: left.clone(), created })
     }
 
-    /// Records what is about to be done to what was there before.
+    /// Records what is about to be done to what was there before, and which container is about to be made.
     pub(super) fn before(&mut self, planned: &PlannedStep, saved: Option<&SnapshotId>) -> Result<(), JobError> {
         let application = planned.application.clone();
         match &planned.step {
@@ -89,6 +91,7 @@ impl Journal {
             Step::FillVolume { name, replace: true, .. } => {
                 self.write(&Line::Overwriting { application, volume: name.clone(), saved: saved.map(|id| id.short().to_owned()) })
             }
+            Step::CreateContainer { container } => self.write(&Line::Making { application, name: container.name.clone() }),
             _ => Ok(()),
         }
     }
@@ -139,10 +142,13 @@ pub(super) async fn clean(engine: &Engine, state: &Path) -> Result<Cleaned, JobE
     for path in journal_file::list(&folder, SUFFIX).map_err(read(folder.clone()))? {
         let Some(mut file) = LockedFile::open_unheld(&path).map_err(read(path.clone()))? else { continue };
         let bytes = file.read(LIMIT).map_err(read(path.clone()))?;
-        let Some(Unfinished { made, not_started, moved }) = unfinished(&bytes, engine.id()) else { continue };
-        if !(made.is_empty() && moved.is_empty() && not_started.is_empty()) {
+        let Some(Unfinished { mut made, making, not_started, moved }) = unfinished(&bytes, engine.id()) else { continue };
+        if !(made.is_empty() && making.is_none() && moved.is_empty() && not_started.is_empty()) {
             // What the dead one asked for last, the Engine may still be doing.
             tokio::time::sleep(SETTLES).await;
+        }
+        if let Some((application, name)) = making {
+            made.extend(just_made(engine, application, name, &moved).await?.map(|left| (left, String::new())));
         }
         for application in &not_started {
             let name = printable(application.as_bytes());
@@ -189,6 +195,8 @@ pub(super) async fn clean(engine: &Engine, state: &Path) -> Result<Cleaned, JobE
 struct Unfinished {
     /// What was made for applications that are not complete, oldest first.
     made: Vec<(Left, String)>,
+    /// Application and name of a container that was asked for, and may have been made.
+    making: Option<(String, String)>,
     /// Applications that are complete, but of which not everything may have been started.
     not_started: BTreeSet<String>,
     /// What was done to what had been there, by application.
@@ -202,6 +210,24 @@ struct Moved {
     aside: Vec<Aside>,
     /// Volumes, each with the snapshot that has what was in it.
     overwritten: Vec<(String, Option<String>)>,
+}
+
+/// The container that a restore had asked for when it died, if the Engine has made it: it has the name, which was free then, and was never started.
+async fn just_made(
+    engine: &Engine,
+    application: String,
+    name: String,
+    moved: &BTreeMap<String, Moved>,
+) -> Result<Option<Left>, DockerError> {
+    let found = match make::get(engine, &format!("/containers/{}/json", encode(&name))).await {
+        Ok(found) => found,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let was_there = |id: &str| moved.values().any(|moved| moved.aside.iter().any(|aside| aside.id == id));
+    let never_started = text(&found, "/State/Status") == Some("created") && text(&found, "/Name") == Some(&format!("/{name}"));
+    let id = text(&found, "/Id").filter(|id| never_started && !was_there(id));
+    Ok(id.map(|id| Left { application, kind: Kind::Container, name: name.clone(), id: id.to_owned() }))
 }
 
 /// Puts back what a restore that died has stopped or renamed; what it did, one sentence each.
@@ -261,12 +287,16 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
     if !lines.iter().any(|line| matches!(line, Line::Engine { id } if id == engine)) {
         return None;
     }
-    let (mut made, mut complete, mut done) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut made, mut making, mut complete, mut done) = (Vec::new(), None, BTreeSet::new(), BTreeSet::new());
     let mut moved: BTreeMap<String, Moved> = BTreeMap::new();
     for line in lines {
         match line {
             Line::Engine { .. } => {}
-            Line::Made { left, created } => made.push((left, created)),
+            Line::Making { application, name } => making = Some((application, name)),
+            Line::Made { left, created } => {
+                making = None;
+                made.push((left, created));
+            }
             Line::Stopping { stopped } => moved.entry(stopped.application.clone()).or_default().stopped.push(stopped),
             Line::Aside { aside } => moved.entry(aside.application.clone()).or_default().aside.push(aside),
             Line::Overwriting { application, volume, saved } => moved.entry(application).or_default().overwritten.push((volume, saved)),
@@ -276,7 +306,9 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
     }
     made.retain(|(left, _)| !complete.contains(&left.application) && !done.contains(&left.application));
     moved.retain(|application, _| !done.contains(application));
-    Some(Unfinished { made, not_started: complete.difference(&done).cloned().collect(), moved })
+    // A restore that goes on to another application has put this one right itself.
+    making = making.filter(|(application, _)| !complete.contains(application) && !done.contains(application));
+    Some(Unfinished { made, making, not_started: complete.difference(&done).cloned().collect(), moved })
 }
 
 /// What became of something that a dead restore has left.
@@ -331,14 +363,18 @@ mod tests {
             Line::Done { application: "a".to_owned() },
             Line::Complete { application: "c".to_owned() },
         ];
+        let making = Line::Making { application: "d".to_owned(), name: "d1".to_owned() };
         let mut bytes = Vec::new();
-        for line in &lines {
+        for line in lines.iter().chain([&making]) {
             bytes.extend(serde_json::to_vec(line).unwrap_or_default());
             bytes.push(b'\n');
         }
-        bytes.extend_from_slice(b"{\"event\":\"made\",\"le");
+        assert_eq!(unfinished(&bytes, "e").unwrap().making, Some(("d".to_owned(), "d1".to_owned())));
+        bytes.extend(serde_json::to_vec(&Line::Made { left: left("d", "d1"), created: "t".to_owned() }).unwrap());
+        bytes.extend_from_slice(b"\n{\"event\":\"made\",\"le");
         let found = unfinished(&bytes, "e").unwrap();
-        assert_eq!(found.made, [(left("b", "b1"), "t".to_owned())]);
+        assert_eq!(found.made, [("b", "b1"), ("d", "d1")].map(|(application, name)| (left(application, name), "t".to_owned())));
+        assert_eq!(found.making, None);
         assert_eq!(found.not_started.into_iter().collect::<Vec<_>>(), ["c"]);
         assert_eq!(unfinished(&bytes, "other"), None);
     }

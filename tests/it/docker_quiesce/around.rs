@@ -14,11 +14,8 @@ use crate::support::run::{Outcome, Running};
 /// Starts a backup of `app` and stops the program in the middle of the read, when the container is in `held`.
 fn in_the_middle(stage: &Stage<'_>, arguments: &[&str], held: &str) -> Running {
     let mut running = stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]).args(arguments).spawn();
-    running.until(&format!("the container to be {held}"), || state(stage, "app") == held);
-    // The Engine says so a moment before the run has heard of it and lets go of the gate to all journals.
-    std::thread::sleep(Duration::from_millis(500));
-    running.signal(Signal::STOP);
-    assert_eq!(state(stage, "app"), held, "the test was too slow to prove anything");
+    running.hold_in_the_read_of(&stage.mountpoint(&stage.name("app-data")));
+    assert_eq!(state(stage, "app"), held);
     running
 }
 

@@ -118,6 +118,11 @@ impl Raw {
             }
             Value::Array(items) => {
                 let mut items: Vec<Value> = items.clone();
+                if path.ends_with("/Aliases") {
+                    // The Engine adds its short id when it first tries to start it, which a restore does not where the start had failed.
+                    let is_own = |name: &str| self.ids.get(name).is_some_and(|known| known.starts_with("<short "));
+                    items.retain(|item| !item.as_str().is_some_and(is_own));
+                }
                 // Sets, which the Engine keeps in any order.
                 if path.ends_with("/Aliases") || path.ends_with("/DNSNames") || path.ends_with("Paths") {
                     items.sort_by_key(|item| self.text(item));

@@ -139,6 +139,16 @@ impl Running {
         }
     }
 
+    /// Stops it with SIGSTOP as soon as it has a file below `folder` open: in the middle of its read, if the file is large.
+    pub(crate) fn hold_in_the_read_of(&mut self, folder: &Path) {
+        let descriptors = PathBuf::from(format!("/proc/{}/fd", self.pid()));
+        self.until(&format!("a file in {} to be read", folder.display()), || {
+            let open = fs::read_dir(&descriptors).into_iter().flatten().flatten();
+            open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|path| path.starts_with(folder) && path.is_file())
+        });
+        self.signal(Signal::STOP);
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> Outcome {
         let start = Instant::now();
