@@ -131,7 +131,8 @@ pub(super) enum Command {
     Unlock(Unlock),
     /// Start containers again that a killed run has left stopped or paused
     ///
-    /// Every other command does so before its own work; this one does nothing else. assets/bbackup-recover.service runs it at boot.
+    /// Every command that works with an Engine or a repository does so before its own work, except for dry runs; this one does
+    /// nothing else. assets/bbackup-recover.service runs it at boot.
     Recover,
     /// Show numbers about a repository
     #[command(visible_alias = "info")]
@@ -209,7 +210,7 @@ pub(super) struct Backup {
     /// Everything on the Docker Engine
     #[arg(long)]
     pub(super) all: bool,
-    /// Applications of these containers (globs; `!` before one takes away)
+    /// These containers, with what they mount and their networks (globs; `!` before one takes away)
     #[arg(long, short = 'C', value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub(super) containers: Vec<String>,
     /// These compose projects (globs)
@@ -333,10 +334,10 @@ pub(super) struct Restore {
     /// Give everything whose name, host port or subnet is taken a free one
     #[arg(long)]
     pub(super) as_new: bool,
-    /// Write files and folders of the host back over what is there now
+    /// Put applications, volumes and files in the place of what is there now, which is saved first
     #[arg(long, conflicts_with_all = ["to", "as_new"])]
     pub(super) in_place: bool,
-    /// With --in-place: do not save what will be overwritten
+    /// With --in-place: do not first save what will be overwritten
     #[arg(long, requires = "in_place")]
     pub(super) no_save_first: bool,
     /// Do not start restored containers
