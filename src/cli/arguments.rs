@@ -334,7 +334,7 @@ pub(super) struct Restore {
     /// Give everything whose name, host port or subnet is taken a free one
     #[arg(long)]
     pub(super) as_new: bool,
-    /// Put applications, volumes and files in the place of what is there now, which is saved first
+    /// Put applications, volumes and files in the place of what is there now; what is overwritten of an application is saved first
     #[arg(long, conflicts_with_all = ["to", "as_new"])]
     pub(super) in_place: bool,
     /// With --in-place: do not first save what will be overwritten
