@@ -16,6 +16,9 @@ const SYSTEM: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Folders of which nobody expects that they last.
 const FLEETING: [&str; 5] = ["/tmp", "/run", "/var/run", "/var/tmp", "/var/cache"];
 
+/// What the Engine puts into a container that is started with `--init`, and mounts its own program over.
+const INIT: [&str; 2] = ["/sbin/docker-init", "/usr/sbin/docker-init"];
+
 /// What happened to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
@@ -57,7 +60,9 @@ pub async fn changes(engine: &Engine, container: &Container) -> Result<Vec<Chang
 }
 
 fn own(raw: Vec<RawChange>, container: &Container) -> Vec<Change> {
-    let is_mounted = |path: &str| container.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.destination));
+    let init = INIT.into_iter().filter(|path| raw.iter().any(|change| change.path == *path));
+    let mounted: Vec<String> = container.mounts.iter().map(|mount| mount.destination.clone()).chain(init.map(str::to_owned)).collect();
+    let is_mounted = |path: &str| mounted.iter().any(|place| Path::new(path).starts_with(place));
     let is_system = |path: &str| SYSTEM.iter().any(|folder| Path::new(path).starts_with(folder));
     let kept = raw.into_iter().filter(|change| !is_mounted(&change.path) && !is_system(&change.path));
     let mut changes: Vec<Change> = kept
@@ -71,15 +76,17 @@ fn own(raw: Vec<RawChange>, container: &Container) -> Vec<Change> {
         })
         .collect();
     changes.sort_by(|a, b| Path::new(&a.path).cmp(Path::new(&b.path)));
-    // A folder that is there only because a mount is in it, or in which only something mounted changed, is no change.
+    // A folder that is there only because a mount is somewhere in it, or in which only something mounted changed, is no change. From the
+    // innermost outwards, so that such a folder does not make the one around it look changed.
     let mut told: Vec<Change> = Vec::new();
-    for (index, change) in changes.iter().enumerate() {
-        let above_mount = container.mounts.iter().any(|mount| Path::new(&mount.destination).starts_with(&change.path));
-        let has_more = changes.get(index + 1).is_some_and(|next| Path::new(&next.path).starts_with(&change.path));
+    for change in changes.into_iter().rev() {
+        let above_mount = mounted.iter().any(|place| Path::new(place).starts_with(&change.path));
+        let has_more = told.last().is_some_and(|inner| Path::new(&inner.path).starts_with(&change.path));
         if change.kind == ChangeKind::Deleted || has_more || !above_mount {
-            told.push(change.clone());
+            told.push(change);
         }
     }
+    told.reverse();
     told
 }
 
@@ -133,5 +140,25 @@ mod tests {
         let paths = |list: &[&Change]| list.iter().map(|change| change.path.clone()).collect::<Vec<_>>();
         assert_eq!(paths(&found.iter().collect::<Vec<_>>()), ["/bin", "/bin/ls", "/etc", "/etc/new", "/etc.d", "/tmp", "/tmp/y"]);
         assert_eq!(paths(&missed(&found)), ["/bin/ls", "/etc/new", "/etc.d"]);
+    }
+    #[test]
+    fn what_the_engine_made_to_mount_something_is_no_change() {
+        let raw = |path: &str, kind| RawChange { path: path.to_owned(), kind };
+        let list = vec![
+            raw("/var", 0),
+            raw("/var/run", 1),
+            raw("/var/run/app", 1),
+            raw("/var/run/app/docker.sock", 1),
+            raw("/sbin", 0),
+            raw("/sbin/docker-init", 1),
+            raw("/usr", 0),
+            raw("/usr/sbin", 0),
+        ];
+        let mounts = container(&["/var/run/app/docker.sock"]);
+        let paths = |list: &[Change]| list.iter().map(|change| change.path.clone()).collect::<Vec<_>>();
+        // Without the file at the end of the way, a changed folder is a changed folder.
+        assert_eq!(paths(&own(list, &mounts)), ["/usr", "/usr/sbin"]);
+        let list = vec![raw("/var", 0), raw("/var/run", 1), raw("/var/run/own", 1), raw("/sbin", 0), raw("/sbin/tool", 1)];
+        assert_eq!(paths(&own(list, &mounts)), ["/sbin", "/sbin/tool", "/var", "/var/run", "/var/run/own"]);
     }
 }
