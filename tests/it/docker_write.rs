@@ -4,7 +4,6 @@
 mod again;
 mod generated;
 mod quiesce;
-mod raw;
 mod restore;
 
 use std::future::Future;

@@ -25,6 +25,9 @@ mod coverage;
 // Docker when things go wrong.
 mod docker_faults;
 
+// A whole host of many containers saved, wiped and brought back.
+mod docker_host;
+
 // Restores in the place of what is there.
 mod docker_in_place;
 

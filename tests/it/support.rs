@@ -9,6 +9,7 @@ pub(crate) mod manifest;
 pub(crate) mod oracle;
 pub(crate) mod parts;
 pub(crate) mod proxy;
+pub(crate) mod raw;
 pub(crate) mod reach;
 pub(crate) mod run;
 pub(crate) mod shop;

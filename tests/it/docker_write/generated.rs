@@ -13,10 +13,10 @@ use bbackup::docker::create::{ContainerBody, Names};
 use bbackup::docker::{Engine, make, normalise};
 use serde_json::{Value, json};
 
-use super::raw::Raw;
 use super::{block_on, connect, inspect};
 use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
+use crate::support::raw::Raw;
 
 /// Fields that nobody can set here, each with the reason.
 const NOT_TRIED: &[(&str, &str)] = &[

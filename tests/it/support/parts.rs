@@ -18,6 +18,10 @@ pub(crate) enum Part {
     Engine,
     /// PostgreSQL's server programs.
     Postgres,
+    /// MariaDB's server programs and its client.
+    MariaDb,
+    /// Redis, its server and its client.
+    Redis,
     /// A program in `PATH`.
     Program(&'static str),
 }
@@ -33,6 +37,8 @@ impl Part {
                 .or_else(|| program("dockerd", "BBACKUP_TEST_DOCKERD").is_none().then(|| "dockerd".to_owned()))
                 .or_else(|| ["docker", "busybox", "unshare", "setsid", "ip"].into_iter().find_map(|name| Self::Program(name).missing())),
             Self::Postgres => postgres_programs().is_none().then(|| "PostgreSQL's server programs".to_owned()),
+            Self::MariaDb => ["mariadbd", "mariadb-install-db", "mariadb"].into_iter().find_map(|name| Self::Program(name).missing()),
+            Self::Redis => ["redis-server", "redis-cli"].into_iter().find_map(|name| Self::Program(name).missing()),
             Self::Program(name) => program(name, "").is_none().then(|| format!("`{name}`")),
         }
     }

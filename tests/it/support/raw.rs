@@ -9,6 +9,7 @@ use serde_json::Value;
 const MAY_DIFFER: &[(&str, &str)] = &[
     ("Created", "a time"),
     ("Id", "an id"),
+    ("RestartCount", "how often it was started anew until now"),
     ("ExecIDs/**", "the health check that was running"),
     ("GraphDriver/**", "the Engine's own files"),
     ("HostnamePath", "the Engine's own files"),
@@ -49,12 +50,14 @@ const MAY_DIFFER: &[(&str, &str)] = &[
 ];
 
 /// The ids of one set of answers, so that references compare as names.
-pub(super) struct Raw {
+#[derive(Debug)]
+pub(crate) struct Raw {
     ids: BTreeMap<String, String>,
 }
 
 impl Raw {
-    pub(super) fn new<'a>(all: impl Iterator<Item = &'a Value>) -> Self {
+    /// Learns the ids of all containers that may be referred to.
+    pub(crate) fn new<'a>(all: impl Iterator<Item = &'a Value>) -> Self {
         let mut ids = BTreeMap::new();
         for inspect in all {
             let (id, name) = (inspect["Id"].as_str().unwrap(), inspect["Name"].as_str().unwrap());
@@ -69,7 +72,7 @@ impl Raw {
     }
 
     /// Every place in which two answers differ and may not.
-    pub(super) fn differences(&self, was: &Value, other: &Self, is: &Value) -> Vec<String> {
+    pub(crate) fn differences(&self, was: &Value, other: &Self, is: &Value) -> Vec<String> {
         let (before, after) = (self.leaves(was), other.leaves(is));
         let mut found = Vec::new();
         for path in before.keys().chain(after.keys().filter(|path| !before.contains_key(*path))) {
