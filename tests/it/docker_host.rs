@@ -17,7 +17,7 @@ use self::databases::DATABASES;
 use self::host::Host;
 use self::picture::Picture;
 use self::table::{CONTAINERS, Runs};
-use crate::support::home::Home;
+use crate::support::home::{Home, find_restored};
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
 use crate::support::run::Outcome;
@@ -117,10 +117,11 @@ fn files_of_the_machine_are_saved(home: &Home, host: &Host<'_>) {
     let srv = home.path("srv");
     for project in ["shop", "wiki", "metrics"] {
         let tag = format!("app:{project}");
+        let (path, target) = (format!("/docker/{project}/compose"), home.path(format!("compose-of-{project}")));
+        let _ = host.stage.bbackup(["restore", "latest", "--tag", &tag, "--path", &path, "--to"]).arg(&target).run().success();
         for name in ["compose.yaml", ".env", "more.env"] {
-            let path = format!("/docker/{project}/compose/{name}");
-            let dumped = host.stage.bbackup(["dump", "latest", &path, "--tag", &tag]).run().success().stdout;
-            assert_eq!(dumped, fs::read(home.path("compose-before").join(project).join(name)).unwrap(), "{path}");
+            let saved = fs::read(find_restored(&target, Path::new(&path)).join(name)).unwrap();
+            assert_eq!(saved, fs::read(home.path("compose-before").join(project).join(name)).unwrap(), "{name} of {project}");
         }
         let listed = host.stage.bbackup(["ls", "latest", "--tag", &tag]).run().success().text();
         assert!(listed.contains("/containers/"), "{listed}");
