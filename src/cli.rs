@@ -74,7 +74,7 @@ fn dispatch(arguments: &Arguments, environment: &Environment, output: &Output, i
         _ => {}
     }
     let session = Session::new(global, environment, output, interrupts)?;
-    let still_down = if looks_only(&arguments.command) { Vec::new() } else { put_right(&session)? };
+    let still_down = if looks_only(&arguments.command) { Vec::new() } else { put_right(&session, &arguments.command)? };
     let mut done = command(&session, &arguments.command)?;
     if !still_down.is_empty() {
         // What an earlier run broke is nobody's success.
@@ -108,8 +108,14 @@ fn looks_only(command: &Command) -> bool {
 }
 
 /// Brings back the containers that a run that died has left down. Returns those that cannot be brought back.
-fn put_right(session: &Session) -> Result<Vec<Report>, JobError> {
-    let recovered = session.run_quietly(recovery::at_start(&session.engines(), &session.directories.state))?;
+fn put_right(session: &Session, command: &Command) -> Result<Vec<Report>, JobError> {
+    let state = &session.directories.state;
+    let engines = session.engines();
+    let mut recovered = session.run_quietly(recovery::at_start(&engines, state))?;
+    // What a restore had renamed would be saved under the wrong name. A restore looks after it itself.
+    if matches!(command, Command::Backup(_)) {
+        session.run_quietly(recovery::after_restores(&engines, state, &mut recovered))?;
+    }
     for sentence in &recovered.done {
         session.output.warning(sentence);
     }

@@ -5,19 +5,47 @@
 
 mod engine;
 mod files;
+mod fill;
 mod in_place;
 mod journal;
+mod words;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::JobError;
 use super::request::{JobContext, RestoreJob};
 use super::results::{Conflict, RestorePreview, RestoreResult, RestoreStep, RestoredApplication};
+use crate::docker::Engine;
 use crate::model::outcome::RunStatus;
 use crate::model::progress::Progress;
 use crate::platform::clock;
 use crate::platform::control::Control;
 use crate::repository::contract::{Repository, RepositoryError, Snapshot, SnapshotId};
+
+/// What restores that were killed had left, and what became of it, one sentence each.
+#[derive(Debug, Default)]
+pub struct LeftBehind {
+    /// What was put back or removed.
+    pub done: Vec<String>,
+    /// Volumes that are half restored, whose containers stay stopped until they are restored again.
+    pub half_restored: Vec<String>,
+}
+
+/// Whether there is anything to look after for [`clean_up`].
+pub fn is_anything_left(state: &Path) -> bool {
+    journal::any(state)
+}
+
+/// Puts back what restores that were killed had stopped, renamed and made on this Engine. What is half restored is left to
+/// the next restore.
+///
+/// # Errors
+/// A journal cannot be read, or the Engine does not answer.
+pub async fn clean_up(engine: &Engine, state: &Path) -> Result<LeftBehind, JobError> {
+    let cleaned = journal::clean(engine, state, journal::Next::Other).await?;
+    Ok(LeftBehind { done: cleaned.told, half_restored: cleaned.open })
+}
 
 /// What a restore will do.
 pub struct RestorePlan {

@@ -10,6 +10,7 @@ use crate::docker::Engine;
 use crate::docker::journal::Journals;
 use crate::docker::quiesce::{OwedOutcome, RanOwed, RepairOutcome, Repaired, recover};
 use crate::jobs::engine::connect;
+use crate::jobs::restore;
 use crate::model::text::printable;
 
 /// Longest wait for a run that is just writing to its journal.
@@ -22,6 +23,8 @@ pub struct Recovered {
     pub done: Vec<String>,
     /// What is still down because of bbackup, one sentence each. It is tried again at the next start.
     pub failed: Vec<String>,
+    /// Volumes that a restore was overwriting when it was killed, one sentence each.
+    pub half_restored: Vec<String>,
     /// Names of containers that are down on Engines that are not configured.
     pub elsewhere: Vec<String>,
 }
@@ -61,6 +64,28 @@ pub async fn at_start(engines: &[config::Docker], state: &Path) -> Recovered {
         recovered.failed.extend(silent.into_iter().map(sentence));
     }
     recovered
+}
+
+/// Puts back what restores that were killed had stopped, renamed and made on these Engines.
+pub async fn after_restores(engines: &[config::Docker], state: &Path, recovered: &mut Recovered) {
+    if !restore::is_anything_left(state) {
+        return;
+    }
+    for docker in engines {
+        let cleaned = match connect(docker).await {
+            Ok(engine) => restore::clean_up(&engine, state).await,
+            Err(error) => Err(error),
+        };
+        match cleaned {
+            Ok(left) => {
+                recovered.done.extend(left.done);
+                recovered.half_restored.extend(left.half_restored);
+            }
+            Err(error) => {
+                recovered.failed.push(format!("a restore that was killed may have left containers down: {error}"));
+            }
+        }
+    }
 }
 
 /// Whether a dead run has left something. Where that cannot be found out, it may have.

@@ -286,6 +286,42 @@ fn what_cannot_be_put_back_is_not_touched() {
     assert!(saved_first(&home).is_empty());
 }
 
+/// Starts a restore in place and kills it as soon as its journal has a line of this kind.
+fn kill_after(home: &Home, ground: &Ground<'_>, event: &str) {
+    let journals = home.path("state").join("bbackup/restores");
+    let list = || -> Vec<PathBuf> { fs::read_dir(&journals).into_iter().flatten().map(|entry| entry.unwrap().path()).collect() };
+    let old = list();
+    let mut running = ground.restore(&["--in-place"]).spawn();
+    running.until(event, || {
+        let new = list().into_iter().filter(|path| !old.contains(path));
+        new.filter_map(|path| fs::read_to_string(path).ok()).any(|text| text.contains(&format!("\"event\":\"{event}\"")))
+    });
+    running.signal(rustix::process::Signal::KILL);
+    assert_eq!(running.wait().code(), None, "it had ended before it was killed");
+}
+
+#[test]
+fn a_restore_in_place_that_is_killed_is_put_back_without_another_restore() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let ground = Ground::lay(&home, "inplaceback", 6);
+    let ids = ground.ids();
+    kill_after(&home, &ground, "aside");
+    let _ = ground.stage.bbackup(["recover"]).run().success().says("what was there is back");
+    ground.assert_state_before(&ids);
+    let _ = ground.stage.bbackup(["recover"]).run().success().says("Nothing was left down");
+    // Half of a volume is nothing to start on: only a restore helps, and every start says so.
+    kill_after(&home, &ground, "overwriting");
+    for _ in 0..2 {
+        let _ = ground.stage.bbackup(["recover"]).run().exits(3).says("was being overwritten").says("estore it again");
+        assert_ne!(ground.stage.ok(["inspect", "--format", "{{.State.Status}}", &ground.guest]), "running");
+    }
+    let outcome = ground.restore(&["--in-place"]).run();
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    ground.assert_saved_state();
+    let _ = ground.stage.bbackup(["recover"]).run().success().says("Nothing was left down");
+}
+
 #[test]
 fn a_restore_in_place_that_is_killed_is_put_right_by_the_next() {
     needs!(Part::Engine);
@@ -294,17 +330,7 @@ fn a_restore_in_place_that_is_killed_is_put_right_by_the_next() {
     let ids = ground.ids();
     // After each line that the journal may end with.
     for event in ["stopping", "aside", "overwriting", "made", "complete"] {
-        let journals = home.path("state").join("bbackup/restores");
-        let list = || -> Vec<PathBuf> { fs::read_dir(&journals).into_iter().flatten().map(|entry| entry.unwrap().path()).collect() };
-        let old = list();
-        let mut running = ground.restore(&["--in-place"]).spawn();
-        running.until(event, || {
-            let new = list().into_iter().filter(|path| !old.contains(path));
-            new.filter_map(|path| fs::read_to_string(path).ok()).any(|text| text.contains(&format!("\"event\":\"{event}\"")))
-        });
-        running.signal(rustix::process::Signal::KILL);
-        let outcome = running.wait();
-        assert_eq!(outcome.code(), None, "it had ended before it was killed");
+        kill_after(&home, &ground, event);
     }
     let outcome = ground.restore(&["--in-place"]).run();
     assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());

@@ -553,6 +553,57 @@ fn a_stream_that_stalls_is_given_up() {
 }
 
 #[test]
+fn a_stream_may_take_far_longer_than_a_short_call() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::new();
+    let stage = Stage::new(&home, "slow");
+    let volume = stage.name("data");
+    stage.ok(["volume", "create", &volume]);
+    let content = tree::noise(8, 3 << 20);
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o640);
+    tar.append_data(&mut header, "volume/slowly", content.as_slice()).unwrap();
+    let archive = tar.into_inner().unwrap();
+    let pause = || std::thread::sleep(Duration::from_millis(250));
+    run(async {
+        // As long beyond the limits as a restore of several minutes is beyond the real ones.
+        let timeouts = Timeouts { request: Duration::from_secs(1), stall: Duration::from_secs(1), ..Timeouts::default() };
+        let host = Some(stage.engine().host());
+        let engine = Engine::connect(&EngineOptions { host, timeouts, ..EngineOptions::default() }).await.unwrap();
+        let helper = Helper::create(&engine, &volume, Access::Write, &Owner::of_run("test")).await.unwrap();
+        let mut writer = archive_put(&engine, helper.id(), "/");
+        let started = std::time::Instant::now();
+        let written = tokio::task::spawn_blocking(move || {
+            for piece in archive.chunks(archive.len().div_ceil(16)) {
+                writer.write_all(piece)?;
+                pause();
+            }
+            writer.finish()
+        });
+        written.await.unwrap().unwrap();
+        assert!(fs::read(stage.mountpoint(&volume).join("slowly")).unwrap() == content);
+        let mut reader = archive_get(&engine, helper.id(), &format!("{MOUNT}/slowly")).await.unwrap();
+        let read = tokio::task::spawn_blocking(move || {
+            let (mut bytes, mut piece) = (0, vec![0; 200_000]);
+            loop {
+                match reader.read(&mut piece)? {
+                    0 => return Ok::<_, io::Error>(bytes),
+                    count => bytes += count,
+                }
+                if bytes < 2 << 20 {
+                    pause();
+                }
+            }
+        });
+        assert!(read.await.unwrap().unwrap() > content.len());
+        assert!(started.elapsed() > 5 * timeouts.request, "it was not slow enough to prove anything");
+        helper.remove().await.unwrap();
+    });
+}
+
+#[test]
 fn the_helpers_of_the_dead_are_swept_and_those_of_the_living_are_not() {
     needs!(Part::Engine);
     let home = Home::new();

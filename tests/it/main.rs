@@ -33,6 +33,7 @@ mod docker_in_place;
 
 // Bind mounts: files of the host that containers mount.
 mod docker_binds;
+mod docker_choice;
 
 // Images that no registry has, and containers' own layers.
 mod docker_images;

@@ -63,7 +63,9 @@ pub(in crate::cli) fn unlock(session: &Session, arguments: &Unlock) -> Result<Do
 }
 
 pub(in crate::cli) fn recover(session: &Session) -> Result<Done, JobError> {
-    let recovered = session.run_quietly(recovery::at_start(&session.engines(), &session.directories.state))?;
+    let (engines, state) = (session.engines(), &session.directories.state);
+    let mut recovered = session.run_quietly(recovery::at_start(&engines, state))?;
+    session.run_quietly(recovery::after_restores(&engines, state, &mut recovered))?;
     for sentence in &recovered.done {
         session.output.result(&safe(sentence));
     }
@@ -82,7 +84,9 @@ pub(in crate::cli) fn recover(session: &Session) -> Result<Done, JobError> {
     if recovered.done.is_empty() && errors.is_empty() {
         session.output.result("Nothing was left down.");
     }
-    let data = to_value(&serde_json::json!({ "done": recovered.done, "failed": recovered.failed, "elsewhere": recovered.elsewhere }))?;
+    let data = to_value(
+        &serde_json::json!({ "done": recovered.done, "failed": recovered.failed, "half_restored": recovered.half_restored, "elsewhere": recovered.elsewhere }),
+    )?;
     Ok(Done { code, data, errors, envelope: true })
 }
 
@@ -92,7 +96,11 @@ pub(in crate::cli) fn still_down(output: &Output, recovered: &Recovered) -> Vec<
         let report = Report::new(Blame::Environment, "still_down", sentence.clone());
         report.hint("Start it by hand; bbackup tries again at its next start.")
     };
-    let down: Vec<Report> = recovered.failed.iter().map(down).collect();
+    let half = |sentence: &String| {
+        let report = Report::new(Blame::Environment, "half_restored", sentence.clone());
+        report.hint("Restore it again with --in-place; until then nothing is started on half of its data.")
+    };
+    let down: Vec<Report> = recovered.failed.iter().map(down).chain(recovered.half_restored.iter().map(half)).collect();
     for report in &down {
         output.error(report);
     }

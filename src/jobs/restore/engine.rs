@@ -5,33 +5,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::files::real;
+use super::fill::Fill;
 use super::in_place::{InPlace, Wanted};
-use super::{conflict, counter, journal, step, untouched};
-use crate::docker::archive::{archive_put, image_load};
-use crate::docker::helper::{MOUNT, Owner};
-use crate::docker::mountpoint::same_root;
-use crate::docker::{Engine, make};
+use super::words::{shown, worded};
+use super::{counter, journal, untouched};
+use crate::docker::Engine;
+use crate::docker::helper::Owner;
 use crate::jobs::backup::{sentence, sweep_helpers};
 use crate::jobs::engine::connect;
 use crate::jobs::error::JobError;
 use crate::jobs::request::{JobContext, RestoreJob};
-use crate::jobs::results::{Conflict, RestorePreview, RestoreStep, RestoredApplication};
+use crate::jobs::results::{RestorePreview, RestoredApplication};
 use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME};
-use crate::model::entry::{Metadata, Sink};
 use crate::model::progress::{Event, Progress};
 use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::control::Control;
-use crate::repository::contract::{Problem, Repository, RepositoryError, RestoreRequest, Snapshot, SnapshotId, TAG_BEFORE_RESTORE};
+use crate::repository::contract::{Repository, RepositoryError, Snapshot, SnapshotId};
 use crate::targets::plan::{self, Items, PlannedStep, RestoreOptions, Step, StoredApplication};
 use crate::targets::steps::{Limits, Steps};
-use crate::targets::tar::Missing;
-use crate::targets::volume::{HelperTarget, VolumeSink, Writing, writing_mode};
 
 /// How long is waited for one container to be healthy.
 const HEALTH_LIMIT: Duration = Duration::from_mins(2);
@@ -73,7 +68,7 @@ pub(super) async fn plan(
         let (notes, warnings) = sweep_helpers(&engine).await;
         preview.notes.extend(notes);
         preview.warnings.extend(warnings);
-        let cleaned = journal::clean(&engine, &context.directories.state).await?;
+        let cleaned = journal::clean(&engine, &context.directories.state, journal::Next::Restore).await?;
         preview.notes.extend(cleaned.told);
         held_down = cleaned.held_down;
     }
@@ -301,75 +296,27 @@ async fn take(
     control: &Control,
     progress: &Arc<dyn Progress>,
 ) -> Result<u64, String> {
+    let fill = |name, path, replace| {
+        let snapshot = &restore.snapshots.get(&planned.application).ok_or_else(|| "its snapshot is not known".to_owned())?.id;
+        Ok::<_, String>(Fill { repository, engine: &restore.engine, snapshot, path, name, replace, owner, control, progress })
+    };
     match &planned.step {
         Step::FillVolume { name, path, replace, .. } => {
-            let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
             let label = format!("volume {}", printable(name.as_bytes()));
             progress.event(Event::ItemStarted { label: &label });
-            let fill = Fill {
-                repository,
-                engine: &restore.engine,
-                snapshot: &snapshot.id,
-                path,
-                name,
-                replace: *replace,
-                owner,
-                control,
-                progress,
-            };
-            let filled = fill.run(result).await;
+            let filled = fill(name, path, *replace)?.volume(result).await;
             progress.event(Event::ItemFinished { label: &label });
             filled
         }
         Step::FillPath { path, from, .. } => {
-            let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
             let label = format!("path {}", printable(path.as_bytes()));
             progress.event(Event::ItemStarted { label: &label });
-            let fill = Fill {
-                repository,
-                engine: &restore.engine,
-                snapshot: &snapshot.id,
-                path: from,
-                name: path,
-                replace: false,
-                owner,
-                control,
-                progress,
-            };
-            let filled = fill.run_path(result).await;
+            let filled = fill(path, from, false)?.host_path(result).await;
             progress.event(Event::ItemFinished { label: &label });
             filled
         }
-        Step::LoadImage { reference, id, from, .. } => {
-            let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
-            let fill = Fill {
-                repository,
-                engine: &restore.engine,
-                snapshot: &snapshot.id,
-                path: from,
-                name: reference,
-                owner,
-                replace: false,
-                control,
-                progress,
-            };
-            fill.load_image(id, result).await.map(|()| 0)
-        }
-        Step::FillLayer { name, from, .. } => {
-            let Some(snapshot) = restore.snapshots.get(&planned.application) else { return Err("its snapshot is not known".to_owned()) };
-            let fill = Fill {
-                repository,
-                engine: &restore.engine,
-                snapshot: &snapshot.id,
-                path: from,
-                name,
-                owner,
-                replace: false,
-                control,
-                progress,
-            };
-            fill.stream(VolumeSink::new(archive_put(&restore.engine, name, "/"), b""), result).map(|()| 0)
-        }
+        Step::LoadImage { reference, id, from, .. } => fill(reference, from, false)?.image(id, result).await.map(|()| 0),
+        Step::FillLayer { name, from, .. } => fill(name, from, false)?.layer(result).map(|()| 0),
         step => {
             let taken = steps.take(planned);
             // What only waits need not be waited for; whatever changes something is seen to its end.
@@ -417,7 +364,7 @@ impl Refill<'_> {
         let Self { repository, owner, progress } = *self;
         let fill = Fill { repository, engine, snapshot, path, name, replace: true, owner, control: &control, progress };
         let mut counted = counter(snapshot);
-        match fill.run(&mut counted).await? {
+        match fill.volume(&mut counted).await? {
             0 => Ok(()),
             lost => Err(format!("{} could not be written", entries(lost))),
         }
@@ -445,225 +392,4 @@ async fn roll_back(
     let back = in_place.put_back(steps, application, &restore.engine, refill).await;
     let back = back.map_or_else(String::new, |back| format!("; {back}"));
     result.failure = Some(format!("{reason}; {rest}{back}"));
-}
-
-/// One volume to be filled.
-struct Fill<'a> {
-    repository: &'a dyn Repository,
-    engine: &'a Engine,
-    snapshot: &'a SnapshotId,
-    /// Where its files are in the snapshot.
-    path: &'a str,
-    /// Its name on the Engine.
-    name: &'a str,
-    /// Whether what is in it and not in the snapshot is removed.
-    replace: bool,
-    owner: &'a Owner,
-    control: &'a Control,
-    progress: &'a Arc<dyn Progress>,
-}
-
-impl Fill<'_> {
-    /// Fills it, and gives the number of entries that could not be restored.
-    async fn run(&self, result: &mut RestoredApplication) -> Result<u64, String> {
-        match writing_mode(self.engine, self.name).await.map_err(|error| sentence(&error))? {
-            Writing::Direct(folder) => self.write(folder, result),
-            Writing::Helper { reason } if self.replace => Err(format!("what is in volume {} cannot be replaced: {reason}", self.name)),
-            Writing::Helper { .. } => {
-                let target = HelperTarget::open(self.engine, self.name, self.owner).await.map_err(|error| sentence(&error))?;
-                self.through(target, target_name(None), result).await
-            }
-        }
-    }
-
-    /// Fills a path of the Engine's machine, and gives the number of entries that could not be restored.
-    async fn run_path(&self, result: &mut RestoredApplication) -> Result<u64, String> {
-        if same_root(self.engine).await {
-            let place = real(Path::new(self.name));
-            // Folders above it may be gone too.
-            return match self.write(place, result) {
-                Err(reason) => Err(format!("{reason}; what was restored to {} stays there", printable(self.name.as_bytes()))),
-                filled => filled,
-            };
-        }
-        let mut is_folder = true;
-        let looked = self.repository.list(self.snapshot, self.path.as_bytes(), false, &mut |entry| {
-            is_folder = entry.metadata.is_dir();
-            ControlFlow::Break(())
-        });
-        looked.map_err(|error| sentence(&error))?;
-        // A file is written through the folder that it lies in: mounted itself it could not be replaced.
-        let (folder, file) = match self.name.rsplit_once('/') {
-            Some((folder, file)) if !is_folder && !folder.is_empty() => (folder, Some(file)),
-            _ => (self.name, None),
-        };
-        let target = HelperTarget::for_folder(self.engine, folder, self.owner).await.map_err(|error| sentence(&error))?;
-        self.through(target, target_name(file), result).await
-    }
-
-    fn write(&self, destination: PathBuf, result: &mut RestoredApplication) -> Result<u64, String> {
-        let request = RestoreRequest {
-            snapshot: self.snapshot.clone(),
-            path: self.path.as_bytes().to_vec(),
-            destination,
-            owners: crate::platform::host::uid() == 0,
-            delete_extra: self.replace,
-            include: Vec::new(),
-            dry_run: false,
-        };
-        let restored = tokio::task::block_in_place(|| self.repository.restore(&request, self.control, Arc::clone(self.progress)));
-        let summary = restored.map_err(|error| sentence(&error))?;
-        result.files_restored += summary.files_restored;
-        result.files_unchanged += summary.files_unchanged;
-        result.bytes_restored += summary.bytes_restored;
-        result.problems.extend(summary.problems);
-        Ok(summary.entries_lost)
-    }
-
-    async fn through(&self, target: HelperTarget, top: Vec<u8>, result: &mut RestoredApplication) -> Result<u64, String> {
-        let streamed = self.stream(target.sink(&top), result);
-        if let Err(error) = target.close().await {
-            result.warnings.push(format!("the helper container of {} stays until the next run: {}", self.name, sentence(&error)));
-        }
-        // A stream brings everything or fails.
-        streamed.map(|()| 0)
-    }
-
-    /// Has the Engine load an image, and makes sure that it has its name.
-    async fn load_image(&self, id: &str, result: &mut RestoredApplication) -> Result<(), String> {
-        self.stream(VolumeSink::new(image_load(self.engine), b""), result)?;
-        if !id.contains(self.name) {
-            // An image that was saved by its id brings no name; an Engine that gives images other ids has the name from the archive.
-            match make::tag(self.engine, id, self.name).await {
-                Ok(()) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(sentence(&error)),
-            }
-        }
-        Ok(())
-    }
-
-    fn stream(&self, sink: VolumeSink, result: &mut RestoredApplication) -> Result<(), String> {
-        let mut sink = Counted { sink, files: 0, bytes: 0 };
-        let streamed = tokio::task::block_in_place(|| {
-            self.repository.stream(self.snapshot, self.path.as_bytes(), &mut sink, self.control, Arc::clone(self.progress))
-        });
-        streamed.map_err(|error| sentence(&error))?;
-        result.files_restored += sink.files;
-        result.bytes_restored += sink.bytes;
-        for left_out in sink.sink.left_out() {
-            let path = format!("{}/{}", self.path, printable(&left_out.path));
-            result.problems.push(Problem { path, message: missing(&left_out.what) });
-        }
-        Ok(())
-    }
-}
-
-/// Where in a helper the root of what is restored goes: to what it mounts, or to a file in that.
-fn target_name(file: Option<&str>) -> Vec<u8> {
-    match file {
-        Some(file) => [MOUNT.as_bytes(), b"/", file.as_bytes()].concat(),
-        None => MOUNT.as_bytes().to_vec(),
-    }
-}
-
-/// What a stream to the Engine cannot hold, for people.
-fn missing(what: &Missing) -> String {
-    match what {
-        Missing::Socket => "a socket cannot be restored through a helper container".to_owned(),
-        Missing::Xattr(name) => format!("the extended attribute {} cannot be restored through a helper container", printable(name)),
-    }
-}
-
-/// Counts what goes by.
-struct Counted<S> {
-    sink: S,
-    files: u64,
-    bytes: u64,
-}
-
-impl<S: Sink> Sink for Counted<S> {
-    fn begin(&mut self, path: &[u8], metadata: &Metadata, link_to: Option<&[u8]>) -> std::io::Result<()> {
-        self.files += u64::from(metadata.is_file() && link_to.is_none());
-        self.sink.begin(path, metadata, link_to)
-    }
-
-    fn data(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.bytes += bytes.len() as u64;
-        self.sink.data(bytes)
-    }
-
-    fn end(&mut self) -> std::io::Result<()> {
-        self.sink.end()
-    }
-
-    fn finish(&mut self) -> std::io::Result<()> {
-        self.sink.finish()
-    }
-}
-
-/// A step as people read it.
-fn shown(planned: &Step) -> RestoreStep {
-    let name = |name: &str| printable(name.as_bytes());
-    match planned {
-        Step::PullImage { reference, .. } => step("pull image", name(reference), None),
-        Step::LoadImage { reference, bytes, .. } => {
-            step("load image", name(reference), Some(crate::model::size::ByteSize(*bytes).to_string()))
-        }
-        Step::FillLayer { name: container, bytes, .. } => {
-            step("fill layer", name(container), Some(crate::model::size::ByteSize(*bytes).to_string()))
-        }
-        Step::UseNetwork { name: network } => step("use network", name(network), Some("it is there and equal".to_owned())),
-        Step::CreateNetwork { network } => step("create network", name(&network.name), None),
-        Step::UseVolume { name: volume } => step("use volume", name(volume), Some("it is there".to_owned())),
-        Step::CreateVolume { name: volume, .. } => step("create volume", name(volume), None),
-        Step::FillVolume { name: volume, bytes, replace, .. } => step(
-            if *replace { "overwrite volume" } else { "fill volume" },
-            name(volume),
-            Some(crate::model::size::ByteSize(*bytes).to_string()),
-        ),
-        Step::FillPath { path, bytes, .. } => step("restore files", name(path), Some(crate::model::size::ByteSize(*bytes).to_string())),
-        Step::StopContainer { name: container, .. } => step("stop container", name(container), None),
-        Step::SaveFirst { containers, volumes, paths } => {
-            let all = containers.iter().chain(volumes).chain(paths).map(|one| name(one)).collect::<Vec<_>>();
-            step("save first", all.join(", "), Some(format!("as a snapshot with the tag {TAG_BEFORE_RESTORE}")))
-        }
-        Step::SetAside { name: container, aside, .. } => step("set aside", name(container), Some(format!("as {}", name(aside)))),
-        Step::RemoveAside { name: container, .. } => step("remove container", name(container), Some("it was replaced".to_owned())),
-        Step::StartAgain { name: container, .. } => step("start again", name(container), None),
-        Step::CreateContainer { container } => step("create container", name(&container.name), None),
-        Step::StartContainer { name: container } => step("start container", name(container), None),
-        Step::WaitHealthy { name: container } => step("wait until healthy", name(container), None),
-        Step::PauseContainer { name: container } => step("pause container", name(container), None),
-    }
-}
-
-/// A conflict as people read it.
-fn worded(found: &plan::Conflict) -> Conflict {
-    use plan::Conflict as C;
-    const RENAME: &str =
-        "Replace it with --in-place, rename it with --rename OLD:NEW, restore under new names with --as-new, or remove what is there.";
-    let (item, hint) = match found {
-        C::ContainerExists { name, .. } => (format!("container {name}"), RENAME),
-        C::VolumeExists { name, .. } => (format!("volume {name}"), RENAME),
-        C::NetworkDiffers { name, .. } => (format!("network {name}"), RENAME),
-        C::PathExists { path, .. } => (
-            format!("path {path}"),
-            "Overwrite it with --in-place, use it as it is by naming what to restore (--container), or move it away.",
-        ),
-        C::SubnetTaken { network, .. } => {
-            (format!("network {network}"), "Remove the network that has the addresses, or let the Engine choose others with --as-new.")
-        }
-        C::AddressTaken { container, .. } => (format!("container {container}"), "Stop what has the address."),
-        C::PortTaken { container, .. } => {
-            (format!("container {container}"), "Stop what has the port, or give another one with --rename OLD:NEW (8080:18080).")
-        }
-        C::ImageMissing { image, .. } => (format!("image {image}"), "Build or load the image first."),
-        C::Missing { container, .. } => (format!("container {container}"), "Restore what it needs with it."),
-        C::Unsupported { what, .. } => (what.clone(), "Install it on the Engine."),
-        C::EngineTooOld { what, .. } => (what.clone(), "Restore it to a newer Engine."),
-        C::NoSpace { .. } => ("disk".to_owned(), "Make room on the Engine's disk."),
-        C::NotSaved { what, .. } => (what.clone(), "Choose another snapshot; `bbackup snapshots` lists them."),
-    };
-    conflict(printable(item.as_bytes()), found.to_string(), hint)
 }

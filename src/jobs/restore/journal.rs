@@ -131,18 +131,39 @@ pub(super) struct Cleaned {
     pub(super) told: Vec<String>,
     /// Ids of containers that stay stopped because their volumes are half restored: whoever restores these starts them.
     pub(super) held_down: BTreeSet<String>,
+    /// What stays as it is, because only another restore can put it right, one sentence each.
+    pub(super) open: Vec<String>,
+}
+
+/// What comes after the cleaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A restore, which can complete what is half restored.
+    Restore,
+    /// Something else: what is half restored stays written down for the next restore.
+    Other,
+}
+
+/// Whether a restore has left a journal, be it of one that lives.
+pub(super) fn any(state: &Path) -> bool {
+    journal_file::list(&state.join(FOLDER), SUFFIX).is_ok_and(|paths| !paths.is_empty())
 }
 
 /// Removes what restores that died have left unfinished on this Engine, and puts back what had been there.
-pub(super) async fn clean(engine: &Engine, state: &Path) -> Result<Cleaned, JobError> {
+pub(super) async fn clean(engine: &Engine, state: &Path, next: Next) -> Result<Cleaned, JobError> {
     let folder = state.join(FOLDER);
     let read = |path: PathBuf| move |source| JobError::Own { action: format!("read the journal {}", path.display()), source };
-    let mut told = Vec::new();
+    let (mut told, mut open) = (Vec::new(), Vec::new());
     let mut held_down = BTreeSet::new();
     for path in journal_file::list(&folder, SUFFIX).map_err(read(folder.clone()))? {
         let Some(mut file) = LockedFile::open_unheld(&path).map_err(read(path.clone()))? else { continue };
         let bytes = file.read(LIMIT).map_err(read(path.clone()))?;
         let Some(Unfinished { mut made, making, not_started, moved }) = unfinished(&bytes, engine.id()) else { continue };
+        let half = |(application, moved): &(&String, &Moved)| !moved.overwritten.is_empty() && !not_started.contains(*application);
+        if next == Next::Other && moved.iter().any(|one| half(&one)) {
+            open.extend(moved.iter().filter(half).flat_map(|(application, moved)| overwritten(application, moved)));
+            continue;
+        }
         if !(made.is_empty() && making.is_none() && moved.is_empty() && not_started.is_empty()) {
             // What the dead one asked for last, the Engine may still be doing.
             tokio::time::sleep(SETTLES).await;
@@ -187,7 +208,7 @@ pub(super) async fn clean(engine: &Engine, state: &Path) -> Result<Cleaned, JobE
             drop(file.remove());
         }
     }
-    Ok(Cleaned { told, held_down })
+    Ok(Cleaned { told, held_down, open })
 }
 
 /// What a restore that died has left.
@@ -251,20 +272,29 @@ async fn put_back(engine: &Engine, application: &str, moved: &Moved, complete: b
     }
     let intact = moved.overwritten.is_empty();
     told.extend(steps::put_back(engine, &moved.aside, &moved.stopped, intact).await);
-    let names: Vec<String> = moved.stopped.iter().map(|one| printable(one.name.as_bytes())).collect();
-    let application = printable(application.as_bytes());
     if intact {
-        told.push(format!("an interrupted restore of {application} had stopped {}: what was there is back", names.join(", ")));
+        let application = printable(application.as_bytes());
+        told.push(format!("an interrupted restore of {application} had stopped {}: what was there is back", names(&moved.stopped)));
     }
-    for (volume, saved) in &moved.overwritten {
+    told.extend(overwritten(application, moved));
+    told
+}
+
+/// What is said of volumes that are half restored, one sentence each.
+fn overwritten(application: &str, moved: &Moved) -> Vec<String> {
+    let (application, stopped) = (printable(application.as_bytes()), names(&moved.stopped));
+    let told = |(volume, saved): &(String, Option<String>)| {
         let volume = printable(volume.as_bytes());
         let saved = saved.as_ref().map_or("nothing of it was saved before".to_owned(), |id| format!("what was in it is in snapshot {id}"));
-        told.push(format!(
-            "volume {volume} was being overwritten when a restore of {application} was interrupted, so {} stays stopped: restore it again; {saved}",
-            names.join(", ")
-        ));
-    }
-    told
+        format!(
+            "volume {volume} was being overwritten when a restore of {application} was interrupted, so {stopped} stays stopped: restore it again; {saved}"
+        )
+    };
+    moved.overwritten.iter().map(told).collect()
+}
+
+fn names(stopped: &[Stopped]) -> String {
+    stopped.iter().map(|one| printable(one.name.as_bytes())).collect::<Vec<_>>().join(", ")
 }
 
 /// Removes a container that was set aside, if its successor is there. Gives whether it was removed.
