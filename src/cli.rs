@@ -37,7 +37,7 @@ use crate::model::report::{Blame, Report};
 use crate::service::recovery;
 
 /// Commands of the design that this version does not have: they are refused by name.
-const LATER: &[&str] = &["list-remote-backups", "verify", "scheduler", "status", "jobs", "health", "doctor"];
+const LATER: &[&str] = &["list-remote-backups", "verify", "schedule", "scheduler", "tui", "status", "jobs", "health", "doctor"];
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
@@ -202,8 +202,10 @@ fn usage(error: &clap::Error, environment: &Environment) -> ExitCode {
         _ => {
             let _ = error.print();
             let text = error.render().to_string();
-            let first = text.lines().next().unwrap_or_default();
-            Report::new(Blame::User, "usage", first.strip_prefix("error: ").unwrap_or(first))
+            // Up to the usage: the first line alone may only announce what follows.
+            let said: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+            let said = said.join(" ");
+            Report::new(Blame::User, "usage", said.strip_prefix("error: ").unwrap_or(&said))
         }
     };
     if let Some(ContextValue::String(meant)) = error.get(ContextKind::SuggestedArg) {

@@ -129,10 +129,10 @@ pub(super) enum Command {
     /// Remove stale locks of a repository
     #[command(visible_alias = "break-lock")]
     Unlock(Unlock),
-    /// Start containers again that a killed run has left stopped or paused
+    /// Start containers again that a killed run has left stopped, paused or set aside
     ///
-    /// Every command that works with an Engine or a repository does so before its own work, except for dry runs; this one does
-    /// nothing else. assets/bbackup-recover.service runs it at boot.
+    /// Every command that works with an Engine or a repository does so before its own work, except for dry runs (for a killed restore:
+    /// `backup` and `restore`); this one does nothing else. assets/bbackup-recover.service runs it at boot.
     Recover,
     /// Show numbers about a repository
     #[command(visible_alias = "info")]
@@ -334,11 +334,11 @@ pub(super) struct Restore {
     /// Give everything whose name, host port or subnet is taken a free one
     #[arg(long)]
     pub(super) as_new: bool,
-    /// Put applications, volumes and files in the place of what is there now; what is overwritten of an application is saved first
+    /// Put applications, volumes and files in the place of what is there now; what is overwritten is saved first
     #[arg(long, conflicts_with_all = ["to", "as_new"])]
     pub(super) in_place: bool,
     /// With --in-place: do not first save what will be overwritten
-    #[arg(long, requires = "in_place")]
+    #[arg(long, requires = "in_place", conflicts_with_all = ["to", "as_new"])]
     pub(super) no_save_first: bool,
     /// Do not start restored containers
     #[arg(long)]

@@ -123,7 +123,15 @@ impl Session {
 
     /// Opens two repositories to copy from one to the other. In a dry run nothing is written, not even a lock.
     pub(super) fn open_pair(&self, source: &RepositoryConfig, target: &RepositoryConfig, dry_run: bool) -> Result<copy::Pair, JobError> {
-        let passwords = (self.password_of_existing(source)?, self.password_of_existing(target)?);
+        let of_target = self.password_of_existing(target).map_err(|error| match error {
+            JobError::NoPassword { location } => JobError::request(
+                "no_password",
+                format!("no password is known for the repository at {location}"),
+                "Give it with --to-password-file or --to-password-command, or in the configuration.",
+            ),
+            other => other,
+        });
+        let passwords = (self.password_of_existing(source)?, of_target?);
         self.interrupts.listen(&self.output)?;
         copy::Pair::open((source, &passwords.0), (target, &passwords.1), (!dry_run).then(|| self.retry_lock()))
     }

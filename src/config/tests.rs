@@ -260,7 +260,7 @@ fn retention_is_read_as_it_is_meant() {
     let zero = problems("sets: {s: {paths: [/a], retention: {keep_last: 0}}}\n");
     assert_eq!(
         zero,
-        ["1:25 the retention of `s` cannot be meant: it keeps nothing: give at least one keep rule that is not 0, or max_size"]
+        ["1:25 the retention of `s` cannot be meant: they keep nothing: give at least one keep rule that is not 0, or max_size"]
     );
 }
 

@@ -91,7 +91,7 @@ fn repository(error: &RepositoryError) -> Report {
         }
         E::UnknownVersion { .. } => repository("repository_version", sentence(error)).hint("A newer bbackup may know it."),
         E::WrongPassword { location } => repository("wrong_password", format!("The password does not open the repository at {location}."))
-            .hint("Check --password-file, RESTIC_PASSWORD and the configuration: `bbackup config show` says which one is used."),
+            .hint("Check --password-file, RESTIC_PASSWORD and RESTIC_PASSWORD_FILE, and the configuration (`bbackup config show`)."),
         E::TooManyKeys { .. } => {
             repository("wrong_password", sentence(error)).hint("`bbackup key remove` takes away those that nobody needs.")
         }

@@ -107,7 +107,7 @@ pub async fn execute(
             if control.is_cancelled() {
                 break;
             }
-            applications.push(tokio::task::block_in_place(|| files::execute(repository, one, control, &progress)));
+            applications.push(files::execute(context, repository, one, control, &progress).await);
         }
     }
     let status = match () {

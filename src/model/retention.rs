@@ -208,7 +208,7 @@ impl Retention {
         } else if self.min_keep > 0 {
             Err("min_keep alone says what is never removed, but not what is: give a keep rule or max_size too")
         } else {
-            Err("it keeps nothing: give at least one keep rule that is not 0, or max_size")
+            Err("they keep nothing: give at least one keep rule that is not 0, or max_size")
         }
     }
 }

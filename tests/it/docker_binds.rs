@@ -231,7 +231,10 @@ fn a_remote_engine_gives_and_takes_bind_mounts_through_helpers() {
     // What is there cannot be seen, so it has to be allowed.
     let refused = stage.bbackup(["restore", "latest", "--all"]).env("DOCKER_HOST", &host).run().exits(1);
     let _ = refused.says("not seen from here").says("--in-place");
-    let _ = stage.bbackup(["restore", "latest", "--all", "--in-place"]).env("DOCKER_HOST", &host).run().exits(4);
+    let unsaved = stage.bbackup(["restore", "latest", "--all", "--in-place"]).env("DOCKER_HOST", &host).run().exits(1);
+    let _ = unsaved.says("cannot be saved first").says("--no-save-first");
+    let anyhow = ["restore", "latest", "--all", "--in-place", "--no-save-first"];
+    let _ = stage.bbackup(anyhow).env("DOCKER_HOST", &host).run().exits(4);
     lost(before).assert_equals(&lost(Manifest::of(&data)));
     lost(volume_before).assert_equals(&lost(Manifest::of(&stage.mountpoint(&volume))));
     assert_eq!(fs::read_to_string(&single).unwrap(), "listen 80\n");

@@ -25,10 +25,10 @@ fn application(stage: &Stage<'_>) -> PathBuf {
     folder
 }
 
-/// What is said of the application's volume.
-fn volume(outcome: &Outcome) -> Value {
-    let summary = outcome.messages("summary").pop().unwrap();
-    let items = summary["items"].as_array().unwrap();
+/// What the snapshot says of the application's volume.
+fn volume(document: &Outcome) -> Value {
+    let document: Value = serde_json::from_slice(&document.stdout).unwrap();
+    let items = document["items"].as_array().unwrap();
     items.iter().find(|item| item["kind"] == "volume").unwrap().clone()
 }
 
@@ -42,8 +42,8 @@ fn who_may_not_look_into_a_volume_reads_it_through_the_engine() {
     fs::set_permissions(home.path("engine.sock"), Permissions::from_mode(0o666)).unwrap();
     let nobody = |words: &[&str]| home.bbackup_as_nobody(words).env("DOCKER_HOST", proxy.host()).run();
     let _ = nobody(&["init"]).success();
-    let outcome = nobody(&["backup", "--json", "--containers", &stage.name("app")]).success();
-    let item = volume(&outcome);
+    let _ = nobody(&["backup", "--containers", &stage.name("app")]).success();
+    let item = volume(&nobody(&["dump", "latest", &format!("/docker/{}/application.json", stage.name("app"))]).success());
     assert!(item["helper_reason"].as_str().unwrap().contains("not seen from here") && item.to_string().contains("\"complete\""), "{item}");
     let path = format!("/docker/{}/volumes/{}/noise", stage.name("app"), stage.name("data"));
     let dumped = nobody(&["dump", "latest", &path]).success().stdout;
@@ -59,8 +59,9 @@ fn a_folder_that_the_engine_does_not_mean_is_never_read_for_it() {
     // Here it is something else, as in a container that has the socket and not the Engine's data.
     let script = "mount -t tmpfs tmpfs \"$0\" && echo wrong >\"$0/noise\" && exec \"$@\"";
     let elsewhere = ["unshare", "-m", "--propagation", "private", "sh", "-c", script, folder.to_str().unwrap()];
-    let outcome = stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]).under(elsewhere).run().success();
-    let item = volume(&outcome);
+    let _ = stage.bbackup(["backup", "--containers", &stage.name("app")]).under(elsewhere).run().success();
+    let document = format!("/docker/{}/application.json", stage.name("app"));
+    let item = volume(&stage.bbackup(["dump", "latest", &document]).run().success());
     assert!(
         item["helper_reason"].as_str().unwrap().contains("not the one that the Docker Engine sees")
             && item.to_string().contains("\"complete\""),

@@ -307,3 +307,44 @@ fn stopping_the_process_for_a_while_changes_nothing() {
     let summary = Summary::of(&running.wait().success());
     home.assert_restores(&summary.snapshot, &folder, "restored");
 }
+
+#[test]
+fn what_a_restore_in_place_overwrites_is_saved_first() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::write(&folder.join("kept"), b"as saved");
+    let saved = home.back_up(&folder).snapshot;
+    tree::write(&folder.join("kept"), b"changed since");
+    let _ = home.bbackup(["restore", &saved]).run().exits(1).says("--in-place");
+    let plan = home.bbackup(["restore", &saved, "--in-place", "--dry-run", "--json"]).run().success();
+    assert!(plan.text().contains("save first") && fs::read(folder.join("kept")).unwrap() == b"changed since");
+    let _ = home.bbackup(["restore", &saved, "--in-place"]).run().success();
+    assert_eq!(fs::read(folder.join("kept")).unwrap(), b"as saved");
+    let before = home.bbackup(["snapshots", "--tag", "before-restore", "--json"]).run().success().json_lines().pop().unwrap();
+    let text = before["data"].to_string();
+    assert_eq!(text.matches("\"before-restore\"").count(), 1, "{before}");
+    let path = folder.join("kept");
+    let dumped = home.bbackup(["dump", "latest", path.to_str().unwrap(), "--tag", "before-restore"]).run().success();
+    assert_eq!(dumped.stdout, b"changed since");
+    // What is not to be saved is not, and where nothing is there is nothing to save.
+    tree::write(&folder.join("kept"), b"again");
+    let _ = home.bbackup(["restore", &saved, "--in-place", "--no-save-first"]).run().success();
+    fs::remove_dir_all(&folder).unwrap();
+    let _ = home.bbackup(["restore", &saved, "--in-place"]).run().success();
+    let after = home.bbackup(["snapshots", "--tag", "before-restore", "--json"]).run().success().json_lines().pop().unwrap();
+    assert_eq!(after["data"], before["data"]);
+}
+
+#[test]
+fn nothing_is_made_where_a_repository_cannot_be() {
+    let home = Home::new();
+    fs::create_dir(home.repository()).unwrap();
+    fs::write(home.repository().join("data"), b"somebody's").unwrap();
+    let _ = home.bbackup(["init"]).run().exits(3).says("repository/data").says("no folder");
+    assert_eq!(files_below(&home.repository()).len(), 1);
+    assert_eq!(fs::read_dir(home.repository()).unwrap().count(), 1, "folders were left behind");
+    // A file of that name makes no repository.
+    fs::remove_file(home.repository().join("data")).unwrap();
+    fs::write(home.repository().join("config"), b"of another program").unwrap();
+    let _ = home.bbackup(["snapshots"]).run().says("nothing that a password could open");
+}

@@ -185,7 +185,7 @@ fn snapshots_go_by_name_but_not_all_of_them() {
     // Rules that keep nothing of a group, and no rules at all.
     let _ = home.bbackup(["forget", "--keep-tag", "nobody"]).run().exits(1).says("Nothing complete would be left of host h");
     let _ = home.bbackup(["forget"]).run().exits(1).says("Nothing says what is kept");
-    let _ = home.bbackup(["forget", "--keep-last", "0"]).run().exits(1).says("keeps nothing");
+    let _ = home.bbackup(["forget", "--keep-last", "0"]).run().exits(1).says("they keep nothing");
     let _ = home.bbackup(["forget", "--min-keep", "2"]).run().exits(1).says("min_keep alone");
     let _ = home.bbackup(["forget", "--keep-last", "1", &all[1]]).run().exits(1).says("rules do not go with single snapshots");
     let _ = home.bbackup(["forget", "--unsafe-allow-remove-all"]).run().exits(1).says("every snapshot of the repository");
@@ -337,4 +337,24 @@ fn what_cannot_be_read_or_written_stops_it() {
     assert_eq!(count(&home), 4);
     let _ = home.bbackup(["forget", "--keep-last", "1"]).run().success();
     assert_eq!(count(&home), 1);
+}
+
+#[test]
+fn what_was_removed_is_told_also_when_the_prune_refuses() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    for round in 0..2 {
+        tree::write(&folder.join("file"), &tree::noise(round, 100_000));
+        let _ = home.back_up(&folder);
+    }
+    for index in files_below(&home.repository().join("index")) {
+        fs::remove_file(index).unwrap();
+    }
+    let outcome = home.bbackup(["forget", "--keep-last", "1", "--prune", "--json"]).run();
+    assert_ne!(outcome.code(), Some(0), "{}", outcome.describe());
+    let said = outcome.json_lines().pop().unwrap();
+    if files_below(&home.repository().join("snapshots")).len() == 1 {
+        assert_eq!(said["data"]["repositories"][0]["removed"].as_array().unwrap().len(), 1, "{said}");
+    }
+    assert!(said["errors"].to_string().contains("index"), "{said}");
 }

@@ -1,14 +1,15 @@
 //! The flags of `tag`, `pin` and `unpin`.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 /// Flags of `tag`.
 #[derive(Debug, Clone, Default, Args)]
+#[command(group(ArgGroup::new("change").required(true).multiple(true).args(["add", "remove", "set"])))]
 pub(in crate::cli) struct Tag {
     #[command(flatten)]
     pub(in crate::cli) which: Which,
     /// Tags that are added (can be repeated)
-    #[arg(long, value_name = "TAG", value_delimiter = ',', required_unless_present_any = ["remove", "set"])]
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub(in crate::cli) add: Vec<String>,
     /// Tags that are taken away (can be repeated)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]

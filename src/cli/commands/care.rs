@@ -11,6 +11,7 @@ use crate::jobs::error::JobError;
 use crate::jobs::open;
 use crate::model::report::{Blame, Report};
 use crate::model::size::ByteSize;
+use crate::repository::contract::ReadData;
 use crate::service::recovery::{self, Recovered};
 
 pub(in crate::cli) fn init(session: &Session) -> Result<Done, JobError> {
@@ -20,6 +21,7 @@ pub(in crate::cli) fn init(session: &Session) -> Result<Done, JobError> {
 
 pub(in crate::cli) fn check(session: &Session, arguments: &Check) -> Result<Done, JobError> {
     let read_data = request::read_data(arguments)?;
+    let is_to_read = read_data != ReadData::None;
     let repository = session.open(&session.repository(None)?)?;
     let summary = {
         let display = Display::start(&session.output, "check");
@@ -32,6 +34,7 @@ pub(in crate::cli) fn check(session: &Session, arguments: &Check) -> Result<Done
         session.output.note(&format!("note: {}", safe(hint)));
     }
     let read = match summary.packs_read {
+        0 if is_to_read => format!("none of the {} is in this part", text::count(summary.packs, "pack")),
         0 => "the data itself was not read (--read-data does)".to_owned(),
         packs => format!(
             "{} of {} read and verified, {}",

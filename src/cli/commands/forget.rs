@@ -26,6 +26,9 @@ struct Outcome {
     forgotten: ForgetResult,
     /// What the prune behind it did.
     prune: Option<PruneSummary>,
+    /// Why there was none; the snapshots are gone all the same.
+    #[serde(skip)]
+    unpruned: Option<Report>,
 }
 
 pub(in crate::cli) fn forget(session: &Session, arguments: &Forget) -> Result<Done, JobError> {
@@ -38,6 +41,10 @@ pub(in crate::cli) fn forget(session: &Session, arguments: &Forget) -> Result<Do
                 let (code, error) = end_of(outcome.forgotten.status, session.interrupted());
                 codes.push(code);
                 errors.extend(error);
+                if let Some(report) = &outcome.unpruned {
+                    codes.push(report.exit_code());
+                    errors.push(report.clone());
+                }
                 outcomes.push(outcome);
             }
             // What another repository holds has nothing to do with this one.
@@ -205,8 +212,16 @@ fn one(session: &Session, arguments: &Forget, repository: Option<&str>, what: Wh
         (false, _) if arguments.prune => format!("{count} removed."),
         (false, _) => format!("{count} removed. `bbackup prune` gives back the room of what only they held."),
     });
-    let prune = prune(session, arguments, &*repository, &forgotten)?;
-    Ok(Outcome { forgotten, prune })
+    let (prune, unpruned) = match prune(session, arguments, &*repository, &forgotten) {
+        Ok(prune) => (prune, None),
+        Err(error) if session.interrupted() => return Err(error),
+        Err(error) => {
+            let report = report::of(&error).hint("Removing the snapshots succeeded; it is only the prune that did nothing.");
+            session.output.error(&report);
+            (None, Some(report))
+        }
+    };
+    Ok(Outcome { forgotten, prune, unpruned })
 }
 
 /// A set whose name is also the beginning of a snapshot's id could be either.

@@ -93,7 +93,7 @@ fn named(path: &Path, mounted: &[PathBuf]) -> Result<PathBuf, JobError> {
     let resolved = absolute.parent().zip(absolute.file_name()).and_then(|(above, name)| Some(above.canonicalize().ok()?.join(name)));
     let found = mounted.iter().find(|mount| **mount == absolute || Some(*mount) == resolved.as_ref());
     found.cloned().ok_or_else(|| {
-        let message = format!("bbackup has mounted nothing at {}", safe(&absolute.to_string_lossy()));
+        let message = format!("nothing is mounted by bbackup at {}", safe(&absolute.to_string_lossy()));
         JobError::request("not_mounted", message, list(mounted))
     })
 }
@@ -101,7 +101,7 @@ fn named(path: &Path, mounted: &[PathBuf]) -> Result<PathBuf, JobError> {
 fn only(mounted: &[PathBuf]) -> Result<PathBuf, JobError> {
     match mounted {
         [one] => Ok(one.clone()),
-        [] => Err(JobError::request("not_mounted", "bbackup has mounted nothing here", "")),
+        [] => Err(JobError::request("not_mounted", "nothing is mounted by bbackup", "")),
         _ => Err(JobError::request("which_mount", "there are several mounts of bbackup", list(mounted))),
     }
 }

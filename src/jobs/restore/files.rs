@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::in_place::save_paths;
 use super::{conflict, step, untouched};
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
@@ -20,13 +21,15 @@ use crate::model::size::ByteSize;
 use crate::model::text::printable;
 use crate::platform::control::Control;
 use crate::platform::{clock, host};
-use crate::repository::contract::{Repository, RepositoryError, RestoreRequest, Snapshot};
+use crate::repository::contract::{Repository, RepositoryError, RestoreRequest, Snapshot, TAG_BEFORE_RESTORE};
 
 /// The paths of one snapshot and where they go.
 pub(super) struct FileRestore {
     snapshot: Snapshot,
     name: String,
     requests: Vec<RestoreRequest>,
+    /// What is there and will be overwritten, and is saved before.
+    save_first: Vec<String>,
 }
 
 /// Plans the restore of snapshots to the file system.
@@ -46,7 +49,7 @@ pub(super) fn plan(
             let name = printable(name.as_bytes());
             preview.warnings.push(format!("the snapshot {} of {name} is partial: some of its items were not saved", snapshot.id.short()));
         }
-        let mut requests = Vec::new();
+        let (mut requests, mut save_first) = (Vec::new(), Vec::new());
         for path in paths {
             let destination = match &job.to {
                 Some(folder) => below(folder, &path),
@@ -62,6 +65,13 @@ pub(super) fn plan(
                 dry_run: job.dry_run,
             };
             check(context, job, snapshot, &request, preview);
+            if job.to.is_none() && job.in_place && job.save_first && holds_something(&request.destination) {
+                let name = request.destination.display().to_string();
+                if preview.conflicts.is_empty() {
+                    preview.steps.push(step("save first", name.clone(), Some(format!("as a snapshot with the tag {TAG_BEFORE_RESTORE}"))));
+                }
+                save_first.push(name);
+            }
             // What it will come to is counted without writing; for a plan that stands still anyway it is not worth the time.
             if preview.conflicts.is_empty() {
                 let counted = RestoreRequest { dry_run: true, ..request.clone() };
@@ -74,7 +84,7 @@ pub(super) fn plan(
             requests.push(request);
         }
         if !requests.is_empty() {
-            restores.push(FileRestore { snapshot: snapshot.clone(), name, requests });
+            restores.push(FileRestore { snapshot: snapshot.clone(), name, requests, save_first });
         }
     }
     Ok(restores)
@@ -150,8 +160,7 @@ fn check(context: &JobContext, job: &RestoreJob, snapshot: &Snapshot, request: &
             format!("{} is, or holds, bbackup's own repository or state", destination.display()),
             "Restore to a folder of its own with --to DIR.",
         ));
-    } else if job.to.is_none() && !job.in_place && std::fs::symlink_metadata(destination).is_ok_and(|found| !is_empty(destination, &found))
-    {
+    } else if job.to.is_none() && !job.in_place && holds_something(destination) {
         preview.conflicts.push(conflict(
             format!("path {}", destination.display()),
             format!("{} exists and would be overwritten", destination.display()),
@@ -160,18 +169,20 @@ fn check(context: &JobContext, job: &RestoreJob, snapshot: &Snapshot, request: &
     }
 }
 
-fn is_empty(path: &Path, found: &std::fs::Metadata) -> bool {
-    found.is_dir() && std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+/// Whether there is anything but an empty folder.
+fn holds_something(path: &Path) -> bool {
+    let is_empty = |found: &std::fs::Metadata| found.is_dir() && std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    std::fs::symlink_metadata(path).is_ok_and(|found| !is_empty(&found))
 }
 
-/// An absolute path of a snapshot below a folder. `..` cannot be in it: paths of snapshots are clean, and the engine refuses
-/// names that are not.
 /// Where a path leads: links on the way, and at its end, are followed as far as there is something.
 pub(super) fn real(path: &Path) -> PathBuf {
     let found = path.ancestors().find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?)));
     found.map_or_else(|| path.to_owned(), |(above, rest)| if rest.as_os_str().is_empty() { above } else { above.join(rest) })
 }
 
+/// An absolute path of a snapshot below a folder. `..` cannot be in it: paths of snapshots are clean, and the engine refuses
+/// names that are not.
 fn below(folder: &Path, path: &[u8]) -> PathBuf {
     let mut destination = folder.to_owned();
     for name in path.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b"." | b"..")) {
@@ -180,8 +191,9 @@ fn below(folder: &Path, path: &[u8]) -> PathBuf {
     destination
 }
 
-/// Restores the paths of one snapshot.
-pub(super) fn execute(
+/// Restores the paths of one snapshot, once what they overwrite is saved.
+pub(super) async fn execute(
+    context: &JobContext,
     repository: &dyn Repository,
     restore: &FileRestore,
     control: &Control,
@@ -189,6 +201,28 @@ pub(super) fn execute(
 ) -> RestoredApplication {
     let started = clock::monotonic();
     let mut result = untouched(restore.name.clone(), &restore.snapshot);
+    let saved = match restore.save_first.as_slice() {
+        [] => Ok(None),
+        paths => save_paths(context, paths, control, progress).await,
+    };
+    match saved {
+        Ok(saved) => result.saved_first = saved,
+        Err(reason) => result.failure = Some(reason),
+    }
+    if result.failure.is_none() {
+        tokio::task::block_in_place(|| write(repository, restore, control, progress, &mut result));
+    }
+    result.duration = started.elapsed();
+    result
+}
+
+fn write(
+    repository: &dyn Repository,
+    restore: &FileRestore,
+    control: &Control,
+    progress: &Arc<dyn Progress>,
+    result: &mut RestoredApplication,
+) {
     for request in &restore.requests {
         let label = format!("path {}", printable(&request.path));
         progress.event(Event::ItemStarted { label: &label });
@@ -212,8 +246,6 @@ pub(super) fn execute(
             }
         }
     }
-    result.duration = started.elapsed();
-    result
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::config::{BackupSet, Consistency, Scope, Selection};
 use crate::docker::Engine;
 use crate::jobs::backup::{self, sentence};
 use crate::jobs::request::{BackupRequest, JobContext};
-use crate::jobs::results::RestoredApplication;
+use crate::jobs::results::{ApplicationResult, RestoredApplication};
 use crate::model::application::{DOCKER_ROOT, segment};
 use crate::model::outcome::ItemOutcome;
 use crate::model::progress::Progress;
@@ -38,6 +38,72 @@ pub(super) struct Wanted<'a> {
     pub(super) paths: &'a [String],
 }
 
+/// A snapshot of something that will be overwritten.
+struct SavedFirst {
+    id: SnapshotId,
+    saved: ApplicationResult,
+}
+
+fn unsaved(reason: String) -> String {
+    format!("what would be overwritten cannot be saved first: {reason}")
+}
+
+/// Saves paths of the machine that will be overwritten; gives their snapshot.
+pub(super) async fn save_paths(
+    context: &JobContext,
+    paths: &[String],
+    control: &Control,
+    progress: &Arc<dyn Progress>,
+) -> Result<Option<SnapshotId>, String> {
+    let saved = save_whole(context, Wanted { containers: &[], volumes: &[], paths }, control, progress).await?;
+    Ok(saved.into_iter().next().map(|one| one.id))
+}
+
+/// Saves something before it is overwritten. Anything that is not saved whole is an error, as it would be lost.
+async fn save_whole(
+    context: &JobContext,
+    wanted: Wanted<'_>,
+    control: &Control,
+    progress: &Arc<dyn Progress>,
+) -> Result<Vec<SavedFirst>, String> {
+    let set = BackupSet {
+        selection: Selection {
+            containers: wanted.containers.to_vec(),
+            volumes: wanted.volumes.to_vec(),
+            paths: wanted.paths.iter().map(Into::into).collect(),
+            ..Selection::default()
+        },
+        scope: Scope { volumes: !wanted.volumes.is_empty(), binds: false, logs: false, ..Scope::default() },
+        // Whoever uses it is down already.
+        consistency: Consistency::None,
+        ..BackupSet::default()
+    };
+    let request = BackupRequest {
+        sets: vec![set],
+        tags: vec![TAG_BEFORE_RESTORE.to_owned()],
+        full: false,
+        dry_run: false,
+        estimate: false,
+        parallel: 1,
+    };
+    // A backup is a job of its own size; boxed, it does not make this one bigger.
+    let saved = Box::pin(backup::run(context, request, control, Arc::clone(progress))).await;
+    let saved = saved.map_err(|error| unsaved(sentence(&error)))?;
+    let mut whole = Vec::new();
+    for one in saved.applications {
+        for item in &one.items {
+            if let ItemOutcome::Failed { reason } = &item.outcome {
+                return Err(unsaved(format!("{}: {reason}", item.item)));
+            }
+        }
+        match one.snapshot.clone().filter(|_| one.saved) {
+            Some(id) => whole.push(SavedFirst { id, saved: one }),
+            None => return Err(unsaved(one.warnings.join("; "))),
+        }
+    }
+    Ok(whole)
+}
+
 impl InPlace {
     /// Saves what will be overwritten for an application; all that uses it is stopped. Anything that is not saved whole is
     /// an error, as it would be lost.
@@ -50,47 +116,15 @@ impl InPlace {
         control: &Control,
         progress: &Arc<dyn Progress>,
     ) -> Result<(), String> {
-        let set = BackupSet {
-            selection: Selection {
-                containers: wanted.containers.to_vec(),
-                volumes: wanted.volumes.to_vec(),
-                paths: wanted.paths.iter().map(Into::into).collect(),
-                ..Selection::default()
-            },
-            scope: Scope { volumes: !wanted.volumes.is_empty(), binds: false, logs: false, ..Scope::default() },
-            // Whoever uses it is down already.
-            consistency: Consistency::None,
-            ..BackupSet::default()
-        };
-        let request = BackupRequest {
-            sets: vec![set],
-            tags: vec![TAG_BEFORE_RESTORE.to_owned()],
-            full: false,
-            dry_run: false,
-            estimate: false,
-            parallel: 1,
-        };
-        let unsaved = |reason: String| format!("what would be overwritten cannot be saved first: {reason}");
-        // A backup is a job of its own size; boxed, it does not make this one bigger.
-        let saved = Box::pin(backup::run(context, request, control, Arc::clone(progress))).await;
-        let saved = saved.map_err(|error| unsaved(sentence(&error)))?;
-        for one in &saved.applications {
-            for item in &one.items {
-                if let ItemOutcome::Failed { reason } = &item.outcome {
-                    return Err(unsaved(format!("{}: {reason}", item.item)));
-                }
-            }
-            let Some(id) = one.snapshot.clone().filter(|_| one.saved) else {
-                return Err(unsaved(one.warnings.join("; ")));
-            };
+        for one in save_whole(context, wanted, control, progress).await? {
             for volume in wanted.volumes {
                 let label = format!("volume {volume}");
-                if one.items.iter().any(|item| item.item == label && item.outcome.is_complete()) {
-                    let path = format!("{DOCKER_ROOT}/{}/volumes/{}", segment(&one.application), segment(volume));
-                    self.saved.entry(application.to_owned()).or_default().insert(volume.clone(), (id.clone(), path));
+                if one.saved.items.iter().any(|item| item.item == label && item.outcome.is_complete()) {
+                    let path = format!("{DOCKER_ROOT}/{}/volumes/{}", segment(&one.saved.application), segment(volume));
+                    self.saved.entry(application.to_owned()).or_default().insert(volume.clone(), (one.id.clone(), path));
                 }
             }
-            result.saved_first.get_or_insert(id);
+            result.saved_first.get_or_insert(one.id);
         }
         let mine = self.saved.get(application);
         match wanted.volumes.iter().find(|volume| mine.is_none_or(|mine| !mine.contains_key(*volume))) {

@@ -170,6 +170,13 @@ impl Backend for LocalBackend {
 
     fn create(&self) -> io::Result<()> {
         let kinds = [FileKind::Key, FileKind::Lock, FileKind::Snapshot, FileKind::Index, FileKind::Pack];
+        // Before anything is made, so that nothing is left half made.
+        for path in kinds.iter().map(|&kind| self.folder(kind)).chain([self.root.clone()]) {
+            if fs::metadata(&path).is_ok_and(|found| !found.is_dir()) {
+                let message = format!("{} is there and is no folder", path.display());
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, message));
+            }
+        }
         for kind in kinds {
             self.make_folder(&self.folder(kind))?;
         }

@@ -89,6 +89,9 @@ fn fate(draft: &Draft<'_>, path: &str) -> Fate {
     let beside = options.as_new || !options.renames.is_empty() || !options.items.is_everything();
     match draft.host.binds.get(path) {
         Some(PathState::Missing | PathState::Empty) => Fate::Write,
+        None if options.in_place && options.save_first => {
+            Fate::Refuse("what is there cannot be saved first, as it is not seen from here; --no-save-first goes without")
+        }
         _ if options.in_place => Fate::Overwrite,
         _ if beside => Fate::Keep,
         Some(PathState::Holds) => Fate::Refuse("there is something"),
