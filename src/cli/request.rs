@@ -26,6 +26,17 @@ pub(super) fn sets(arguments: &Backup, config: &Config, engine: Option<&str>) ->
     for set in &mut sets {
         override_policy(set, arguments)?;
     }
+    if arguments.config_only || arguments.volumes_only {
+        // Paths of the host are neither.
+        for set in &mut sets {
+            set.selection.paths.clear();
+        }
+        sets.retain(|set| set.selection != Selection::default());
+        if sets.is_empty() {
+            let message = "of what was asked for nothing is left: --config-only and --volumes-only leave out paths of the host";
+            return Err(JobError::request("nothing_left", message, "Take the flag away."));
+        }
+    }
     Ok(sets)
 }
 

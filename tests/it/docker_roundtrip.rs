@@ -102,14 +102,12 @@ fn count_special(folder: &Path) -> u64 {
 }
 
 /// What docs/docker.md says that the Engine's archive stream does not keep: attributes but `security.capability`, parts of a second, sockets,
-/// and when it is written, times before 1970 of what is no link.
+/// and when it is written, times before 1970 (those of links newer Engines lose, older ones keep).
 pub(crate) fn as_streamed(manifest: Manifest) -> Manifest {
     let kept = manifest.without(|_, line| line.kind == "socket");
     kept.map(|line: &mut Line| {
         line.mtime.1 = 0;
-        if line.kind != "symlink" {
-            line.mtime.0 = line.mtime.0.max(0);
-        }
+        line.mtime.0 = line.mtime.0.max(0);
         line.xattrs.retain(|name, _| name == b"security.capability");
         if line.kind != "file" {
             line.link_group.clear();

@@ -70,6 +70,8 @@ fn flags_change_the_policy_of_every_set() {
     assert_eq!(set.consistency, Consistency::Pause);
     let config_only = &sets_of("backup --all --config-only").unwrap()[0].scope;
     assert!(config_only.configs && config_only.networks && config_only.compose && !config_only.volumes && !config_only.logs);
+    assert!(sets_of("backup --containers a --paths /srv --config-only").unwrap()[0].selection.paths.is_empty());
+    assert!(matches!(sets_of("backup --paths /srv --config-only"), Err(JobError::Request { code: "nothing_left", .. })));
     let volumes_only = &sets_of("backup --all --volumes-only").unwrap()[0].scope;
     assert!(!volumes_only.configs && !volumes_only.networks && !volumes_only.compose && volumes_only.volumes && !volumes_only.logs);
 }
