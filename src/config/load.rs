@@ -1,9 +1,10 @@
 //! Finds the configuration file and reads it to the end: a [`Config`], or every problem at once.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::tree::{self, Position, Problem};
+use super::tree::{self, Node, Position, Problem, Value};
 use super::validate::{self, Surroundings};
 use super::{Config, Docker, raw, schema};
 use crate::platform::directories::Directories;
@@ -124,8 +125,16 @@ fn check(text: &str, around: &Surroundings<'_>) -> Result<Config, Vec<Problem>> 
                 Err(problems)
             }
         },
-        // What the schema has found is the same said better.
-        Err(_) if !problems.is_empty() => Err(problems),
+        // What the schema has found is the same said better; what it has not found may be wrong, too.
+        Err(_) if !problems.is_empty() => {
+            let wrong = problems.iter().map(|problem| problem.at).collect();
+            if let Some(Ok(file)) = sound_part(&root, &wrong).map(serde_yaml::from_value::<raw::File>)
+                && let Err(more) = validate::validate(file, &root, around)
+            {
+                problems.extend(more);
+            }
+            Err(problems)
+        }
         Err(error) => {
             let tabs = tree::tab_problems(text);
             if !tabs.is_empty() {
@@ -134,5 +143,28 @@ fn check(text: &str, around: &Surroundings<'_>) -> Result<Config, Vec<Problem>> 
             let at = error.location().map_or(Position::START, |place| Position { line: place.line(), column: place.column() });
             Err(vec![Problem { at, message: format!("this cannot be read: {error}") }])
         }
+    }
+}
+
+/// A value without the parts in which the schema has found something wrong.
+fn sound_part(node: &Node, wrong: &BTreeSet<Position>) -> Option<serde_yaml::Value> {
+    use serde_yaml::Value as Yaml;
+    // Keys with values begin where their first key does, and a wrong key does not make the others wrong.
+    match &node.value {
+        Value::Map(entries) => {
+            let mut sound = serde_yaml::Mapping::new();
+            for (key, value) in entries.iter().filter(|(key, _)| !wrong.contains(&key.at)) {
+                if let Some(value) = sound_part(value, wrong) {
+                    sound.insert(Yaml::String(key.text.clone()), value);
+                }
+            }
+            Some(Yaml::Mapping(sound))
+        }
+        _ if wrong.contains(&node.at) => None,
+        Value::List(nodes) => Some(Yaml::Sequence(nodes.iter().filter_map(|node| sound_part(node, wrong)).collect())),
+        Value::Null => Some(Yaml::Null),
+        Value::Scalar { text, quoted: true } => Some(Yaml::String(text.clone())),
+        // A word without quotes is what YAML takes it for.
+        Value::Scalar { text, quoted: false } => Some(serde_yaml::from_str(text).unwrap_or_else(|_| Yaml::String(text.clone()))),
     }
 }

@@ -265,6 +265,16 @@ fn retention_is_read_as_it_is_meant() {
 }
 
 #[test]
+fn a_wrong_type_hides_nothing_else() {
+    let text = "repositories: {default: {location: /r, pack_size: [], password_env: A, password_file: /b}}\nsets:\n  a: {enabled: \"yes\", paths: [not/absolute, 7], repositry: x}\n  b: {projects: [p], repository: nowhere}\n";
+    let found = problems(text);
+    for part in ["pack_size", "a.enabled", "not/absolute", "repositry", "nowhere", "password", "`7` is a number"] {
+        assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:#?}");
+    }
+    assert!(!found.iter().any(|problem| problem.contains("missing") || problem.contains("selects nothing")), "{found:#?}");
+}
+
+#[test]
 fn wrong_types_are_named() {
     for (text, expected) in [
         ("", "1:1 the file is empty"),
