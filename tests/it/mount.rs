@@ -110,7 +110,7 @@ fn what_is_mounted_is_what_was_backed_up() {
     let path = mounted.path.clone();
     let _ = mounted.ends().success();
     assert!(!is_mounted(&path) && home.locks().is_empty());
-    let _ = home.bbackup(["umount"]).arg(&path).run().exits(1).says("nothing");
+    let _ = home.bbackup(["umount"]).arg(&path).run().exits(1).says("othing is mounted");
 }
 
 #[test]
