@@ -135,7 +135,8 @@ fn a_stream_that_is_cut_is_no_backup() {
     let data = snapshots.json_lines().last().unwrap()["data"].to_string();
     assert!(!data.contains("snapshot") || data == "[]" || data.contains("partial"), "it is listed as whole: {data}");
     let _ = stage.bbackup(["restore", "latest", "--volume", &stage.name("app-data"), "--to"]).arg(home.path("out")).run().exits(1);
-    let helpers = stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper"]);
+    let mine = format!("volume={}", stage.name("app-data"));
+    let helpers = stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper", "--filter", &mine]);
     assert!(helpers.is_empty(), "a helper was left behind: {helpers}");
     // Without the proxy it works.
     let _ = stage.bbackup(["backup", "--containers", &stage.name("app")]).run().success();
