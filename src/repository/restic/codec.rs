@@ -4,7 +4,7 @@
 //! Which pack a blob goes to, and what its id is, is decided elsewhere.
 
 use std::fmt;
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::num::NonZeroU32;
 
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
@@ -173,8 +173,14 @@ impl Verifier {
                 None => std::ptr::eq(stored, plain) || stored == plain,
                 Some(length) => {
                     self.plain.clear();
-                    let decompressed = self.decoder.decompress(stored, length.get() as usize, &mut self.plain);
-                    decompressed.is_ok() && self.plain == plain
+                    match self.decoder.decompress(stored, length.get() as usize, &mut self.plain) {
+                        // Too little memory says nothing of the data, nor of the machine.
+                        Err(DecodeError::Memory) => {
+                            let file = format!("a {} blob of {length} bytes", kind.word());
+                            return Err(RepositoryError::Storage { action: "verify", file, source: io::ErrorKind::OutOfMemory.into() });
+                        }
+                        decompressed => decompressed.is_ok() && self.plain == plain,
+                    }
                 }
             };
         if same { Ok(()) } else { Err(RepositoryError::Corrupted { what: format!("{} blob", kind.word()) }) }
