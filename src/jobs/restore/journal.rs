@@ -144,9 +144,9 @@ pub(super) enum Next {
     Other,
 }
 
-/// Whether a restore has left a journal, be it of one that lives.
+/// Whether a restore has left a journal, be it of one that lives. Where that cannot be seen there may be one: reading it says why.
 pub(super) fn any(state: &Path) -> bool {
-    journal_file::list(&state.join(FOLDER), SUFFIX).is_ok_and(|paths| !paths.is_empty())
+    !journal_file::list(&state.join(FOLDER), SUFFIX).is_ok_and(|paths| paths.is_empty())
 }
 
 /// Removes what restores that died have left unfinished on this Engine, and puts back what had been there.
