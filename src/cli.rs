@@ -8,6 +8,7 @@ mod arguments;
 mod commands;
 mod environment;
 mod interrupts;
+mod log;
 mod output;
 mod progress;
 mod request;
@@ -28,6 +29,7 @@ use commands::{
 };
 use environment::Environment;
 use interrupts::Interrupts;
+use log::Log;
 use output::{Output, Verbosity};
 use session::Session;
 
@@ -36,8 +38,9 @@ use crate::jobs::report;
 use crate::model::report::{Blame, Report};
 use crate::service::recovery;
 
-/// Commands of the design that this version does not have: they are refused by name.
+/// Commands and flags of the design that this version does not have: they are refused by name.
 const LATER: &[&str] = &["list-remote-backups", "verify", "schedule", "scheduler", "tui", "status", "jobs", "health", "doctor"];
+const LATER_FLAGS: &[&str] = &["--remote", "-r", "--detach", "--standalone", "--force", "--plain"];
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
@@ -53,6 +56,15 @@ pub fn run() -> ExitCode {
         (false, _) => Verbosity::Verbose,
     };
     let output = Output::new(global.json || environment.json, verbosity, !environment.no_interactive, !environment.no_color);
+    if let Some(path) = &global.log_file {
+        match Log::open(path) {
+            Ok(log) => {
+                log.begin(arguments.command.name());
+                output.log_to(log);
+            }
+            Err(error) => return end(&output, &arguments.command, Err(error), false),
+        }
+    }
     let interrupts = match Interrupts::new() {
         Ok(interrupts) => interrupts,
         Err(error) => return end(&output, &arguments.command, Err(error), false),
@@ -169,6 +181,11 @@ fn end(output: &Output, command: &Command, done: Result<Done, JobError>, cancell
         output.error(&report);
         Done { code, data: serde_json::Value::Null, errors: vec![report], envelope: !matches!(command, Command::Dump(_)) }
     });
+    if let Some(report) = output.log().and_then(|log| log.end(command.name(), done.code)) {
+        output.error(&report);
+        done.code = if done.code == 0 { 4 } else { done.code };
+        done.errors.push(report);
+    }
     if done.envelope {
         output.envelope(command.name(), done.code == 0, &done.data, &done.errors);
     }
@@ -189,28 +206,29 @@ fn usage(error: &clap::Error, environment: &Environment) -> ExitCode {
     }
     let json = environment.json || std::env::args_os().any(|argument| argument == "--json");
     let output = Output::new(json, Verbosity::Normal, false, false);
-    let unknown = match error.get(ContextKind::InvalidSubcommand) {
+    let word = |kind: ContextKind| match error.get(kind) {
         Some(ContextValue::String(word)) => Some(word.as_str()),
         _ => None,
     };
-    let mut report = match unknown {
-        Some(word) if LATER.contains(&word) => {
-            let report = Report::new(Blame::User, "not_in_this_version", format!("`bbackup {word}` is not in this version."));
-            output.error(&report);
-            report
-        }
-        _ => {
-            let _ = error.print();
-            let text = error.render().to_string();
-            // Up to the usage: the first line alone may only announce what follows.
-            let said: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-            let said = said.join(" ");
-            Report::new(Blame::User, "usage", said.strip_prefix("error: ").unwrap_or(&said))
+    let command = word(ContextKind::InvalidSubcommand).filter(|word| LATER.contains(word)).map(|word| format!("bbackup {word}"));
+    let unknown = word(ContextKind::InvalidArg).filter(|_| error.kind() == ErrorKind::UnknownArgument);
+    let flag = unknown.filter(|word| LATER_FLAGS.contains(word)).map(str::to_owned);
+    let report = if let Some(later) = command.or(flag) {
+        let report = Report::new(Blame::User, "not_in_this_version", format!("`{later}` is not in this version."));
+        output.error(&report);
+        report
+    } else {
+        let _ = error.print();
+        let text = error.render().to_string();
+        // Up to the usage: the first line alone may only announce what follows.
+        let said: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let said = said.join(" ");
+        let report = Report::new(Blame::User, "usage", said.strip_prefix("error: ").unwrap_or(&said));
+        match word(ContextKind::SuggestedArg) {
+            Some(meant) => report.hint(format!("Did you mean {meant}?")),
+            None => report,
         }
     };
-    if let Some(ContextValue::String(meant)) = error.get(ContextKind::SuggestedArg) {
-        report.hints.push(format!("Did you mean {meant}?"));
-    }
     output.envelope("", false, &serde_json::Value::Null, &[report]);
     ExitCode::from(1)
 }

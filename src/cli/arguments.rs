@@ -71,6 +71,9 @@ pub(super) struct Global {
     /// Say nothing but results, warnings and errors
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(super) quiet: bool,
+    /// Append what is said, with the time, to this file
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) log_file: Option<PathBuf>,
     /// How long to wait for a repository that another process has locked
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
     pub(super) retry_lock: Option<Duration>,

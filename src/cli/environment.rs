@@ -22,6 +22,8 @@ pub(super) struct Environment {
     pub(super) password_command: Option<String>,
     /// Whether `RESTIC_PASSWORD` is set; its value is read only when it is needed.
     pub(super) password: bool,
+    /// `CREDENTIALS_DIRECTORY`: the folder in which systemd gives a service its credentials.
+    pub(super) credentials: Option<PathBuf>,
     /// `DOCKER_HOST`
     pub(super) docker_host: Option<String>,
     /// `DOCKER_TLS_VERIFY`, whatever it says, as for the Docker client.
@@ -36,6 +38,9 @@ pub(super) struct Environment {
 
 /// Name of the variable that has the password itself.
 pub(super) const PASSWORD: &str = "RESTIC_PASSWORD";
+
+/// Name of the credential that has the password of a repository; with `.NAME` behind it, of that one of the configuration.
+pub(super) const CREDENTIAL: &str = "bbackup.password";
 
 impl Environment {
     /// The environment of this process.
@@ -56,6 +61,7 @@ impl Environment {
             password_file: set("RESTIC_PASSWORD_FILE").map(PathBuf::from),
             password_command: text("RESTIC_PASSWORD_COMMAND"),
             password: set(PASSWORD).is_some(),
+            credentials: set("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             docker_host: text("DOCKER_HOST"),
             docker_tls: set("DOCKER_TLS_VERIFY").is_some(),
             docker_certificates: set("DOCKER_CERT_PATH").map(PathBuf::from),

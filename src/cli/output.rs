@@ -1,12 +1,14 @@
-//! Everything that bbackup writes: results to standard output, text for people to standard error, or JSON lines.
+//! Everything that bbackup writes: results to standard output, text for people to standard error, or JSON lines; and what goes
+//! to a log file.
 //!
 //! What is said is decided elsewhere; here is only where it goes and in which form.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::Serialize;
 
+use super::log::Log;
 use super::text::safe;
 use crate::model::report::Report;
 
@@ -36,6 +38,7 @@ struct Inner {
     colour: bool,
     /// The first failure of standard output; nothing is written to it after that.
     failure: Mutex<Option<io::Error>>,
+    log: OnceLock<Log>,
 }
 
 /// The last line of `--json`.
@@ -58,7 +61,19 @@ impl Output {
             bars: terminal && interactive && !json && verbosity > Verbosity::Quiet,
             colour: colour && terminal,
             failure: Mutex::new(None),
+            log: OnceLock::new(),
         }))
+    }
+
+    /// From now on what is said goes to this file, too.
+    pub(super) fn log_to(&self, log: Log) {
+        // There is one flag, and it is read once.
+        let _ = self.0.log.set(log);
+    }
+
+    /// The log file.
+    pub(super) fn log(&self) -> Option<&Log> {
+        self.0.log.get()
     }
 
     /// Whether standard output is for programs.
@@ -76,8 +91,14 @@ impl Output {
         self.0.verbosity
     }
 
-    /// Writes a line of a result to standard output; not with `--json`.
+    /// Writes a line that says what was done to standard output; not with `--json`.
     pub(super) fn result(&self, line: &str) {
+        self.note_down("info", line);
+        self.listed(line);
+    }
+
+    /// Writes a line of what was asked for to standard output; not with `--json`.
+    pub(super) fn listed(&self, line: &str) {
         if !self.0.json {
             self.write(format!("{line}\n").as_bytes());
         }
@@ -104,6 +125,12 @@ impl Output {
 
     /// Tells a person what happens; neither with `--json` nor with `--quiet`.
     pub(super) fn note(&self, text: &str) {
+        self.note_down("info", text);
+        self.progress(text);
+    }
+
+    /// The same, for what is of no use a moment later.
+    pub(super) fn progress(&self, text: &str) {
         if !self.0.json && self.0.verbosity > Verbosity::Quiet {
             say("", text);
         }
@@ -111,16 +138,20 @@ impl Output {
 
     /// Tells a person what did not go well.
     pub(super) fn warning(&self, text: &str) {
+        self.note_down("warning", text);
         say(&format!("{}: ", self.paint("warning", "33")), text);
     }
 
     /// Tells a person why it was not done.
     pub(super) fn error(&self, report: &Report) {
+        self.note_down("error", &report.message);
         say(&format!("{}: ", self.paint("error", "31")), &report.message);
         for cause in &report.source {
+            self.note_down("cause", cause);
             say("  ", cause);
         }
         for hint in &report.hints {
+            self.note_down("hint", hint);
             say(&format!("{}: ", self.paint("hint", "36")), hint);
         }
     }
@@ -134,6 +165,13 @@ impl Output {
     pub(super) fn failure(&self) -> Option<io::Error> {
         let failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         failure.filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
+    }
+
+    /// Writes to the log file only.
+    pub(super) fn note_down(&self, level: &str, text: &str) {
+        if let Some(log) = self.log() {
+            log.line(level, text);
+        }
     }
 
     fn paint(&self, text: &str, colour: &str) -> String {

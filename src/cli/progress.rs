@@ -277,6 +277,8 @@ impl Painter {
             Sentence::Phase(phase) => {
                 if self.bars.is_none() || self.counters.verbosity >= Verbosity::Verbose {
                     self.output.note(phase);
+                } else {
+                    self.output.note_down("info", phase);
                 }
             }
             Sentence::File { path, outcome, size } => {
@@ -342,7 +344,7 @@ impl Painter {
         let label = current.items.first().map_or(current.phase.as_str(), |item| item.label.as_str());
         let text = if label.is_empty() { line } else { format!("{label}: {line}") };
         drop(current);
-        self.output.note(&text);
+        self.output.progress(&text);
     }
 }
 

@@ -109,7 +109,7 @@ impl Session {
             (None, Some(command)) => Some(PasswordSource::Command(command.clone())),
             (None, None) => None,
         };
-        repository.password = flag.or(repository.password).or_else(|| self.password_of_the_environment());
+        self.complete_password(&mut repository, flag);
         Ok(repository)
     }
 
@@ -117,8 +117,20 @@ impl Session {
     /// environment.
     pub(super) fn other_repository(&self, wanted: &str, given: Option<PasswordSource>) -> Result<RepositoryConfig, JobError> {
         let mut repository = self.named_or_path(wanted)?;
-        repository.password = given.or(repository.password).or_else(|| self.password_of_the_environment());
+        self.complete_password(&mut repository, given);
         Ok(repository)
+    }
+
+    /// What was given for a repository counts, then what the configuration says, then the environment.
+    fn complete_password(&self, repository: &mut RepositoryConfig, given: Option<PasswordSource>) {
+        // The key of the embedded repository is nothing that the configuration says; but once it is there, it is the right one.
+        let missing = repository.embedded && !self.directories.default_key().exists();
+        let (configured, made_up) = match repository.password.take() {
+            source if missing => (None, source),
+            source => (source, None),
+        };
+        let of_environment = || self.password_of_the_environment(repository.name.as_deref());
+        repository.password = given.or(configured).or_else(of_environment).or(made_up);
     }
 
     /// Opens two repositories to copy from one to the other. In a dry run nothing is written, not even a lock.
@@ -179,9 +191,14 @@ impl Session {
         }
     }
 
-    fn password_of_the_environment(&self) -> Option<PasswordSource> {
+    /// What systemd has given to this service goes before what whole machines or shells have set.
+    fn password_of_the_environment(&self, repository: Option<&str>) -> Option<PasswordSource> {
         let environment = &self.environment;
-        let file = environment.password_file.clone().map(PasswordSource::File);
+        let credential = environment.credentials.as_deref().and_then(|folder| {
+            let of_one = repository.map(|name| folder.join(format!("{}.{name}", environment::CREDENTIAL)));
+            of_one.into_iter().chain([folder.join(environment::CREDENTIAL)]).find(|path| path.exists())
+        });
+        let file = credential.or_else(|| environment.password_file.clone()).map(PasswordSource::File);
         let command = || environment.password_command.clone().map(PasswordSource::Command);
         let value = || environment.password.then(|| PasswordSource::Environment(environment::PASSWORD.to_owned()));
         file.or_else(command).or_else(value)

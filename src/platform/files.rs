@@ -48,9 +48,17 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32, existing: Existing) ->
 /// # Errors
 /// Some of the bytes may have been appended.
 pub fn append(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().append(true).create(true).mode(mode).open(path)?;
+    let mut file = open_to_append(path, mode)?;
     file.write_all(bytes)?;
     file.sync_data()
+}
+
+/// Opens a file that grows at its end, and makes it with `mode` if it is not there.
+///
+/// # Errors
+/// It cannot be written, or is a folder.
+pub fn open_to_append(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(mode).open(path)
 }
 
 /// Makes a folder and those above it; the new ones get `mode`, existing ones keep theirs.

@@ -278,6 +278,21 @@ fn what_is_not_in_this_version_is_refused_by_name() {
         .exits(2)
         .says("schedules")
         .says("not in this version");
+    for (line, named) in [
+        ("backup --all --remote nas", "`--remote`"),
+        ("backup --remote=nas", "`--remote`"),
+        ("backup -r nas", "`-r`"),
+        ("backup --detach", "`--detach`"),
+        ("--standalone backup", "`--standalone`"),
+        ("restore latest --force", "`--force`"),
+        ("--plain", "`--plain`"),
+        ("scheduler", "`bbackup scheduler`"),
+        ("jobs list", "`bbackup jobs`"),
+    ] {
+        let _ = home.bare(line.split(' ')).run().exits(1).says(named).says("not in this version");
+        let outcome = home.bare(line.split(' ')).env("BBACKUP_OUTPUT", "json").run().exits(1);
+        assert_eq!(outcome.json_lines().pop().unwrap()["errors"][0]["code"], "not_in_this_version", "{line}");
+    }
 }
 
 #[test]

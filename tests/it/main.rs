@@ -93,3 +93,6 @@ mod docker_write;
 
 // Tags and pins of snapshots.
 mod tags;
+
+// Runs that nobody watches: credentials of a service, log files.
+mod unattended;

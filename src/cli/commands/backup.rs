@@ -165,9 +165,6 @@ fn tell(output: &Output, result: &BackupResult, repository: Option<&str>) {
         let report = Report::new(Blame::Environment, "still_down", format!("{name}: {failure}"));
         output.error(&report.hint("Start it by hand; bbackup tries again at its next start."));
     }
-    if output.is_json() {
-        return;
-    }
     let of_applications =
         result.applications.iter().flat_map(|application| application.notes.iter().map(|note| (&application.application, note)));
     for (name, note) in of_applications {

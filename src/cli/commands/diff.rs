@@ -62,7 +62,7 @@ pub(in crate::cli) fn diff(session: &Session, arguments: &Diff) -> Result<Done, 
             if session.output.is_json() {
                 session.output.message(&json(&difference));
             } else {
-                session.output.result(&line(&difference));
+                session.output.listed(&line(&difference));
             }
         }
         ControlFlow::Continue(())

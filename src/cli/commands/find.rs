@@ -51,7 +51,7 @@ pub(in crate::cli) fn find(session: &Session, arguments: &Find) -> Result<Done, 
     let heading = |id: &SnapshotId| {
         let Some(snapshot) = chosen.iter().find(|snapshot| snapshot.id == *id) else { return };
         let of = snapshot.application().map_or_else(|| snapshot.paths.join(" "), str::to_owned);
-        session.output.result(&format!("{} ({} {}):", id.short(), safe(&of), text::time(snapshot.time, &zone)));
+        session.output.listed(&format!("{} ({} {}):", id.short(), safe(&of), text::time(snapshot.time, &zone)));
     };
     let mut last: Option<SnapshotId> = None;
     let request = FindRequest { snapshots: &ids, matcher: &search };
@@ -63,7 +63,7 @@ pub(in crate::cli) fn find(session: &Session, arguments: &Find) -> Result<Done, 
                 heading(snapshot);
                 last = Some(snapshot.clone());
             }
-            session.output.result(&format!("  {}", if arguments.long { long(&listed) } else { printable(&listed.path) }));
+            session.output.listed(&format!("  {}", if arguments.long { long(&listed) } else { printable(&listed.path) }));
         }
         ControlFlow::Continue(())
     })?;

@@ -26,7 +26,7 @@ fn show(session: &Session, headings: &[&str], rows: &[Vec<String>]) {
         return;
     }
     for line in text::table(headings, rows) {
-        session.output.result(&line);
+        session.output.listed(&line);
     }
 }
 
@@ -72,7 +72,7 @@ pub(in crate::cli) fn coverage(session: &Session) -> Result<Done, JobError> {
             session.output.warning(&safe(warning));
         }
         if several {
-            session.output.result(&format!("Engine {}:", safe(&one.engine)));
+            session.output.listed(&format!("Engine {}:", safe(&one.engine)));
         }
         let row = |lost: &coverage::Unprotected| {
             let hint = if lost.disabled_sets.is_empty() { "-".to_owned() } else { list(&lost.disabled_sets) };

@@ -55,7 +55,7 @@ fn list(session: &Session, repository: &dyn Repository) -> Result<Done, JobError
         })
         .collect();
     for line in text::table(&[" id", "user", "host", "created"], &rows) {
-        session.output.result(&line);
+        session.output.listed(&line);
     }
     Done::well(&keys)
 }

@@ -47,7 +47,7 @@ pub(in crate::cli) fn snapshots(session: &Session, arguments: &Snapshots) -> Res
         session.output.note(narrowed);
     } else {
         for line in text::table(&["id", "time", "host", "application", "set", "size", "tags", "paths"], &rows) {
-            session.output.result(&line);
+            session.output.listed(&line);
         }
         session.output.note(&text::count(chosen.len() as u64, "snapshot"));
     }
@@ -148,7 +148,7 @@ pub(in crate::cli) fn ls(session: &Session, arguments: &Ls) -> Result<Done, JobE
             if session.output.is_json() {
                 session.output.message(&node(&listed));
             } else {
-                session.output.result(&if arguments.long { long(&listed) } else { printable(&listed.path) });
+                session.output.listed(&if arguments.long { long(&listed) } else { printable(&listed.path) });
             }
             if session.control.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;

@@ -133,10 +133,8 @@ fn tell(output: &Output, result: &RestoreResult) {
             output.warning(&format!("{name}: {}", safe(failure)));
         }
     }
-    if !output.is_json() {
-        for line in lines(result) {
-            output.note(&line);
-        }
+    for line in lines(result) {
+        output.note(&line);
     }
 }
 

@@ -55,7 +55,7 @@ pub(in crate::cli) fn check(session: &Session) -> Result<Done, JobError> {
 pub(in crate::cli) fn show(session: &Session) -> Result<Done, JobError> {
     let source = session.config.source.as_ref().map_or_else(|| "the embedded defaults".to_owned(), |path| path.display().to_string());
     session.output.note(&format!("# {source}"));
-    session.output.result(show::yaml(&session.config).trim_end());
+    session.output.listed(show::yaml(&session.config).trim_end());
     Done::well(&show::shown(&session.config))
 }
 
@@ -68,7 +68,7 @@ pub(in crate::cli) fn import(arguments: &Import, output: &Output) -> Result<Done
     tell_imported(&imported, output);
     let target = arguments.output.as_deref().map(absolute).transpose()?;
     match &target {
-        None => output.result(imported.yaml.trim_end()),
+        None => output.listed(imported.yaml.trim_end()),
         Some(target) => {
             let existing = if arguments.force { Existing::Replace } else { Existing::Keep };
             match files::write_atomic(target, imported.yaml.as_bytes(), 0o644, existing) {

@@ -15,11 +15,11 @@ pub(in crate::cli) fn stats(session: &Session, arguments: &Stats) -> Result<Done
     let (info, stats) = (repository.info(), repository.stats(&session.control)?);
     whole(session, &info, &stats);
     if stats.groups.len() > 1 || stats.groups.iter().any(|group| group.application.is_some()) {
-        session.output.result("");
+        session.output.listed("");
         groups(session, &stats.groups);
     }
     if arguments.growth {
-        session.output.result("");
+        session.output.listed("");
         growth(session, &stats.growth);
     }
     let (dedup_ratio, compression_ratio, unused_bytes) = (stats.dedup_ratio(), stats.compression_ratio(), stats.unused_bytes());
@@ -48,7 +48,7 @@ fn whole(session: &Session, info: &RepositoryInfo, stats: &RepositoryStats) {
         ("blobs", text::grouped(stats.blobs)),
         ("packs", text::grouped(stats.packs)),
     ] {
-        session.output.result(&format!("{name:<24}{value}"));
+        session.output.listed(&format!("{name:<24}{value}"));
     }
 }
 
@@ -69,7 +69,7 @@ fn groups(session: &Session, groups: &[GroupStats]) {
     let headings = ["host", "application or paths", "snapshots", "files", "newest", "all, restored", "different", "stored", "only its own"];
     let rows: Vec<Vec<String>> = groups.iter().map(row).collect();
     for line in text::table(&headings, &rows) {
-        session.output.result(&line);
+        session.output.listed(&line);
     }
 }
 
@@ -90,6 +90,6 @@ fn growth(session: &Session, growth: &[SnapshotGrowth]) {
     let headings = ["snapshot", "time", "application", "files", "size", "new data", "stored", "stored in all"];
     let rows: Vec<Vec<String>> = growth.iter().map(row).collect();
     for line in text::table(&headings, &rows) {
-        session.output.result(&line);
+        session.output.listed(&line);
     }
 }
