@@ -42,7 +42,7 @@ fn repository(one: &super::RepositoryConfig) -> Repository {
         password_command: password.1,
         password_env: password.2,
         compression: one.compression.to_string(),
-        pack_size: one.pack_size.to_string(),
+        pack_size: one.pack_size.exact(),
         verify_before_write: one.verify_before_write,
     }
 }
@@ -83,7 +83,7 @@ fn set(one: &super::BackupSet) -> Set {
             exec_post: one.hooks.exec_post.iter().map(hook).collect(),
         },
         repository: one.repository.clone(),
-        engine: one.engine.clone(),
+        engine: one.engine.clone().unwrap_or_else(|| super::DEFAULT_ENGINE.to_owned()),
         retention: one.retention.as_ref().map(retention),
     }
 }
@@ -107,7 +107,7 @@ fn retention(one: &super::Retention) -> Retention {
         keep_within_yearly: span(one.keep_within_yearly),
         keep_tags: one.keep_tags.iter().map(|tags| tags.join(",")).collect(),
         min_keep: one.min_keep,
-        max_size: one.max_size.map(|size| size.0),
+        max_size: one.max_size.map(super::ByteSize::exact),
     }
 }
 
@@ -201,8 +201,7 @@ struct Set {
     consistency: &'static str,
     hooks: ShownHooks,
     repository: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    engine: Option<String>,
+    engine: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     retention: Option<Retention>,
 }
@@ -265,7 +264,7 @@ struct Retention {
     keep_tags: Vec<String>,
     min_keep: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    max_size: Option<u64>,
+    max_size: Option<String>,
 }
 
 /// A mapping that keeps the order of the file.

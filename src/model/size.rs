@@ -23,6 +23,17 @@ impl fmt::Display for ByteSize {
     }
 }
 
+impl ByteSize {
+    /// In the largest unit in which it is a whole number, so that it can be read again: `16MiB`, `1000`.
+    pub fn exact(self) -> String {
+        let shift = if self.0 == 0 { 0 } else { (self.0.trailing_zeros() / 10).min(5) };
+        match shift {
+            0 => self.0.to_string(),
+            _ => format!("{}{}", self.0 >> (shift * 10), UNITS[shift as usize]),
+        }
+    }
+}
+
 /// A size that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a size: write a number and one of B, K, M, G, T (powers of 1024), for example 500M or 1.5GiB")]
@@ -58,6 +69,17 @@ impl FromStr for ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exact_sizes_are_read_again() {
+        for (bytes, text) in
+            [(0, "0"), (1000, "1000"), (1 << 20, "1MiB"), (16 << 20, "16MiB"), (1536 << 30, "1536GiB"), ((1 << 40) + 1, "1099511627777")]
+        {
+            assert_eq!(ByteSize(bytes).exact(), text);
+            assert_eq!(text.parse::<ByteSize>(), Ok(ByteSize(bytes)));
+        }
+        assert_eq!(ByteSize(u64::MAX).exact().parse::<ByteSize>(), Ok(ByteSize(u64::MAX)));
+    }
 
     #[test]
     fn shows_three_digits_and_a_unit() {
