@@ -55,6 +55,8 @@ enum Access {
     Alone,
     /// It writes: without a lock it cannot be done.
     Write,
+    /// It writes, and asks before each write whether the lock is ours: so it may begin before that is sure.
+    Add,
     /// It only reads: a repository that cannot be written (another user's, a read-only disk) is read without a lock.
     Read,
     /// Nothing may be written, not even a lock.
@@ -93,12 +95,15 @@ impl ResticRepository {
 
     fn lock(&self, held: &mut Held, access: Access, control: &Control) -> Result<(), RepositoryError> {
         let alone = access == Access::Alone;
-        if access == Access::Look || held.lock.as_ref().is_some_and(|lock| lock.is_exclusive() || !alone) {
+        if access == Access::Look {
             return Ok(());
+        }
+        if let Some(lock) = held.lock.as_ref().filter(|lock| lock.is_exclusive() || !alone) {
+            return if access == Access::Write { lock.check() } else { Ok(()) };
         }
         let retry = match (self.locking, access) {
             (Locking::Retry(retry), _) => retry,
-            (Locking::Never, Access::Alone | Access::Write) => {
+            (Locking::Never, Access::Alone | Access::Write | Access::Add) => {
                 return Err(RepositoryError::Internal("a repository opened for a dry run is written to".into()));
             }
             (Locking::Never, _) => return Ok(()),
@@ -107,6 +112,9 @@ impl ResticRepository {
         held.lock = None;
         match Lock::acquire_with(&self.open, alone, retry, control, self.times) {
             Ok(lock) => {
+                if access == Access::Write {
+                    lock.check()?;
+                }
                 held.lock = Some(Arc::new(lock));
                 // What was loaded without it may be out of date.
                 held.indexed = None;
@@ -120,11 +128,12 @@ impl ResticRepository {
     fn indexed(&self, access: Access, control: &Control) -> Result<Arc<Indexed>, RepositoryError> {
         let mut held = self.held();
         self.lock(&mut held, access, control)?;
-        let usable = |indexed: &&Arc<Indexed>| access != Access::Write || !indexed.index().has_open_claims();
+        let usable = |indexed: &&Arc<Indexed>| access != Access::Add || !indexed.index().has_open_claims();
         if let Some(indexed) = held.indexed.as_ref().filter(usable) {
             return Ok(Arc::clone(indexed));
         }
-        let indexed = Arc::new(self.open.clone().into_indexed()?);
+        let indexed = self.open.clone().into_indexed().map_err(|error| rather_locked(held.lock.as_deref(), error))?;
+        let indexed = Arc::new(indexed);
         held.indexed = Some(Arc::clone(&indexed));
         Ok(indexed)
     }
@@ -209,6 +218,14 @@ impl ResticRepository {
     }
 }
 
+/// What went wrong while it was not sure yet that the lock is ours may only follow from somebody else's.
+fn rather_locked(lock: Option<&Lock>, error: RepositoryError) -> RepositoryError {
+    match lock.map(Lock::check) {
+        Some(Err(locked @ RepositoryError::Locked { .. })) => locked,
+        _ => error,
+    }
+}
+
 fn id_of(snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
     snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })
 }
@@ -235,7 +252,7 @@ impl Repository for ResticRepository {
         control: &Control,
         progress: Arc<dyn Progress>,
     ) -> Result<Box<dyn SnapshotWriter + '_>, RepositoryError> {
-        let access = if request.dry_run { Access::Look } else { Access::Write };
+        let access = if request.dry_run { Access::Look } else { Access::Add };
         let indexed = self.indexed(access, control)?;
         let lock = self.held().lock.clone();
         let check: LockCheck = Box::new(move || lock.as_ref().map_or(Ok(()), |lock| lock.check()));
@@ -270,16 +287,31 @@ impl Repository for ResticRepository {
 
     fn restore(&self, request: &RestoreRequest, control: &Control, progress: Arc<dyn Progress>) -> Result<RestoreSummary, RepositoryError> {
         let indexed = self.indexed(Access::Read, control)?;
+        // What is there already is not touched before it is sure that nobody removes what is to take its place.
+        if !restore::is_empty(&request.destination)
+            && let Some(lock) = self.held().lock.as_ref()
+        {
+            lock.check()?;
+        }
         restore::restore(&indexed, &self.tree(&request.snapshot)?, request, control, &*progress)
     }
 
     fn check(&self, read_data: ReadData, control: &Control, progress: Arc<dyn Progress>) -> Result<CheckSummary, RepositoryError> {
         let mut held = self.held();
         self.lock(&mut held, Access::Read, control)?;
+        let lock = held.lock.clone();
         drop(held);
         // Loaded anew, and in part if parts are damaged: the damage is what is looked for.
         let (indexed, errors) = self.open.clone().into_indexed_in_part()?;
-        check::check(&indexed, &errors, read_data, control, &*progress)
+        let checked = check::check(&indexed, &errors, read_data, control, &*progress);
+        match checked {
+            Ok(summary) if summary.errors.is_empty() => Ok(summary),
+            // What somebody removes meanwhile must not be taken for damage.
+            damaged => match lock.map(|lock| lock.check()) {
+                Some(Err(error @ RepositoryError::Locked { .. })) => Err(error),
+                _ => damaged,
+            },
+        }
     }
 
     fn prune(&self, request: &PruneRequest, control: &Control, progress: Arc<dyn Progress>) -> Result<PruneSummary, RepositoryError> {

@@ -3,6 +3,7 @@
 //!
 //! Which work needs which lock is decided by the verbs and the facade.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -72,6 +73,18 @@ struct Shared {
     state: Mutex<State>,
     /// Signalled when the lock is to be given back.
     closing: Condvar,
+    /// Signalled when `state.settled` changes.
+    settled: Condvar,
+}
+
+/// Whether it is known that nobody wrote a lock at the same time as we did.
+#[derive(Debug)]
+enum Settled {
+    /// The refreshing thread will look.
+    Waiting,
+    Yes,
+    /// Somebody did, or it could not be found out.
+    No(RepositoryError),
 }
 
 #[derive(Debug)]
@@ -84,12 +97,16 @@ struct State {
     refreshed: Duration,
     /// Others may have removed it: it never counts again.
     lost: bool,
+    settled: Settled,
     closing: bool,
 }
 
 impl Lock {
     /// Takes a lock, exclusive or shared with all others that are shared. If somebody holds one that excludes ours, it is
     /// tried again for `retry`. Stale locks are removed on the way.
+    ///
+    /// A shared lock that is not tried again is given out before the time is over in which somebody else's may come to light:
+    /// what only reads need not wait for that. [`check`](Self::check), which every write asks, does.
     ///
     /// # Errors
     /// [`RepositoryError::Locked`]; [`RepositoryError::Damaged`] if there is a lock that cannot be read;
@@ -112,7 +129,7 @@ impl Lock {
         let start = clock::since_boot();
         let mut wait = times.retry;
         loop {
-            let locked = match Self::try_acquire(open, exclusive, control, times) {
+            let locked = match Self::try_acquire(open, exclusive, exclusive || !retry.is_zero(), control, times) {
                 Err(error @ RepositoryError::Locked { .. }) => error,
                 result => return result,
             };
@@ -120,33 +137,59 @@ impl Lock {
             if left.is_zero() {
                 return Err(locked);
             }
-            sleep(wait.min(left), control)?;
+            sleep(wait.min(left), &|| control.is_cancelled())?;
             wait = (wait * 2).min(times.retry_most);
         }
     }
 
-    fn try_acquire(open: &Open, exclusive: bool, control: &Control, times: LockTimes) -> Result<Self, RepositoryError> {
-        look_for_others(open, exclusive, None, control, times)?;
+    /// With `surely` it is waited for the time in which somebody else's lock may come to light.
+    fn try_acquire(open: &Open, exclusive: bool, surely: bool, control: &Control, times: LockTimes) -> Result<Self, RepositoryError> {
+        let stop = || control.is_cancelled();
+        look_for_others(open, exclusive, None, &stop, times)?;
         let refreshed = clock::since_boot();
         let file = write(open, exclusive)?;
-        let state = State { file, old: Vec::new(), refreshed, lost: false, closing: false };
-        let shared = Shared { open: open.clone(), exclusive, times, state: Mutex::new(state), closing: Condvar::new() };
+        let state = State { file, old: Vec::new(), refreshed, lost: false, settled: Settled::Waiting, closing: false };
+        let shared =
+            Shared { open: open.clone(), exclusive, times, state: Mutex::new(state), closing: Condvar::new(), settled: Condvar::new() };
         // From here on the file is removed whatever happens.
         let mut lock = Self { shared: Arc::new(shared), refresher: None };
-        sleep(times.settle, control)?;
-        look_for_others(open, exclusive, Some(&file), control, times)?;
+        if surely {
+            sleep(times.settle, &stop)?;
+        }
+        // Where a file can be seen as soon as it is written, this decides: of two who write and then look, one sees the other.
+        look_for_others(open, exclusive, Some(&file), &stop, times)?;
+        if surely {
+            lock.shared.state().settled = Settled::Yes;
+        }
         let shared = Arc::clone(&lock.shared);
-        let refresher = thread::Builder::new().name("lock".into()).spawn(move || shared.keep_fresh());
+        let refresher = thread::Builder::new().name("lock".into()).spawn(move || {
+            shared.settle();
+            shared.keep_fresh();
+        });
         lock.refresher = Some(refresher.map_err(|error| RepositoryError::Internal(format!("no thread for the lock: {error}")))?);
         Ok(lock)
     }
 
-    /// Whether the lock is still ours. To be asked before every write to the repository.
+    /// Whether the lock is still ours. To be asked before every write to the repository. Soon after the lock was taken it
+    /// waits until nobody else's can come to light any more.
     ///
     /// # Errors
-    /// [`RepositoryError::LockLost`] from the time on when others may have removed it.
+    /// [`RepositoryError::Locked`] if one did; [`RepositoryError::LockLost`] from the time on when others may have removed ours.
     pub fn check(&self) -> Result<(), RepositoryError> {
         let mut state = self.shared.state();
+        loop {
+            match &state.settled {
+                Settled::Yes => break,
+                Settled::No(error) => return Err(again(error)),
+                // It has panicked.
+                Settled::Waiting if self.refresher.as_ref().is_none_or(JoinHandle::is_finished) => state.lost = true,
+                Settled::Waiting => {}
+            }
+            if state.lost {
+                break;
+            }
+            state = self.shared.settled.wait_timeout(state, self.shared.times.tick).unwrap_or_else(PoisonError::into_inner).0;
+        }
         if self.shared.is_lost(&mut state) {
             return Err(RepositoryError::LockLost { location: self.shared.open.location() });
         }
@@ -204,6 +247,26 @@ impl Shared {
         state.lost
     }
 
+    /// Waits for the time in which somebody else's lock may come to light, and looks.
+    fn settle(&self) {
+        let file = {
+            let state = self.state();
+            if matches!(state.settled, Settled::Yes) {
+                return;
+            }
+            let waits = |state: &mut State| !state.closing;
+            let waited = self.closing.wait_timeout_while(state, self.times.settle, waits);
+            let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if state.closing {
+                return;
+            }
+            state.file
+        };
+        let looked = look_for_others(&self.open, self.exclusive, Some(&file), &|| self.state().closing, self.times);
+        self.state().settled = looked.map_or_else(Settled::No, |()| Settled::Yes);
+        self.settled.notify_all();
+    }
+
     /// Runs in a thread of its own until the lock is given back or lost.
     fn keep_fresh(&self) {
         let mut tried = self.state().refreshed;
@@ -256,11 +319,31 @@ impl Shared {
     }
 }
 
-/// Waits. Not held up by a pause: who waits for a lock holds nothing.
-fn sleep(time: Duration, control: &Control) -> Result<(), RepositoryError> {
+/// The same error once more, for whoever asks next.
+fn again(error: &RepositoryError) -> RepositoryError {
+    match error {
+        RepositoryError::Locked { location, pid, host, since, exclusive } => RepositoryError::Locked {
+            location: location.clone(),
+            pid: *pid,
+            host: host.clone(),
+            since: since.clone(),
+            exclusive: *exclusive,
+        },
+        RepositoryError::Damaged { file, offset, expected } => {
+            RepositoryError::Damaged { file: file.clone(), offset: *offset, expected: expected.clone() }
+        }
+        RepositoryError::Storage { action, file, source } => {
+            RepositoryError::Storage { action, file: file.clone(), source: io::Error::new(source.kind(), source.to_string()) }
+        }
+        other => RepositoryError::Internal(other.to_string()),
+    }
+}
+
+/// Waits until `stop`. Not held up by a pause: who waits for a lock holds nothing.
+fn sleep(time: Duration, stop: &dyn Fn() -> bool) -> Result<(), RepositoryError> {
     let start = clock::monotonic();
     loop {
-        if control.is_cancelled() {
+        if stop() {
             return Err(RepositoryError::Cancelled);
         }
         let left = time.saturating_sub(start.elapsed());
@@ -287,7 +370,13 @@ fn write(open: &Open, exclusive: bool) -> Result<Id, RepositoryError> {
 }
 
 /// Fails if somebody holds a lock that excludes ours. `own` is not looked at. Stale locks are removed.
-fn look_for_others(open: &Open, exclusive: bool, own: Option<&Id>, control: &Control, times: LockTimes) -> Result<(), RepositoryError> {
+fn look_for_others(
+    open: &Open,
+    exclusive: bool,
+    own: Option<&Id>,
+    stop: &dyn Fn() -> bool,
+    times: LockTimes,
+) -> Result<(), RepositoryError> {
     let mut wait = times.reread;
     let mut tries = 0;
     loop {
@@ -300,7 +389,7 @@ fn look_for_others(open: &Open, exclusive: bool, own: Option<&Id>, control: &Con
         if tries >= READS {
             return Err(unreadable);
         }
-        sleep(wait, control)?;
+        sleep(wait, stop)?;
         wait *= 2;
     }
 }

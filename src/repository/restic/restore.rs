@@ -73,6 +73,14 @@ pub fn restore(
     }
 }
 
+/// Whether nothing is at this place yet, or an empty folder.
+pub fn is_empty(destination: &std::path::Path) -> bool {
+    match std::fs::read_dir(destination) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 fn restore_folder(
     repo: &Indexed,
     tree: &Id,

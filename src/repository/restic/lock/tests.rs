@@ -75,6 +75,31 @@ fn only_shared_locks_stand_beside_each_other() {
 }
 
 #[test]
+fn a_shared_lock_can_be_read_under_before_it_is_sure_but_not_written_under() {
+    let (_folder, open) = empty_repository(2);
+    let times = LockTimes { settle: Duration::from_millis(600), ..FAST };
+    let shared = || Lock::acquire_with(&open, false, Duration::ZERO, &Control::new(), times).unwrap();
+    let start = clock::monotonic();
+    let lock = shared();
+    lock.check().unwrap();
+    assert!(start.elapsed() >= times.settle);
+    drop(lock);
+    let lock = shared();
+    // Another program looked before our lock could be seen.
+    foreign(&open, |_| {});
+    let asked = || lock.check();
+    assert!(matches!(asked(), Err(RepositoryError::Locked { pid: 4711, exclusive: true, .. })));
+    assert!(matches!(asked(), Err(RepositoryError::Locked { pid: 4711, exclusive: true, .. })), "also when asked again");
+    drop(lock);
+    assert_eq!(files(&open).len(), 1);
+    // Whoever waits for others anyway gets no lock that is not sure.
+    unlock(&open, true).unwrap();
+    let start = clock::monotonic();
+    drop(Lock::acquire_with(&open, false, Duration::from_secs(1), &Control::new(), times).unwrap());
+    assert!(start.elapsed() >= times.settle);
+}
+
+#[test]
 fn of_many_at_once_at_most_one_is_alone() {
     let (_folder, open) = empty_repository(2);
     for _ in 0..3 {
@@ -124,6 +149,7 @@ fn a_lock_that_cannot_be_refreshed_is_lost() {
     let (folder, open) = empty_repository(2);
     let times = LockTimes { lost: Duration::from_millis(1500), ..FAST };
     let lock = Lock::acquire_with(&open, false, Duration::ZERO, &Control::new(), times).unwrap();
+    lock.check().unwrap();
     // New files cannot be written, not even by root.
     let (locks, away) = (folder.path().join("locks"), folder.path().join("away"));
     fs::rename(&locks, &away).unwrap();
