@@ -14,6 +14,7 @@ use crate::model::progress::Event;
 use crate::model::text::printable;
 use crate::platform::{clock, environment};
 use crate::repository::contract::{AddSummary, RepositoryError};
+use crate::sources::ahead::Ahead;
 use crate::sources::host_path::HostPaths;
 use crate::sources::walk::WalkOptions;
 use crate::sources::{Counts, NeverRead};
@@ -59,7 +60,7 @@ pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResul
         let stored = path.path.as_os_str().as_bytes();
         let label = format!("path {}", printable(stored));
         run.progress.event(Event::ItemStarted { label: &label });
-        let added = writer.add(stored, Box::new(path.source));
+        let added = writer.add(stored, Box::new(Ahead::of(path.source)));
         run.progress.event(Event::ItemFinished { label: &label });
         let outcome = match added {
             Ok(summary) => {
