@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use super::codec::BlobKind;
 use super::id::{BuildIdHasher, Id};
 use super::index::Index;
+use super::index::places::Places;
 use super::reader;
 use super::state::Indexed;
 use super::tree::Tree;
@@ -51,7 +52,9 @@ pub fn stats(repo: &Indexed, snapshots: Vec<Snapshot>, control: &Control) -> Res
         let paths = if application.is_some() { Vec::new() } else { snapshot.paths.clone() };
         groups.entry((snapshot.host.clone(), application, paths)).or_default().push(number);
     }
-    let mut counter = Counter { repo, trees: Mutex::default(), totals: Ids::default(), uses: Mutex::default() };
+    let places = Places::of(index);
+    let uses = Uses { loaded: vec![Use::NONE; places.len()], added: Default::default() };
+    let mut counter = Counter { repo, places, trees: Mutex::default(), totals: Ids::default(), uses: Mutex::new(uses) };
     for (number, ((host, application, paths), members)) in groups.into_iter().enumerate() {
         let mut group = GroupStats { application, host, paths, snapshots: members.len() as u64, ..GroupStats::default() };
         let seen = Mutex::new(HashSet::default());
@@ -77,23 +80,47 @@ fn is_first(index: &Index, kind: BlobKind, id: &Id, pack: &Id, offset: u32) -> b
     index.lookup(kind, id).is_some_and(|first| first.pack == *pack && first.offset == offset)
 }
 
-/// Who uses a blob.
+/// Who uses a blob. There is one for each, so it is small.
+#[derive(Clone, Copy)]
 struct Use {
-    /// Number of the oldest snapshot that does.
+    /// Number of the oldest snapshot that does; [`UNUSED`] if none does.
     first: u32,
-    /// The group that was last seen to do.
+    /// The group that was last seen to do, and [`SHARED`] if others do, too.
     group: u32,
-    /// Whether other groups do, too.
-    shared: bool,
+}
+
+const UNUSED: u32 = u32::MAX;
+const SHARED: u32 = 1 << 31;
+
+impl Use {
+    const NONE: Self = Self { first: UNUSED, group: 0 };
+
+    /// Notes a use; true if it is the group's first.
+    fn note(&mut self, group: u32, snapshot: u32) -> bool {
+        let is_new = self.first == UNUSED;
+        let is_new_here = is_new || self.group & !SHARED != group;
+        let shared = if is_new { 0 } else { (self.group & SHARED) | if is_new_here { SHARED } else { 0 } };
+        *self = Self { first: self.first.min(snapshot), group: group | shared };
+        is_new_here
+    }
+}
+
+/// Who uses each blob.
+#[derive(Default)]
+struct Uses {
+    /// By the number of a blob's first place in the index that was loaded.
+    loaded: Vec<Use>,
+    /// Of what was added to the index since; data blobs, then trees.
+    added: [Ids<Use>; 2],
 }
 
 struct Counter<'a> {
     repo: &'a Indexed,
+    places: Places<'a>,
     trees: Mutex<Ids<Own>>,
     /// Files and bytes in a tree and all below it.
     totals: Ids<(u64, u64)>,
-    /// Data blobs, then trees.
-    uses: Mutex<[Ids<Use>; 2]>,
+    uses: Mutex<Uses>,
 }
 
 fn lengths(repo: &Indexed, kind: BlobKind, id: &Id) -> Result<(u64, u64), RepositoryError> {
@@ -153,13 +180,12 @@ impl Counter<'_> {
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
         let blobs = files().flat_map(|file| &file.content).map(|blob| (BlobKind::Data, blob)).chain([(BlobKind::Tree, id)]);
         for (kind, blob) in blobs {
-            let known = uses[usize::from(kind == BlobKind::Tree)].entry(*blob);
-            let is_new = matches!(known, std::collections::hash_map::Entry::Vacant(_));
-            let known = known.or_insert(Use { first: snapshot, group, shared: false });
-            let is_new_here = is_new || known.group != group;
-            known.first = known.first.min(snapshot);
-            known.shared |= known.group != group;
-            known.group = group;
+            let place = self.places.find(kind, blob);
+            let known = match uses.loaded.get_mut(place.start).filter(|_| !place.is_empty()) {
+                Some(known) => known,
+                None => uses.added[usize::from(kind == BlobKind::Tree)].entry(*blob).or_insert(Use::NONE),
+            };
+            let is_new_here = known.note(group, snapshot);
             if is_new_here {
                 let (raw, stored) = lengths(self.repo, kind, blob)?;
                 sums = (sums.0 + raw, sums.1 + stored);
@@ -195,17 +221,22 @@ impl Counter<'_> {
     fn finish(mut self, stats: &mut RepositoryStats, snapshots: Vec<Snapshot>) -> Result<(), RepositoryError> {
         let mut added = vec![(0_u64, 0_u64); snapshots.len()];
         let uses = std::mem::take(self.uses.get_mut().unwrap_or_else(PoisonError::into_inner));
-        for (kind, uses) in [BlobKind::Data, BlobKind::Tree].into_iter().zip(uses) {
-            for (id, user) in uses {
-                let (raw, stored) = lengths(self.repo, kind, &id)?;
-                stats.used_raw_bytes += raw;
-                stats.used_stored_bytes += stored;
-                if let Some(added) = added.get_mut(user.first as usize) {
-                    *added = (added.0 + raw, added.1 + stored);
-                }
-                if let Some(group) = stats.groups.get_mut(user.group as usize).filter(|_| !user.shared) {
-                    group.own_stored_bytes += stored;
-                }
+        let mut count = |used: Use, (raw, stored): (u64, u64)| {
+            stats.used_raw_bytes += raw;
+            stats.used_stored_bytes += stored;
+            if let Some(added) = added.get_mut(used.first as usize) {
+                *added = (added.0 + raw, added.1 + stored);
+            }
+            if let Some(group) = stats.groups.get_mut(used.group as usize).filter(|_| used.group & SHARED == 0) {
+                group.own_stored_bytes += stored;
+            }
+        };
+        for (place, used) in self.places.iter().zip(uses.loaded).filter(|(_, used)| used.first != UNUSED) {
+            count(used, (u64::from(place.blob.plain_length()), u64::from(place.blob.length)));
+        }
+        for (kind, uses) in [BlobKind::Data, BlobKind::Tree].into_iter().zip(uses.added) {
+            for (id, used) in uses {
+                count(used, lengths(self.repo, kind, &id)?);
             }
         }
         let mut stored_total = 0;
