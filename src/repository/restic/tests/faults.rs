@@ -129,6 +129,36 @@ fn in_the_removal_of_snapshots() {
 }
 
 #[test]
+fn in_a_forget() {
+    let base = world();
+    let goes: Vec<SnapshotId> = base.snapshots.keys().take(2).cloned().collect();
+    assert_eq!(base.snapshots.len(), 3);
+    let said = std::cell::RefCell::new(Vec::new());
+    let forget = |repository: &ResticRepository| {
+        said.take();
+        let forgotten = repository.forget(&goes, &Control::new())?;
+        *said.borrow_mut() = forgotten.removed;
+        if forgotten.problems.is_empty() { Ok(()) } else { Err(RepositoryError::Internal(format!("{:?}", forgotten.problems))) }
+    };
+    let count = each(&base, forget, |world, done, when| {
+        let listed: Vec<SnapshotId> = world.repository().snapshots().unwrap().into_iter().map(|snapshot| snapshot.id).collect();
+        assert!(!done || goes.iter().all(|id| !listed.contains(id)), "{when}: it said that it was done");
+        assert!(said.borrow().iter().all(|id| !listed.contains(id)), "{when}: it said of one that it was removed");
+        // What was not to go is not excused: it must still restore.
+        world.snapshots.retain(|id, _| !goes.contains(id) || listed.contains(id));
+        world.assert_whole(when);
+        // Once more, and it is done.
+        let left: Vec<SnapshotId> = goes.iter().filter(|id| listed.contains(id)).cloned().collect();
+        world.repository().forget(&left, &Control::new()).unwrap();
+        world.snapshots.retain(|id, _| !goes.contains(id));
+        prune(&world.repository(), &full_prune()).unwrap();
+        world.assert_whole(when);
+        world.assert_nothing_unused(when);
+    });
+    assert!(count > 12, "{count} calls");
+}
+
+#[test]
 fn in_a_repair_of_the_index() {
     let base = world();
     // One index file is gone, one damaged, and a pack that is not used has lost its end.
