@@ -320,7 +320,7 @@ impl Folder {
                 }
             });
         }
-        worker.store_tree(&nodes, item)
+        worker.store_tree(nodes, item)
     }
 }
 

@@ -47,6 +47,9 @@ fn level(compression: Compression) -> i32 {
 /// The level for data that looks incompressible: it finds long repetitions at several times the speed of level 3.
 const HASTY: i32 = -5;
 
+/// The largest blob but for trees of large folders, whose buffers are not kept and are as small as can be.
+const USUAL: usize = 8 << 20;
+
 /// What became of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoded {
@@ -104,6 +107,8 @@ impl Encoder {
         if encoded.is_err() {
             out.truncate(start);
         }
+        self.compressed.clear();
+        self.compressed.shrink_to(zstd_safe::compress_bound(USUAL));
         encoded
     }
 
@@ -145,6 +150,15 @@ impl Encoder {
             self.level = Some(level);
         }
         self.compressed.clear();
+        if plain.len() > USUAL {
+            // A tree of a large folder becomes far smaller. Where it does not, there is need for more room.
+            self.compressed.reserve_exact(plain.len() / 4);
+            if let Ok(length) = self.context.compress2(&mut self.compressed, plain) {
+                return Ok(length < plain.len());
+            }
+            self.context.reset(zstd_safe::ResetDirective::SessionOnly).map_err(compressor_failed)?;
+            self.compressed.clear();
+        }
         self.compressed.reserve(zstd_safe::compress_bound(plain.len()));
         // All input is given at once, so the compressor knows the length and states it in the frame.
         let length = self.context.compress2(&mut self.compressed, plain).map_err(compressor_failed)?;
@@ -171,6 +185,8 @@ impl Verifier {
             && match uncompressed {
                 // The very same bytes, unless a caller has copied them.
                 None => std::ptr::eq(stored, plain) || stored == plain,
+                // In pieces, as there may be no room for it a second time.
+                Some(_) if plain.len() > USUAL => self.decoder.decompresses_to(stored, plain),
                 Some(length) => {
                     self.plain.clear();
                     match self.decoder.decompress(stored, length.get() as usize, &mut self.plain) {
@@ -310,6 +326,28 @@ impl Decoder {
             Ok(found) if found == length => Ok(()),
             Ok(_) => Err(DecodeError::Length),
             Err(_) => Err(DecodeError::Compression),
+        }
+    }
+
+    /// Whether `stored` decompresses to `plain`.
+    fn decompresses_to(&mut self, stored: &[u8], plain: &[u8]) -> bool {
+        if self.context.reset(zstd_safe::ResetDirective::SessionOnly).is_err() {
+            return false;
+        }
+        let mut input = zstd_safe::InBuffer::around(stored);
+        let mut piece = Vec::with_capacity(DCtx::out_size());
+        let mut rest = plain;
+        loop {
+            piece.clear();
+            let hint = self.context.decompress_stream(&mut zstd_safe::OutBuffer::around(&mut piece), &mut input);
+            let (Ok(hint), Some(later)) = (hint, rest.strip_prefix(&piece[..])) else { return false };
+            rest = later;
+            if hint == 0 {
+                return rest.is_empty() && input.pos() == stored.len();
+            }
+            if piece.is_empty() && input.pos() == stored.len() {
+                return false;
+            }
         }
     }
 

@@ -77,8 +77,9 @@ impl Dir {
     }
 
     /// Takes the children that could be read.
+    #[expect(clippy::filter_map_identity, reason = "unlike `flatten` it needs no second list, which is large where the folder is")]
     pub(super) fn take_nodes(&self) -> Vec<Node> {
-        std::mem::take(&mut *self.lock()).into_iter().flatten().collect()
+        std::mem::take(&mut *self.lock()).into_iter().filter_map(std::convert::identity).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Option<Node>>> {

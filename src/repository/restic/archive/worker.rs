@@ -20,7 +20,10 @@ use crate::repository::contract::RepositoryError;
 use crate::repository::restic::codec::{BlobKind, Encoder};
 use crate::repository::restic::id::Id;
 use crate::repository::restic::pack::PackedBlob;
-use crate::repository::restic::tree::Node;
+use crate::repository::restic::tree::{self, Node};
+
+/// Room for a tree that is kept for the next one.
+const KEPT_TREE: usize = 1 << 20;
 
 /// A chunk of a file that another thread reads.
 pub(super) struct ChunkJob {
@@ -236,7 +239,7 @@ impl Worker {
             // What has not changed need not be encoded and hashed to find that out.
             let id = match dir.kept() {
                 Some(before) => before,
-                None => self.store_tree(&dir.take_nodes(), &dir.item)?,
+                None => self.store_tree(dir.take_nodes(), &dir.item)?,
             };
             if dir.before != Some(id) {
                 above.note_difference();
@@ -258,12 +261,16 @@ impl Worker {
         Ok(())
     }
 
-    /// Encodes and stores a tree.
-    pub(super) fn store_tree(&mut self, nodes: &[Node], item: &Item) -> Result<Id, RepositoryError> {
+    /// Encodes and stores a tree. The nodes of a large folder need much memory: they are gone before the tree is compressed.
+    pub(super) fn store_tree(&mut self, nodes: Vec<Node>, item: &Item) -> Result<Id, RepositoryError> {
         let mut json = std::mem::take(&mut self.json);
         json.clear();
-        self.shared.trees.encode(nodes, &mut json);
+        json.reserve_exact(tree::Encoder::estimate(&nodes));
+        self.shared.trees.encode(&nodes, &mut json);
+        drop(nodes);
         let id = self.store(BlobKind::Tree, &json, item);
+        json.clear();
+        json.shrink_to(KEPT_TREE);
         self.json = json;
         id
     }

@@ -43,6 +43,16 @@ impl Encoder {
         self.end(out);
     }
 
+    /// About how long the tree of these nodes is, and seldom less: room for it need not be doubled again and again.
+    pub fn estimate(nodes: &[Node]) -> usize {
+        let of_one = |node: &Node| {
+            let meta = &node.metadata;
+            let xattrs: usize = meta.xattrs.iter().map(|xattr| 32 + xattr.name.len() + xattr.value.len() * 4 / 3).sum();
+            320 + node.name.len() + meta.user.len() + meta.group.len() + 67 * node.content.len() + xattrs
+        };
+        nodes.iter().map(of_one).sum()
+    }
+
     /// Begins a tree whose nodes follow one by one.
     pub fn begin(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"nodes\":[");
