@@ -2,6 +2,7 @@
 //!
 //! What is in the streams is the business of `sources/tar` and `targets/tar`.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,25 +13,30 @@ use hyper::Method;
 use hyper::body::{Body, Frame};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::connect::Engine;
 use super::error::DockerError;
 use super::wire::{Download, Wire, encode};
+use crate::platform::clock;
 
 /// Pieces that wait between the connection and the thread, in each direction. With the pieces' size this bounds the memory
-/// of one stream to about two megabytes.
+/// of one stream to a few megabytes.
 const WAITING: usize = 8;
 /// Bytes that are gathered before they are sent.
 const PIECE: usize = 128 << 10;
+/// Bytes that are gathered before the reader is woken. The Engine sends 32 KiB at a time; a thread that is woken for each of
+/// them costs more than what it does with them.
+const BATCH: usize = 512 << 10;
+/// But what has come is not kept longer than this: whoever waits may have to stop.
+const LINGER: Duration = Duration::from_millis(100);
 
-/// What travels from one end of a stream to the other.
+/// What travels to the Engine.
+#[derive(Debug)]
 enum Piece {
     Data(Bytes),
     /// The stream is whole. A channel that closes without this was cut.
     End,
-    /// The stream is lost, from the Engine's side only.
-    Failed(DockerError),
 }
 
 /// Opens the tar stream of `path` in `container`. The names in it begin with the last component of `path`. Must be called in
@@ -61,22 +67,81 @@ pub async fn image_get(engine: &Engine, image: &str) -> Result<ArchiveReader, Do
 }
 
 async fn stream(engine: &Engine, target: &str) -> Result<ArchiveReader, DockerError> {
-    let download = engine.wire().download(target).await?;
     let (sender, receiver) = mpsc::channel(WAITING);
-    tokio::spawn(pump(download, sender));
-    Ok(ArchiveReader { receiver, current: Bytes::new(), ended: false })
+    let reader = ArchiveReader { receiver, current: VecDeque::new(), ended: false };
+    let wire = engine.wire().clone();
+    if wire.keeps_connections() {
+        tokio::spawn(pump(wire.download(target).await?, sender));
+        return Ok(reader);
+    }
+    // On a thread of its own: among several, the connection and who takes from it wake each other for every piece.
+    let own = |source: io::Error| DockerError::Unreachable { address: wire.address().to_string(), source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(own)?;
+    let (mut opened, answer) = oneshot::channel();
+    let (target, moved) = (target.to_owned(), wire.clone());
+    let run = move || {
+        runtime.block_on(async {
+            // Nobody takes the answer any more if the caller was dropped; then there is no reader either.
+            let answer = tokio::select! {
+                answer = moved.download(&target) => answer,
+                () = opened.closed() => return,
+            };
+            let (download, answer) = match answer {
+                Ok(download) => (Some(download), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            if let (Ok(()), Some(download)) = (opened.send(answer), download) {
+                pump(download, sender).await;
+            }
+        });
+    };
+    std::thread::Builder::new().name("stream".to_owned()).spawn(run).map_err(own)?;
+    answer.await.unwrap_or_else(|_| Err(own(io::Error::other("the thread of the stream has ended"))))?;
+    Ok(reader)
 }
 
-/// Moves the body to the reader. The receiver is the reader: once it is dropped, so is the connection.
-async fn pump(mut download: Download, sender: mpsc::Sender<Piece>) {
+/// What travels to the reader: as much as was there, in the pieces in which it came.
+enum Batch {
+    Data(VecDeque<Bytes>),
+    /// The stream is whole. A channel that closes without this was cut.
+    End,
+    /// The stream is lost.
+    Failed(DockerError),
+}
+
+/// Moves the body to the reader, without copying it. The receiver is the reader: once it is dropped, so is the connection.
+async fn pump(mut download: Download, sender: mpsc::Sender<Batch>) {
+    let closed = sender.closed();
+    tokio::pin!(closed);
+    let (mut gathered, mut length, mut since) = (VecDeque::new(), 0, clock::monotonic());
     loop {
-        let piece = match download.next().await {
-            Ok(Some(data)) => Piece::Data(data),
-            Ok(None) => Piece::End,
-            Err(error) => Piece::Failed(error),
+        let next = tokio::select! {
+            biased;
+            next = download.next() => Some(next),
+            () = &mut closed => return,
+            () = sleep(LINGER), if length > 0 => None,
         };
-        let last = !matches!(piece, Piece::Data(_));
-        if sender.send(piece).await.is_err() || last {
+        let last = match next {
+            Some(Ok(Some(data))) => {
+                if length == 0 {
+                    since = clock::monotonic();
+                }
+                length += data.len();
+                gathered.push_back(data);
+                None
+            }
+            Some(Ok(None)) => Some(Batch::End),
+            Some(Err(error)) => Some(Batch::Failed(error)),
+            None => None,
+        };
+        if length >= BATCH || (length > 0 && (last.is_some() || since.elapsed() >= LINGER)) {
+            length = 0;
+            if sender.send(Batch::Data(std::mem::take(&mut gathered))).await.is_err() {
+                return;
+            }
+        }
+        if let Some(last) = last {
+            let _ = sender.send(last).await;
             return;
         }
     }
@@ -86,12 +151,12 @@ async fn pump(mut download: Download, sender: mpsc::Sender<Piece>) {
 /// Engine ended it: a connection that broke is an error.
 #[derive(Debug)]
 pub struct ArchiveReader {
-    receiver: mpsc::Receiver<Piece>,
-    current: Bytes,
+    receiver: mpsc::Receiver<Batch>,
+    current: VecDeque<Bytes>,
     ended: bool,
 }
 
-impl std::fmt::Debug for Piece {
+impl std::fmt::Debug for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Data(data) => f.debug_tuple("Data").field(&data.len()).finish(),
@@ -101,22 +166,43 @@ impl std::fmt::Debug for Piece {
     }
 }
 
+impl ArchiveReader {
+    /// Fills the buffer from what has come already.
+    fn take(&mut self, buffer: &mut [u8]) -> usize {
+        let mut filled = 0;
+        while let Some(data) = self.current.front_mut() {
+            let length = data.len().min(buffer.len() - filled);
+            data.copy_to_slice(&mut buffer[filled..filled + length]);
+            filled += length;
+            if !data.is_empty() {
+                break;
+            }
+            self.current.pop_front();
+        }
+        filled
+    }
+}
+
 impl Read for ArchiveReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            if self.ended || buffer.is_empty() {
-                return Ok(0);
+        if self.ended || buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let filled = self.take(buffer);
+            if filled > 0 {
+                return Ok(filled);
             }
             match self.receiver.blocking_recv() {
-                Some(Piece::Data(data)) => self.current = data,
-                Some(Piece::End) => self.ended = true,
-                Some(Piece::Failed(error)) => return Err(error.into()),
+                Some(Batch::Data(data)) => self.current = data,
+                Some(Batch::End) => {
+                    self.ended = true;
+                    return Ok(0);
+                }
+                Some(Batch::Failed(error)) => return Err(error.into()),
                 None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream from the Docker Engine was cut off")),
             }
         }
-        let length = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
     }
 }
 
@@ -278,7 +364,7 @@ impl Body for UploadBody {
                 None
             }
             // The writer gave up. An error makes hyper break the connection instead of ending the body well.
-            Some(Piece::Failed(_)) | None => {
+            None => {
                 self.ended = true;
                 Some(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the archive was given up")))
             }
@@ -295,20 +381,21 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn reader(pieces: Vec<Piece>) -> ArchiveReader {
+    fn reader(pieces: Vec<Batch>) -> ArchiveReader {
         let (sender, receiver) = mpsc::channel(pieces.len().max(1));
         for piece in pieces {
             sender.try_send(piece).unwrap();
         }
-        ArchiveReader { receiver, current: Bytes::new(), ended: false }
+        ArchiveReader { receiver, current: VecDeque::new(), ended: false }
     }
 
     #[test]
     fn a_stream_ends_only_where_it_was_ended() {
         let mut out = Vec::new();
-        let pieces = || vec![Piece::Data(Bytes::from_static(b"ab")), Piece::Data(Bytes::new()), Piece::Data(Bytes::from_static(b"cde"))];
+        let data = |pieces: &[&'static str]| Batch::Data(pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect());
+        let pieces = || vec![data(&["ab", "", "c"]), data(&[]), data(&["de"])];
         let mut whole = pieces();
-        whole.push(Piece::End);
+        whole.push(Batch::End);
         let mut whole = reader(whole);
         whole.read_to_end(&mut out).unwrap();
         assert_eq!(out, b"abcde");
@@ -318,11 +405,46 @@ mod tests {
         assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
 
         let mut lost = pieces();
-        lost.push(Piece::Failed(DockerError::Stalled { call: "GET x".to_owned(), seconds: 7 }));
+        lost.push(Batch::Failed(DockerError::Stalled { call: "GET x".to_owned(), seconds: 7 }));
         let lost = reader(lost).read_to_end(&mut Vec::new()).unwrap_err();
         assert_eq!(lost.kind(), io::ErrorKind::TimedOut);
         assert!(matches!(lost.downcast::<DockerError>(), Ok(DockerError::Stalled { seconds: 7, .. })));
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_has_come_is_handed_on_although_it_is_little() {
+        use crate::docker::address::Address;
+        use crate::docker::wire::Timeouts;
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let (go, wait) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nfirst").await.unwrap();
+            wait.await.unwrap();
+            stream.write_all(b"last").await.unwrap();
+        });
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let download = Wire::new(Address::Unix(path), None, Timeouts::default()).download("/x").await.unwrap();
+        tokio::spawn(pump(download, sender));
+        let mut reader = ArchiveReader { receiver, current: VecDeque::new(), ended: false };
+        let read = tokio::task::spawn_blocking(move || {
+            let (mut first, mut rest) = ([0; 100], Vec::new());
+            let length = reader.read(&mut first).unwrap();
+            go.send(()).unwrap();
+            reader.read_to_end(&mut rest).unwrap();
+            (first[..length].to_vec(), rest)
+        });
+        let (first, rest) = timeout(Duration::from_secs(20), read).await.unwrap().unwrap();
+        assert_eq!((first, rest), (b"first".to_vec(), b"last".to_vec()));
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn an_engine_that_takes_nothing_any_more_is_given_up() {
         use crate::docker::address::Address;

@@ -101,6 +101,11 @@ impl Wire {
         &self.0.dial.address
     }
 
+    /// Whether a connection serves several requests. Then it belongs to the runtime in which it was made.
+    pub(super) fn keeps_connections(&self) -> bool {
+        self.0.pool.is_some()
+    }
+
     /// How long is waited for what.
     pub fn timeouts(&self) -> Timeouts {
         self.0.timeouts
@@ -384,6 +389,28 @@ mod tests {
         assert_eq!(encode("shop_db-1.x~"), "shop_db-1.x~");
         assert_eq!(encode("a/b?c=d&e%\n"), "a%2Fb%3Fc%3Dd%26e%25%0A");
         assert_eq!(encode("\u{fc}"), "%C3%BC");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_ever_asked_for_compressed() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            String::from_utf8(head).unwrap().to_lowercase()
+        });
+        let wire = Wire::new(Address::Unix(path), None, Timeouts::default());
+        let mut body = wire.download("/containers/x/archive?path=%2Fvolume").await.unwrap();
+        assert_eq!(body.next().await.unwrap().as_deref(), Some(&b"ok"[..]));
+        let head = served.await.unwrap();
+        assert!(head.contains("\r\naccept-encoding: identity\r\n") && !head.contains("gzip"), "{head}");
     }
 
     #[tokio::test]
