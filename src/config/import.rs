@@ -78,6 +78,8 @@ struct Importer {
     docker: Map<String, Json>,
     repository: Map<String, Json>,
     sets: Map<String, Json>,
+    /// What was one for all there, and is each set's own here.
+    retention: Map<String, Json>,
     mapped: Vec<Mapped>,
     dropped: Vec<Dropped>,
 }
@@ -120,6 +122,7 @@ impl Importer {
                     }
                     None => self.drop(&shown, "it is no number of seconds"),
                 },
+                ["retention", "daily" | "weekly" | "monthly"] => self.rule(words[1], leaf),
                 words => self.drop(&shown, keys::reason(words, text(leaf))),
             }
         }
@@ -143,6 +146,35 @@ impl Importer {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// One rule of the retention. Which sets get it is known at the end.
+    fn rule(&mut self, unit: &str, node: &Node) {
+        match text(node).map(str::parse::<u32>) {
+            Some(Ok(count)) if count > 0 => {
+                self.retention.insert(format!("keep_{unit}"), json!(count));
+            }
+            Some(Ok(_)) => self.drop(&format!("retention.{unit}"), "it keeps none; a rule that is not there keeps none, too"),
+            _ => self.drop(&format!("retention.{unit}"), "it is no number"),
+        }
+    }
+
+    /// Gives every set the retention that was one for all.
+    fn retain(&mut self) {
+        let retention = std::mem::take(&mut self.retention);
+        for rule in retention.keys() {
+            let from = format!("retention.{}", rule.trim_start_matches("keep_"));
+            if self.sets.is_empty() {
+                self.drop(&from, "there is no set that it could be about");
+            } else {
+                self.map(&from, format!("sets.*.retention.{rule}"));
+            }
+        }
+        if !retention.is_empty() {
+            for set in self.sets.values_mut().filter_map(Json::as_object_mut) {
+                set.insert("retention".to_owned(), Json::Object(retention.clone()));
+            }
         }
     }
 
@@ -358,6 +390,7 @@ impl Importer {
     }
 
     fn finish(mut self) -> Imported {
+        self.retain();
         let mut config = Map::new();
         if !self.docker.is_empty() {
             config.insert("docker".to_owned(), Json::Object(std::mem::take(&mut self.docker)));
@@ -378,7 +411,10 @@ impl Importer {
         if config.contains_key("repositories") {
             yaml.push_str("# The repository needs a password: add `password_file` below its `location`, then `bbackup init`.\n");
         }
-        // Texts, lists and booleans always can be written.
+        if self.mapped.iter().any(|mapped| mapped.from.starts_with("retention.")) {
+            yaml.push_str("# Nothing is removed by a backup: `bbackup forget` goes by each set's `retention`.\n");
+        }
+        // Texts, lists, numbers and booleans always can be written.
         yaml.push_str(&serde_yaml::to_string(&Json::Object(config)).unwrap_or_default());
         Imported { yaml, mapped: self.mapped, dropped: self.dropped }
     }

@@ -60,7 +60,7 @@ fn the_other_programs_configuration_is_translated() {
     fs::copy(&theirs, home.path("config/bbackup/config.yaml")).unwrap();
     let _ = home.bare(["config", "check"]).run().exits(2);
     let import = |words: &[&str]| home.bare(["config", "import"]).arg(home.path("config/bbackup/config.yaml")).args(words).run();
-    let outcome = import(&[]).success().says("retention.daily").says("remotes.disk.path");
+    let outcome = import(&[]).success().says("retention.max_storage_gb").says("remotes.disk.path");
     fs::write(home.path("printed.yaml"), outcome.text()).unwrap();
     let _ = home.bare(["config", "check", "--config"]).arg(home.path("printed.yaml")).run().success().says("4 backup sets");
     let data = import(&["--json"]).success().json_lines().pop().unwrap()["data"].clone();

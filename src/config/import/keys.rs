@@ -16,11 +16,10 @@ pub(super) fn reason(key: &[&str], value: Option<&str>) -> String {
         ["backup", "compression", "level" | "format"] => {
             format!("`{value}` is of gzip, bzip2 or xz; here zstd is used: off, fastest, auto, better, max or a level from 1 to 22")
         }
-        ["retention", "daily" | "weekly" | "monthly"] => format!(
-            "each set has a `retention` of its own here: give those that need it `keep_{}: {value}`",
-            key.last().copied().unwrap_or_default()
-        ),
-        ["retention", ..] => "a limit on the space of backups is not in this version".to_owned(),
+        ["retention", "max_storage_gb"] => {
+            format!("it was one limit for all backups; here each set can have one: `retention.max_size: {value}GiB`")
+        }
+        ["retention", ..] => "nothing is removed because a disk becomes full: `forget` goes by each set's `retention`".to_owned(),
         ["incremental", ..] => "every backup stores only what is new".to_owned(),
         ["logging", ..] => "log files are not in this version: redirect standard error, or read the journal of the service".to_owned(),
         ["encryption", "enabled" | "method" | "encrypt_volumes" | "encrypt_configs" | "encrypt_networks"] => {

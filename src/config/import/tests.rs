@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::super::{Compression, Config, load};
 use super::*;
+use crate::model::retention::Count;
 use crate::platform::directories::Directories;
 
 /// Every key of the other program's own example file.
@@ -74,6 +75,29 @@ fn what_is_taken_over_means_the_same() {
     let files = config.set("front-2").unwrap();
     assert_eq!(files.selection.paths, [Path::new("/srv/www")]);
     assert_eq!(files.filter.exclude, ["/srv/www/**/*.tmp", "/srv/www/**/cache", "/srv/www/top"]);
+}
+
+#[test]
+fn every_set_keeps_what_all_backups_kept() {
+    let imported = import(THEIRS).unwrap();
+    let config = read(&imported.yaml);
+    for set in &config.sets {
+        let retention = set.retention.as_ref().unwrap();
+        let kept = [retention.keep_last, retention.keep_daily, retention.keep_weekly, retention.keep_monthly, retention.keep_yearly];
+        assert_eq!(kept, [0, 7, 4, 12, 0].map(Count::Number), "{:?}", set.name);
+    }
+    let to = |key: &str| imported.mapped.iter().find(|one| one.from == key).map(|one| one.to.as_str());
+    assert_eq!(to("retention.weekly"), Some("sets.*.retention.keep_weekly"));
+    assert!(imported.yaml.contains("bbackup forget"), "{}", imported.yaml);
+
+    // A rule that keeps nothing, or is none, must not become one; and without a set there is nothing that it could be about.
+    let yaml = "retention: {daily: 0, weekly: many, monthly: 2}\nfilesystem: {f: {targets: [{path: /srv}]}}\n";
+    let imported = import(yaml).unwrap();
+    assert_eq!(imported.dropped.iter().filter(|one| one.key.starts_with("retention")).count(), 2, "{:#?}", imported.dropped);
+    assert!(imported.yaml.contains("keep_monthly: 2") && !imported.yaml.contains("keep_daily"), "{}", imported.yaml);
+    let imported = import("retention: {daily: 7}\n").unwrap();
+    assert!(imported.mapped.is_empty() && imported.dropped.len() == 1, "{imported:#?}");
+    assert!(!imported.yaml.contains("forget"), "{}", imported.yaml);
 }
 
 #[test]
