@@ -95,6 +95,8 @@ pub struct Docker {
     pub stop_timeout: Option<Duration>,
     /// Whether a restore in place first saves what it overwrites.
     pub save_before_restore: bool,
+    /// Whether what is read through a helper is streamed a second time, to compare.
+    pub check_streams: bool,
 }
 
 /// Default of [`Docker::timeout`].
@@ -111,6 +113,7 @@ impl Default for Docker {
             timeout: DOCKER_TIMEOUT,
             stop_timeout: None,
             save_before_restore: true,
+            check_streams: false,
         }
     }
 }

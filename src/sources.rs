@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub mod ahead;
 pub mod bind;
+pub mod compare;
 pub mod compose;
 pub mod container;
 pub mod document;

@@ -24,6 +24,7 @@ pub(super) struct Docker {
     pub(super) timeout: Option<String>,
     pub(super) stop_timeout: Option<String>,
     pub(super) save_before_restore: Option<bool>,
+    pub(super) check_streams: Option<bool>,
     /// Only of a further Engine.
     pub(super) hostname: Option<String>,
     /// Never of a further Engine.

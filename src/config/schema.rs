@@ -85,6 +85,7 @@ const DOCKER: &[Key] = &[
     key("timeout", Kind::Duration),
     key("stop_timeout", Kind::Duration),
     key("save_before_restore", Kind::Boolean),
+    key("check_streams", Kind::Boolean),
     key("engines", Kind::Named(ENGINE)),
 ];
 
@@ -97,6 +98,7 @@ const ENGINE: &[Key] = &[
     key("timeout", Kind::Duration),
     key("stop_timeout", Kind::Duration),
     key("save_before_restore", Kind::Boolean),
+    key("check_streams", Kind::Boolean),
 ];
 
 const REPOSITORY: &[Key] = &[

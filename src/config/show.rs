@@ -56,6 +56,7 @@ fn engine(one: &super::Docker) -> Engine {
         timeout: duration::show(one.timeout),
         stop_timeout: one.stop_timeout.map(duration::show),
         save_before_restore: one.save_before_restore,
+        check_streams: one.check_streams,
     }
 }
 
@@ -161,6 +162,7 @@ struct Engine {
     timeout: String,
     stop_timeout: Option<String>,
     save_before_restore: bool,
+    check_streams: bool,
 }
 
 #[derive(Serialize)]

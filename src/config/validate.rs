@@ -108,6 +108,7 @@ impl Validator<'_> {
             timeout: time(docker.timeout).unwrap_or(usual.timeout),
             stop_timeout: time(docker.stop_timeout).or(usual.stop_timeout),
             save_before_restore: docker.save_before_restore.unwrap_or(usual.save_before_restore),
+            check_streams: docker.check_streams.unwrap_or(usual.check_streams),
         }
     }
 

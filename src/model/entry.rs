@@ -213,6 +213,12 @@ pub trait Source: Send {
     fn next_step(&mut self) -> io::Result<Step>;
 }
 
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn next_step(&mut self) -> io::Result<Step> {
+        (**self).next_step()
+    }
+}
+
 /// Takes the entries of one tree, in the order that [`Source`] describes: for each entry `begin`, for a regular file with
 /// data any number of `data`, then `end`; after all entries `finish`.
 pub trait Sink {

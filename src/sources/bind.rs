@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::FileType;
 
+use super::compare::{Comparison, SecondLook};
 use super::filter::Filter;
 use super::host_path::check_reached;
 use super::metadata::identity;
@@ -34,6 +35,8 @@ pub struct BindOptions {
     pub inner: Vec<PathBuf>,
     /// Who makes the helper.
     pub owner: Owner,
+    /// Whether what comes as a stream is compared with a second look.
+    pub second_look: SecondLook,
 }
 
 /// A bind mount that was looked at.
@@ -134,8 +137,10 @@ pub async fn open(engine: &Engine, path: &str, options: BindOptions) -> Result<O
             return Err(docker(error));
         }
     };
-    let (source, counts, warnings) = streamed(stream, options.filter, path.as_bytes().to_vec(), &format!("bind mount {}", shown()));
-    Ok(OpenBind::Ready(OpenVolume { source, receipt: Receipt::through(helper, counts, reason, warnings) }, Vec::new()))
+    let comparison = Comparison::of_path(options.second_look);
+    let what = format!("bind mount {}", shown());
+    let (source, streamed) = streamed(stream, options.filter, path.as_bytes().to_vec(), &what, comparison.as_ref());
+    Ok(OpenBind::Ready(OpenVolume { source, receipt: Receipt::through(helper, streamed, reason, comparison) }, Vec::new()))
 }
 
 fn is_missing(path: &str) -> bool {

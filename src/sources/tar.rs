@@ -379,6 +379,18 @@ fn made_up_inode(path: &[u8]) -> u64 {
     (first >> 1).max(1)
 }
 
+/// Whether reading failed because the stream broke off. Another one of the same files may be whole. One that stalled is not
+/// asked for again: that took minutes, while somebody is kept still.
+pub fn is_cut(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    let failure = inner.and_then(|inner| inner.downcast_ref::<TarFailure>()).map(|failure| &failure.error);
+    match failure.or_else(|| inner.and_then(|inner| inner.downcast_ref::<TarError>())) {
+        Some(TarError::Truncated { .. }) => true,
+        Some(TarError::Read(error)) => error.kind() != io::ErrorKind::TimedOut,
+        _ => false,
+    }
+}
+
 /// Why a stream is no whole and well-formed archive, and how far it got.
 #[derive(Debug, thiserror::Error)]
 #[error("the archive stream failed after {entries} entries")]

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::compare::{CompareError, Comparison, SecondLook};
 use super::filter::Filter;
 use super::filtered::Filtered;
 use super::tar::TarSource;
@@ -17,6 +18,7 @@ use crate::docker::{DockerError, Engine};
 use crate::model::application::Volume;
 use crate::model::entry::Source;
 use crate::model::outcome::{EndMark, Proof, ReadMethod};
+use crate::platform::control::Control;
 
 /// What the Engine's archive stream does not carry, one sentence each.
 pub const STREAM_LOST: [&str; 5] = [
@@ -52,6 +54,8 @@ pub struct ReadOptions {
     pub never_read: Arc<NeverRead>,
     /// Who makes the helper.
     pub owner: Owner,
+    /// Whether what comes as a stream is compared with a second look.
+    pub second_look: SecondLook,
 }
 
 /// A volume that is ready to be read.
@@ -76,22 +80,25 @@ pub struct Receipt {
     helper_reason: Option<String>,
     warnings: Vec<String>,
     helper: Option<Helper>,
+    comparison: Option<Box<Comparison>>,
 }
 
 impl Receipt {
     /// For what is walked.
     pub(super) fn direct(counts: Arc<Counts>) -> Self {
-        Self { method: ReadMethod::Direct, counts, helper_reason: None, warnings: Vec::new(), helper: None }
+        Self { method: ReadMethod::Direct, counts, helper_reason: None, warnings: Vec::new(), helper: None, comparison: None }
     }
 
     /// For what the Engine gives as a stream without a helper.
     pub(super) fn streamed(counts: Arc<Counts>) -> Self {
-        Self { method: ReadMethod::Api, counts, helper_reason: None, warnings: Vec::new(), helper: None }
+        Self { method: ReadMethod::Api, counts, helper_reason: None, warnings: Vec::new(), helper: None, comparison: None }
     }
 
     /// For what comes through a helper, for this reason.
-    pub(super) fn through(helper: Helper, counts: Arc<Counts>, reason: String, warnings: Vec<String>) -> Self {
-        Self { method: ReadMethod::Helper, counts, helper_reason: Some(reason), warnings, helper: Some(helper) }
+    pub(super) fn through(helper: Helper, streamed: Streamed, reason: String, comparison: Option<Comparison>) -> Self {
+        let Streamed { counts, warnings } = streamed;
+        let comparison = comparison.map(Box::new);
+        Self { method: ReadMethod::Helper, counts, helper_reason: Some(reason), warnings, helper: Some(helper), comparison }
     }
 
     /// What shows that the volume was read to its end; none while it was not. The counts are those of the source, before
@@ -134,6 +141,18 @@ impl Receipt {
     /// Whether what [`STREAM_LOST`] says is missing.
     pub fn came_as_stream(&self) -> bool {
         self.method == ReadMethod::Helper
+    }
+
+    /// Compares what was read with a second look, if that was wanted and there is a way; gives the reasons why it is not
+    /// whole. To be called while nobody may write yet, and before [`close`](Self::close).
+    ///
+    /// # Errors
+    /// The second look failed.
+    pub async fn compare(&mut self, engine: &Engine, control: &Control) -> Result<Vec<String>, CompareError> {
+        match (self.comparison.take(), &self.helper) {
+            (Some(comparison), Some(helper)) if self.counts.is_complete() => comparison.look(engine, helper, control).await,
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Removes the helper. To be called when the source has been read or dropped.
@@ -213,6 +232,7 @@ pub async fn open(engine: &Engine, name: &str, options: ReadOptions) -> Result<O
             Err(NotDirectly::Because(reason)) => reason,
         }
     };
+    let comparison = Comparison::of_volume(engine, &volume, options.second_look).await;
     let helper = Helper::create(engine, name, Access::Read, &options.owner).await.map_err(docker)?;
     let stream = match archive_get(engine, helper.id(), MOUNT).await {
         Ok(stream) => stream,
@@ -222,20 +242,32 @@ pub async fn open(engine: &Engine, name: &str, options: ReadOptions) -> Result<O
             return Err(docker(error));
         }
     };
-    let (source, counts, warnings) = streamed(stream, options.filter, options.seen_as, &format!("volume {name}"));
-    Ok(OpenVolume { source, receipt: Receipt::through(helper, counts, reason, warnings) })
+    let (source, streamed) = streamed(stream, options.filter, options.seen_as, &format!("volume {name}"), comparison.as_ref());
+    Ok(OpenVolume { source, receipt: Receipt::through(helper, streamed, reason, comparison) })
 }
 
-/// The source over a helper's stream, with what somebody should know of it.
+/// What is known of a helper's stream beside what is in it.
+pub(super) struct Streamed {
+    counts: Arc<Counts>,
+    /// What somebody should know.
+    warnings: Vec<String>,
+}
+
+/// The source over a helper's stream.
 pub(super) fn streamed(
     stream: ArchiveReader,
     filter: Option<Arc<Filter>>,
     seen_as: Vec<u8>,
     what: &str,
-) -> (Box<dyn Source>, Arc<Counts>, Vec<String>) {
+    comparison: Option<&Comparison>,
+) -> (Box<dyn Source>, Streamed) {
     let source = TarSource::new(stream, MOUNT.trim_start_matches('/').as_bytes());
     let counts = source.counts();
     let mut warnings = Vec::new();
+    let source: Box<dyn Source> = match comparison {
+        Some(comparison) => comparison.remember(source),
+        None => Box::new(source),
+    };
     let source: Box<dyn Source> = match filter.filter(|filter| !filter.is_empty()) {
         Some(filter) => {
             if !filter.tags().is_empty() {
@@ -243,9 +275,9 @@ pub(super) fn streamed(
             }
             Box::new(Filtered::new(source, filter, seen_as))
         }
-        None => Box::new(source),
+        None => source,
     };
-    (source, counts, warnings)
+    (source, Streamed { counts, warnings })
 }
 
 /// Why a volume is not walked.

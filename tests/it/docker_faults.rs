@@ -271,6 +271,19 @@ fn what_is_on_the_host_is_listed() {
         assert!(envelope["data"].to_string().contains(&stage.name(name)), "{envelope}");
         let _ = outcome.says_nothing_of("Pa55w0rd");
     }
+    // A password is in the Engine's description of the container, and on no screen.
+    let name = stage.name("app");
+    let _ = stage.bbackup(["backup", "-v", "--containers", &name]).run().success().says_nothing_of("Pa55w0rd");
+    let _ = stage.bbackup(["backup", "--json", "-v", "--containers", &name]).run().success().says_nothing_of("Pa55w0rd");
+    let document = stage.bbackup(["dump", "latest", &format!("/docker/{name}/containers/{name}/inspect.json")]).run().success();
+    assert!(document.text().contains("Pa55w0rd"), "it is not saved: {}", document.describe());
+    for words in [&["restore", "latest", "--all", "--as-new", "--dry-run", "-v"][..], &["snapshots"], &["ls", "latest"], &["coverage"]] {
+        for json in [&[][..], &["--json"]] {
+            let outcome = stage.bbackup(words).args(json).run();
+            assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+            let _ = outcome.says_nothing_of("Pa55w0rd");
+        }
+    }
     let _ = stage.bbackup(["list-networks"]).run().success().says("bridge");
     let _ = stage.bbackup(["backup", "--containers", "no-such-thing"]).run().says("no-such-thing");
 }

@@ -20,6 +20,7 @@ use bbackup::model::application::{ApplicationKind, DependencyCondition, ItemKind
 use bbackup::model::entry::{Content, Entry, Kind, Source, Step};
 use bbackup::model::outcome::ReadMethod;
 use bbackup::sources::NeverRead;
+use bbackup::sources::compare::SecondLook;
 use bbackup::sources::plan::{PlanError, plan};
 use bbackup::sources::volume::{OpenVolume, ReadMode, ReadOptions, VolumeError, open};
 use bbackup::sources::{compose, container, logs, network};
@@ -45,6 +46,7 @@ fn options(mode: ReadMode) -> ReadOptions {
         seen_as: b"/docker/a/volumes/v".to_vec(),
         never_read: Arc::new(NeverRead::default()),
         owner: Owner::of_run("test"),
+        second_look: SecondLook::None,
     }
 }
 

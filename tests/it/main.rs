@@ -41,6 +41,9 @@ mod docker_images;
 // Several applications at once.
 mod docker_parallel;
 
+// Streams that files slip through, and the second look that finds it.
+mod docker_compare;
+
 // What is asked of an Engine, and what is said when it is forbidden.
 mod docker_permissions;
 

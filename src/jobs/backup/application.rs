@@ -25,11 +25,16 @@ use crate::model::text::printable;
 use crate::platform::clock;
 use crate::repository::contract::{AddSummary, Repository, RepositoryError, SnapshotId, SnapshotWriter};
 use crate::sources::bind::{self, BindError, BindOptions, OpenBind};
+use crate::sources::compare::SecondLook;
 use crate::sources::document::Document;
 use crate::sources::filter::{Case, Filter};
 use crate::sources::plan::PlannedItem;
+use crate::sources::tar::is_cut;
 use crate::sources::volume::{self, OpenVolume, ReadMode, ReadOptions, Receipt, STREAM_LOST, VolumeError};
 use crate::sources::{SourceError, compose, container, image, layer, logs, network};
+
+/// How often a stream is read that breaks off.
+const READS: usize = 2;
 
 /// One application on its way into a snapshot.
 struct Work<'a> {
@@ -40,6 +45,10 @@ struct Work<'a> {
     records: Vec<ItemRecord>,
     /// Whether a volume came as a stream.
     streamed: bool,
+    /// Whether the stream that was read last was cut, and so may be whole when it is read again.
+    cut: bool,
+    /// Ids of containers that write while volumes are read; none where nobody has to keep still.
+    known_writers: Option<BTreeSet<String>>,
 }
 
 /// Saves one application.
@@ -65,7 +74,7 @@ fn begin<'a>(run: &'a Run<'a>, unit: &'a Unit) -> Result<(Work<'a>, Filter, jiff
         None => Box::new(Counting::new(run.control, run.progress)),
     };
     let result = ApplicationResult::new(name);
-    Ok((Work { run, unit, writer, result, records: Vec::new(), streamed: false }, filter, time))
+    Ok((Work { run, unit, writer, result, records: Vec::new(), streamed: false, cut: false, known_writers: None }, filter, time))
 }
 
 /// What the snapshot says it is of: the application, or the items of it that were asked for.
@@ -157,6 +166,7 @@ impl Work<'_> {
                 return Ok(());
             }
         };
+        self.known_writers = held.known_writers().cloned();
         let mut read = Ok(());
         for item in volumes {
             read = self.volume(item, filter).await;
@@ -190,11 +200,23 @@ impl Work<'_> {
         let labels = [ItemKind::Volume, ItemKind::Bind].map(|kind| format!("{} {}", kind.as_str(), printable(place.as_bytes())));
         let results = self.result.items.iter_mut().filter(|result| labels.contains(&result.item));
         for outcome in records.map(|record| &mut record.outcome).chain(results.map(|result| &mut result.outcome)) {
-            match outcome {
-                ItemOutcome::Complete { proof } => *outcome = ItemOutcome::Partial { proof: proof.clone(), reasons: vec![reason.clone()] },
-                ItemOutcome::Partial { reasons, .. } => reasons.push(reason.clone()),
-                ItemOutcome::Failed { .. } | ItemOutcome::Skipped => {}
-            }
+            let was = std::mem::replace(outcome, ItemOutcome::Skipped);
+            *outcome = less_whole(was, vec![reason.clone()]);
+        }
+    }
+
+    /// Whether an item that comes as a stream is looked at again: only while nobody is known to write to it.
+    fn second_look(&self, item: &PlannedItem) -> SecondLook {
+        let (Some(host), Some(writers)) = (&self.run.host, &self.known_writers) else { return SecondLook::None };
+        let application = &self.unit.planned.application;
+        let volume = || application.volumes.iter().find(|volume| volume.name == item.name).map(|volume| &volume.users);
+        let bind = || application.binds.iter().find(|bind| bind.path == item.name).map(|bind| &bind.users);
+        let users = if item.kind == ItemKind::Bind { bind() } else { volume() };
+        let writes = |user: &VolumeUser| host.discovery.container(&user.container).is_none_or(|container| writers.contains(&container.id));
+        match users {
+            Some(users) if users.iter().any(writes) => SecondLook::None,
+            _ if self.run.context.config.docker.check_streams => SecondLook::Stream,
+            _ => SecondLook::Listing,
         }
     }
 
@@ -207,16 +229,28 @@ impl Work<'_> {
         for pattern in &item.exclude {
             filter.exclude(pattern.as_bytes(), Case::Sensitive).map_err(SourceError::from)?;
         }
-        let opened = match item.kind {
-            ItemKind::Bind => self.open_bind(item, filter).await?,
-            ItemKind::Image => self.open_image(item).await?,
-            ItemKind::Layer => self.open_layer(item).await?,
-            _ => self.open_volume(item, filter).await?,
-        };
-        let read = match opened {
-            Opened::Ready(opened, again) => Some(self.read(item, *opened, again).await?),
-            Opened::Ended(outcome, helper_reason) => Some((outcome, helper_reason)),
-            Opened::Left => None,
+        let mut left = READS;
+        let read = loop {
+            left -= 1;
+            let opened = match item.kind {
+                ItemKind::Bind => self.open_bind(item, filter.clone()).await?,
+                ItemKind::Image => self.open_image(item).await?,
+                ItemKind::Layer => self.open_layer(item).await?,
+                _ => self.open_volume(item, filter.clone()).await?,
+            };
+            let ended = match opened {
+                Opened::Ready(opened, again) => self.read(item, *opened, again).await?,
+                Opened::Ended(outcome, helper_reason) => (outcome, helper_reason),
+                Opened::Left => break None,
+            };
+            match ended {
+                (ItemOutcome::Failed { reason }, _) if std::mem::take(&mut self.cut) && left > 0 => {
+                    run.control.checkpoint().map_err(RepositoryError::from)?;
+                    let name = printable(item.name.as_bytes());
+                    self.result.notes.push(format!("{} {name} is read once more: {reason}", item.kind.as_str()));
+                }
+                ended => break Some(ended),
+            }
         };
         run.progress.event(Event::ItemFinished { label: &label });
         if let Some((outcome, helper_reason)) = read {
@@ -235,6 +269,7 @@ impl Work<'_> {
             seen_as: item.path.clone().into_bytes(),
             never_read: Arc::clone(&run.never_read),
             owner: crate::docker::helper::Owner::of_run(&run.id),
+            second_look: self.second_look(item),
         };
         let opened = match volume::open(&host.engine, &item.name, options.clone()).await {
             Ok(opened) => opened,
@@ -266,6 +301,7 @@ impl Work<'_> {
             never_read: Arc::clone(&run.never_read),
             inner: inner.map(std::path::Path::to_owned).collect(),
             owner: crate::docker::helper::Owner::of_run(&run.id),
+            second_look: self.second_look(item),
         };
         let shown = printable(item.name.as_bytes());
         match bind::open(&host.engine, &item.name, options.clone()).await {
@@ -371,11 +407,18 @@ impl Work<'_> {
         again: Option<Box<dyn Source>>,
     ) -> Result<(ItemOutcome, Option<String>), JobError> {
         let run = self.run;
-        let receipt = opened.receipt;
+        let mut receipt = opened.receipt;
         let estimate = again.map(|again| Estimate::start(again, run.progress));
         let added = tokio::task::block_in_place(|| self.writer.add(item.path.as_bytes(), opened.source));
         drop(estimate);
-        let outcome = self.outcome_of(item, &receipt, added);
+        let mut outcome = self.outcome_of(item, &receipt, added);
+        if let (Ok(ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. }), Some(host)) = (&outcome, &run.host) {
+            let reasons = match receipt.compare(&host.engine, run.control).await {
+                Ok(reasons) => reasons,
+                Err(error) => vec![format!("whether all of it was read is not known: {}", sentence(&error))],
+            };
+            outcome = outcome.map(|outcome| less_whole(outcome, reasons));
+        }
         self.streamed |= receipt.came_as_stream();
         self.result.warnings.extend(receipt.warnings().iter().cloned());
         let helper_reason = receipt.helper_reason().map(str::to_owned);
@@ -400,7 +443,10 @@ impl Work<'_> {
         let summary = match added {
             Ok(summary) => summary,
             Err(RepositoryError::Skipped) => return Ok(ItemOutcome::Skipped),
-            Err(RepositoryError::Source { source, .. }) => return Ok(ItemOutcome::Failed { reason: sentence(&source) }),
+            Err(RepositoryError::Source { source, .. }) => {
+                self.cut = is_cut(&source);
+                return Ok(ItemOutcome::Failed { reason: sentence(&source) });
+            }
             Err(error) => return Err(error),
         };
         let is_empty = matches!(item.kind, ItemKind::Volume | ItemKind::Bind)
@@ -545,6 +591,18 @@ fn was_saved(repository: &dyn Repository, snapshot: &SnapshotId, application: &s
     let document = ApplicationDocument::from_json(&bytes).ok();
     let record = document.as_ref().and_then(|document| document.item(item.kind, &item.name));
     Ok(record.is_some_and(|record| matches!(record.outcome, ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. })))
+}
+
+/// What was saved is not whole for these reasons, if there are any.
+fn less_whole(outcome: ItemOutcome, more: Vec<String>) -> ItemOutcome {
+    match outcome {
+        ItemOutcome::Complete { proof } if !more.is_empty() => ItemOutcome::Partial { proof, reasons: more },
+        ItemOutcome::Partial { proof, mut reasons } => {
+            reasons.extend(more);
+            ItemOutcome::Partial { proof, reasons }
+        }
+        other => other,
+    }
 }
 
 #[cfg(test)]

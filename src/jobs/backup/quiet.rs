@@ -168,6 +168,11 @@ fn foretold(plan: &QuiescePlan) -> Vec<String> {
 }
 
 impl Hold {
+    /// Ids of containers that are known to write meanwhile; none where nobody has to keep still.
+    pub(super) fn known_writers(&self) -> Option<&BTreeSet<String>> {
+        self.known_writers.as_ref()
+    }
+
     /// Starts what was stopped, whatever else has happened.
     pub(super) async fn end(self, run: &Run<'_>, unit: &Unit) -> Quiet {
         let disturbed = match (&run.host, &self.known_writers) {
