@@ -312,7 +312,9 @@ fn a_connection_by_ssh_that_breaks_costs_a_second_read() {
     let outcome = running.wait();
     assert!(!outcome.errors().contains("panicked"), "{}", outcome.describe());
     // The host is still there, so it is read again, and the container brought back, over new connections.
-    let _ = outcome.success().says(&stage.name("data")).says("is read once more");
+    // Other calls may have lost their connection with it, such as the one that removes the helper: that is a warning.
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    let _ = outcome.says(&stage.name("data")).says("is read once more").says_nothing_of("is not saved");
     stage.wait_for_state(&name, "running");
     let _ = stage.bbackup(["restore", "latest", "--volume", &stage.name("data"), "--to"]).arg(home.path("out")).run().success();
     let restored = files_below(&home.path("out")).into_iter().find(|path| tree::is_named(path, b"noise")).unwrap();

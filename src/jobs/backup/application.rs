@@ -35,6 +35,10 @@ use crate::sources::{SourceError, compose, container, image, layer, logs, networ
 
 /// How often a stream is read that breaks off.
 const READS: usize = 2;
+/// How often it may fail in between to be opened: with a connection others break, too.
+const REFUSALS: usize = 3;
+/// How long is waited after that.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// One application on its way into a snapshot.
 struct Work<'a> {
@@ -45,7 +49,7 @@ struct Work<'a> {
     records: Vec<ItemRecord>,
     /// Whether a volume came as a stream.
     streamed: bool,
-    /// Whether the stream that was read last was cut, and so may be whole when it is read again.
+    /// Whether it was for the connection that the last item could not be opened, or read to its end.
     cut: bool,
     /// Ids of containers that write while volumes are read; none where nobody has to keep still.
     known_writers: Option<BTreeSet<String>>,
@@ -229,25 +233,31 @@ impl Work<'_> {
         for pattern in &item.exclude {
             filter.exclude(pattern.as_bytes(), Case::Sensitive).map_err(SourceError::from)?;
         }
-        let mut left = READS;
+        let (mut cuts, mut refusals) = (0, 0);
         let read = loop {
-            left -= 1;
             let opened = match item.kind {
                 ItemKind::Bind => self.open_bind(item, filter.clone()).await?,
                 ItemKind::Image => self.open_image(item).await?,
                 ItemKind::Layer => self.open_layer(item).await?,
                 _ => self.open_volume(item, filter.clone()).await?,
             };
+            let was_open = matches!(opened, Opened::Ready(..));
             let ended = match opened {
                 Opened::Ready(opened, again) => self.read(item, *opened, again).await?,
                 Opened::Ended(outcome, helper_reason) => (outcome, helper_reason),
                 Opened::Left => break None,
             };
+            let of_connection = std::mem::take(&mut self.cut);
+            *(if was_open { &mut cuts } else { &mut refusals }) += 1;
             match ended {
-                (ItemOutcome::Failed { reason }, _) if std::mem::take(&mut self.cut) && left > 0 => {
+                (ItemOutcome::Failed { reason }, _) if of_connection && (1..READS).contains(&cuts) && refusals < REFUSALS => {
                     run.control.checkpoint().map_err(RepositoryError::from)?;
-                    let name = printable(item.name.as_bytes());
-                    self.result.notes.push(format!("{} {name} is read once more: {reason}", item.kind.as_str()));
+                    if was_open {
+                        let name = printable(item.name.as_bytes());
+                        self.result.notes.push(format!("{} {name} is read once more: {reason}", item.kind.as_str()));
+                    } else {
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
                 ended => break Some(ended),
             }
@@ -277,7 +287,10 @@ impl Work<'_> {
                 self.result.notes.push(format!("volume {} would be read through a helper container: {reason}", item.name));
                 return Ok(Opened::Ended(ItemOutcome::Skipped, Some(reason)));
             }
-            Err(error) => return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None)),
+            Err(error) => {
+                self.cut = error.is_transient();
+                return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None));
+            }
         };
         let again = match (opened.receipt.method(), run.request.estimate) {
             (ReadMethod::Direct, true) => {
@@ -331,7 +344,10 @@ impl Work<'_> {
                     .push(format!("bind mount {shown} is not saved: it does not exist, and nothing that mounts it was ever started"));
                 Ok(Opened::Left)
             }
-            Err(error) => Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None)),
+            Err(error) => {
+                self.cut = error.is_transient();
+                Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None))
+            }
         }
     }
 
