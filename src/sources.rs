@@ -62,6 +62,11 @@ impl NeverRead {
         Ok(Self(found))
     }
 
+    /// The one of them that a path is or lies in. Symbolic links in it must be resolved.
+    pub fn above<'p>(&self, real: &'p Path) -> Option<&'p Path> {
+        real.ancestors().find(|above| rustix::fs::stat(*above).is_ok_and(|stat| self.contains(metadata::identity(&stat))))
+    }
+
     /// Whether this is one of them.
     pub fn contains(&self, identity: Identity) -> bool {
         !self.0.is_empty() && self.0.contains(&identity)

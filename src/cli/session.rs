@@ -12,7 +12,7 @@ use super::environment::{self, Environment};
 use super::interrupts::Interrupts;
 use super::output::Output;
 use super::request::absolute;
-use super::text::safe;
+use super::text::{self, safe};
 use crate::config::password::PasswordSource;
 use crate::config::{Config, DEFAULT_ENGINE, Docker, RepositoryConfig, load, suggest, validate};
 use crate::jobs::error::JobError;
@@ -262,6 +262,17 @@ impl Session {
         };
         self.output.note(&format!("Made the repository {} at {location}", info.id.get(..10).unwrap_or(&info.id)));
         Ok(info)
+    }
+
+    /// The options of this command that a later one needs to find the same repository, ready to be typed.
+    pub(super) fn again(&self, repository: Option<&str>) -> String {
+        let path = |path: &Path| absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+        let options = [
+            ("--config", self.global.config.as_deref().map(path)),
+            ("--repo", repository.map(str::to_owned)),
+            ("--password-file", self.global.password_file.as_deref().map(path)),
+        ];
+        options.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", text::quoted(&value?)))).collect()
     }
 
     /// How long to wait for a lock.

@@ -13,6 +13,12 @@ pub(super) fn safe(text: &str) -> String {
     printable(text.as_bytes())
 }
 
+/// A word of a command line as a shell takes it.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@,%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", safe(word).replace('\'', r"'\''")) }
+}
+
 /// `4.2 s`, `3 min 12 s`, `2 h 5 min`.
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -86,6 +92,15 @@ pub(super) fn fit_left(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_break_them() {
+        for (word, expected) in
+            [("/srv/a-b_c.d", "/srv/a-b_c.d"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''"), ("$x", "'$x'"), ("grün", "grün")]
+        {
+            assert_eq!(quoted(word), expected);
+        }
+    }
 
     #[test]
     fn durations_and_numbers_are_short() {

@@ -194,6 +194,16 @@ impl Engine {
         &self.0.data_root
     }
 
+    /// Where the Engine keeps its data, if there is one on this machine that says so at once. Nobody needs it: so whatever
+    /// goes wrong means that there is none.
+    pub async fn local_data_root(options: &EngineOptions) -> Option<PathBuf> {
+        const LIMIT: Duration = Duration::from_secs(2);
+        let place = place(options).ok()?;
+        let Address::Unix(_) = place.address else { return None };
+        let engine = tokio::time::timeout(LIMIT, Self::connect(options)).await.ok()?.ok()?;
+        Some(engine.data_root().to_owned())
+    }
+
     /// Whether it runs without root, in a user namespace of its own.
     pub fn is_rootless(&self) -> bool {
         self.0.rootless

@@ -11,9 +11,10 @@ mod quiet;
 mod together;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::engine::connect;
+use super::engine::{connect, local_data_root};
 use super::error::JobError;
 use super::request::{BackupRequest, JobContext};
 use super::results::{ApplicationResult, BackupResult};
@@ -24,6 +25,7 @@ use crate::docker::helper::sweep;
 use crate::docker::ourselves::ourselves;
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::progress::Progress;
+use crate::model::text::printable;
 use crate::platform::control::Control;
 use crate::platform::{clock, container, files};
 use crate::repository::contract::{Repository, RepositoryError, SnapshotRequest, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
@@ -80,14 +82,16 @@ pub async fn run(
                 .map_err(|source| JobError::Own { action: format!("make the folder {}", folder.display()), source })?;
         }
     }
+    outside_our_own(context, &request)?;
     let host = if needs_docker { Some(look_at_host(context, request.dry_run, &mut outcome).await?) } else { None };
+    let never_read = Arc::new(never_read(context, host.as_ref().map(|host| &host.engine)).await?);
     let run = Run {
         context,
         request: &request,
         control,
         progress: &progress,
         id: ulid::Ulid::from_datetime(clock::now().into()).to_string(),
-        never_read: Arc::new(never_read(context, host.as_ref().map(|host| &host.engine))?),
+        never_read,
         host,
     };
     let units = run.units(&mut outcome)?;
@@ -127,6 +131,7 @@ pub async fn run(
 /// # Errors
 /// What [`run`] would say before it saves anything.
 pub async fn check(context: &JobContext, request: &BackupRequest) -> Result<(), JobError> {
+    outside_our_own(context, request)?;
     let mut host = None;
     for set in request.sets.iter().filter(|set| set.selection.needs_docker()) {
         if host.is_none() {
@@ -136,7 +141,7 @@ pub async fn check(context: &JobContext, request: &BackupRequest) -> Result<(), 
             plan(&host.discovery, set)?;
         }
     }
-    let never_read = Arc::new(never_read(context, host.as_ref().map(|host| &host.engine))?);
+    let never_read = Arc::new(never_read(context, host.as_ref().map(|host| &host.engine)).await?);
     for set in request.sets.iter().filter(|set| !set.selection.paths.is_empty()) {
         tokio::task::block_in_place(|| paths::open(set, &never_read))?;
     }
@@ -167,13 +172,38 @@ pub(super) async fn sweep_helpers(engine: &Engine) -> (Vec<String>, Vec<String>)
 }
 
 /// Our own folders and the Engine's are never swept up by a path that contains them.
-fn never_read(context: &JobContext, engine: Option<&Engine>) -> Result<NeverRead, JobError> {
-    let directories = &context.directories;
+async fn never_read(context: &JobContext, engine: Option<&Engine>) -> Result<NeverRead, JobError> {
     let data_root = match engine {
-        Some(engine) if engine.is_local() => engine.data_root(),
-        _ => std::path::Path::new(USUAL_DATA_ROOT),
+        Some(engine) if engine.is_local() => Some(engine.data_root().to_owned()),
+        Some(_) => None,
+        // For paths alone no Engine is needed; but one that is there may have its data below them.
+        None => local_data_root(&context.config.docker).await,
     };
-    Ok(NeverRead::of([context.repository_path.as_path(), &directories.state, &directories.cache, data_root])?)
+    let data_root = data_root.unwrap_or_else(|| USUAL_DATA_ROOT.into());
+    Ok(NeverRead::of(our_own(context).into_iter().chain([data_root.as_path()]))?)
+}
+
+fn our_own(context: &JobContext) -> [&Path; 3] {
+    [&context.repository_path, &context.directories.state, &context.directories.cache]
+}
+
+/// Refuses paths in our own folders: a backup of the repository into itself only ever grows.
+fn outside_our_own(context: &JobContext, request: &BackupRequest) -> Result<(), JobError> {
+    let own = NeverRead::of(our_own(context))?;
+    for path in request.sets.iter().flat_map(|set| &set.selection.paths) {
+        // What is not there is told where it is read.
+        let Ok(real) = path.canonicalize() else { continue };
+        if let Some(above) = own.above(&real) {
+            let (path, above) = (printable(path.as_os_str().as_encoded_bytes()), printable(above.as_os_str().as_encoded_bytes()));
+            let message = format!("{path} lies in {above}, which is bbackup's own repository, state or cache");
+            return Err(JobError::request(
+                "own_folder",
+                message,
+                "Back up something else; `bbackup copy` copies snapshots to another repository.",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A part that was not saved, and the containers that are down all the same.

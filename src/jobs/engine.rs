@@ -1,5 +1,7 @@
 //! The way to the Docker Engine that the configuration names, and what is on it, for lists.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::error::JobError;
@@ -13,6 +15,11 @@ use crate::docker::{Engine, EngineOptions, discover};
 /// It cannot be reached or used.
 pub async fn connect(docker: &Docker) -> Result<Engine, JobError> {
     Ok(Engine::connect(&options(docker)).await?)
+}
+
+/// Where the Engine keeps its data, if it is on this machine and says so at once.
+pub async fn local_data_root(docker: &Docker) -> Option<PathBuf> {
+    Engine::local_data_root(&options(docker)).await
 }
 
 /// How the Engine of a configuration is reached.

@@ -43,6 +43,8 @@ pub struct BackupRequest {
 pub struct RestoreJob {
     /// The snapshots, at most one of each application, as `select` chose them.
     pub snapshots: Vec<Snapshot>,
+    /// Why they may not be the last state, one sentence each: then the restore ends with warnings.
+    pub warnings: Vec<String>,
     /// What of them.
     pub selection: RestoreSelection,
     /// Write plain files below this folder instead of giving them to the Engine or to their own places.

@@ -69,7 +69,7 @@ impl RestorePlan {
 pub async fn plan(context: &JobContext, job: RestoreJob, control: &Control) -> Result<RestorePlan, JobError> {
     control.checkpoint().map_err(RepositoryError::from)?;
     let repository = repository(context)?;
-    let mut preview = RestorePreview::default();
+    let mut preview = RestorePreview { warnings: job.warnings.clone(), ..RestorePreview::default() };
     let to_engine = |snapshot: &Snapshot| snapshot.application().is_some() && job.to.is_none() && job.selection.paths.is_empty();
     let (applications, others): (Vec<Snapshot>, Vec<Snapshot>) = job.snapshots.iter().cloned().partition(to_engine);
     let engine =

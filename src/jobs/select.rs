@@ -1,11 +1,15 @@
 //! Which snapshots `latest`, a beginning of an id, or `run:…` mean, narrowed by set, host, tag and time.
 //!
-//! It decides over lists that are given; what is inside a snapshot it asks through a question that the caller answers.
+//! It decides over lists that are given; what is inside a snapshot it asks through a question that the caller answers. Which one is
+//! the newest of an application is `newest`'s.
+
+mod newest;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use self::newest::{Held, Newest, newest};
 use crate::model::text::printable;
 use crate::repository::contract::{Snapshot, SnapshotId, TAG_BEFORE_RESTORE, TAG_RUN};
 
@@ -192,8 +196,10 @@ fn is_below(path: &[u8], folder: &[u8]) -> bool {
 pub struct Chosen {
     /// The snapshots.
     pub snapshots: Vec<Snapshot>,
-    /// What a person should know about the choice, one sentence each.
+    /// What is worth knowing about the choice, one sentence each.
     pub notes: Vec<String>,
+    /// Why the choice may not be the last state of everything, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Chooses the snapshots that `word` means. `all` asks for the newest of every application (and of every set of paths) of
@@ -217,17 +223,17 @@ pub fn choose<E: From<SelectError>>(
         left.retain(|snapshot| !snapshot.tags.iter().any(|tag| tag == TAG_BEFORE_RESTORE));
     }
     let mut chosen = match wanted {
-        Wanted::Id(prefix) => return Ok(Chosen { snapshots: vec![by_id(&left, &prefix)?.clone()], notes: Vec::new() }),
-        Wanted::Run(run) => return Ok(Chosen { snapshots: by_run(&left, &run)?, notes: Vec::new() }),
+        Wanted::Id(prefix) => return Ok(Chosen { snapshots: vec![by_id(&left, &prefix)?.clone()], ..Chosen::default() }),
+        Wanted::Run(run) => return Ok(Chosen { snapshots: by_run(&left, &run)?, ..Chosen::default() }),
         Wanted::Latest if left.is_empty() => return Err(SelectError::Empty { narrowed: !snapshots.is_empty() }.into()),
         Wanted::Latest if request.all => latest_of_all(&left, narrowing, request.host)?,
-        Wanted::Latest if request.items.is_empty() => Chosen { snapshots: vec![newest_complete(&left)?.clone()], notes: Vec::new() },
+        Wanted::Latest if request.items.is_empty() => latest_of_anything(&left)?,
         Wanted::Latest => latest_of_items(&left, request.items, &mut holds)?,
     };
     if narrowing.host.is_none() {
         // A repository of several hosts: `latest` may be somebody else's.
         for snapshot in chosen.snapshots.iter().filter(|snapshot| snapshot.host != request.host) {
-            chosen.notes.push(format!("{} is of the host {}", snapshot.id.short(), printable(snapshot.host.as_bytes())));
+            chosen.warnings.push(format!("{} is of the host {}", snapshot.id.short(), printable(snapshot.host.as_bytes())));
         }
     }
     Ok(chosen)
@@ -277,20 +283,24 @@ fn by_run(snapshots: &[&Snapshot], wanted: &str) -> Result<Vec<Snapshot>, Select
     runs.into_values().next().ok_or_else(|| SelectError::NoMatch { wanted: format!("{TAG_RUN}{}", printable(wanted.as_bytes())) })
 }
 
-/// The newest of these that is complete.
-fn newest_complete<'a>(snapshots: &[&'a Snapshot]) -> Result<&'a Snapshot, SelectError> {
-    let newest = |complete: bool| snapshots.iter().filter(|snapshot| !(complete && snapshot.is_partial())).max_by_key(|one| one.time);
-    match (newest(true), newest(false)) {
-        (Some(one), _) => Ok(one),
-        (None, Some(partial)) => Err(SelectError::OnlyPartial { newest: partial.id.clone() }),
-        (None, None) => Err(SelectError::Empty { narrowed: true }),
-    }
+/// The newest complete one; of an application the newest that is of all of it, if there is one.
+fn latest_of_anything(snapshots: &[&Snapshot]) -> Result<Chosen, SelectError> {
+    let Some(one) = snapshots.iter().filter(|one| !one.is_partial()).max_by_key(|one| one.time) else {
+        return newest(snapshots).map(|_| Chosen::default());
+    };
+    let same = |other: &&&Snapshot| other.application() == one.application() && other.host == one.host;
+    let group: Vec<&Snapshot> = match one.application() {
+        Some(_) => snapshots.iter().filter(same).copied().collect(),
+        None => vec![one],
+    };
+    let Newest { snapshot, warnings } = newest(&group)?;
+    Ok(Chosen { snapshots: vec![snapshot.clone()], warnings, notes: Vec::new() })
 }
 
 fn latest_of_all(snapshots: &[&Snapshot], narrowing: &Narrowing, host: &str) -> Result<Chosen, SelectError> {
     let host = narrowing.host.as_deref().unwrap_or(host);
     let mut groups: BTreeMap<(Option<&str>, &[String]), Vec<&Snapshot>> = BTreeMap::new();
-    for snapshot in snapshots.iter().filter(|snapshot| snapshot.host == host && snapshot.is_whole()) {
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.host == host) {
         // Two snapshots are of the same thing if they are of one application, or else of the same paths.
         let key = match snapshot.application() {
             Some(application) => (Some(application), [].as_slice()),
@@ -316,27 +326,15 @@ fn latest_of_all(snapshots: &[&Snapshot], narrowing: &Narrowing, host: &str) -> 
             application.is_some()
         });
     }
-    for ((application, paths), group) in groups {
-        match newest_complete(&group) {
-            Ok(newest) => {
-                if let Some(partial) = group.iter().filter(|one| one.time > newest.time).max_by_key(|one| one.time) {
-                    let name = application.map_or_else(|| paths.join(", "), str::to_owned);
-                    chosen.notes.push(format!(
-                        "{}: the newer snapshot {} is partial, so {} is taken",
-                        printable(name.as_bytes()),
-                        partial.id.short(),
-                        newest.id.short()
-                    ));
-                }
-                chosen.snapshots.push(newest.clone());
+    for group in groups.values() {
+        match newest(group) {
+            Ok(Newest { snapshot, warnings }) => {
+                chosen.warnings.extend(warnings);
+                chosen.snapshots.push(snapshot.clone());
             }
             Err(SelectError::OnlyPartial { newest }) => {
-                let name = application.map_or_else(|| paths.join(", "), str::to_owned);
-                chosen.notes.push(format!(
-                    "{}: there are only partial snapshots, the newest is {}",
-                    printable(name.as_bytes()),
-                    newest.short()
-                ));
+                let name = group.first().map(|one| newest::name(one)).unwrap_or_default();
+                chosen.warnings.push(format!("{name}: there are only partial snapshots, the newest is {}", newest.short()));
                 only_partial = Some(newest);
             }
             Err(error) => return Err(error),
@@ -362,6 +360,7 @@ fn latest_of_items<E: From<SelectError>>(
     for item in items {
         let mut partial = None;
         let mut found = None;
+        let mut poor = None;
         for snapshot in &newest_first {
             let Some(path) = item.path_in(snapshot) else { continue };
             if !holds(snapshot, &path)? {
@@ -371,15 +370,24 @@ fn latest_of_items<E: From<SelectError>>(
                 partial.get_or_insert_with(|| snapshot.id.clone());
                 continue;
             }
+            if matches!(item, Item::Container(_)) && !snapshot.is_whole() && Held::by(snapshot).is_without_data() {
+                poor.get_or_insert(*snapshot);
+                continue;
+            }
             found = Some(*snapshot);
             break;
         }
+        if let (Some(poor), Some(found)) = (poor, found) {
+            let (item, newer, taken) = (item.label(), poor.id.short(), found.id.short());
+            chosen.warnings.push(format!("{item}: the newer snapshot {newer} has no volumes, so {taken} is taken"));
+        }
+        let found = found.or(poor);
         let Some(found) = found else { return Err(SelectError::NotHeld { item: item.label(), partial, meant: String::new() }.into()) };
         if chosen.snapshots.iter().any(|snapshot| snapshot.id == found.id) {
             continue;
         }
         if let Some(other) = chosen.snapshots.iter().find(|one| one.application().is_some() && one.application() == found.application()) {
-            chosen.notes.push(format!(
+            chosen.warnings.push(format!(
                 "{} is put together from two snapshots: the {} comes from {}, what was named before from {}",
                 printable(found.application().unwrap_or_default().as_bytes()),
                 item.label(),

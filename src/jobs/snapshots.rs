@@ -64,7 +64,7 @@ pub fn choose_one(
 ) -> Result<(Snapshot, Vec<String>), JobError> {
     let mut chosen = choose(repository, word, narrowing, request)?;
     match (chosen.snapshots.len(), chosen.snapshots.pop()) {
-        (1, Some(one)) => Ok((one, chosen.notes)),
+        (1, Some(one)) => Ok((one, [chosen.notes, chosen.warnings].concat())),
         (count, _) => Err(SelectError::NotOne { wanted: printable(word.as_bytes()), count }.into()),
     }
 }

@@ -10,7 +10,6 @@ use rustix::fs::FileType;
 use super::compare::{Comparison, SecondLook};
 use super::filter::Filter;
 use super::host_path::check_reached;
-use super::metadata::identity;
 use super::volume::{OpenVolume, ReadMode, Receipt, chain, streamed};
 use super::walk::{Walk, WalkOptions};
 use super::{Identity, NeverRead, SourceError};
@@ -199,7 +198,6 @@ fn walk(path: &str, place: &Mountpoint, options: &BindOptions) -> Result<OpenBin
 
 /// Whether the path is one that is never read, or lies in one: the Engine's own files are not an application's.
 fn never_read(real: &Path, never: &NeverRead) -> Option<String> {
-    let of_ours = |above: &&Path| rustix::fs::stat(*above).is_ok_and(|stat| never.contains(identity(&stat)));
-    let above = real.ancestors().find(of_ours)?;
+    let above = never.above(real)?;
     Some(format!("it lies in {}, which belongs to bbackup itself or to the Docker Engine", above.display()))
 }

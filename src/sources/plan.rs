@@ -10,7 +10,7 @@ use crate::config::{BackupSet, Images, Scope};
 use crate::docker::Discovery;
 use crate::docker::discover::binds::{Belongs, belongs, data_path};
 use crate::docker::labels::VolumeExclude;
-use crate::model::application::{Application, Bind, Container, ItemKind, MountKind, Network, Volume};
+use crate::model::application::{Application, Bind, Container, ItemKind, LeftOut, MountKind, Network, Volume};
 use crate::model::text::printable;
 
 mod choice;
@@ -36,8 +36,10 @@ pub struct PlannedApplication {
     pub application: Application,
     /// What is saved: networks, configurations, logs, compose files, then volumes.
     pub items: Vec<PlannedItem>,
-    /// Whether all of its containers, volumes and networks were chosen.
+    /// Whether all of its containers, volumes and networks were chosen, but for what labels or the set leave out.
     pub whole: bool,
+    /// What labels or the set leave out.
+    pub left_out: LeftOut,
 }
 
 impl PlannedApplication {
@@ -155,10 +157,13 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
     if items.is_empty() {
         return None;
     }
-    let whole = application.containers.iter().all(chosen_container)
-        && application.volumes.iter().all(chosen_volume)
-        && application.networks.iter().all(chosen_network);
-    Some(PlannedApplication { application: application.clone(), items, whole })
+    let left_out = choice.left_out(application);
+    let of_nobody_else =
+        |network: &Network| !network.containers.is_empty() && network.containers.iter().all(|name| left_out.containers.contains(name));
+    let whole = application.containers.iter().all(|one| chosen_container(one) || left_out.containers.contains(&one.name))
+        && application.volumes.iter().all(|one| chosen_volume(one) || left_out.volumes.contains(&one.name))
+        && application.networks.iter().all(|one| chosen_network(one) || of_nobody_else(one));
+    Some(PlannedApplication { application: application.clone(), items, whole, left_out })
 }
 
 /// The bind mounts of an application that chosen containers mount, without those that lie in another one of them.

@@ -333,6 +333,21 @@ fn a_set_of_the_configuration_is_backed_up() {
 }
 
 #[test]
+fn the_command_that_brings_it_back_can_be_typed_as_it_is() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::many(&folder, 3);
+    let path = home.path("it's mine.yaml");
+    let repository = format!("{{location: {}, password_file: {}}}", home.repository().display(), home.password_file().display());
+    fs::write(&path, format!("repositories:\n  main: {repository}\nsets:\n  web: {{paths: [{}]}}\n", folder.display())).unwrap();
+    let told = home.bare(["backup", "web", "--config"]).arg(&path).run().success().errors();
+    let line = told.lines().find_map(|line| line.strip_prefix("To bring it back:")).unwrap().trim();
+    let line = format!("{} --to {}", line.replacen("bbackup", env!("CARGO_BIN_EXE_bbackup"), 1), home.path("out").display());
+    let _ = home.program("sh").args(["-c", &line]).run().success();
+    Manifest::of(&folder).assert_equals(&Manifest::of(&find_restored(&home.path("out"), &folder)));
+}
+
+#[test]
 fn init_config_writes_a_file_that_is_valid() {
     let home = Home::new();
     let path = home.path("config/bbackup/config.yaml");

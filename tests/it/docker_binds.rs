@@ -145,6 +145,15 @@ fn bind_mounts_are_saved_with_their_application_and_come_back() {
 }
 
 #[test]
+fn what_the_engine_has_is_not_read_as_paths_either() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "root");
+    let root = stage.ok(["info", "--format", "{{.DockerRootDir}}"]);
+    let _ = stage.bbackup(["backup", "--paths", &root]).run().exits(1).says(&root);
+}
+
+#[test]
 fn what_is_our_own_or_left_out_is_never_swept_up() {
     needs!(Part::Root, Part::Engine);
     let home = Home::with_repository();

@@ -197,6 +197,24 @@ fn our_own_repository_is_never_swept_up() {
 }
 
 #[test]
+fn what_lies_in_our_own_folders_is_refused() {
+    let home = Home::with_repository();
+    let _ = home.back_up(&home.make_folder("tree"));
+    let before = home.bbackup(["snapshots"]).run().success().text();
+    std::os::unix::fs::symlink(home.repository().join("data"), home.path("link")).unwrap();
+    let own =
+        [home.repository(), home.repository().join("data"), home.path("state/bbackup"), home.path("cache/bbackup"), home.path("link")];
+    for path in own.iter().filter(|path| path.file_name().unwrap() != "link") {
+        assert!(path.exists(), "{}", path.display());
+        let _ = home.bbackup(["backup", "--paths"]).arg(path).run().exits(1).says("bbackup's own");
+    }
+    // A link is saved as a link, not what it leads to.
+    let _ = home.bbackup(["backup", "--paths"]).arg(&own[4]).run();
+    let after = home.bbackup(["snapshots"]).run().success().text();
+    assert!(!after.contains("/data") && before.lines().count() <= after.lines().count(), "{after}");
+}
+
+#[test]
 fn an_unreadable_file_is_named_and_costs_only_itself() {
     needs!(Part::Root, Part::Program("setpriv"));
     let home = Home::new();

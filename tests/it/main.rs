@@ -88,6 +88,9 @@ mod mount;
 // Snapshots made of snapshots: copied to another repository, and written anew without some files.
 mod copies;
 
+// Snapshots of parts of an application, and what is made of them.
+mod docker_parts;
+
 // What is read from an Engine, call by call: discovery, helpers, volumes by both ways, logs; not the commands.
 mod docker_read;
 

@@ -114,12 +114,13 @@ fn one(session: &Session, place: &Place, request: BackupRequest) -> Result<Backu
         Some(name) => name.clone(),
         None => config.location.display().to_string(),
     });
+    let named = session.again(named.as_deref());
     let result = {
         let display = Display::start(&session.output, "archival");
         session.run(backup::run(&context, request, &session.control, display.progress()))?
     };
     messages(&session.output, &result);
-    tell(&session.output, &result, named.as_deref());
+    tell(&session.output, &result, &named);
     Ok(result)
 }
 
@@ -157,7 +158,7 @@ fn messages(output: &Output, result: &BackupResult) {
 }
 
 /// The summary for people.
-fn tell(output: &Output, result: &BackupResult, repository: Option<&str>) {
+fn tell(output: &Output, result: &BackupResult, options: &str) {
     for line in warnings(result) {
         output.warning(&line);
     }
@@ -178,7 +179,7 @@ fn tell(output: &Output, result: &BackupResult, repository: Option<&str>) {
             output.note(&line);
         }
     }
-    for line in lines(result, repository) {
+    for line in lines(result, options) {
         output.note(&line);
     }
 }
@@ -220,7 +221,8 @@ fn warnings(result: &BackupResult) -> Vec<String> {
     lines
 }
 
-fn lines(result: &BackupResult, repository: Option<&str>) -> Vec<String> {
+/// `options` are those with which this repository is found again.
+fn lines(result: &BackupResult, options: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     if !result.applications.is_empty() {
         lines.extend(text::table(
@@ -249,9 +251,8 @@ fn lines(result: &BackupResult, repository: Option<&str>) -> Vec<String> {
         }
     });
     if snapshots > 0 {
-        let repo = repository.map_or_else(String::new, |name| format!(" --repo {}", safe(name)));
-        lines.push(format!("To bring it back:  bbackup restore run:{}{repo}", result.run));
-        lines.push(format!("To look at it:     bbackup snapshots run:{}{repo}", result.run));
+        lines.push(format!("To bring it back:  bbackup restore run:{}{options}", result.run));
+        lines.push(format!("To look at it:     bbackup snapshots run:{}{options}", result.run));
     }
     lines
 }
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn the_summary_says_what_where_and_how_to_get_it_back() {
         assert_eq!(
-            lines(&result(), Some("main")),
+            lines(&result(), " --repo main"),
             [
                 "",
                 "application  files  changed  size     new      stored   time  down   warnings  snapshot",

@@ -29,10 +29,11 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Restore) -> Result<Done
     let asked = Request { all: arguments.all, host: &session.config.host, items: &items };
     let chosen = snapshots::choose(&*repository, &arguments.snapshot, &narrowing, &asked)?;
     for note in &chosen.notes {
-        session.output.warning(note);
+        session.output.note(&format!("note: {note}"));
     }
     let job = RestoreJob {
         snapshots: chosen.snapshots,
+        warnings: chosen.warnings,
         selection,
         to,
         renames,

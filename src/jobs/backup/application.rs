@@ -84,7 +84,8 @@ fn begin<'a>(run: &'a Run<'a>, unit: &'a Unit) -> Result<(Work<'a>, Filter, jiff
 /// What the snapshot says it is of: the application, or the items of it that were asked for.
 fn stored_paths(unit: &Unit) -> Vec<String> {
     let scope = &unit.set.scope;
-    if unit.planned.whole && scope.configs && scope.volumes && scope.networks {
+    // Without its networks an application still has everything that cannot be made again.
+    if unit.planned.whole && scope.configs && scope.volumes {
         return vec![unit.planned.application.root()];
     }
     let mut paths: Vec<String> = unit.planned.items.iter().map(|item| item.path.clone()).collect();
@@ -521,6 +522,7 @@ impl Work<'_> {
             application: self.unit.planned.application.clone(),
             items: self.records,
             whole: self.unit.planned.whole,
+            left_out: self.unit.planned.left_out.clone(),
             quiesced: result.quiesced.clone(),
             hooks: result.hooks.clone(),
             downtime_seconds: result.downtime.unwrap_or(Duration::ZERO).as_secs_f64(),

@@ -90,7 +90,7 @@ fn latest_is_the_newest_complete_one() {
 fn all_is_the_newest_of_every_application_of_this_host() {
     let chosen = pick("latest", &Narrowing::default(), true, &[], &[]).unwrap();
     assert_eq!(ids(&chosen), ["a2", "b1"]);
-    let [paths, partial] = chosen.notes.as_slice() else { unreachable!("{:?}", chosen.notes) };
+    let ([paths], [partial]) = (chosen.notes.as_slice(), chosen.warnings.as_slice()) else { unreachable!("{chosen:?}") };
     assert!(paths.contains("/srv/www") && paths.contains("--path"), "{paths}");
     assert!(partial.contains("wiki") && partial.contains("partial"), "{partial}");
     let host = Narrowing { host: Some("other".to_owned()), ..Narrowing::default() };
@@ -120,23 +120,65 @@ fn parts_of_different_snapshots_are_never_joined_in_silence() {
     let held = [("a1", "/docker/shop/volumes/db"), ("b1", "/docker/shop/containers/web")];
     let chosen = pick("latest", &Narrowing::default(), false, &items, &held).unwrap();
     assert_eq!(ids(&chosen), ["a1", "b1"]);
-    assert!(chosen.notes[0].contains("two snapshots"), "{:?}", chosen.notes);
+    assert!(chosen.warnings[0].contains("two snapshots"), "{:?}", chosen.warnings);
 }
 
 #[test]
 fn another_hosts_snapshot_is_said() {
     let items = [Item::Volume("mail".to_owned())];
     let chosen = pick("latest", &Narrowing::default(), false, &items, &[("c1", "/docker/mail/volumes/mail")]).unwrap();
-    assert!(chosen.notes[0].ends_with("is of the host other"), "{:?}", chosen.notes);
+    assert!(chosen.warnings[0].ends_with("is of the host other"), "{:?}", chosen.warnings);
+}
+
+/// A snapshot of these items of the shop.
+fn part(id: &str, second: i64, items: &[&str]) -> Snapshot {
+    let paths = items.iter().map(|item| format!("/docker/shop/{item}")).collect();
+    Snapshot { paths, ..snapshot(id, second, "h", &["app:shop"]) }
+}
+
+fn latest(snapshots: &[Snapshot], all: bool) -> Chosen {
+    let request = Request { all, host: "h", items: &[] };
+    choose::<SelectError>(snapshots, "latest", &Narrowing::default(), &request, |_, _| Ok(false)).unwrap()
 }
 
 #[test]
-fn a_snapshot_of_some_items_is_no_latest_of_its_application() {
+fn a_snapshot_of_some_items_is_no_latest_of_its_application_and_that_is_said() {
     let mut snapshots = some();
-    let mut part = snapshot("e1", 300, "h", &["app:shop", "run:04EE"]);
-    part.paths = vec!["/docker/shop/containers/web/inspect.json".to_owned()];
-    snapshots.push(part);
-    let request = Request { all: true, host: "h", items: &[] };
-    let chosen = choose::<SelectError>(&snapshots, "latest", &Narrowing::default(), &request, |_, _| Ok(false)).unwrap();
-    assert!(ids(&chosen).contains(&"b1") && !ids(&chosen).contains(&"e1"));
+    snapshots.push(part("e1", 300, &["containers/web/inspect.json", "volumes/web"]));
+    for all in [true, false] {
+        let chosen = latest(&snapshots, all);
+        assert!(ids(&chosen).contains(&"b1") && !ids(&chosen).contains(&"e1"));
+        let said = &chosen.warnings[0];
+        assert!(said.contains("shop") && said.contains("e1") && said.contains("1 container, 1 volume"), "{said}");
+    }
+}
+
+#[test]
+fn without_a_snapshot_of_everything_the_newest_with_data_is_taken() {
+    let both = ["containers/web/inspect.json", "volumes/web"];
+    let snapshots = [
+        part("a0", 100, &both),
+        part("b0", 200, &both),
+        part("c0", 300, &["containers/web/inspect.json", "networks/n.json"]),
+        part("d0", 400, &["volumes/web"]),
+    ];
+    for all in [true, false] {
+        let chosen = latest(&snapshots, all);
+        assert_eq!(ids(&chosen), ["b0"]);
+        assert!(chosen.warnings[0].contains("no snapshot of everything") && chosen.warnings.len() == 1, "{:?}", chosen.warnings);
+        assert_eq!(ids(&latest(&snapshots[2..], all)), ["d0"], "with neither, the newest");
+    }
+}
+
+#[test]
+fn a_container_without_its_data_is_the_poorer_choice() {
+    let snapshots = [part("a0", 100, &["containers/web/inspect.json", "volumes/web"]), part("b0", 200, &["containers/web/inspect.json"])];
+    let items = [Item::Container("web".to_owned())];
+    let request = Request { all: false, host: "h", items: &items };
+    let pick =
+        |snapshots: &[Snapshot]| choose::<SelectError>(snapshots, "latest", &Narrowing::default(), &request, |_, _| Ok(true)).unwrap();
+    let chosen = pick(&snapshots);
+    assert_eq!(ids(&chosen), ["a0"]);
+    assert!(chosen.warnings[0].contains("b0") && chosen.warnings[0].contains("no volumes"), "{:?}", chosen.warnings);
+    assert_eq!(ids(&pick(&snapshots[1..])), ["b0"]);
 }

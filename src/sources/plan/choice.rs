@@ -11,7 +11,7 @@ use crate::config::{Selection, suggest};
 use crate::docker::Discovery;
 use crate::docker::discover::binds::data_path;
 use crate::docker::labels::Policy;
-use crate::model::application::{Application, ApplicationKind, Container, Network, Volume};
+use crate::model::application::{Application, ApplicationKind, Container, LeftOut, Network, Volume};
 use crate::model::text::printable;
 
 /// Something that was named and is not there.
@@ -109,6 +109,11 @@ impl Globs {
         wanted
     }
 
+    /// Whether it is there by its very name, not by a pattern.
+    fn names(&self, name: &str) -> bool {
+        self.include.iter().any(|glob| glob.written == name)
+    }
+
     fn refuses(&self, name: &str) -> bool {
         self.exclude.iter().any(|glob| glob.is_match(name))
     }
@@ -178,6 +183,9 @@ pub(super) struct Choice<'a> {
     pub(super) binds: HashSet<&'a str>,
     /// Applications of which networks that nobody joins are taken too.
     whole: HashSet<&'a str>,
+    /// Containers and volumes that labels or the set take away, where they would have been chosen otherwise.
+    left_out_containers: HashSet<&'a str>,
+    left_out_volumes: HashSet<&'a str>,
     pub(super) warnings: Vec<String>,
     pub(super) notes: Vec<String>,
 }
@@ -189,6 +197,8 @@ impl<'a> Choice<'a> {
             volumes: HashSet::new(),
             binds: HashSet::new(),
             whole: HashSet::new(),
+            left_out_containers: HashSet::new(),
+            left_out_volumes: HashSet::new(),
             warnings: Vec::new(),
             notes: Vec::new(),
         };
@@ -205,7 +215,7 @@ impl<'a> Choice<'a> {
         }
         for application in &discovery.applications {
             for volume in &application.volumes {
-                choice.volume(discovery, application, volume, patterns);
+                choice.volume(discovery, application, volume, patterns, set);
             }
         }
         choice
@@ -232,33 +242,62 @@ impl<'a> Choice<'a> {
             || patterns.containers.refuses(name)
             || labels.iter().any(|(pair, key)| patterns.labels.refuses(pair) || patterns.labels.refuses(key));
         if !(wanted || named || labelled || joins) || taken_away {
+            // What somebody typed for once says nothing about what belongs to the application.
+            if taken_away && set.is_some() {
+                self.left_out_containers.insert(name);
+            }
             return;
         }
         if let Some(policy) = policy.filter(|policy| policy.enable == Some(false)) {
             let text = format!("container {name} is left out: its label {} is false", policy.enable_label());
             // Somebody who asked for it by name should see that it was not done.
-            let list = if named { &mut self.warnings } else { &mut self.notes };
+            let list = if patterns.containers.names(name) { &mut self.warnings } else { &mut self.notes };
             list.push(text);
+            self.left_out_containers.insert(name);
             return;
         }
         self.containers.insert(name);
         self.binds.extend(container.mounts.iter().filter_map(data_path));
     }
 
-    fn volume(&mut self, discovery: &Discovery, application: &'a Application, volume: &'a Volume, patterns: &mut Patterns) {
+    fn volume(
+        &mut self,
+        discovery: &Discovery,
+        application: &'a Application,
+        volume: &'a Volume,
+        patterns: &mut Patterns,
+        set: Option<&str>,
+    ) {
         let named = patterns.volumes.wants(&volume.name);
         let used = volume.users.iter().any(|user| self.containers.contains(user.container.as_str()));
         let idle = volume.users.is_empty() && self.whole.contains(application.name.as_str());
-        if !(named || used || idle) || patterns.volumes.refuses(&volume.name) {
+        let refused = patterns.volumes.refuses(&volume.name);
+        if !(named || used || idle) || refused {
+            let of_nobody_else =
+                !volume.users.is_empty() && volume.users.iter().all(|user| self.left_out_containers.contains(user.container.as_str()));
+            if of_nobody_else || refused && set.is_some() {
+                self.left_out_volumes.insert(&volume.name);
+            }
             return;
         }
         if let Some(reason) = left_out_by_labels(discovery, volume) {
             let text = format!("volume {} is left out: {reason}", volume.name);
-            let list = if named { &mut self.warnings } else { &mut self.notes };
+            let list = if patterns.volumes.names(&volume.name) { &mut self.warnings } else { &mut self.notes };
             list.push(text);
+            self.left_out_volumes.insert(&volume.name);
             return;
         }
         self.volumes.insert(&volume.name);
+    }
+
+    /// What labels or the set leave out of an application.
+    pub(super) fn left_out(&self, application: &Application) -> LeftOut {
+        let containers = application.containers.iter().map(|container| &container.name);
+        let volumes = application.volumes.iter().map(|volume| &volume.name);
+        LeftOut {
+            containers: containers.filter(|name| self.left_out_containers.contains(name.as_str())).cloned().collect(),
+            volumes: volumes.filter(|name| self.left_out_volumes.contains(name.as_str())).cloned().collect(),
+        }
     }
 
     /// Names of the networks of an application that are saved with it.

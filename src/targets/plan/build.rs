@@ -112,10 +112,11 @@ impl<'a> Draft<'a> {
             let application = &stored.document.application;
             let mut containers: Vec<&Container> =
                 application.containers.iter().filter(|container| everything || items.containers.contains(&container.name)).collect();
-            containers.retain(|container| self.is_restorable(stored, container));
+            containers.retain(|container| self.is_restorable(stored, container, everything));
             for container in containers {
                 let mut starts = !self.options.no_start && container.state.status.is_alive();
-                if let Some(volume) = container.volume_names().find(|volume| saving_failed(stored, volume)).filter(|_| starts) {
+                let empty = container.volume_names().find(|volume| saving_failed(stored, volume) || self.stays_empty(stored, volume));
+                if let Some(volume) = empty.filter(|_| starts) {
                     let (container, volume) = (printable(container.name.as_bytes()), printable(volume.as_bytes()));
                     self.note(format!("container {container} is not started: its volume {volume} was not saved, and it would begin anew"));
                     starts = false;
@@ -124,7 +125,12 @@ impl<'a> Draft<'a> {
                     self.containers.push(ChosenContainer { application: &application.name, container, inspect, starts });
                 }
             }
-            for volume in application.volumes.iter().filter(|volume| everything || items.volumes.contains(&volume.name)) {
+            let was_chosen = |volume: &Volume| match stored.document.item(ItemKind::Volume, &volume.name) {
+                Some(item) => !matches!(item.outcome, ItemOutcome::Skipped),
+                None => false,
+            };
+            let asked_for = |volume: &&Volume| if everything { was_chosen(volume) } else { items.volumes.contains(&volume.name) };
+            for volume in application.volumes.iter().filter(asked_for) {
                 self.volumes.insert(&volume.name, (stored, volume));
             }
             for (name, network) in stored.networks.iter().filter(|(name, _)| everything || items.networks.contains(name)) {
@@ -134,9 +140,44 @@ impl<'a> Draft<'a> {
         for index in 0..self.containers.len() {
             self.choose_what_it_needs(index);
         }
+        if everything {
+            self.tell_what_is_not_in_it();
+        }
     }
 
-    fn is_restorable(&mut self, stored: &StoredApplication, container: &Container) -> bool {
+    /// What of the applications nobody chose when they were saved.
+    fn tell_what_is_not_in_it(&mut self) {
+        for stored in self.applications {
+            let document = &stored.document;
+            let missing = |kind: ItemKind, name: &str| document.item(kind, name).is_none();
+            let containers = document.application.containers.iter().filter(|one| !one.swarm_task).map(|one| &one.name);
+            let containers = containers.filter(|name| missing(ItemKind::Configuration, name)).map(|name| format!("container {name}"));
+            let volumes = document.application.volumes.iter().map(|one| &one.name);
+            let told = |name: &String| self.volumes.contains_key(name.as_str());
+            let volumes = volumes.filter(|name| missing(ItemKind::Volume, name) && !told(name)).map(|name| format!("volume {name}"));
+            let missing: Vec<String> = containers.chain(volumes).map(|one| printable(one.as_bytes())).collect();
+            if !missing.is_empty() {
+                let name = printable(document.application.name.as_bytes());
+                self.asked(format!(
+                    "{name}: not in this snapshot, because it was left out or not asked for when it was made: {}",
+                    missing.join(", ")
+                ));
+            }
+        }
+    }
+
+    /// Whether a volume of a snapshot that does not have its files would be made anew. What is left out for good is meant to.
+    fn stays_empty(&self, stored: &StoredApplication, name: &str) -> bool {
+        let document = &stored.document;
+        let Some(volume) = document.application.volume(name) else { return false };
+        let was_saved = document.item(ItemKind::Volume, name).is_some_and(|item| !matches!(item.outcome, ItemOutcome::Skipped));
+        let in_memory = volume.options.get("type").is_some_and(|kind| kind == "tmpfs");
+        let there = self.host.volumes.get(&self.names.volume(name));
+        let is_filled = there.is_some_and(|there| there.empty != Some(true));
+        !was_saved && !in_memory && !is_filled && !document.left_out.volumes.iter().any(|left_out| left_out == name)
+    }
+
+    fn is_restorable(&mut self, stored: &StoredApplication, container: &Container, everything: bool) -> bool {
         if container.swarm_task {
             self.note(format!(
                 "container {} is a swarm task: its service makes it, so it is not restored",
@@ -147,6 +188,8 @@ impl<'a> Draft<'a> {
         if !stored.containers.contains_key(&container.name) {
             let reason = match stored.document.item(ItemKind::Configuration, &container.name).map(|item| &item.outcome) {
                 Some(ItemOutcome::Failed { reason }) => reason.clone(),
+                // Nobody asked for it.
+                None if everything => return false,
                 _ => "its configuration was not saved".to_owned(),
             };
             self.conflict(Conflict::NotSaved { what: format!("container {}", container.name), reason });
@@ -356,6 +399,10 @@ impl<'a> Draft<'a> {
             }
             Some((ItemOutcome::Failed { reason }, _)) => {
                 self.note(format!("volume {shown} stays empty, saving it failed: {}", printable(reason.as_bytes())));
+                return;
+            }
+            None if stored.document.left_out.volumes.contains(&volume.name) => {
+                self.asked(format!("volume {shown} begins empty: it is left out of backups"));
                 return;
             }
             Some((ItemOutcome::Skipped, _)) | None => {

@@ -83,6 +83,7 @@ fn shop() -> StoredApplication {
             downtime_seconds: 0.0,
             stream_lost: Vec::new(),
             whole: true,
+            left_out: crate::model::application::LeftOut::default(),
             warnings: Vec::new(),
         },
         containers: [("web".to_owned(), web_inspect), ("db".to_owned(), db_inspect)].into(),

@@ -49,6 +49,7 @@ async fn stored(engine: &Engine, application: &str, bytes: u64) -> StoredApplica
         items: items.collect(),
         application,
         whole: true,
+        left_out: bbackup::model::application::LeftOut::default(),
         quiesced: Vec::new(),
         hooks: Vec::new(),
         downtime_seconds: 0.0,

@@ -1,0 +1,192 @@
+//! Snapshots of parts of an application: what `latest` makes of them, and what a restore of them does and does not do.
+
+use std::fs;
+
+use crate::support::engine::{BUSYBOX, Stage};
+use crate::support::home::Home;
+use crate::support::parts::{Part, needs};
+use crate::support::run::Outcome;
+
+/// A project of two containers with a volume each, on a network.
+struct Project<'a> {
+    stage: Stage<'a>,
+    name: String,
+}
+
+const CONTAINERS: [&str; 2] = ["db", "web"];
+
+impl<'a> Project<'a> {
+    fn new(home: &'a Home, name: &str) -> Self {
+        let stage = Stage::new(home, name);
+        let project = Self { name: stage.name("project"), stage };
+        project.stage.ok(["network", "create", "--label", &project.label(), &project.stage.name("net")]);
+        for container in CONTAINERS {
+            project.container(container, &[]);
+        }
+        project
+    }
+
+    fn label(&self) -> String {
+        format!("com.docker.compose.project={}", self.name)
+    }
+
+    fn container(&self, name: &str, options: &[&str]) {
+        let (container, network) = (self.stage.name(name), self.stage.name("net"));
+        let mount = format!("{}:/data", self.volume(name));
+        let label = self.label();
+        let run = ["run", "-d", "--name", &container, "--label", &label, "--network", &network, "-v", &mount];
+        self.stage.ok([&run[..], options, &[BUSYBOX, "sh", "-c", "trap exit TERM; while :; do sleep 1; done"]].concat());
+    }
+
+    fn volume(&self, container: &str) -> String {
+        format!("{}-data", self.stage.name(container))
+    }
+
+    /// What the containers have in their volumes from now on.
+    fn write(&self, text: &str) {
+        for container in CONTAINERS {
+            fs::write(self.stage.mountpoint(&self.volume(container)).join("state"), text).unwrap();
+        }
+    }
+
+    fn read(&self, container: &str) -> Option<String> {
+        fs::read_to_string(self.stage.mountpoint(&self.volume(container)).join("state")).ok()
+    }
+
+    /// Backs up and gives the id of the snapshot.
+    fn back_up(&self, options: &[&str]) -> String {
+        let outcome = self.stage.bbackup(["backup", "--json"]).args(options).run().success();
+        let summaries = outcome.messages("summary");
+        assert_eq!(summaries.len(), 1, "{}", outcome.describe());
+        summaries[0]["snapshot_id"].as_str().unwrap().to_owned()
+    }
+
+    fn restore(&self, words: &[&str]) -> Outcome {
+        self.stage.bbackup(["restore"]).args(words).run()
+    }
+
+    fn state(&self, container: &str) -> String {
+        self.stage.ok(["inspect", "--format", "{{.State.Status}}", &self.stage.name(container)])
+    }
+
+    fn is_there(&self, container: &str) -> bool {
+        self.stage.exists("container", &self.stage.name(container))
+    }
+}
+
+#[test]
+fn a_backup_without_networks_is_the_latest_all_the_same() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let project = Project::new(&home, "no-networks");
+    project.write("old");
+    let whole = project.back_up(&["--projects", &project.name]);
+    project.write("new");
+    let _ = project.back_up(&["--projects", &project.name, "--no-networks"]);
+    project.stage.remove_everything();
+    let network = project.stage.name("net");
+    let _ = project.restore(&["latest", "--all"]).exits(1).says(&network);
+    assert!(!project.is_there("db"), "something was done although something was in the way");
+    let _ = project.restore(&[&whole, "--network", &network]).success();
+    let _ = project.restore(&["latest", "--all"]).success();
+    assert_eq!((project.read("db").as_deref(), project.read("web").as_deref()), (Some("new"), Some("new")));
+    project.stage.wait_for_state(&project.stage.name("web"), "running");
+}
+
+#[test]
+fn what_nobody_asked_for_is_in_nobodys_way() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let project = Project::new(&home, "parts");
+    project.write("kept");
+    // The command that the backup itself says.
+    let told = |outcome: Outcome| -> Vec<String> {
+        let text = outcome.errors();
+        let line = text.lines().find(|line| line.contains("bbackup restore ")).unwrap_or_default();
+        line.rsplit("bbackup restore ").next().unwrap().split(' ').map(str::to_owned).collect()
+    };
+    let volumes = told(project.stage.bbackup(["backup", "--volumes-only", "--projects", &project.name]).run().success());
+    let one = told(project.stage.bbackup(["backup", "--containers", &project.stage.name("db")]).run().success());
+    let words = |words: &'static [&'static str], told: &[String]| -> Vec<String> {
+        told.iter().cloned().chain(words.iter().map(|&word| word.to_owned())).collect()
+    };
+    let restore = |told: Vec<String>| project.stage.bbackup(["restore"]).args(told).run();
+
+    project.stage.remove_everything();
+    let _ = restore(words(&[], &volumes)).success().says(&project.stage.name("web")).says("not in this snapshot");
+    assert_eq!(project.read("web").as_deref(), Some("kept"));
+    assert!(!project.is_there("web"));
+
+    project.stage.remove_everything();
+    let _ = restore(words(&[], &one)).success();
+    project.stage.wait_for_state(&project.stage.name("db"), "running");
+    assert_eq!(project.read("db").as_deref(), Some("kept"));
+    assert!(!project.is_there("web"));
+    // By its name it is asked for, and not there.
+    let name = project.stage.name("web");
+    let _ = project.stage.bbackup(["restore", &one[0], "--container", &name]).run().exits(1).says(&name);
+
+    // There is no snapshot of everything: the newest with containers and data is better than nothing, and that is said.
+    project.stage.remove_everything();
+    let _ = project.restore(&["latest", "--all"]).exits(4).says("no snapshot of everything");
+    project.stage.wait_for_state(&project.stage.name("db"), "running");
+}
+
+#[test]
+fn what_is_left_out_for_good_does_not_make_a_part_of_the_rest() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let project = Project::new(&home, "left-out");
+    project.container("scratch", &["--label", "bbackup.enable=false"]);
+    let exclude = format!("bbackup.volumes.{}.exclude=true", project.volume("cached"));
+    project.container("cached", &["--label", &exclude]);
+    project.write("kept");
+    let _ = project.back_up(&["--projects", &project.name]);
+    project.stage.remove_everything();
+    let _ = project.restore(&["latest", "--all"]).success().says(&project.stage.name("scratch"));
+    assert_eq!(project.read("db").as_deref(), Some("kept"));
+    assert!(!project.is_there("scratch"));
+    // A cache begins anew: that is what leaving it out means.
+    project.stage.wait_for_state(&project.stage.name("cached"), "running");
+    assert_eq!(project.read("cached"), None);
+
+    // A set that takes one away by name says the same.
+    let path = home.path("bbackup.yaml");
+    let set = format!("projects: [\"{}\"], containers: [\"!{}\"]", project.name, project.stage.name("web"));
+    let repository = format!("{{location: {}, password_file: {}}}", home.repository().display(), home.password_file().display());
+    fs::write(&path, format!("repositories:\n  default: {repository}\nsets:\n  shop: {{{set}}}\n")).unwrap();
+    let config = path.to_str().unwrap();
+    project.write("newer");
+    let _ = project.back_up(&["--config", config, "shop"]);
+    project.stage.remove_everything();
+    let _ = project.restore(&["latest", "--all", "--config", config]).success();
+    assert_eq!(project.read("db").as_deref(), Some("newer"));
+    assert!(!project.is_there("web"));
+}
+
+#[test]
+fn configurations_alone_start_nothing_and_touch_no_data() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let project = Project::new(&home, "configs");
+    project.write("kept");
+    let _ = project.back_up(&["--projects", &project.name]);
+    let configs = project.back_up(&["--projects", &project.name, "--config-only"]);
+
+    // In place of what is there: the data stays.
+    let outcome = project.restore(&[&configs, "--in-place"]).says_nothing_of("stays empty");
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    project.stage.wait_for_state(&project.stage.name("db"), "running");
+    assert_eq!(project.read("db").as_deref(), Some("kept"));
+
+    project.stage.remove_everything();
+    let _ = project.restore(&[&configs]).exits(4).says("is not started");
+    assert_eq!((project.state("db"), project.read("db")), ("created".to_owned(), None), "a program was started without its data");
+
+    // The newest of the application is still the one with its data.
+    project.stage.remove_everything();
+    let tag = format!("app:{}", project.name);
+    let _ = project.restore(&["latest", "--tag", &tag]).exits(4).says(&configs[..8]);
+    project.stage.wait_for_state(&project.stage.name("db"), "running");
+    assert_eq!(project.read("db").as_deref(), Some("kept"));
+}
