@@ -191,8 +191,12 @@ fn our_own(context: &JobContext) -> [&Path; 3] {
 fn outside_our_own(context: &JobContext, request: &BackupRequest) -> Result<(), JobError> {
     let own = NeverRead::of(our_own(context))?;
     for path in request.sets.iter().flat_map(|set| &set.selection.paths) {
-        // What is not there is told where it is read.
-        let Ok(real) = path.canonicalize() else { continue };
+        // What is not there is told where it is read. A link is saved as a link, wherever it leads.
+        let real = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => parent.canonicalize().map(|parent| parent.join(name)),
+            _ => path.canonicalize(),
+        };
+        let Some(real) = real.ok().filter(|real| !real.is_symlink()) else { continue };
         if let Some(above) = own.above(&real) {
             let (path, above) = (printable(path.as_os_str().as_encoded_bytes()), printable(above.as_os_str().as_encoded_bytes()));
             let message = format!("{path} lies in {above}, which is bbackup's own repository, state or cache");
