@@ -138,7 +138,7 @@ fn everything_is_everything_but_what_labels_leave_out() {
         [
             "idle*: volume idle",
             "lonely*: network lonely",
-            "proxy: network edge, container proxy, logs proxy, volume certs",
+            "proxy*: network edge, container proxy, logs proxy, volume certs",
             "shop*: network edge, network shop_net, container shop-db, container shop-web, logs shop-db, logs shop-web, \
              volume shop_db, volume shop_files, bind mount /srv/www",
         ]
@@ -160,7 +160,7 @@ fn everything_is_everything_but_what_labels_leave_out() {
 fn a_container_brings_its_volumes_and_networks_and_nothing_else() {
     assert_eq!(of(selection(&["shop-d*"], &[], &[], &[])), ["shop: network shop_net, container shop-db, logs shop-db, volume shop_db"]);
     assert_eq!(of(selection(&[], &[], &["shop_*", "!*_files"], &[])), ["shop: volume shop_db"]);
-    assert_eq!(of(selection(&[], &[], &[], &["tier=e*"])), ["proxy: network edge, container proxy, logs proxy, volume certs"]);
+    assert_eq!(of(selection(&[], &[], &[], &["tier=e*"])), ["proxy*: network edge, container proxy, logs proxy, volume certs"]);
     assert_eq!(of(selection(&[], &[], &[], &["tier"])).len(), 1);
 }
 
@@ -170,7 +170,7 @@ fn patterns_take_away_again() {
     assert_eq!(less, ["shop: network shop_net, container shop-db, logs shop-db, volume shop_db"]);
     // Alone they take away from everything.
     let names = |plan: Vec<String>| plan.into_iter().map(|line| line.split(':').next().unwrap_or_default().to_owned()).collect::<Vec<_>>();
-    assert_eq!(names(of(selection(&[], &["!shop"], &[], &[]))), ["idle*", "lonely*", "proxy"]);
+    assert_eq!(names(of(selection(&[], &["!shop"], &[], &[]))), ["idle*", "lonely*", "proxy*"]);
     assert_eq!(names(of(selection(&[], &[], &["!idle"], &["!tier=edge"]))), ["lonely*", "shop*"]);
 }
 
@@ -185,7 +185,7 @@ fn the_scope_says_which_items() {
     let set = BackupSet { selection: everything(), scope, ..BackupSet::default() };
     assert_eq!(
         outline(&plan(&host(), &set).unwrap()),
-        ["idle*: volume idle", "proxy: volume certs", "shop*: volume shop_db, volume shop_files"]
+        ["idle*: volume idle", "proxy*: volume certs", "shop*: volume shop_db, volume shop_files"]
     );
 }
 

@@ -151,7 +151,9 @@ impl<'a> Draft<'a> {
             let document = &stored.document;
             let missing = |kind: ItemKind, name: &str| document.item(kind, name).is_none();
             let containers = document.application.containers.iter().filter(|one| !one.swarm_task).map(|one| &one.name);
-            let containers = containers.filter(|name| missing(ItemKind::Configuration, name)).map(|name| format!("container {name}"));
+            let is_saved = |name: &String| stored.containers.contains_key(name);
+            let containers =
+                containers.filter(|name| missing(ItemKind::Configuration, name) && !is_saved(name)).map(|name| format!("container {name}"));
             let volumes = document.application.volumes.iter().map(|one| &one.name);
             let told = |name: &String| self.volumes.contains_key(name.as_str());
             let volumes = volumes.filter(|name| missing(ItemKind::Volume, name) && !told(name)).map(|name| format!("volume {name}"));

@@ -419,7 +419,40 @@ fn what_was_not_saved_is_said() {
         ]
     );
     assert!(!lines(&plan).iter().any(|line| line.starts_with("start container db")), "{:?}", lines(&plan));
-    assert_eq!(conflicts(&plan), ["container web is not in the snapshot: its configuration was not saved"]);
+    // Nobody asked for it when the snapshot was made: that is told, and is in nobody's way.
+    assert!(plan.asked[0].contains("not in this snapshot") && plan.asked[0].contains("container web"), "{:?}", plan.asked);
+    assert!(conflicts(&plan).is_empty());
+}
+
+#[test]
+fn a_container_that_could_not_be_saved_is_in_the_way_and_so_is_one_that_is_named_and_not_there() {
+    let mut stored = shop();
+    stored.containers.remove("web");
+    let named = RestoreOptions { items: Items { containers: vec!["web".to_owned()], ..Items::default() }, ..RestoreOptions::default() };
+    let missing = plan(&[stored.clone()], &named, &host()).unwrap();
+    assert_eq!(conflicts(&missing), ["container web is not in the snapshot: its configuration was not saved"]);
+    stored.document.items.push(ItemRecord {
+        kind: ItemKind::Configuration,
+        name: "web".to_owned(),
+        path: String::new(),
+        outcome: ItemOutcome::Failed { reason: "it was removed".to_owned() },
+        helper_reason: None,
+    });
+    let failed = plan(&[stored], &RestoreOptions::default(), &host()).unwrap();
+    assert_eq!(conflicts(&failed), ["container web is not in the snapshot: it was removed"]);
+}
+
+#[test]
+fn what_would_begin_anew_is_not_started_but_what_is_meant_to_is() {
+    let mut stored = shop();
+    stored.document.items.retain(|item| item.kind != ItemKind::Volume);
+    let anew = plan(&[stored.clone()], &RestoreOptions::default(), &host()).unwrap();
+    assert!(anew.notes[0].contains("container db is not started"), "{:?}", anew.notes);
+    assert!(!lines(&anew).iter().any(|line| line.starts_with("start container db")), "{:?}", lines(&anew));
+    stored.document.left_out.volumes.push("shop_data".to_owned());
+    let meant = plan(&[stored], &RestoreOptions::default(), &host()).unwrap();
+    assert!(lines(&meant).iter().any(|line| line.starts_with("start container db")), "{:?}", lines(&meant));
+    assert!(meant.notes.is_empty() && meant.asked.iter().any(|note| note.contains("begins empty")), "{meant:?}");
 }
 
 #[test]
