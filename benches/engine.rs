@@ -1,13 +1,26 @@
-//! How fast the parts of the engine are on one core: chunker, hash, encryption, the whole way of a blob and back.
+//! How fast the parts of the engine are on one core: chunker, hash, encryption, the whole way of a blob and back; and a whole
+//! backup with all of them.
 //!
 //! Whole backups beside other tools are measured by `tests/bench/compare`.
 
 #![expect(clippy::unwrap_used, reason = "benches fail loudly")]
 
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bbackup::config::RepositoryConfig;
+use bbackup::jobs::open;
 use bbackup::model::compression::Compression;
+use bbackup::model::progress::Silent;
+use bbackup::platform::clock;
+use bbackup::platform::control::Control;
+use bbackup::platform::secret::Secret;
+use bbackup::repository::contract::{Repository, SnapshotRequest};
 use bbackup::repository::restic::chunker::{Chunker, MAX_SIZE, Polynomial};
 use bbackup::repository::restic::codec::{BlobKind, Decoder, Encoder};
 use bbackup::repository::restic::crypto::MasterKey;
+use bbackup::sources::walk::{Walk, WalkOptions};
 use divan::Bencher;
 use divan::counter::BytesCount;
 
@@ -115,5 +128,52 @@ fn decode_rows(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::new(BLOB)).with_inputs(|| sealed.clone()).bench_local_refs(|sealed| {
         out.clear();
         decoder.decode(&key, sealed, encoded.uncompressed, &mut out).unwrap();
+    });
+}
+
+/// Makes files of every size: a third noise, the rest what compresses. Returns their bytes.
+fn corpus(folder: &Path) -> usize {
+    let (noise, rows) = (noise(16 << 20), rows(16 << 20));
+    let write = |name: String, data: &[u8]| {
+        std::fs::write(folder.join(name), data).unwrap();
+        data.len()
+    };
+    let large = write("noise".to_owned(), &noise) + write("rows".to_owned(), &rows);
+    let small = (0..1000).map(|number| {
+        let (source, size) = (if number % 3 == 0 { &noise } else { &rows }, 500 + number * 31);
+        write(format!("small-{number}"), &source[number * 1_001..number * 1_001 + size])
+    });
+    large + small.sum::<usize>()
+}
+
+/// A first backup of files into a new repository of this machine, from the walk to the snapshot on disk.
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn whole_archive(bencher: Bencher<'_, '_>) {
+    let files = tempfile::tempdir().unwrap();
+    let bytes = corpus(files.path());
+    let repository = || -> (tempfile::TempDir, Arc<dyn Repository>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, password) = (RepositoryConfig::at(folder.path().join("repository")), Secret::new("benchmark".to_owned()));
+        open::init(&config, &password).unwrap();
+        let opened = open::open(&config, &password, Some(Duration::ZERO)).unwrap();
+        (folder, opened)
+    };
+    let path = files.path();
+    bencher.counter(BytesCount::new(bytes)).with_inputs(repository).bench_local_refs(|(_, repository)| {
+        let request = SnapshotRequest {
+            time: clock::now(),
+            host: "bench".to_owned(),
+            paths: vec![path.display().to_string()],
+            tags: Vec::new(),
+            excludes: Vec::new(),
+            ignore_parent: false,
+            parent: None,
+            with_atime: false,
+            dry_run: false,
+        };
+        let mut writer = repository.write_snapshot(request, &Control::new(), Arc::new(Silent)).unwrap();
+        let walk = Walk::new(path, WalkOptions::default()).unwrap();
+        writer.add(path.as_os_str().as_encoded_bytes(), Box::new(walk)).unwrap();
+        writer.finish(Vec::new()).unwrap().1.total_bytes_processed
     });
 }
