@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{PlanError, RestoreOptions, StoredApplication};
 use crate::docker::create::Renames;
+use crate::model::application::Application;
 use crate::targets::preflight::{Host, HostPort, Protocol};
 
 /// The renames, and the projects whose labels change with them.
@@ -29,6 +30,9 @@ pub(super) fn naming(applications: &[StoredApplication], options: &RestoreOption
     }
     if options.as_new {
         free_names(applications, options, host, &mut naming.renames);
+    }
+    for stored in applications {
+        own_project(&stored.document.application, options, host, &mut naming);
     }
     Ok(naming)
 }
@@ -147,6 +151,24 @@ fn free_names(applications: &[StoredApplication], options: &RestoreOptions, host
         free(names.collect(), &mut volumes, &mut renames.volumes);
         let names = application.networks.iter().map(|network| network.name.as_str());
         free(names.collect(), &mut networks, &mut renames.networks);
+    }
+}
+
+/// What comes back beside its original is of a project of its own: else the next backup of the project would stop and save the
+/// copy too, and compose would take it for one of its containers. Containers decide; without any, whatever is restored.
+fn own_project(application: &Application, options: &RestoreOptions, host: &Host, naming: &mut Naming) {
+    let Some(project) = application.compose.as_ref().map(|compose| &compose.project) else { return };
+    let (items, renames) = (&options.items, &naming.renames);
+    let restored = |name: &String| items.is_everything() || items.containers.contains(name);
+    let mut containers = application.containers.iter().map(|one| &one.name).filter(|name| restored(name)).peekable();
+    let is_copy = if containers.peek().is_some() {
+        containers.any(|name| renames.containers.contains_key(name) && host.containers.iter().any(|there| there.name == *name))
+    } else {
+        application.volumes.iter().any(|one| renames.volumes.contains_key(&one.name) && host.volumes.contains_key(&one.name))
+            || application.networks.iter().any(|one| renames.networks.contains_key(&one.name) && host.networks.contains_key(&one.name))
+    };
+    if is_copy {
+        naming.projects.entry(project.clone()).or_insert_with(|| format!("{project}-restored"));
     }
 }
 

@@ -350,6 +350,30 @@ fn as_new_finds_free_names() {
 }
 
 #[test]
+fn a_copy_is_of_a_project_of_its_own() {
+    let project = |options: &RestoreOptions, host: &Host| {
+        let plan = planned(options, host);
+        let labels = plan.steps.iter().filter_map(|planned| {
+            let body = match &planned.step {
+                Step::CreateNetwork { network } => &network.body,
+                Step::CreateContainer { container } => &container.body,
+                _ => return None,
+            };
+            body.pointer("/Labels/com.docker.compose.project").and_then(Value::as_str).map(str::to_owned)
+        });
+        labels.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    let as_new = RestoreOptions { as_new: true, ..RestoreOptions::default() };
+    assert_eq!(project(&as_new, &host()), ["shop"], "what is not there comes back as it was");
+    let mut taken = host();
+    taken.containers.push(HostContainer { name: "web".to_owned(), ..HostContainer::default() });
+    assert_eq!(project(&as_new, &taken), ["shop-restored"]);
+    let renamed = |from: &str, to: &str| RestoreOptions { renames: vec![(from.to_owned(), to.to_owned())], ..RestoreOptions::default() };
+    assert_eq!(project(&renamed("web", "web2"), &taken), ["shop-restored"]);
+    assert_eq!(project(&renamed("web", "web2"), &host()), ["shop"], "one that only gets another name is no copy");
+}
+
+#[test]
 fn the_image_is_the_same_one_where_that_can_be_had() {
     let reference = |stored: StoredApplication, host: &Host| {
         let plan = plan(&[stored], &RestoreOptions::default(), host).unwrap();
