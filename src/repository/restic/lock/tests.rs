@@ -145,6 +145,30 @@ fn a_lock_is_refreshed_and_then_given_back() {
 }
 
 #[test]
+fn a_lock_is_refreshed_while_the_work_is_paused() {
+    let (_folder, open) = empty_repository(2);
+    let lock = take(&open, false).unwrap();
+    let control = Control::new();
+    control.pause();
+    thread::scope(|scope| {
+        let work = scope.spawn(|| Guard { lock: Some(&lock), control: &control }.check());
+        let first = files(&open);
+        let start = clock::monotonic();
+        for refreshed in 0..3 {
+            let before = files(&open);
+            while files(&open) == before || files(&open).len() != 1 {
+                assert!(start.elapsed() < Duration::from_secs(10), "refreshed only {refreshed} times");
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        assert_ne!(files(&open), first);
+        assert!(!work.is_finished(), "the pause did not hold");
+        control.resume();
+        work.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_lock_that_cannot_be_refreshed_is_lost() {
     let (folder, open) = empty_repository(2);
     let times = LockTimes { lost: Duration::from_millis(1500), ..FAST };
