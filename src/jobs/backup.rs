@@ -83,7 +83,7 @@ pub async fn run(
         }
     }
     outside_our_own(context, &request)?;
-    let host = if needs_docker { Some(look_at_host(context, request.dry_run, &mut outcome).await?) } else { None };
+    let host = if needs_docker { look_at_host_if_needed(context, &request, &mut outcome).await? } else { None };
     let never_read = Arc::new(never_read(context, host.as_ref().map(|host| &host.engine)).await?);
     let run = Run {
         context,
@@ -95,7 +95,7 @@ pub async fn run(
         host,
     };
     let units = run.units(&mut outcome)?;
-    let single = units.len() + request.sets.iter().filter(|set| !set.selection.paths.is_empty()).count() == 1;
+    let single = outcome.applications.len() + units.len() + request.sets.iter().filter(|set| !set.selection.paths.is_empty()).count() == 1;
     if request.parallel > 1 && units.len() > 1 {
         tokio::task::block_in_place(|| together::back_up(&run, &units, &mut outcome))?;
     } else {
@@ -132,20 +132,47 @@ pub async fn run(
 /// What [`run`] would say before it saves anything.
 pub async fn check(context: &JobContext, request: &BackupRequest) -> Result<(), JobError> {
     outside_our_own(context, request)?;
-    let mut host = None;
-    for set in request.sets.iter().filter(|set| set.selection.needs_docker()) {
-        if host.is_none() {
-            host = Some(look_at_host(context, true, &mut Outcome::default()).await?);
-        }
-        if let Some(host) = &host {
-            plan(&host.discovery, set)?;
+    // One part that can be tried is enough: what fails does not cost the others.
+    let (mut host, mut possible, mut failed) = (None, false, None);
+    let mut tried = |done: Result<(), JobError>| match done {
+        Ok(()) => possible = true,
+        Err(error) => _ = failed.get_or_insert(error),
+    };
+    if request.sets.iter().any(|set| set.selection.needs_docker()) {
+        match look_at_host(context, true, &mut Outcome::default()).await {
+            Ok(found) => {
+                for set in request.sets.iter().filter(|set| set.selection.needs_docker()) {
+                    tried(plan(&found.discovery, set).map(drop).map_err(JobError::from));
+                }
+                host = Some(found);
+            }
+            Err(error) => tried(Err(error)),
         }
     }
     let never_read = Arc::new(never_read(context, host.as_ref().map(|host| &host.engine)).await?);
     for set in request.sets.iter().filter(|set| !set.selection.paths.is_empty()) {
-        tokio::task::block_in_place(|| paths::open(set, &never_read))?;
+        tried(tokio::task::block_in_place(|| paths::open(set, &never_read)).map(drop));
     }
-    Ok(())
+    match failed {
+        Some(error) if !possible => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn has_paths(request: &BackupRequest) -> bool {
+    request.sets.iter().any(|set| !set.selection.paths.is_empty())
+}
+
+/// The host, or none where its Engine does not answer and other things can be saved all the same.
+async fn look_at_host_if_needed(context: &JobContext, request: &BackupRequest, outcome: &mut Outcome) -> Result<Option<Host>, JobError> {
+    match look_at_host(context, request.dry_run, outcome).await {
+        Ok(host) => Ok(Some(host)),
+        Err(error) if has_paths(request) => {
+            outcome.without_engine(request, &error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn look_at_host(context: &JobContext, dry_run: bool, outcome: &mut Outcome) -> Result<Host, JobError> {
@@ -260,6 +287,14 @@ impl Outcome {
         Ok(())
     }
 
+    /// The sets of a host whose Engine does not answer are not saved.
+    fn without_engine(&mut self, request: &BackupRequest, error: &JobError) {
+        for set in request.sets.iter().filter(|set| set.selection.needs_docker()) {
+            let name = set.name.as_deref().map_or_else(|| "applications".to_owned(), |name| format!("set {name}"));
+            self.applications.push(ApplicationResult::failed(name, format!("nothing of Docker was saved: {}", sentence(error))));
+        }
+    }
+
     /// Whether nothing more is to be tried; this part then is one that was not saved.
     fn is_ended(&mut self, name: &str) -> bool {
         if self.ended {
@@ -312,14 +347,27 @@ impl Run<'_> {
     fn units(&self, outcome: &mut Outcome) -> Result<Vec<Unit>, JobError> {
         let Some(host) = &self.host else { return Ok(Vec::new()) };
         outcome.warnings.extend(host.discovery.warnings.iter().cloned());
-        let mut units = Vec::new();
+        let (mut units, mut failed) = (Vec::new(), None);
         for set in self.request.sets.iter().filter(|set| set.selection.needs_docker()) {
-            let planned = plan(&host.discovery, set)?;
+            let planned = match plan(&host.discovery, set) {
+                Ok(planned) => planned,
+                // Of several sets the others are saved.
+                Err(error) if self.request.sets.len() > 1 => {
+                    let name = set.name.as_deref().map_or_else(|| "applications".to_owned(), |name| format!("set {name}"));
+                    outcome.applications.push(ApplicationResult::failed(name, sentence(&error)));
+                    failed.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             outcome.warnings.extend(planned.warnings);
             outcome.notes.extend(planned.notes);
             units.extend(planned.applications.into_iter().map(|planned| Unit { set: set.clone(), planned }));
         }
-        Ok(units)
+        match failed {
+            Some(error) if units.is_empty() && !has_paths(self.request) => Err(error.into()),
+            _ => Ok(units),
+        }
     }
 
     fn repository(&self) -> Option<&dyn Repository> {

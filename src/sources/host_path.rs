@@ -2,6 +2,7 @@
 //!
 //! Reading a path is `walk`'s.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use crate::model::text::printable;
 pub struct HostPaths {
     /// The paths that are read, sorted, none within another.
     pub paths: Vec<HostPath>,
+    /// Paths that are missing or cannot be read, and why.
+    pub failed: Vec<(PathBuf, SourceError)>,
     /// The folders above them with their metadata, sorted: what the snapshot says of these although it does not hold all
     /// that is in them.
     pub folders_above: Vec<(Vec<u8>, Metadata)>,
@@ -42,8 +45,8 @@ impl HostPaths {
     /// text of the path alone, as the shell's `cd` does. The filter sees each path as it is here.
     ///
     /// # Errors
-    /// No path was given; one does not exist, cannot be opened, is never read, or is excluded by a pattern; one lies within
-    /// another but would not be reached from there. Nothing is opened half: all paths are good or none is read.
+    /// No path was given; none of them exists and can be opened; one is never read, or is excluded by a pattern; one lies within
+    /// another but would not be reached from there.
     pub fn open(paths: &[PathBuf], current_folder: &Path, options: &WalkOptions) -> Result<Self, SourceError> {
         let mut cleaned: Vec<PathBuf> = paths.iter().map(|path| absolute(path, current_folder)).collect();
         if cleaned.is_empty() {
@@ -51,25 +54,32 @@ impl HostPaths {
         }
         // By components, so that what lies in a folder comes directly behind it.
         cleaned.sort();
-        let mut notes = Vec::new();
+        let (mut notes, mut failed) = (Vec::new(), Vec::new());
         let mut kept: Vec<(PathBuf, WalkOptions)> = Vec::new();
         for path in cleaned {
             match kept.last_mut() {
                 Some((outer, _)) if *outer == path => notes.push(format!("{} was given more than once", shown(&path))),
-                Some((outer, outer_options)) if path.starts_with(&*outer) => {
-                    check_reached(outer, &path, outer_options)?;
-                    notes.push(format!("{} lies in {} and is saved with it", shown(&path), shown(outer)));
-                }
+                Some((outer, outer_options)) if path.starts_with(&*outer) => match check_reached(outer, &path, outer_options) {
+                    Ok(()) => notes.push(format!("{} lies in {} and is saved with it", shown(&path), shown(outer))),
+                    Err(error) => failed.push((path, left_out(error)?)),
+                },
                 _ => kept.push((path, WalkOptions { seen_as: None, ..options.clone() })),
             }
         }
-        let folders_above = folders_above(kept.iter().map(|(path, _)| path.as_path()))?;
-        let open = |(path, options): (PathBuf, WalkOptions)| {
-            let source = Walk::new(&path, options)?;
-            Ok(HostPath { counts: source.counts(), path, source })
-        };
-        let paths = kept.into_iter().map(open).collect::<Result<_, SourceError>>()?;
-        Ok(Self { paths, folders_above, notes })
+        let mut above = Above::default();
+        let mut paths = Vec::new();
+        for (path, options) in kept {
+            match above.add(&path).and_then(|()| Walk::new(&path, options)) {
+                Ok(source) => paths.push(HostPath { counts: source.counts(), path, source }),
+                Err(error) => failed.push((path, left_out(error)?)),
+            }
+        }
+        if paths.is_empty() {
+            // A source that is not there is no empty one.
+            return Err(failed.into_iter().next().map_or(SourceError::NoPath, |(_, error)| error));
+        }
+        let folders_above = above.of(&paths);
+        Ok(Self { paths, failed, folders_above, notes })
     }
 }
 
@@ -91,8 +101,10 @@ pub(super) fn check_reached(outer: &Path, inner: &Path, options: &mut WalkOption
     let mut path = outer.to_owned();
     let Ok(between) = inner.strip_prefix(outer) else { return Ok(()) };
     for component in between.components() {
-        if rustix::fs::FileType::from_raw_mode(stat(&path)?.st_mode) != rustix::fs::FileType::Directory {
-            return Err(lost("a symbolic link leads there, which is saved as a link"));
+        match rustix::fs::FileType::from_raw_mode(stat(&path)?.st_mode) {
+            rustix::fs::FileType::Directory => {}
+            rustix::fs::FileType::Symlink => return Err(lost("a symbolic link leads there, which is saved as a link")),
+            _ => return Err(SourceError::Missing { path: inner.to_owned() }),
         }
         path.push(component);
         let found = stat(&path)?;
@@ -113,20 +125,35 @@ pub(super) fn check_reached(outer: &Path, inner: &Path, options: &mut WalkOption
     Ok(())
 }
 
+/// What leaves out only the path that it is about: it is missing or cannot be read. Everything else was asked for wrongly.
+fn left_out(error: SourceError) -> Result<SourceError, SourceError> {
+    if matches!(error, SourceError::Missing { .. } | SourceError::Unreadable { .. }) { Ok(error) } else { Err(error) }
+}
+
 /// The folders above the paths, each once. Links among them are followed: in the snapshot they are folders.
-fn folders_above<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Vec<(Vec<u8>, Metadata)>, SourceError> {
-    let owners = Owners::of_this_machine();
-    let mut xattrs = XattrReader::default();
-    let mut found = std::collections::BTreeMap::new();
-    for path in paths {
-        for folder in path.ancestors().skip(1).filter(|folder| *folder != Path::new("/")) {
+struct Above {
+    found: BTreeMap<Vec<u8>, Metadata>,
+    owners: Owners,
+    xattrs: XattrReader,
+}
+
+impl Default for Above {
+    fn default() -> Self {
+        Self { found: BTreeMap::new(), owners: Owners::of_this_machine(), xattrs: XattrReader::default() }
+    }
+}
+
+impl Above {
+    /// Looks at the folders above `path`.
+    fn add(&mut self, path: &Path) -> Result<(), SourceError> {
+        for folder in folders_above(path) {
             let key = folder.as_os_str().as_bytes().to_vec();
-            if found.contains_key(&key) {
+            if self.found.contains_key(&key) {
                 break;
             }
             let stat = rustix::fs::stat(folder).map_err(|error| unreadable(folder, error))?;
             let read = |source| SourceError::Unreadable { path: folder.to_owned(), source };
-            let mut metadata = from_stat(&stat, &owners, || Ok(Vec::new())).map_err(read)?;
+            let mut metadata = from_stat(&stat, &self.owners, || Ok(Vec::new())).map_err(read)?;
             if !metadata.is_dir() {
                 return Err(SourceError::Missing { path: path.to_owned() });
             }
@@ -134,12 +161,24 @@ fn folders_above<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Vec<(Vec<u
             if let Ok(handle) =
                 rustix::fs::open(folder, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
             {
-                metadata.xattrs = xattrs.read(XattrsOf::Handle(rustix::fd::AsFd::as_fd(&handle)), |_| {});
+                metadata.xattrs = self.xattrs.read(XattrsOf::Handle(rustix::fd::AsFd::as_fd(&handle)), |_| {});
             }
-            found.insert(key, metadata);
+            self.found.insert(key, metadata);
         }
+        Ok(())
     }
-    Ok(found.into_iter().collect())
+
+    /// Those above the paths that are read, sorted.
+    fn of(mut self, paths: &[HostPath]) -> Vec<(Vec<u8>, Metadata)> {
+        let needed: BTreeSet<&[u8]> =
+            paths.iter().flat_map(|path| folders_above(&path.path)).map(|folder| folder.as_os_str().as_bytes()).collect();
+        self.found.retain(|folder, _| needed.contains(folder.as_slice()));
+        self.found.into_iter().collect()
+    }
+}
+
+fn folders_above(path: &Path) -> impl Iterator<Item = &Path> {
+    path.ancestors().skip(1).filter(|folder| *folder != Path::new("/"))
 }
 
 fn unreadable(path: &Path, error: rustix::io::Errno) -> SourceError {
@@ -193,6 +232,20 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_path_costs_no_other() {
+        let tree = tree();
+        let paths = ["single", "gone/below/deep", "a", "a/missing", "single/below", "nowhere"].map(PathBuf::from);
+        let plan = HostPaths::open(&paths, tree.path(), &WalkOptions::default()).unwrap();
+        let short = |path: &Path| path.strip_prefix(tree.path()).unwrap().to_str().unwrap().to_owned();
+        assert_eq!(plan.paths.iter().map(|path| short(&path.path)).collect::<Vec<_>>(), ["a", "single"]);
+        let mut failed: Vec<_> = plan.failed.iter().map(|(path, _)| short(path)).collect();
+        failed.sort();
+        assert_eq!(failed, ["a/missing", "gone/below/deep", "nowhere", "single/below"]);
+        assert!(plan.failed.iter().all(|(_, error)| matches!(error, SourceError::Missing { .. })), "{:?}", plan.failed);
+        assert_eq!(plan.folders_above.last().unwrap().0, tree.path().as_os_str().as_bytes(), "nothing of what is not read");
+    }
+
+    #[test]
     fn a_path_that_would_be_lost_is_an_error() {
         let tree = tree();
         let open = |paths: &[&str], options: &WalkOptions| {
@@ -200,7 +253,7 @@ mod tests {
         };
         let plain = WalkOptions::default();
         assert!(matches!(open(&[], &plain), Err(SourceError::NoPath)));
-        assert!(matches!(open(&["a", "missing"], &plain), Err(SourceError::Missing { .. })));
+        assert!(matches!(open(&["missing", "single/below"], &plain), Err(SourceError::Missing { .. })));
         assert!(matches!(open(&["single/below"], &plain), Err(SourceError::Missing { .. })));
         assert!(matches!(open(&[".", "link/c"], &plain), Err(SourceError::Overlap { .. })));
         let mut filter = super::super::filter::Filter::new();

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use super::estimate::Estimate;
-use super::{Run, closing_tags, filter_of};
+use super::{Run, closing_tags, filter_of, sentence};
 use crate::config::BackupSet;
 use crate::jobs::backup::counting::Counting;
 use crate::jobs::error::JobError;
@@ -44,7 +44,10 @@ pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResul
     let opened = open(set, &run.never_read)?;
     let counted = if run.request.estimate { open(set, &run.never_read)?.paths } else { Vec::new() };
     let estimates: Vec<Estimate> = counted.into_iter().map(|path| Estimate::start(Box::new(path.source), run.progress)).collect();
-    let paths = opened.paths.iter().map(|path| path.path.to_string_lossy().into_owned()).collect();
+    // What is missing today is asked for all the same: the next snapshot of the same paths is one of the same thing.
+    let asked = opened.paths.iter().map(|path| &path.path).chain(opened.failed.iter().map(|(path, _)| path));
+    let mut paths: Vec<String> = asked.map(|path| path.to_string_lossy().into_owned()).collect();
+    paths.sort();
     let request = run.snapshot_request(set.name.as_deref(), None, paths, set.filter.exclude.clone());
     let mut writer = match run.repository() {
         Some(repository) => repository.write_snapshot(request, run.control, Arc::clone(run.progress))?,
@@ -54,8 +57,12 @@ pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResul
         writer.describe_directory(&path, metadata);
     }
     let mut result = ApplicationResult::new(name(set));
-    result.warnings.extend(opened.notes);
-    let mut complete = true;
+    result.notes.extend(opened.notes);
+    let mut complete = opened.failed.is_empty();
+    for (path, error) in &opened.failed {
+        let item = format!("path {}", printable(path.as_os_str().as_bytes()));
+        result.items.push(ItemResult { item, outcome: ItemOutcome::Failed { reason: sentence(error) } });
+    }
     for path in opened.paths {
         let stored = path.path.as_os_str().as_bytes();
         let label = format!("path {}", printable(stored));
