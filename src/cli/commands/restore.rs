@@ -150,7 +150,11 @@ fn lines(result: &RestoreResult) -> Vec<String> {
         RunStatus::Warnings(_) => format!("Restored with warnings in {took}."),
         RunStatus::Skipped => "Nothing was restored: everything was skipped.".to_owned(),
         RunStatus::Failed => format!("Not restored (after {took})."),
-        RunStatus::Cancelled | RunStatus::Interrupted => format!("Stopped after {took}: what was written until then is there."),
+        // What failed has said itself what became of what it had written.
+        RunStatus::Cancelled | RunStatus::Interrupted if result.applications.iter().any(|one| one.failure.is_some()) => {
+            format!("Stopped after {took}.")
+        }
+        RunStatus::Cancelled | RunStatus::Interrupted => format!("Stopped after {took}: what was restored until then is there."),
     });
     lines
 }

@@ -183,13 +183,16 @@ pub(super) async fn execute(
             }
             continue;
         }
-        progress.event(Event::Phase(&planned.step.to_string()));
+        let go_on = control.checkpoint();
+        if go_on.is_ok() || is_clean_up(&planned.step) {
+            progress.event(Event::Phase(&planned.step.to_string()));
+        }
         let saved = match &planned.step {
             Step::FillVolume { name, .. } => in_place.saved(&planned.application, name),
             _ => None,
         };
         let written = journal.before(planned, saved).map_err(|error| sentence(&error));
-        let done = match control.checkpoint() {
+        let done = match go_on {
             _ if written.is_err() => written.map(|()| 0),
             // What was stopped is not left down, and what was replaced not left over.
             _ if is_clean_up(&planned.step) => Ok(clean_up(&mut steps, planned, result).await),

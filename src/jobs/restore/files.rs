@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::in_place::save_paths;
 use super::{conflict, step, untouched};
@@ -16,7 +17,7 @@ use crate::jobs::request::{JobContext, RestoreJob, RestoreSelection};
 use crate::jobs::results::{RestorePreview, RestoredApplication};
 use crate::jobs::select::Item;
 use crate::jobs::snapshots::holds;
-use crate::model::progress::{Event, Progress, Silent};
+use crate::model::progress::{Event, FileOutcome, Progress, Silent};
 use crate::model::size::ByteSize;
 use crate::model::text::printable;
 use crate::platform::control::Control;
@@ -226,7 +227,8 @@ fn write(
     for request in &restore.requests {
         let label = format!("path {}", printable(&request.path));
         progress.event(Event::ItemStarted { label: &label });
-        let restored = repository.restore(request, control, Arc::clone(progress));
+        let written = Arc::new(Written { files: AtomicU64::new(0), bytes: AtomicU64::new(0), next: Arc::clone(progress) });
+        let restored = repository.restore(request, control, Arc::clone(&written) as Arc<dyn Progress>);
         progress.event(Event::ItemFinished { label: &label });
         match restored {
             Ok(summary) => {
@@ -237,6 +239,8 @@ fn write(
                 result.steps.push(step("restore files", request.destination.display().to_string(), None));
             }
             Err(error) => {
+                result.files_restored += written.files.load(Relaxed);
+                result.bytes_restored += written.bytes.load(Relaxed);
                 let what = format!("{} is restored in part only", request.destination.display());
                 result.failure = Some(match error {
                     RepositoryError::Cancelled => format!("it was cancelled: {what}; the same restore again completes it"),
@@ -245,6 +249,26 @@ fn write(
                 break;
             }
         }
+    }
+}
+
+/// What a restore has written, for one that breaks off and so cannot say it itself.
+struct Written {
+    files: AtomicU64,
+    bytes: AtomicU64,
+    next: Arc<dyn Progress>,
+}
+
+impl Progress for Written {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Bytes(bytes) => _ = self.bytes.fetch_add(bytes, Relaxed),
+            // Its bytes went by, but were there before.
+            Event::FileFinished { size, outcome: FileOutcome::Unchanged, .. } => _ = self.bytes.fetch_sub(size, Relaxed),
+            Event::FileFinished { .. } => _ = self.files.fetch_add(1, Relaxed),
+            _ => {}
+        }
+        self.next.event(event);
     }
 }
 
