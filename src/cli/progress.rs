@@ -2,7 +2,8 @@
 //!
 //! Workers only count with atomics; one thread of this module looks at the counters and draws.
 
-use std::collections::VecDeque;
+mod line;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use self::line::{Counted, Rate};
 use super::output::{Output, Verbosity};
 use super::text;
 use crate::model::progress::{Event, FileOutcome, Progress};
@@ -53,14 +55,21 @@ pub(super) struct Counters {
 struct Current {
     items: Vec<Item>,
     file: String,
-    phase: String,
+    /// What the whole job does, where it is not an item's work.
+    phase: Option<Item>,
+}
+
+impl Current {
+    /// What a plain line is about.
+    fn subject(&self) -> Option<&Item> {
+        self.items.first().or(self.phase.as_ref())
+    }
 }
 
 struct Item {
     label: String,
     /// The job's counters when it began.
-    bytes_before: u64,
-    files_before: u64,
+    before: Counted,
     since: Instant,
     /// Whether another one was open meanwhile: then the counters say nothing of this one alone.
     shared: bool,
@@ -88,6 +97,9 @@ struct Status<'a> {
     error_count: u64,
     current_files: Vec<&'a str>,
     current_items: Vec<&'a str>,
+    /// What is done while there is no item.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -133,7 +145,9 @@ impl Display {
             sentences: received,
             output: output.clone(),
             during,
+            unit: if during == "check" { "pack" } else { "file" },
             rate: Rate::default(),
+            rated: None,
             bars: output.has_bars().then(Bars::new),
         };
         let thread = thread::Builder::new().name("display".to_owned()).spawn(move || painter.run(&ended)).ok();
@@ -160,6 +174,11 @@ impl Drop for Display {
 impl Counters {
     fn current(&self) -> std::sync::MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counted(&self) -> Counted {
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        Counted { files: read(&self.files), bytes: read(&self.bytes), expected: read(&self.expected_bytes) }
     }
 
     fn say(&self, sentence: Sentence) {
@@ -195,16 +214,18 @@ impl Progress for Counters {
             }
             Event::Phase(phase) => {
                 let phase = printable(phase.as_bytes());
-                self.current().phase.clone_from(&phase);
+                let (before, since) = (self.counted(), clock::monotonic());
+                self.current().phase = Some(Item { label: phase.clone(), before, since, shared: false });
                 self.say(Sentence::Phase(phase));
             }
             Event::ItemStarted { label } => {
-                let (bytes_before, files_before) = (self.bytes.load(Relaxed), self.files.load(Relaxed));
+                let before = self.counted();
                 let label = printable(label.as_bytes());
                 let mut current = self.current();
                 current.items.iter_mut().for_each(|other| other.shared = true);
                 let shared = !current.items.is_empty();
-                current.items.push(Item { label, bytes_before, files_before, since: clock::monotonic(), shared });
+                current.items.push(Item { label, before, since: clock::monotonic(), shared });
+                current.phase = None;
             }
             Event::ItemFinished { label } => {
                 let label = printable(label.as_bytes());
@@ -213,8 +234,7 @@ impl Progress for Counters {
                 let item = current.items.remove(index);
                 current.file.clear();
                 drop(current);
-                let files = self.files.load(Relaxed) - item.files_before;
-                let bytes = self.bytes.load(Relaxed) - item.bytes_before;
+                let Counted { files, bytes, .. } = self.counted().since(item.before);
                 let counted = (!item.shared).then_some((files, bytes));
                 self.say(Sentence::ItemDone { label, counted, took: item.since.elapsed() });
             }
@@ -228,7 +248,11 @@ struct Painter {
     sentences: Receiver<Sentence>,
     output: Output,
     during: &'static str,
+    /// What is counted.
+    unit: &'static str,
     rate: Rate,
+    /// When that began whose rate it is.
+    rated: Option<Instant>,
     bars: Option<Bars>,
 }
 
@@ -248,6 +272,7 @@ impl Painter {
             if over {
                 break;
             }
+            self.begin_rate();
             self.rate.add(self.counters.bytes.load(Relaxed), clock::monotonic());
             if last.elapsed() >= pace {
                 last = clock::monotonic();
@@ -256,6 +281,16 @@ impl Painter {
         }
         if let Some(bars) = &self.bars {
             bars.clear();
+        }
+    }
+
+    /// A plain line says the pace of what it is about, not of what was before.
+    fn begin_rate(&mut self) {
+        if self.bars.is_none() && !self.output.is_json() {
+            let since = self.counters.current().subject().map(|subject| subject.since);
+            if since != self.rated {
+                (self.rated, self.rate) = (since, Rate::default());
+            }
         }
     }
 
@@ -302,49 +337,65 @@ impl Painter {
 
     fn draw(&self) {
         let counters = &self.counters;
-        let (bytes, files) = (counters.bytes.load(Relaxed), counters.files.load(Relaxed));
-        // Nothing is expected where nobody knows. More may come than was expected; what is expected then is what came.
-        let known = |expected: u64, seen: u64| if expected == 0 { 0 } else { expected.max(seen) };
-        let total_bytes = known(counters.expected_bytes.load(Relaxed), bytes);
-        let total_files = known(counters.expected_files.load(Relaxed), files);
-        let remaining = self.rate.remaining(total_bytes.saturating_sub(bytes));
+        let counted = counters.counted();
         let current = counters.current();
         if self.output.is_json() {
-            self.output.message(&Status {
-                message_type: "status",
-                seconds_elapsed: counters.started.elapsed().as_secs(),
-                seconds_remaining: remaining.map(|time| time.as_secs()),
-                percent_done: if total_bytes == 0 { 0.0 } else { bytes as f64 / total_bytes as f64 },
-                total_files,
-                files_done: files,
-                total_bytes,
-                bytes_done: bytes,
-                error_count: counters.problems.load(Relaxed),
-                current_files: if current.file.is_empty() { Vec::new() } else { vec![&current.file] },
-                current_items: current.items.iter().map(|item| item.label.as_str()).collect(),
-            });
-            return;
+            self.status(&current, counted);
+        } else if let Some(bars) = &self.bars {
+            let remaining = self.rate.remaining(counted.expected.saturating_sub(counted.bytes));
+            let line = self.with_problems(line::numbers(counted, self.unit, self.rate.per_second(), remaining));
+            bars.draw(&current, counted, &line);
+        } else {
+            let text = self.plain(&current, counted);
+            drop(current);
+            if !text.is_empty() {
+                self.output.progress(&text);
+            }
         }
-        let mut line = format!("{}, {}", text::count(files, "file"), ByteSize(bytes));
-        if total_bytes > bytes {
-            line = format!("{line} of {}", ByteSize(total_bytes));
+    }
+
+    fn status(&self, current: &Current, counted: Counted) {
+        let counters = &self.counters;
+        // Nothing is expected where nobody knows. More may come than was expected; what is expected then is what came.
+        let known = |expected: u64, seen: u64| if expected == 0 { 0 } else { expected.max(seen) };
+        let total_bytes = known(counted.expected, counted.bytes);
+        self.output.message(&Status {
+            message_type: "status",
+            seconds_elapsed: counters.started.elapsed().as_secs(),
+            seconds_remaining: self.rate.remaining(total_bytes.saturating_sub(counted.bytes)).map(|time| time.as_secs()),
+            percent_done: if total_bytes == 0 { 0.0 } else { counted.bytes as f64 / total_bytes as f64 },
+            total_files: known(counters.expected_files.load(Relaxed), counted.files),
+            files_done: counted.files,
+            total_bytes,
+            bytes_done: counted.bytes,
+            error_count: counters.problems.load(Relaxed),
+            current_files: if current.file.is_empty() { Vec::new() } else { vec![&current.file] },
+            current_items: current.items.iter().map(|item| item.label.as_str()).collect(),
+            phase: current.phase.as_ref().map(|phase| phase.label.as_str()),
+        });
+    }
+
+    /// A line of what is done now with its own numbers; where several items share the counters, with those of the whole job.
+    fn plain(&self, current: &Current, counted: Counted) -> String {
+        let Some(subject) = current.subject() else { return self.with_problems(line::numbers(counted, self.unit, 0, None)) };
+        if subject.shared {
+            let labels: Vec<&str> = current.items.iter().map(|item| item.label.as_str()).collect();
+            let numbers = line::numbers(counted, self.unit, self.rate.per_second(), None);
+            let numbers = if numbers.is_empty() { numbers } else { format!("in all {numbers}") };
+            return self.with_problems(line::line(&labels.join(", "), &numbers, subject.since.elapsed()));
         }
-        line = format!("{line}, {}/s", ByteSize(self.rate.per_second()));
-        if let Some(remaining) = remaining {
-            line = format!("{line}, {} left", text::duration(remaining));
+        let own = counted.since(subject.before);
+        let remaining = self.rate.remaining(own.expected.saturating_sub(own.bytes));
+        let numbers = line::numbers(own, self.unit, self.rate.per_second(), remaining);
+        self.with_problems(line::line(&subject.label, &numbers, subject.since.elapsed()))
+    }
+
+    fn with_problems(&self, line: String) -> String {
+        match self.counters.problems.load(Relaxed) {
+            0 => line,
+            problems if line.is_empty() => text::count(problems, "problem"),
+            problems => format!("{line}, {}", text::count(problems, "problem")),
         }
-        match counters.problems.load(Relaxed) {
-            0 => {}
-            problems => line = format!("{line}, {}", text::count(problems, "problem")),
-        }
-        if let Some(bars) = &self.bars {
-            bars.draw(&current, bytes, total_bytes, &line);
-            return;
-        }
-        let label = current.items.first().map_or(current.phase.as_str(), |item| item.label.as_str());
-        let text = if label.is_empty() { line } else { format!("{label}: {line}") };
-        drop(current);
-        self.output.progress(&text);
     }
 }
 
@@ -363,7 +414,8 @@ impl Bars {
         Self { all, total, items: Mutex::new(Vec::new()) }
     }
 
-    fn draw(&self, current: &Current, bytes: u64, total_bytes: u64, line: &str) {
+    fn draw(&self, current: &Current, counted: Counted, line: &str) {
+        let bytes = counted.bytes;
         let mut bars = self.items.lock().unwrap_or_else(PoisonError::into_inner);
         // A terminal has few lines: the oldest items are shown.
         let shown = current.items.len().min(8);
@@ -379,16 +431,20 @@ impl Bars {
             }
         }
         for (index, (item, bar)) in current.items.iter().zip(bars.iter()).enumerate() {
-            let mut message = format!("{}  {}  {}", item.label, ByteSize(bytes - item.bytes_before), text::duration(item.since.elapsed()));
+            let own = ByteSize(counted.since(item.before).bytes);
+            let mut message = format!("{}  {own}  {}", item.label, text::duration(item.since.elapsed()));
             if index + 1 == shown && !current.file.is_empty() {
                 message = format!("{message}  {}", text::fit_left(&current.file, 60));
             }
             bar.set_message(message);
             bar.tick();
         }
-        self.total.set_length(total_bytes.max(1));
-        self.total.set_position(bytes.min(total_bytes));
-        let phase = if current.items.is_empty() && !current.phase.is_empty() { format!("{}  ", current.phase) } else { String::new() };
+        // Nothing is expected where nobody knows; then the bar stays empty.
+        let total = if counted.expected == 0 { 0 } else { counted.expected.max(bytes) };
+        self.total.set_length(total.max(1));
+        self.total.set_position(bytes.min(total));
+        let phase = current.phase.as_ref().filter(|_| current.items.is_empty());
+        let phase = phase.map_or_else(String::new, |phase| format!("{}  ", phase.label));
         self.total.set_message(format!("{phase}{line}"));
     }
 
@@ -403,54 +459,50 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("━━─"))
 }
 
-/// Bytes per second over the last while.
-#[derive(Default)]
-struct Rate {
-    seen: VecDeque<(Instant, u64)>,
-}
-
-impl Rate {
-    const WINDOW: Duration = Duration::from_secs(15);
-
-    fn add(&mut self, bytes: u64, now: Instant) {
-        self.seen.push_back((now, bytes));
-        while self.seen.len() > 2 && self.seen.front().is_some_and(|(time, _)| now.duration_since(*time) > Self::WINDOW) {
-            self.seen.pop_front();
-        }
-    }
-
-    fn per_second(&self) -> u64 {
-        match (self.seen.front(), self.seen.back()) {
-            (Some((first, before)), Some((last, after))) if last > first => {
-                (after.saturating_sub(*before) as f64 / last.duration_since(*first).as_secs_f64()) as u64
-            }
-            _ => 0,
-        }
-    }
-
-    fn remaining(&self, bytes: u64) -> Option<Duration> {
-        let rate = self.per_second();
-        (rate > 0 && bytes > 0).then(|| Duration::from_secs(bytes / rate))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
+    /// What would be drawn now without a terminal.
+    fn plain(display: &Display, output: &Output) -> String {
+        let (_, sentences) = mpsc::sync_channel(1);
+        let painter = Painter {
+            counters: Arc::clone(&display.counters),
+            sentences,
+            output: output.clone(),
+            during: "archival",
+            unit: "file",
+            rate: Rate::default(),
+            rated: None,
+            bars: None,
+        };
+        painter.plain(&display.counters.current(), display.counters.counted())
+    }
+
     #[test]
-    fn rate_is_that_of_the_last_while() {
-        let start = clock::monotonic();
-        let mut rate = Rate::default();
-        assert_eq!((rate.per_second(), rate.remaining(5)), (0, None));
-        for second in 0..40_u64 {
-            // Fast at first, then 100 bytes a second.
-            let bytes = if second < 20 { second * 10_000 } else { 200_000 + (second - 20) * 100 };
-            rate.add(bytes, start + Duration::from_secs(second));
-        }
-        assert_eq!(rate.per_second(), 100);
-        assert_eq!(rate.remaining(1_000), Some(Duration::from_secs(10)));
+    fn an_item_is_shown_with_its_own_numbers() {
+        let output = Output::new(false, Verbosity::Quiet, false, false);
+        let display = Display::start(&output, "archival");
+        let progress = display.progress();
+        let read = |bytes| {
+            progress.event(Event::Bytes(bytes));
+            progress.event(Event::FileFinished { path: b"/a", size: bytes, outcome: FileOutcome::New });
+        };
+        progress.event(Event::ItemStarted { label: "volume a" });
+        read(1_000);
+        read(1_000);
+        assert_eq!(plain(&display, &output), "volume a: 2 files, 2.0 KB".replace("2.0 KB", &ByteSize(2_000).to_string()));
+        progress.event(Event::ItemFinished { label: "volume a" });
+        progress.event(Event::Phase("stopping web"));
+        assert_eq!(plain(&display, &output), "stopping web, 1 s".replace("1 s", &text::duration(Duration::from_secs(1))));
+        progress.event(Event::ItemStarted { label: "volume b" });
+        read(10);
+        assert_eq!(plain(&display, &output), "volume b: 1 file, 10 B");
+        // Two at once share the counters, so neither is said to have read what both did.
+        progress.event(Event::ItemStarted { label: "volume c" });
+        read(10);
+        assert!(plain(&display, &output).starts_with("volume b, volume c: in all 4 files"), "{}", plain(&display, &output));
     }
 
     #[test]

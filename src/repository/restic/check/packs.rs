@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
 
-use crate::model::progress::Event;
+use crate::model::progress::{Event, FileOutcome};
 use crate::model::size::ByteSize;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::{ReadData, RepositoryError};
@@ -170,6 +170,8 @@ pub(super) fn read(check: &Check<'_>, packs: &[KnownPack]) -> Result<(u64, u64),
                 Err(RepositoryError::Cancelled) => return,
                 Err(error) => check.found.error(sentence(&error)),
             }
+            let path = format!("data/{}", pack.id);
+            check.progress.event(Event::FileFinished { path: path.as_bytes(), size: pack.size, outcome: FileOutcome::Unchanged });
             read.0.fetch_add(1, Ordering::Relaxed);
             read.1.fetch_add(pack.size, Ordering::Relaxed);
         }
