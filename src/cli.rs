@@ -16,11 +16,12 @@ mod session;
 mod text;
 mod time;
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser as _};
 
 use arguments::repair::Repair;
 use arguments::{Arguments, Command, ConfigCommand};
@@ -36,6 +37,7 @@ use session::Session;
 use crate::jobs::error::JobError;
 use crate::jobs::report;
 use crate::model::report::{Blame, Report};
+use crate::model::text::without_passwords;
 use crate::service::recovery;
 
 /// Commands and flags of the design that this version does not have: they are refused by name.
@@ -45,10 +47,12 @@ const LATER_FLAGS: &[&str] = &["--remote", "-r", "--detach", "--standalone", "--
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     let environment = Environment::of_this_process();
-    let arguments = match Arguments::try_parse() {
+    let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error, &environment),
     };
+    // An empty variable counts as none, which clap would not say of its own ones.
+    arguments.global.config = arguments.global.config.take().or_else(|| environment.config.clone());
     let global = &arguments.global;
     let verbosity = match (global.quiet, global.verbose) {
         (true, _) => Verbosity::Quiet,
@@ -56,6 +60,9 @@ pub fn run() -> ExitCode {
         (false, _) => Verbosity::Verbose,
     };
     let output = Output::new(global.json || environment.json, verbosity, !environment.no_interactive, !environment.no_color);
+    if let Err(error) = environment.check() {
+        return end(&output, &arguments.command, Err(error), false);
+    }
     if let Some(path) = &global.log_file {
         match Log::open(path) {
             Ok(log) => {
@@ -197,6 +204,13 @@ fn end(output: &Output, command: &Command, done: Result<Done, JobError>, cancell
     ExitCode::from(done.code)
 }
 
+/// The command of a line that cannot be understood: its first word that is one.
+fn command_typed() -> String {
+    let commands = Arguments::command();
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    words.iter().find_map(|word| commands.find_subcommand(word)).map(|command| command.get_name().to_owned()).unwrap_or_default()
+}
+
 /// What clap has to say: help and version are no errors, everything else is one of usage (1; 2 is for configurations).
 fn usage(error: &clap::Error, environment: &Environment) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -218,8 +232,12 @@ fn usage(error: &clap::Error, environment: &Environment) -> ExitCode {
         output.error(&report);
         report
     } else {
-        let _ = error.print();
         let text = error.render().to_string();
+        match without_passwords(&text) {
+            Cow::Borrowed(_) => _ = error.print(),
+            // What clap repeats of the command line has an address with a password in it.
+            Cow::Owned(text) => text.lines().for_each(|line| output.plain(line)),
+        }
         // Up to the usage: the first line alone may only announce what follows.
         let said: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
         let said = said.join(" ");
@@ -229,6 +247,6 @@ fn usage(error: &clap::Error, environment: &Environment) -> ExitCode {
             None => report,
         }
     };
-    output.envelope("", false, &serde_json::Value::Null, &[report]);
+    output.envelope(&command_typed(), false, &serde_json::Value::Null, &[report]);
     ExitCode::from(1)
 }

@@ -158,10 +158,10 @@ pub struct RepositoryConfig {
     pub location: PathBuf,
     /// Where its password comes from; none: to be asked for.
     pub password: Option<PasswordSource>,
-    /// How new data is compressed.
-    pub compression: Compression,
-    /// How large packs grow, 4 MiB to 128 MiB.
-    pub pack_size: ByteSize,
+    /// How new data is compressed; none: nothing says so.
+    pub compression: Option<Compression>,
+    /// How large packs grow, 4 MiB to 128 MiB; none: nothing says so.
+    pub pack_size: Option<ByteSize>,
     /// Decode again what was compressed and encrypted, and compare, before it is written.
     pub verify_before_write: bool,
     /// The embedded default repository: the first backup makes it, with a generated password.
@@ -179,8 +179,8 @@ impl RepositoryConfig {
             engine: Engine::Restic,
             location: location.into(),
             password: None,
-            compression: Compression::default(),
-            pack_size: PACK_SIZE,
+            compression: None,
+            pack_size: None,
             verify_before_write: true,
             embedded: false,
         }

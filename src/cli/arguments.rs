@@ -1,7 +1,6 @@
 //! The command line as clap reads it: every command, flag and alias with the text of its help.
 //!
-//! What the words mean together is in `request`; nothing here looks at the configuration or the environment, except for
-//! `BBACKUP_CONFIG`.
+//! What the words mean together is in `request`; nothing here looks at the configuration or the environment.
 
 pub(super) mod copy;
 pub(super) mod forget;
@@ -44,8 +43,8 @@ Exit codes: 0 success, 1 usage or failed, 2 configuration, 3 environment (no Doc
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
-    /// Configuration file
-    #[arg(long, global = true, value_name = "FILE", env = "BBACKUP_CONFIG", value_hint = ValueHint::FilePath)]
+    /// Configuration file [env: BBACKUP_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) config: Option<PathBuf>,
     /// Repository: a name of the configuration, or a folder
     #[arg(long, visible_alias = "repository", global = true, value_name = "NAME|PATH")]

@@ -136,6 +136,12 @@ impl Output {
         }
     }
 
+    /// Writes a line to standard error as it is, but for what would steer the terminal.
+    pub(super) fn plain(&self, line: &str) {
+        self.note_down("error", line);
+        say("", line);
+    }
+
     /// Tells a person what did not go well.
     pub(super) fn warning(&self, text: &str) {
         self.note_down("warning", text);

@@ -20,8 +20,8 @@ use crate::jobs::request::JobContext;
 use crate::jobs::{copy, open};
 use crate::platform::control::Control;
 use crate::platform::directories::Directories;
-use crate::platform::host;
 use crate::platform::secret::Secret;
+use crate::platform::{clock, host};
 use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo};
 
 /// What one command works with.
@@ -42,7 +42,11 @@ impl Session {
     /// Loads the configuration and fills in what the environment says where the configuration says nothing.
     pub(super) fn new(global: &Global, environment: &Environment, output: &Output, interrupts: Interrupts) -> Result<Self, JobError> {
         let directories = Directories::of_this_user()?;
-        let mut config = load::load(global.config.as_deref(), &directories, &host::hostname())?;
+        let mut config = {
+            // A name that the configuration gives this host wins over restic's variable, as everything in it does.
+            let hostname = environment.host.clone().unwrap_or_else(host::hostname);
+            load::load(global.config.as_deref(), &directories, &hostname)?
+        };
         complete(&mut config, environment, &directories);
         let chosen = engine_of(&config, global.engine.as_deref())?;
         Ok(Self {
@@ -109,7 +113,7 @@ impl Session {
             (None, Some(command)) => Some(PasswordSource::Command(command.clone())),
             (None, None) => None,
         };
-        self.complete_password(&mut repository, flag);
+        self.complete_repository(&mut repository, flag);
         Ok(repository)
     }
 
@@ -117,12 +121,12 @@ impl Session {
     /// environment.
     pub(super) fn other_repository(&self, wanted: &str, given: Option<PasswordSource>) -> Result<RepositoryConfig, JobError> {
         let mut repository = self.named_or_path(wanted)?;
-        self.complete_password(&mut repository, given);
+        self.complete_repository(&mut repository, given);
         Ok(repository)
     }
 
     /// What was given for a repository counts, then what the configuration says, then the environment.
-    fn complete_password(&self, repository: &mut RepositoryConfig, given: Option<PasswordSource>) {
+    fn complete_repository(&self, repository: &mut RepositoryConfig, given: Option<PasswordSource>) {
         // The key of the embedded repository is nothing that the configuration says; but once it is there, it is the right one.
         let missing = repository.embedded && !self.directories.default_key().exists();
         let (configured, made_up) = match repository.password.take() {
@@ -131,6 +135,8 @@ impl Session {
         };
         let of_environment = || self.password_of_the_environment(repository.name.as_deref());
         repository.password = given.or(configured).or_else(of_environment).or(made_up);
+        repository.compression = repository.compression.or(self.environment.compression);
+        repository.pack_size = repository.pack_size.or(self.environment.pack_size);
     }
 
     /// Opens two repositories to copy from one to the other. In a dry run nothing is written, not even a lock.
@@ -180,14 +186,13 @@ impl Session {
             let message = "the configuration has several repositories, and none is called `default`";
             return Err(JobError::request("which_repository", message, format!("Choose with --repo: {}.", names.join(", "))));
         };
-        match &self.environment.repository {
-            // The configuration wins over the environment; that it is embedded means that it says nothing.
-            // A bare word is a folder there, as it is for restic.
-            Some(wanted) if repository.embedded => match validate::local_path(wanted) {
-                Some(path) if self.config.repository(wanted).is_none() => Ok(RepositoryConfig::at(absolute(Path::new(path))?)),
-                _ => self.named_or_path(wanted),
-            },
-            _ => Ok(repository.clone()),
+        // The configuration wins over the environment; that it is embedded means that it says nothing.
+        let wanted = if repository.embedded { self.environment.repository()? } else { None };
+        let Some(wanted) = wanted else { return Ok(repository.clone()) };
+        // A bare word is a folder there, as it is for restic.
+        match validate::local_path(&wanted) {
+            Some(path) if self.config.repository(&wanted).is_none() => Ok(RepositoryConfig::at(absolute(Path::new(path))?)),
+            _ => self.named_or_path(&wanted),
         }
     }
 
@@ -273,6 +278,29 @@ impl Session {
             ("--password-file", self.global.password_file.as_deref().map(path)),
         ];
         options.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", text::quoted(&value?)))).collect()
+    }
+
+    /// Makes the embedded repository, or waits until another process that began at the same time has made it.
+    pub(super) fn make_unless_another_does(&self, repository: &RepositoryConfig) -> Result<(), JobError> {
+        match self.make(repository) {
+            Ok(_) | Err(JobError::Repository(RepositoryError::Exists { .. })) => Ok(()),
+            // Whose key is there first makes the repository with it.
+            Err(JobError::Own { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => self.wait_for_maker(repository),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits a moment for the embedded repository whose key is there already: another process may be making it.
+    pub(super) fn wait_for_maker(&self, repository: &RepositoryConfig) -> Result<(), JobError> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let start = clock::monotonic();
+        while repository.embedded && self.directories.default_key().exists() && !open::is_there(repository)? {
+            if start.elapsed() > PATIENCE || self.interrupted() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// How long to wait for a lock.

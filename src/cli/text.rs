@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::model::text::printable;
+use crate::model::text::{printable, without_passwords};
 
-/// A name or text of others' making, safe to show.
+/// A name or text of others' making, safe to show: nothing in it steers a terminal or is the password of an address.
 pub(super) fn safe(text: &str) -> String {
-    printable(text.as_bytes())
+    printable(without_passwords(text).as_bytes())
 }
 
 /// A word of a command line as a shell takes it.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::ser::SerializeMap;
 
 use super::password::PasswordSource;
-use super::{Config, Scope, duration};
+use super::{Config, PACK_SIZE, Scope, duration};
 use crate::model::retention::{Count, Span};
 
 /// The configuration in the words of a configuration file. What could hold a secret is masked.
@@ -41,8 +41,8 @@ fn repository(one: &super::RepositoryConfig) -> Repository {
         password_file: password.0,
         password_command: password.1,
         password_env: password.2,
-        compression: one.compression.to_string(),
-        pack_size: one.pack_size.exact(),
+        compression: one.compression.unwrap_or_default().to_string(),
+        pack_size: one.pack_size.unwrap_or(PACK_SIZE).exact(),
         verify_before_write: one.verify_before_write,
     }
 }

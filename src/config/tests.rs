@@ -45,7 +45,10 @@ fn the_example_shows_the_defaults() {
     let config = parse(EXAMPLE).unwrap();
     assert_eq!(config.docker, super::Docker { host: Some("unix:///var/run/docker.sock".to_owned()), ..super::Docker::default() });
     let repository = config.default_repository().unwrap();
-    assert_eq!((repository.compression, repository.pack_size, repository.verify_before_write), (Compression::default(), PACK_SIZE, true));
+    assert_eq!(
+        (repository.compression, repository.pack_size, repository.verify_before_write),
+        (Some(Compression::default()), Some(PACK_SIZE), true)
+    );
     let set = config.set("web").unwrap();
     assert_eq!((&set.scope, set.consistency, set.enabled), (&Scope::default(), Consistency::default(), true));
     assert_eq!(set.filter.one_file_system, Filter::default().one_file_system);
@@ -111,7 +114,7 @@ fn paths_start_at_the_file_and_the_home() {
     let repository = config.repository("a").unwrap();
     assert_eq!(repository.location, Path::new("/etc/bbackup/repo"));
     assert!(matches!(&repository.password, Some(PasswordSource::File(path)) if path == Path::new("/home/u/key")));
-    assert_eq!((repository.compression, repository.pack_size), (Compression::Level(19), ByteSize(64 << 20)));
+    assert_eq!((repository.compression, repository.pack_size), (Some(Compression::Level(19)), Some(ByteSize(64 << 20))));
     assert_eq!(config.set("s").unwrap().selection, Selection { paths: vec!["/home/u/data".into()], ..Selection::default() });
     assert_eq!(config.host, "thishost");
 }

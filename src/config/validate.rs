@@ -10,7 +10,7 @@ use super::tree::{Node, Position, Problem, Value};
 use super::{
     BackupSet, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, Hooks, Images, RepositoryConfig, Retention, Scope, Selection,
 };
-use super::{Compression, Consistency, LOG_LINES, PACK_SIZE, SetHook, duration, raw, suggest};
+use super::{Consistency, LOG_LINES, SetHook, duration, raw, suggest};
 use crate::model::hook::{HOOK_TIMEOUT, Hook};
 use crate::model::retention::tag_list;
 use crate::platform::directories::Directories;
@@ -187,8 +187,8 @@ impl Validator<'_> {
             name: Some(name.to_owned()),
             password,
             // The schema has read these once already.
-            compression: repository.compression.and_then(|text| text.parse().ok()).unwrap_or(Compression::Auto),
-            pack_size: repository.pack_size.and_then(|text| text.parse().ok()).unwrap_or(PACK_SIZE),
+            compression: repository.compression.and_then(|text| text.parse().ok()),
+            pack_size: repository.pack_size.and_then(|text| text.parse().ok()),
             verify_before_write: repository.verify_before_write.unwrap_or(true),
             ..RepositoryConfig::at(location)
         }

@@ -50,8 +50,8 @@ pub(super) fn restic(
     retry_lock: Option<Duration>,
 ) -> Result<Arc<ResticRepository>, JobError> {
     let options = Options {
-        compression: config.compression,
-        pack_size: usize::try_from(config.pack_size.0).unwrap_or(usize::MAX),
+        compression: config.compression.unwrap_or_default(),
+        pack_size: usize::try_from(config.pack_size.unwrap_or(crate::config::PACK_SIZE).0).unwrap_or(usize::MAX),
         verify: config.verify_before_write,
     };
     let locking = retry_lock.map_or(Locking::Never, Locking::Retry);

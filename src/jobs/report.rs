@@ -8,6 +8,7 @@ use crate::config::tree::Problem;
 use crate::docker::DockerError;
 use crate::docker::error::SshFault;
 use crate::model::report::{Blame, Report};
+use crate::model::text::without_passwords;
 use crate::platform::directories::NoHome;
 use crate::repository::contract::RepositoryError;
 use crate::sources::SourceError;
@@ -252,7 +253,7 @@ fn config(error: &ConfigError) -> Report {
             let mut report = Report::new(Blame::Config, "config_wrong", sentence(error));
             // The form that editors know how to jump to.
             let place = |problem: &Problem| format!("{}:{}:{}: {}", path.display(), problem.at.line, problem.at.column, problem.message);
-            report.source = problems.iter().map(place).collect();
+            report.source = problems.iter().map(place).map(|line| without_passwords(&line).into_owned()).collect();
             report
         }
     }

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::text::without_passwords;
+
 /// Whose business an error is; decides the exit code unless the code itself does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -18,7 +20,7 @@ pub enum Blame {
     Internal,
 }
 
-/// One error, in the words that every face uses.
+/// One error, in the words that every face uses. Passwords of addresses are taken out of what it is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Whose business it is.
@@ -36,13 +38,14 @@ pub struct Report {
 impl Report {
     /// A report with neither hints nor causes.
     pub fn new(kind: Blame, code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, code, message: message.into(), hints: Vec::new(), source: Vec::new() }
+        let message = without_passwords(&message.into()).into_owned();
+        Self { kind, code, message, hints: Vec::new(), source: Vec::new() }
     }
 
     /// The same with a hint more.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.hints.push(without_passwords(&hint.into()).into_owned());
         self
     }
 
@@ -51,7 +54,7 @@ impl Report {
     pub fn caused_by(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(error);
         while let Some(cause) = next {
-            self.source.push(cause.to_string());
+            self.source.push(without_passwords(&cause.to_string()).into_owned());
             next = cause.source();
         }
         self

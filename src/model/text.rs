@@ -1,5 +1,7 @@
-//! Names of any bytes made safe to show: escape sequences, newlines and bytes that are not UTF-8 come out as escapes.
+//! Names of any bytes made safe to show: escape sequences, newlines and bytes that are not UTF-8 come out as escapes, and
+//! passwords within addresses as dots.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Shows a name or path of any bytes on one line: printable characters as they are, control characters and bytes that are
@@ -26,9 +28,63 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
+/// The same text without the passwords of the addresses in it: `rest:https://me:secret@host/` becomes `rest:https://me:…@host/`.
+pub fn without_passwords(text: &str) -> Cow<'_, str> {
+    const HERE: &str = "://";
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(HERE).map(|at| at + HERE.len()) {
+        let (before, address) = rest.split_at(start);
+        let end = address.find(|c: char| c.is_whitespace() || matches!(c, '`' | '"' | '\'' | '<' | '>')).unwrap_or(address.len());
+        out.push_str(before);
+        rest = address;
+        if let Some((colon, at)) = password(&address[..end]) {
+            out.push_str(&address[..=colon]);
+            out.push('…');
+            rest = &address[at..];
+        }
+    }
+    if out.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Where the password stands in `user:password@host/path`: its colon, and the `@` behind it.
+fn password(address: &str) -> Option<(usize, usize)> {
+    let authority = address.find(['/', '?', '#']).unwrap_or(address.len());
+    let colon = address[..authority].find(':')?;
+    // A password that should have been escaped may have any of these in it, too; but a number there is a port.
+    let is_port = !address[..authority].contains('@') && address[colon + 1..authority].bytes().all(|byte| byte.is_ascii_digit());
+    // The last one: rather a part of a path is not shown than a part of a password is.
+    let at = address.rfind('@').filter(|at| colon < *at && !is_port)?;
+    Some((colon, at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_lose_their_passwords() {
+        let cases = [
+            ("`rest:https://user:s3cret@host/x` is no folder", "`rest:https://user:…@host/x` is no folder"),
+            ("s3:http://key:a@b/c@h:9000/b, sftp://u:p@[::1]:22/", "s3:http://key:…@h:9000/b, sftp://u:…@[::1]:22/"),
+            ("https://u:s3/cret@host/x", "https://u:…@host/x"),
+            ("http://:only@h http://u:@h", "http://:…@h http://u:…@h"),
+            (
+                "https://host:8080/a@b https://me@host tcp://1.2.3.4:2375 a://b c:d@e",
+                "https://host:8080/a@b https://me@host tcp://1.2.3.4:2375 a://b c:d@e",
+            ),
+            ("no address: a@b", "no address: a@b"),
+            ("", ""),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(without_passwords(text), shown);
+            assert_eq!(without_passwords(shown), shown, "what was masked stays as it is");
+        }
+    }
 
     #[test]
     fn nothing_reaches_the_terminal_raw() {

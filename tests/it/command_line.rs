@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::home::{Home, PASSWORD, Summary, files_below, find_restored};
+use crate::support::home::{Home, PASSWORD, Summary, files_below, find_restored, size_of};
 use crate::support::manifest::Manifest;
 use crate::support::tree;
 
@@ -86,14 +86,31 @@ fn wrong_usage_is_1_and_says_what_was_meant() {
     let home = Home::with_repository();
     let _ = home.bbackup(["--no-such-flag"]).run().exits(1);
     let _ = home.bbackup(["bakup"]).run().exits(1).says("backup");
+    let usage = home.bbackup(["--json", "archives", "--no-such-flag"]).run().exits(1).json_lines().pop().unwrap();
+    assert_eq!(usage["command"], "snapshots");
     let _ = home.bbackup(["restore"]).run().exits(1);
     let _ = home.bbackup(["restore", "latest", "--to"]).arg(home.path("out")).run().exits(1);
     let _ = home.bbackup(["restore", "ffffffff", "--to"]).arg(home.path("out")).run().exits(1).says("ffffffff");
     let _ = home.bbackup(["ls", "not-an-id"]).run().exits(1);
-    let _ = home.bbackup(["backup", "no-such-set"]).run().says("no-such-set");
+    let _ = home.bbackup(["backup", "no-such-set"]).run().exits(1).says("no-such-set");
     let _ = home.bbackup(["check", "--read-data-subset", "5/3"]).run().exits(1);
     let _ = home.bbackup(["check", "--read-data-subset", "0/0"]).run().exits(1);
     assert!(!home.path("out").exists());
+}
+
+#[test]
+fn other_names_of_commands_do_the_same() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::many(&folder, 5);
+    let _ = home.bbackup(["create", "--paths"]).arg(&folder).run().success();
+    for alias in ["list-backups", "archives"] {
+        let _ = home.bbackup([alias]).run().success().says(folder.to_str().unwrap());
+    }
+    let _ = home.bbackup(["info"]).run().success().says("snapshots");
+    let _ = home.bbackup(["extract", "latest", "--to"]).arg(home.path("out")).run().success();
+    Manifest::of(&folder).assert_equals(&Manifest::of(&find_restored(&home.path("out"), &folder)));
+    let _ = home.bbackup(["break-lock"]).run().success();
 }
 
 #[test]
@@ -112,6 +129,89 @@ fn restics_environment_means_what_it_means_to_restic() {
     let restic = |arguments: &[&str]| home.bare(arguments).env("RESTIC_REPOSITORY", "word").env("RESTIC_PASSWORD", PASSWORD).run();
     let _ = restic(&["init"]).success();
     let _ = restic(&["snapshots"]).success();
+}
+
+#[test]
+fn the_environment_is_read_or_refused_never_ignored() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    fs::write(folder.join("zeros"), vec![7; 4 << 20]).unwrap();
+    // Empty is how a variable is taken away for one command.
+    let _ = home.bbackup(["snapshots"]).env("BBACKUP_CONFIG", "").env("BBACKUP_OUTPUT", "").run().success();
+    let _ = home.bbackup(["snapshots"]).env("BBACKUP_CONFIG", home.path("none.yaml")).run().exits(2).says("none.yaml");
+    for (name, value) in [("BBACKUP_OUTPUT", "xml"), ("RESTIC_COMPRESSION", "hard"), ("RESTIC_PACK_SIZE", "1000")] {
+        let _ = home.bbackup(["snapshots"]).env(name, value).run().exits(1).says(name).says(value);
+    }
+    // A file says where the repository is; both ways at once are refused as restic does.
+    let place = home.path("place");
+    fs::write(&place, format!("{}\n", home.repository().display())).unwrap();
+    let by_file = || home.bare(["snapshots"]).env("RESTIC_REPOSITORY_FILE", &place).env("RESTIC_PASSWORD_FILE", home.password_file());
+    let _ = by_file().run().success();
+    let _ = by_file().env("RESTIC_REPOSITORY", home.repository()).run().exits(1).says("RESTIC_REPOSITORY_FILE");
+    fs::write(&place, "\n").unwrap();
+    let _ = by_file().run().exits(1).says("RESTIC_REPOSITORY_FILE");
+    // The host's name, for new snapshots and for `latest`.
+    let _ = home.bbackup(["backup", "--paths"]).arg(&folder).env("RESTIC_HOST", "elsewhere").run().success();
+    let _ = home.bbackup(["ls", "latest"]).run().success().says("is of the host elsewhere");
+    let _ = home.bbackup(["ls", "latest"]).env("RESTIC_HOST", "elsewhere").run().success().says("zeros").says_nothing_of("elsewhere");
+    // What the configuration says wins over the variable, which wins over the default.
+    let size = |name: &str, compression: &str, variable: &str| {
+        let repository = home.path(name);
+        let config = home.path(format!("{name}.yaml"));
+        let said = format!(
+            "repositories: {{default: {{location: {}, password_file: {}{compression}}}}}\n",
+            repository.display(),
+            home.password_file().display()
+        );
+        fs::write(&config, said).unwrap();
+        let run = |words: &[&str]| {
+            home.bare(words).env("BBACKUP_CONFIG", &config).env("RESTIC_COMPRESSION", variable).env("RESTIC_PACK_SIZE", "4")
+        };
+        let _ = run(&["init"]).run().success();
+        let _ = run(&["backup", "--paths"]).arg(&folder).run().success();
+        size_of(&repository)
+    };
+    assert!(size("by-default", "", "") < 1 << 20);
+    assert!(size("by-variable", "", "off") > 3 << 20);
+    assert!(size("by-configuration", ", compression: max", "off") < 1 << 20);
+}
+
+#[test]
+fn two_first_backups_at_once_share_what_is_made() {
+    let home = Home::new();
+    let folder = home.make_folder("tree");
+    tree::many(&folder, 5);
+    let start = || home.bare(["backup", "--paths"]).arg(&folder).arg(&folder).spawn();
+    let running: Vec<_> = (0..4).map(|_| start()).collect();
+    for one in running {
+        // A path that is given twice is no problem either.
+        let _ = one.wait().success().says("more than once");
+    }
+    let listed = home.bare(["snapshots", "--json"]).run().success().json_lines().pop().unwrap()["data"].to_string();
+    assert_eq!(listed.matches("\"run:").count(), 4, "{listed}");
+    let _ = home.bare(["check"]).run().success();
+    assert_eq!(files_below(&home.path("data/bbackup/repository/keys")).len(), 1);
+}
+
+#[test]
+fn an_address_with_a_password_is_shown_without_it() {
+    let home = Home::new();
+    let address = "rest:https://user:s3cret@host/";
+    for words in [vec!["snapshots", "--repo", address], vec!["snapshots", address], vec!["copy", "--to", address], vec![address]] {
+        for json in [&[][..], &["--json"]] {
+            let outcome = home.bare(words.iter().chain(json)).run();
+            assert_ne!(outcome.code(), Some(0), "{}", outcome.describe());
+            let _ = outcome.says_nothing_of("s3cret");
+        }
+    }
+    let _ = home.bare(["snapshots"]).env("RESTIC_REPOSITORY", address).run().exits(1).says("user:…@host").says_nothing_of("s3cret");
+    let config = home.path("a.yaml");
+    fs::write(&config, "repositories: {a: {location: \"https://user:s3cret@host/x\"}}\n").unwrap();
+    for command in ["config check", "config show", "snapshots --json", "snapshots --log-file log"] {
+        let outcome = home.bare(command.split(' ')).arg("--config").arg(&config).run();
+        assert_eq!(outcome.code(), Some(2), "{}", outcome.describe());
+        let _ = outcome.says("host/x").says_nothing_of("s3cret");
+    }
 }
 
 #[test]
@@ -298,9 +398,11 @@ fn what_is_not_in_this_version_is_refused_by_name() {
 #[test]
 fn secrets_are_never_shown() {
     let home = Home::new();
-    let text = "repositories:\n  default:\n    location: /tmp/x\n    password_command: echo TopSecret\n";
-    let outcome = config(&home, text, &["config", "show"]).success();
-    drop(outcome);
+    let text = "docker: {host: \"tcp://me:TopSecret@far:2375\"}\nrepositories:\n  default:\n    location: /tmp/x\n    password_command: echo TopSecret\n";
+    for command in [&["config", "show"][..], &["config", "show", "--json"], &["config", "check", "--json"]] {
+        let _ = config(&home, text, command).success().says_nothing_of("TopSecret");
+    }
+    let _ = config(&home, text, &["config", "show"]).says("password_command").says("far:2375");
     let path = home.path("bbackup.yaml");
     fs::write(&path, "repositories:\n  default:\n    location: /tmp/none\n    password_env: MY_SECRET\n").unwrap();
     let outcome = home.bare(["config", "show"]).env("BBACKUP_CONFIG", &path).env("MY_SECRET", "TopSecret").run().success();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 
 use crate::support::faults::Mount;
-use crate::support::home::{Home, Summary, files_below};
+use crate::support::home::{Home, Summary, files_below, find_restored};
 use crate::support::manifest::Manifest;
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs, skipped};
@@ -61,7 +61,8 @@ fn a_killed_restore_is_finished_by_the_next() {
     running.signal(Signal::KILL);
     let _ = running.wait().killed_by(Signal::KILL);
     let _ = restore().run().success();
-    Manifest::of(&folder).assert_equals(&Manifest::of(&crate::support::home::find_restored(&target, &folder)));
+    Manifest::of(&folder).assert_equals(&Manifest::of(&find_restored(&target, &folder)));
+    restic_check_if_there(&home);
 }
 
 fn a_signal_ends_it(signal: Signal) {
@@ -90,17 +91,35 @@ fn a_termination_ends_it_cleanly() {
     a_signal_ends_it(Signal::TERM);
 }
 
-#[test]
-fn a_restore_is_interrupted_cleanly() {
+fn a_signal_ends_a_restore(signal: Signal) {
     let home = Home::with_repository();
     let folder = large(&home);
     let summary = home.back_up(&folder);
     let target = home.path("restored");
-    let mut running = home.bbackup(["restore", &summary.snapshot, "--to"]).arg(&target).spawn();
+    let restore = || home.bbackup(["restore", &summary.snapshot, "--json", "--path"]).arg(&folder).arg("--to").arg(&target);
+    let mut running = restore().spawn();
     running.until("the first files", || target.exists() && files_below(&target).len() > 20);
-    running.signal(Signal::TERM);
-    let _ = running.wait().exits(130);
+    running.signal(signal);
+    let outcome = running.wait().exits(130);
+    assert!(!outcome.errors().contains("panicked"), "{}", outcome.describe());
     assert!(files_below(&home.repository().join("locks")).is_empty(), "the restore left its lock");
+    // What was written is told, and that there is more to come.
+    let summary = outcome.messages("summary").pop().unwrap();
+    assert!(summary["bytes_restored"].as_u64().unwrap() > 0, "{}", outcome.describe());
+    let _ = outcome.says("restored in part only").says_nothing_of("what was restored until then is there");
+    let _ = restore().run().success();
+    Manifest::of(&folder).assert_equals(&Manifest::of(&find_restored(&target, &folder)));
+    restic_check_if_there(&home);
+}
+
+#[test]
+fn a_restore_is_interrupted_cleanly() {
+    a_signal_ends_a_restore(Signal::INT);
+}
+
+#[test]
+fn a_restore_is_terminated_cleanly() {
+    a_signal_ends_a_restore(Signal::TERM);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::faults;
 use crate::support::home::{Home, files_below};
+use crate::support::manifest::Manifest;
 use crate::support::parts::{Part, needs};
 use crate::support::proxy::{Action, Proxy};
 use crate::support::tree;
@@ -132,8 +133,11 @@ fn a_stream_that_is_cut_is_no_backup() {
     assert!(!outcome.errors().contains("panicked"), "{}", outcome.describe());
     stage.wait_for_state(&stage.name("app"), "running");
     let snapshots = stage.bbackup(["snapshots", "--json"]).run().success();
-    let data = snapshots.json_lines().last().unwrap()["data"].to_string();
-    assert!(!data.contains("snapshot") || data == "[]" || data.contains("partial"), "it is listed as whole: {data}");
+    let data = snapshots.json_lines().last().unwrap()["data"].clone();
+    let listed = data.as_array().cloned().unwrap_or_else(|| data["snapshots"].as_array().unwrap().clone());
+    let is_partial = |one: &Value| one["tags"].as_array().is_some_and(|tags| tags.contains(&Value::from("partial")));
+    assert!(listed.iter().all(is_partial), "it is listed as whole: {data}");
+    assert_eq!(!listed.is_empty(), outcome.code() == Some(4), "{data}");
     let _ = stage.bbackup(["restore", "latest", "--volume", &stage.name("app-data"), "--to"]).arg(home.path("out")).run().exits(1);
     let mine = format!("volume={}", stage.name("app-data"));
     let helpers = stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper", "--filter", &mine]);
@@ -335,4 +339,79 @@ fn a_container_is_not_started_on_half_of_its_data() {
     let restored = stage.inspect("volume", &format!("{}-data", names[0]));
     let restored = files_below(restored["Mountpoint"].as_str().unwrap().as_ref());
     assert!(restored.len() >= 100, "{restored:?}");
+}
+
+#[test]
+fn a_restore_that_is_ended_is_done_by_the_next() {
+    needs!(Part::Engine);
+    for signal in [Signal::KILL, Signal::INT] {
+        let home = Home::with_repository();
+        let stage = Stage::new(&home, if signal == Signal::KILL { "endkill" } else { "endint" });
+        let folder = one_container(&stage, &home, "app", 120, &[]);
+        let (name, volume) = (stage.name("app"), stage.name("app-data"));
+        let before = Manifest::of(&folder);
+        let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+        stage.ok(["rm", "-f", &name]);
+        stage.ok(["volume", "rm", &volume]);
+        let restore = || stage.bbackup(["restore", "latest", "--container", &name]);
+        let mut running = restore().spawn();
+        running.until("the first files", || {
+            stage.exists("volume", &volume) && fs::read_dir(stage.mountpoint(&volume)).is_ok_and(|mut files| files.next().is_some())
+        });
+        running.signal(signal);
+        let outcome = running.wait();
+        if signal == Signal::KILL {
+            let _ = outcome.killed_by(signal);
+        } else {
+            // It says one thing only, and begins nothing after the signal.
+            let outcome = outcome.exits(130).says("removed again").says_nothing_of("is there.").says_nothing_of("create container");
+            assert!(!stage.exists("volume", &volume), "{}", outcome.describe());
+        }
+        let outcome = restore().run();
+        assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+        stage.wait_for_state(&name, "running");
+        before.assert_equals(&Manifest::of(&stage.mountpoint(&volume)));
+        let _ = home.bbackup(["check"]).run().success();
+    }
+}
+
+#[test]
+fn what_is_not_there_is_refused_before_anything_is_done() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "unknown");
+    one_container(&stage, &home, "app", 1, &[]);
+    let (name, volume, image) = (stage.name("app"), stage.name("app-data"), "bbackup-test/committed:1");
+    stage.ok(["commit", &name, image]);
+    stage.ok(["rm", "-f", &name]);
+    stage.ok(["run", "-d", "--name", &name, "-v", &format!("{volume}:/data"), "--stop-timeout", "0", image, "sleep", "1000"]);
+    let _ = stage.bbackup(["backup", "--containers", "no-such-thing"]).run().exits(1).says("no-such-thing");
+    assert!(files_below(&home.repository().join("snapshots")).is_empty());
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+    for flag in ["--container", "--volume"] {
+        let _ = stage.bbackup(["restore", "latest", flag, "no-such-thing"]).run().exits(1).says("no-such-thing");
+    }
+    // An image that is nowhere any more.
+    stage.ok(["rm", "-f", &name]);
+    stage.ok(["volume", "rm", &volume]);
+    stage.ok(["rmi", "-f", image]);
+    let _ = stage.bbackup(["restore", "latest", "--container", &name]).run().exits(1).says(image);
+    assert!(!stage.exists("container", &name) && !stage.exists("volume", &volume), "something was made");
+}
+
+#[test]
+fn a_copy_is_no_part_of_its_project() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "copyproject");
+    let (project, name) = (stage.name("shop"), stage.name("app"));
+    let label = format!("--label=com.docker.compose.project={project}");
+    one_container(&stage, &home, "app", 1, &[&label, "--label=com.docker.compose.service=app"]);
+    let _ = stage.bbackup(["backup", "--projects", &project]).run().success();
+    let _ = stage.bbackup(["restore", "latest", "--container", &name, "--as-new"]).run().success();
+    let copy = format!("{name}-restored");
+    stage.wait_for_state(&copy, "running");
+    assert_eq!(stage.inspect("container", &copy)["Config"]["Labels"]["com.docker.compose.project"], format!("{project}-restored"));
+    let outcome = stage.bbackup(["backup", "--json", "--projects", &project]).run().success();
+    let _ = outcome.says(&name).says_nothing_of(&copy);
 }

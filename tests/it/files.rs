@@ -246,6 +246,63 @@ fn a_source_that_is_not_there_is_an_error() {
 }
 
 #[test]
+fn one_path_that_is_missing_or_locked_costs_no_other() {
+    needs!(Part::Root, Part::Program("setpriv"));
+    let home = Home::new();
+    let (folder, locked) = (home.make_folder("tree"), home.make_folder("locked"));
+    tree::many(&folder, 20);
+    fs::set_permissions(&locked, Permissions::from_mode(0o700)).unwrap();
+    let missing = home.path("nowhere");
+    let _ = home.bbackup_as_nobody(["init"]).run().success();
+    let backup = || home.bbackup_as_nobody(["backup", "--json", "--paths"]).arg(&folder).arg(&missing).arg(&locked);
+    let outcome = backup().run().exits(4).says("nowhere is not saved").says("locked is not saved");
+    let summary = Summary::of(&outcome);
+    assert!(home.bbackup_as_nobody(["ls", &summary.snapshot]).run().success().text().contains("file-19"));
+    let snapshots = home.bbackup_as_nobody(["snapshots", "--json"]).run().success().text();
+    assert!(snapshots.contains("partial"), "{snapshots}");
+    // The next one of the same paths reads nothing again, and what is there again is in it.
+    fs::create_dir(&missing).unwrap();
+    fs::write(missing.join("again"), b"here").unwrap();
+    let next = Summary::of(&backup().run().exits(4));
+    assert_eq!((next.number("files_new"), next.number("files_unmodified")), (1, 20));
+    // Where none is there, nothing is written.
+    let before = files_below(&home.repository().join("snapshots"));
+    let _ = home.bbackup_as_nobody(["backup", "--paths"]).arg(home.path("none")).arg(home.path("neither")).run().exits(1);
+    assert_eq!(files_below(&home.repository().join("snapshots")), before);
+}
+
+#[test]
+fn without_docker_what_needs_none_is_saved() {
+    let home = Home::new();
+    let folder = home.make_folder("tree");
+    tree::many(&folder, 5);
+    let config = home.path("bbackup.yaml");
+    let sets =
+        format!("sets: {{apps: {{projects: ['*']}}, files: {{paths: [{}]}}, gone: {{paths: [/nowhere/at/all]}}}}\n", folder.display());
+    fs::write(&config, sets).unwrap();
+    // The first backup makes the repository for what can be saved.
+    let run = |words: &[&str]| home.bare(words).env("BBACKUP_CONFIG", &config).run();
+    let _ = run(&["backup", "apps"]).exits(3);
+    let _ = run(&["backup"]).exits(4).says("set apps").says("no-docker.sock").says("/nowhere/at/all").says("repository.key");
+    let _ = run(&["ls", "latest"]).success().says("file-4");
+    let _ = run(&["backup", "apps"]).exits(3).says("no-docker.sock");
+    let _ = run(&["backup", "--all"]).exits(3);
+}
+
+#[test]
+fn status_messages_know_what_is_to_come() {
+    // Nothing on disk, but seconds of reading.
+    const SIZE: u64 = 5 << 30;
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    fs::File::create(folder.join("zeros")).unwrap().set_len(SIZE).unwrap();
+    let outcome = home.bbackup(["backup", "--json", "--paths"]).arg(&folder).run().success();
+    let statuses = outcome.messages("status");
+    let knows = |status: &serde_json::Value| status["total_bytes"] == SIZE && status["percent_done"].as_f64() > Some(0.0);
+    assert!(statuses.iter().any(knows), "{}", outcome.describe());
+}
+
+#[test]
 fn files_may_grow_shrink_and_vanish_while_they_are_read() {
     let home = Home::with_repository();
     let folder = home.make_folder("tree");

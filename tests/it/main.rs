@@ -13,6 +13,9 @@ mod ground;
 // What is typed and what is said: first steps, wrong input, exit codes, JSON, configuration files.
 mod command_line;
 
+// Work that is paused, goes on, and is skipped.
+mod controls;
+
 // Death in the middle, full and read-only disks, signals, several at once.
 mod crashes;
 

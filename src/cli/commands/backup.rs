@@ -67,7 +67,7 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
             tags: tags.clone(),
             full: arguments.full,
             dry_run: arguments.dry_run,
-            estimate: session.output.has_bars(),
+            estimate: session.output.has_bars() || session.output.is_json(),
             parallel: usize::from(arguments.parallel),
         };
         match one(session, &place, request) {
@@ -137,7 +137,9 @@ fn open_or_make(
             return Ok(None);
         }
         session.run(backup::check(&session.context_for(place.engine.as_deref(), config, None)?, request))?;
-        session.make(config)?;
+        session.make_unless_another_does(config)?;
+    } else if !request.dry_run {
+        session.wait_for_maker(config)?;
     }
     session.open_for(config, request.dry_run).map(Some)
 }

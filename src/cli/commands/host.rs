@@ -80,7 +80,10 @@ pub(in crate::cli) fn coverage(session: &Session) -> Result<Done, JobError> {
         };
         let rows: Vec<_> = one.unprotected.iter().map(row).collect();
         if rows.is_empty() {
-            session.output.note("Everything is saved by an enabled backup set.");
+            session.output.note(match session.config.source {
+                Some(_) => "Everything is saved by an enabled backup set.",
+                None => "There is no configuration: `bbackup backup` saves everything.",
+            });
         } else {
             show(session, &["not saved", "name", "application", "disabled sets"], &rows);
         }

@@ -62,7 +62,7 @@ fn what_is_taken_over_means_the_same() {
     let repository = config.default_repository().unwrap();
     assert_eq!(
         (repository.location.as_path(), repository.compression),
-        (Path::new("/mnt/disk/backups/bbackup-repository"), Compression::Auto)
+        (Path::new("/mnt/disk/backups/bbackup-repository"), Some(Compression::Auto))
     );
     let names: Vec<_> = config.sets.iter().map(|set| set.name.as_deref().unwrap()).collect();
     assert_eq!(names, ["front", "media-files", "everything", "front-2"]);
