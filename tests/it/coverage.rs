@@ -48,7 +48,7 @@ fn what_no_enabled_set_saves_is_said() {
     let (code, names, _) = coverage("  a: {containers: [\"*\"], volumes: [\"*\"]}\n  b: {containers: [gone]}\n");
     assert_eq!((code, names), (Some(4), Vec::new()));
     // Without a configuration a backup takes everything.
-    let _ = stage.bbackup(["coverage"]).run().success().says("Everything is saved");
+    let _ = stage.bbackup(["coverage"]).run().success().says("saves everything");
 }
 
 #[test]

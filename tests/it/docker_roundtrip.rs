@@ -8,6 +8,7 @@ use crate::support::home::{Home, Summary, files_below};
 use crate::support::manifest::{Line, Manifest};
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
+use crate::support::run::traced;
 use crate::support::shop::{Shop, Volumes};
 
 /// The newest snapshot of an application, as restic lists it.
@@ -75,7 +76,7 @@ fn the_second_backup_of_an_application_reads_no_unchanged_file() {
     shop.stage.ok(["stop", &shop.name("db")]);
     let _ = shop.stage.bbackup(["backup", "--projects", &project]).run().success();
     let trace = home.path("trace");
-    let strace = ["strace", "-f", "-y", "-qq", "-e", "trace=open,openat,openat2", "-o", trace.to_str().unwrap()];
+    let strace = ["strace", "-ff", "-y", "-qq", "-e", "trace=open,openat,openat2", "-o", trace.to_str().unwrap()];
     let outcome = shop.stage.bbackup(["backup", "--json", "--projects", &project]).under(strace).run().success();
     let summary = Summary::of(&outcome);
     // The application's own documents are written anew each time: two descriptions, two logs, a network, two of compose, the summary.
@@ -84,7 +85,7 @@ fn the_second_backup_of_an_application_reads_no_unchanged_file() {
     assert_eq!(summary.number("files_unmodified"), files, "{}", summary.message);
     assert!(summary.number("files_new") + summary.number("files_changed") <= 8, "{}", summary.message);
     assert!(summary.number("data_added") < 300_000, "more than metadata was added: {}", summary.message);
-    let trace = fs::read_to_string(&trace).unwrap();
+    let trace = traced(&trace);
     let mut walked = false;
     for volume in ["db", "media", "web"] {
         let folder = shop.files_of(&shop.name(volume)).display().to_string();

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use crate::support::home::{Home, Summary, files_below};
 use crate::support::manifest::Manifest;
 use crate::support::parts::{Part, needs};
+use crate::support::run::traced;
 use crate::support::tree;
 
 #[test]
@@ -68,14 +69,14 @@ fn the_second_backup_reads_no_file() {
     assert_eq!(first.number("files_new"), files);
 
     let trace = home.path("trace");
-    let strace = ["strace", "-f", "-y", "-qq", "-e", "trace=open,openat,openat2", "-o", trace.to_str().unwrap()];
+    let strace = ["strace", "-ff", "-y", "-qq", "-e", "trace=open,openat,openat2", "-o", trace.to_str().unwrap()];
     let outcome = home.bbackup(["backup", "--json", "--paths"]).arg(&folder).under(strace).run().success();
     let second = Summary::of(&outcome);
     assert_eq!((second.number("files_unmodified"), second.number("files_new"), second.number("files_changed")), (files, 0, 0));
     assert_eq!(second.number("data_blobs"), 0);
     assert!(second.number("data_added") < 10_000, "only metadata is new: {}", second.message);
     let folder_text = folder.to_str().unwrap();
-    let trace = fs::read_to_string(&trace).unwrap();
+    let trace = traced(&trace);
     assert!(trace.contains(folder_text), "the trace shows nothing of the tree");
     let opened: Vec<&str> = trace
         .lines()

@@ -27,7 +27,9 @@ pub(super) fn newest<'a>(group: &[&'a Snapshot]) -> Result<Newest<'a>, SelectErr
     let name = name(complete);
     let mut warnings = Vec::new();
     let snapshot = if let Some(whole) = latest(&|one| !one.is_partial() && one.is_whole()) {
-        if complete.time > whole.time {
+        // What one run made is one restore point.
+        let newer = complete.time > whole.time && (complete.run().is_none() || complete.run() != whole.run());
+        if newer {
             let newer = complete.id.short();
             warnings.push(format!(
                     "{name}: {} is the newest snapshot of everything; the newer one {newer} is only of {}. `bbackup restore {newer}` takes that",
@@ -61,7 +63,7 @@ pub(super) struct Held {
     containers: usize,
     volumes: usize,
     networks: usize,
-    others: usize,
+    binds: usize,
 }
 
 impl Held {
@@ -74,28 +76,29 @@ impl Held {
                 ["containers", _, "inspect.json"] => held.containers += 1,
                 ["volumes", _] => held.volumes += 1,
                 ["networks", _] => held.networks += 1,
-                _ => held.others += 1,
+                ["binds", ..] => held.binds += 1,
+                _ => {}
             }
         }
         held
     }
 
     fn is_both(&self) -> bool {
-        self.containers > 0 && self.volumes > 0
+        self.containers > 0 && self.volumes + self.binds > 0
     }
 
     /// Whether there are containers, and no data of any.
     pub(super) fn is_without_data(&self) -> bool {
-        self.containers > 0 && self.volumes == 0
+        self.containers > 0 && self.volumes + self.binds == 0
     }
 
     fn words(&self) -> String {
-        let kinds = [(self.containers, "container"), (self.volumes, "volume"), (self.networks, "network")];
+        let kinds = [(self.containers, "container"), (self.volumes, "volume"), (self.binds, "bind mount"), (self.networks, "network")];
         let words: Vec<String> = kinds
             .iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, word)| format!("{count} {word}{}", if *count == 1 { "" } else { "s" }))
             .collect();
-        if words.is_empty() { format!("{} items", self.others) } else { words.join(", ") }
+        if words.is_empty() { "other items".to_owned() } else { words.join(", ") }
     }
 }

@@ -255,3 +255,11 @@ impl Outcome {
         format!("`{}` ended with {}\n--- stdout\n{}\n--- stderr\n{}\n---", self.line, self.status, self.text(), self.errors())
     }
 }
+
+/// What `strace -ff -o FILE` wrote: a file for each thread, so that no call is torn by another thread's.
+pub(crate) fn traced(file: &Path) -> String {
+    let (folder, name) = (file.parent().unwrap(), file.file_name().unwrap().to_str().unwrap());
+    let is_part = |path: &PathBuf| path.file_name().and_then(|own| own.to_str()).is_some_and(|own| own.starts_with(&format!("{name}.")));
+    let parts = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(is_part);
+    parts.map(|path| fs::read_to_string(path).unwrap()).collect()
+}
