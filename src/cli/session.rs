@@ -250,22 +250,35 @@ impl Session {
             return Err(RepositoryError::Exists { location }.into());
         }
         let info = match &repository.password {
-            Some(PasswordSource::File(key)) if repository.embedded && *key == self.directories.default_key() && !key.exists() => {
-                let password = open::make_key(key)?;
-                let info = open::init(repository, &password).inspect_err(|_| {
-                    // A key without a repository would look like a repository that is lost.
-                    let _ = crate::platform::files::remove(key);
-                })?;
-                self.output.warning(&format!(
-                    "A new repository was made, and a password for it in {}. Keep a copy of that file elsewhere: without it nobody can read the backups.",
-                    key.display()
-                ));
-                info
-            }
+            Some(PasswordSource::File(key)) if self.is_own_key(repository, key) && !key.exists() => self.make_with_key(repository, key)?,
             Some(source) => open::init(repository, &source.resolve()?)?,
             None => open::init(repository, &self.ask(&location, true)?)?,
         };
-        self.output.note(&format!("Made the repository {} at {location}", info.id.get(..10).unwrap_or(&info.id)));
+        self.tell_made(&info);
+        Ok(info)
+    }
+
+    fn tell_made(&self, info: &RepositoryInfo) {
+        self.output.note(&format!("Made the repository {} at {}", info.id.get(..10).unwrap_or(&info.id), safe(&info.location)));
+    }
+
+    fn is_own_key(&self, repository: &RepositoryConfig, key: &Path) -> bool {
+        repository.embedded && *key == self.directories.default_key()
+    }
+
+    /// Makes a repository together with its key. Of several processes only one can make the key file, and so the repository.
+    fn make_with_key(&self, repository: &RepositoryConfig, key: &Path) -> Result<RepositoryInfo, JobError> {
+        let password = open::make_key(key)?;
+        let info = open::init(repository, &password).inspect_err(|_| {
+            // A key without a repository would look like a repository that is lost. One that was made meanwhile may be made with it.
+            if matches!(open::is_there(repository), Ok(false)) {
+                let _ = crate::platform::files::remove(key);
+            }
+        })?;
+        self.output.warning(&format!(
+            "A new repository was made, and a password for it in {}. Keep a copy of that file elsewhere: without it nobody can read the backups.",
+            key.display()
+        ));
         Ok(info)
     }
 
@@ -282,8 +295,15 @@ impl Session {
 
     /// Makes the embedded repository, or waits until another process that began at the same time has made it.
     pub(super) fn make_unless_another_does(&self, repository: &RepositoryConfig) -> Result<(), JobError> {
-        match self.make(repository) {
-            Ok(_) | Err(JobError::Repository(RepositoryError::Exists { .. })) => Ok(()),
+        let made = match &repository.password {
+            // Whether the key is there is decided by making it, not by looking for it: another may make it in between.
+            Some(PasswordSource::File(key)) if self.is_own_key(repository, key) => {
+                self.make_with_key(repository, key).map(|info| self.tell_made(&info))
+            }
+            _ => self.make(repository).map(drop),
+        };
+        match made {
+            Ok(()) | Err(JobError::Repository(RepositoryError::Exists { .. })) => Ok(()),
             // Whose key is there first makes the repository with it.
             Err(JobError::Own { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => self.wait_for_maker(repository),
             Err(error) => Err(error),

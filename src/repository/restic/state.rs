@@ -96,6 +96,12 @@ impl Closed {
             }
             return Err(storage("write", "config".into(), source));
         }
+        // Another one that began at the same time may have taken the key for one that an interrupted `init` left.
+        if matches!(self.backend.read(FileKind::Key, &key_name), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            self.backend
+                .write(FileKind::Key, &key_name, &[&key_file])
+                .map_err(|source| storage("write", format!("key {key_id}"), source))?;
+        }
         Ok(Open::new(self.backend, master, config, Some(key_id)))
     }
 
