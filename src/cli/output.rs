@@ -138,27 +138,22 @@ impl Output {
 
     /// Writes a line to standard error as it is, but for what would steer the terminal.
     pub(super) fn plain(&self, line: &str) {
-        self.note_down("error", line);
-        say("", line);
+        self.tell("error", "", line);
     }
 
     /// Tells a person what did not go well.
     pub(super) fn warning(&self, text: &str) {
-        self.note_down("warning", text);
-        say(&format!("{}: ", self.paint("warning", "33")), text);
+        self.tell("warning", &format!("{}: ", self.paint("warning", "33")), text);
     }
 
     /// Tells a person why it was not done.
     pub(super) fn error(&self, report: &Report) {
-        self.note_down("error", &report.message);
-        say(&format!("{}: ", self.paint("error", "31")), &report.message);
+        self.tell("error", &format!("{}: ", self.paint("error", "31")), &report.message);
         for cause in &report.source {
-            self.note_down("cause", cause);
-            say("  ", cause);
+            self.tell("cause", "  ", cause);
         }
         for hint in &report.hints {
-            self.note_down("hint", hint);
-            say(&format!("{}: ", self.paint("hint", "36")), hint);
+            self.tell("hint", &format!("{}: ", self.paint("hint", "36")), hint);
         }
     }
 
@@ -178,6 +173,12 @@ impl Output {
         if let Some(log) = self.log() {
             log.line(level, text);
         }
+    }
+
+    /// Says something to a person, and to the log file.
+    fn tell(&self, level: &str, label: &str, text: &str) {
+        self.note_down(level, text);
+        say(label, text);
     }
 
     fn paint(&self, text: &str, colour: &str) -> String {

@@ -230,7 +230,7 @@ impl Session {
             return Err(RepositoryError::Missing { location }.into());
         }
         match &repository.password {
-            Some(PasswordSource::File(key)) if repository.embedded && *key == self.directories.default_key() && !key.exists() => {
+            Some(PasswordSource::File(key)) if self.is_own_key(repository, key) && !key.exists() => {
                 Err(JobError::KeyLost { location, key: key.clone() })
             }
             Some(source) => Ok(source.resolve()?),

@@ -25,7 +25,6 @@ use crate::docker::helper::sweep;
 use crate::docker::ourselves::ourselves;
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::progress::Progress;
-use crate::model::text::printable;
 use crate::platform::control::Control;
 use crate::platform::{clock, container, files};
 use crate::repository::contract::{Repository, RepositoryError, SnapshotRequest, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
@@ -82,7 +81,6 @@ pub async fn run(
                 .map_err(|source| JobError::Own { action: format!("make the folder {}", folder.display()), source })?;
         }
     }
-    outside_our_own(context, &request)?;
     let host = if needs_docker { look_at_host_if_needed(context, &request, &mut outcome).await? } else { None };
     let never_read = Arc::new(never_read(context, host.as_ref().map(|host| &host.engine)).await?);
     let run = Run {
@@ -131,7 +129,6 @@ pub async fn run(
 /// # Errors
 /// What [`run`] would say before it saves anything.
 pub async fn check(context: &JobContext, request: &BackupRequest) -> Result<(), JobError> {
-    outside_our_own(context, request)?;
     // One part that can be tried is enough: what fails does not cost the others.
     let (mut host, mut possible, mut failed) = (None, false, None);
     let mut tried = |done: Result<(), JobError>| match done {
@@ -151,7 +148,7 @@ pub async fn check(context: &JobContext, request: &BackupRequest) -> Result<(), 
     }
     let never_read = Arc::new(never_read(context, host.as_ref().map(|host| &host.engine)).await?);
     for set in request.sets.iter().filter(|set| !set.selection.paths.is_empty()) {
-        tried(tokio::task::block_in_place(|| paths::open(set, &never_read)).map(drop));
+        tried(tokio::task::block_in_place(|| paths::open(context, set, &never_read)).map(drop));
     }
     match failed {
         Some(error) if !possible => Err(error),
@@ -214,27 +211,9 @@ fn our_own(context: &JobContext) -> [&Path; 3] {
     [&context.repository_path, &context.directories.state, &context.directories.cache]
 }
 
-/// Refuses paths in our own folders: a backup of the repository into itself only ever grows.
-fn outside_our_own(context: &JobContext, request: &BackupRequest) -> Result<(), JobError> {
-    let own = NeverRead::of(our_own(context))?;
-    for path in request.sets.iter().flat_map(|set| &set.selection.paths) {
-        // What is not there is told where it is read. A link is saved as a link, wherever it leads.
-        let real = match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => parent.canonicalize().map(|parent| parent.join(name)),
-            _ => path.canonicalize(),
-        };
-        let Some(real) = real.ok().filter(|real| !real.is_symlink()) else { continue };
-        if let Some(above) = own.above(&real) {
-            let (path, above) = (printable(path.as_os_str().as_encoded_bytes()), printable(above.as_os_str().as_encoded_bytes()));
-            let message = format!("{path} lies in {above}, which is bbackup's own repository, state or cache");
-            return Err(JobError::request(
-                "own_folder",
-                message,
-                "Back up something else; `bbackup copy` copies snapshots to another repository.",
-            ));
-        }
-    }
-    Ok(())
+/// What a set's applications together are called in results.
+fn name_of_applications(set: &BackupSet) -> String {
+    set.name.as_deref().map_or_else(|| "applications".to_owned(), |name| format!("set {name}"))
 }
 
 /// A part that was not saved, and the containers that are down all the same.
@@ -290,7 +269,7 @@ impl Outcome {
     /// The sets of a host whose Engine does not answer are not saved.
     fn without_engine(&mut self, request: &BackupRequest, error: &JobError) {
         for set in request.sets.iter().filter(|set| set.selection.needs_docker()) {
-            let name = set.name.as_deref().map_or_else(|| "applications".to_owned(), |name| format!("set {name}"));
+            let name = name_of_applications(set);
             self.applications.push(ApplicationResult::failed(name, format!("nothing of Docker was saved: {}", sentence(error))));
         }
     }
@@ -353,7 +332,7 @@ impl Run<'_> {
                 Ok(planned) => planned,
                 // Of several sets the others are saved.
                 Err(error) if self.request.sets.len() > 1 => {
-                    let name = set.name.as_deref().map_or_else(|| "applications".to_owned(), |name| format!("set {name}"));
+                    let name = name_of_applications(set);
                     outcome.applications.push(ApplicationResult::failed(name, sentence(&error)));
                     failed.get_or_insert(error);
                     continue;

@@ -5,6 +5,7 @@
 mod binds;
 mod build;
 mod checks;
+mod choose;
 mod images;
 mod in_place;
 mod naming;

@@ -212,6 +212,17 @@ fn what_lies_in_our_own_folders_is_refused() {
     // A link is saved as a link, not what it leads to.
     assert_eq!(before, home.bbackup(["snapshots"]).run().success().text());
     let _ = home.bbackup(["backup", "--paths"]).arg(&own[4]).run().success();
+    // It costs no other set.
+    let config = home.path("bbackup.yaml");
+    let sets = format!("sets: {{own: {{paths: [{}]}}, tree: {{paths: [{}]}}}}\n", own[0].display(), home.path("tree").display());
+    fs::write(&config, sets).unwrap();
+    let run = |words: &[&str]| home.bbackup(["--config"]).arg(&config).args(words).run();
+    let _ = run(&["backup", "own", "tree"]).exits(4).says("bbackup's own").says("snapshot");
+    let _ = run(&["backup", "own"]).exits(1).says("bbackup's own");
+    assert_eq!(
+        run(&["snapshots", "--tag", "set:tree", "--json"]).success().json_lines().pop().unwrap()["data"].as_array().unwrap().len(),
+        1
+    );
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) fn reason(key: &[&str], value: Option<&str>) -> String {
         }
         ["retention", ..] => "nothing is removed because a disk becomes full: `forget` goes by each set's `retention`".to_owned(),
         ["incremental", ..] => "every backup stores only what is new".to_owned(),
-        ["logging", ..] => "log files are not in this version: redirect standard error, or read the journal of the service".to_owned(),
+        ["logging", ..] => "a log file is named when bbackup is run: --log-file FILE; it only grows, so let logrotate have it".to_owned(),
         ["encryption", "enabled" | "method" | "encrypt_volumes" | "encrypt_configs" | "encrypt_networks"] => {
             "a repository is always encrypted, all of it".to_owned()
         }

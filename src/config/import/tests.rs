@@ -53,6 +53,8 @@ fn every_value_is_taken_over_or_named_as_dropped() {
         assert_eq!(mapped + dropped, 1, "{key}: {mapped} times mapped, {dropped} times dropped");
     }
     assert!(imported.dropped.iter().all(|one| one.reason != keys::UNKNOWN), "{:#?}", imported.dropped);
+    let logging: Vec<_> = imported.dropped.iter().filter(|one| one.key.starts_with("logging")).collect();
+    assert!(!logging.is_empty() && logging.iter().all(|one| one.reason.contains("--log-file")), "{logging:#?}");
 }
 
 #[test]

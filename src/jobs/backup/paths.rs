@@ -4,10 +4,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use super::estimate::Estimate;
-use super::{Run, closing_tags, filter_of, sentence};
+use super::{Run, closing_tags, filter_of, our_own, sentence};
 use crate::config::BackupSet;
 use crate::jobs::backup::counting::Counting;
 use crate::jobs::error::JobError;
+use crate::jobs::request::JobContext;
 use crate::jobs::results::{ApplicationResult, ItemResult};
 use crate::model::outcome::{EndMark, ItemOutcome, Proof, ReadMethod};
 use crate::model::progress::Event;
@@ -25,7 +26,8 @@ pub(super) fn name(set: &BackupSet) -> String {
 }
 
 /// Opens the paths of a set; reads no file yet.
-pub(super) fn open(set: &BackupSet, never_read: &Arc<NeverRead>) -> Result<HostPaths, JobError> {
+pub(super) fn open(context: &JobContext, set: &BackupSet, never_read: &Arc<NeverRead>) -> Result<HostPaths, JobError> {
+    outside_our_own(context, set)?;
     let current =
         environment::current_directory().map_err(|source| JobError::Own { action: "find out the current folder".into(), source })?;
     let options = WalkOptions {
@@ -37,12 +39,32 @@ pub(super) fn open(set: &BackupSet, never_read: &Arc<NeverRead>) -> Result<HostP
     Ok(HostPaths::open(&set.selection.paths, &current, &options)?)
 }
 
+/// Refuses paths in our own folders: a backup of the repository into itself only ever grows.
+fn outside_our_own(context: &JobContext, set: &BackupSet) -> Result<(), JobError> {
+    let own = NeverRead::of(our_own(context))?;
+    for path in &set.selection.paths {
+        // What is not there is told where it is read. A link is saved as a link, wherever it leads.
+        let real = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => parent.canonicalize().map(|parent| parent.join(name)),
+            _ => path.canonicalize(),
+        };
+        let Some(real) = real.ok().filter(|real| !real.is_symlink()) else { continue };
+        if let Some(above) = own.above(&real) {
+            let (path, above) = (printable(path.as_os_str().as_bytes()), printable(above.as_os_str().as_bytes()));
+            let message = format!("{path} lies in {above}, which is bbackup's own repository, state or cache");
+            let hint = "Back up something else; `bbackup copy` copies snapshots to another repository.";
+            return Err(JobError::request("own_folder", message, hint));
+        }
+    }
+    Ok(())
+}
+
 /// Saves the paths of a set.
 pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResult, JobError> {
     run.control.checkpoint().map_err(RepositoryError::from)?;
     let started = clock::monotonic();
-    let opened = open(set, &run.never_read)?;
-    let counted = if run.request.estimate { open(set, &run.never_read)?.paths } else { Vec::new() };
+    let opened = open(run.context, set, &run.never_read)?;
+    let counted = if run.request.estimate { open(run.context, set, &run.never_read)?.paths } else { Vec::new() };
     let estimates: Vec<Estimate> = counted.into_iter().map(|path| Estimate::start(Box::new(path.source), run.progress)).collect();
     // What is missing today is asked for all the same: the next snapshot of the same paths is one of the same thing.
     let asked = opened.paths.iter().map(|path| &path.path).chain(opened.failed.iter().map(|(path, _)| path));

@@ -181,6 +181,11 @@ impl ApplicationDocument {
         self.items.iter().find(|item| item.kind == kind && item.name == name)
     }
 
+    /// Whether a volume is left out for good.
+    pub fn leaves_out_volume(&self, name: &str) -> bool {
+        self.left_out.volumes.iter().any(|left_out| left_out == name)
+    }
+
     /// The document as it is stored.
     ///
     /// # Errors
