@@ -32,6 +32,30 @@ impl Id {
     }
 }
 
+/// The id of something long that comes piece by piece.
+#[derive(Debug, Clone, Default)]
+pub struct RunningId(pair::Running);
+
+impl RunningId {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Takes the next piece and gives the id of something else: where the processor can hash two things at once, in less time
+    /// than one after the other takes.
+    pub fn update_beside(&mut self, piece: &[u8], other: &[u8]) -> Id {
+        let mut id = pair::Running::default();
+        pair::Running::feed(&mut self.0, piece, &mut id, other);
+        Id(id.finish())
+    }
+
+    /// The id of all pieces together.
+    pub fn finish(self) -> Id {
+        Id(self.0.finish())
+    }
+}
+
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// In [`VALUES`]: not one of [`DIGITS`].

@@ -73,7 +73,7 @@ impl Worker {
             while let Some(length) = cuts.next_length(buffer.len() - start, last) {
                 dir.item.control.checkpoint().map_err(RepositoryError::from)?;
                 self.shared.check()?;
-                self.share_or_store(&buffer[start..start + length], of)?;
+                self.share_or_store(&buffer[start..start + length], length, of)?;
                 start += length;
             }
             buffer.drain(..start);

@@ -20,6 +20,8 @@ use crate::repository::restic::codec::BlobKind;
 
 /// Bytes read at once from large files: small enough that they are still in the cache when they are hashed.
 const STEP: usize = 1 << 20;
+/// From this size on the chunks of a file are stored two by two, also when somebody waits for work.
+const LONG: u64 = 16 << 20;
 /// How often a small file that changes under our eyes is read again.
 const ATTEMPTS: usize = 3;
 
@@ -161,10 +163,15 @@ impl Worker {
     fn cut(&mut self, reader: &mut dyn Read, buffer: &mut Vec<u8>, file: &Arc<FileInProgress>, dir: &Dir) -> Result<u64, Failure> {
         let chunker = Arc::clone(&self.shared.chunker);
         buffer.resize(MAX_SIZE + STEP, 0);
-        let (mut start, mut end, mut scanned, mut total, mut eof) = (0, 0, 0, 0_u64, false);
+        // What is not stored yet is from `start` to `end`. It begins with a chunk of `held` bytes that waits for the next one.
+        let (mut start, mut held, mut end, mut scanned, mut total, mut eof) = (0, 0, 0, 0, 0_u64, false);
         loop {
-            if !eof && end - start < MAX_SIZE {
+            if !eof && end - start - held < MAX_SIZE {
                 if end + STEP > buffer.len() {
+                    if held > 0 {
+                        self.share_or_store(&buffer[start..start + held], held, file)?;
+                    }
+                    start += std::mem::take(&mut held);
                     buffer.copy_within(start..end, 0);
                     (start, end) = (0, end - start);
                 }
@@ -174,7 +181,7 @@ impl Worker {
                 eof = count < STEP;
                 self.shared.progress.event(Event::Bytes(count as u64));
             }
-            let available = &buffer[start..end];
+            let available = &buffer[start + held..end];
             let cut = match chunker.find_cut(available, scanned) {
                 Some(cut) => cut,
                 None if eof => available.len(),
@@ -183,36 +190,44 @@ impl Worker {
                     continue;
                 }
             };
-            if cut > 0 {
+            scanned = 0;
+            let is_last = eof && start + held + cut == end;
+            // Chunks are stored two by two, but a file that is not long is spread over those who are idle.
+            if held == 0 && !is_last && (total >= LONG || !self.has_idle()) {
+                held = cut;
+                continue;
+            }
+            if held + cut > 0 {
                 dir.item.control.checkpoint().map_err(RepositoryError::from)?;
                 self.shared.check()?;
-                self.share_or_store(&buffer[start..start + cut], file)?;
+                let first = if held > 0 { held } else { cut };
+                self.share_or_store(&buffer[start..start + held + cut], first, file)?;
             }
-            start += cut;
-            scanned = 0;
-            if eof && start == end {
+            start += std::mem::take(&mut held) + cut;
+            if is_last {
                 return Ok(total);
             }
         }
     }
 
-    /// Gives the chunk to an idle worker, or stores it here.
-    pub(super) fn share_or_store(&mut self, chunk: &[u8], file: &Arc<FileInProgress>) -> Result<(), RepositoryError> {
+    /// Gives a chunk, or two that follow each other, to an idle worker, or stores them here. `first` is the length of the first.
+    pub(super) fn share_or_store(&mut self, chunks: &[u8], first: usize, file: &Arc<FileInProgress>) -> Result<(), RepositoryError> {
         let number = file.reserve();
-        let item = Arc::clone(&file.dir.item);
+        if chunks.len() > first {
+            file.reserve();
+        }
         if self.has_idle() {
+            let item = Arc::clone(&file.dir.item);
             let mut data = self.queues.spare.try_recv().unwrap_or_default();
             data.clear();
-            data.extend_from_slice(chunk);
+            data.extend_from_slice(chunks);
             item.jobs.fetch_add(1, Ordering::Relaxed);
-            match self.queues.share.try_send(Job::Chunk(ChunkJob { data, file: Arc::clone(file), number })) {
+            match self.queues.share.try_send(Job::Chunk(ChunkJob { data, first, file: Arc::clone(file), number })) {
                 Ok(()) => return Ok(()),
                 Err(_) => self.job_done(&item),
             }
         }
-        let id = self.store(BlobKind::Data, chunk, &item)?;
-        file.set(number, id);
-        self.finish_chunk(file)
+        self.store_chunks(chunks, first, file, number)
     }
 
     /// Cuts the body of a member of a stream; the caller completes the file with `finish_chunk`.

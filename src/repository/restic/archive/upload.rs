@@ -8,14 +8,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sha2::{Digest, Sha256};
 
 use super::shared::Failure;
 use crate::platform::clock;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
 use crate::repository::restic::file::{self, IndexBlob, IndexFile, IndexPack};
-use crate::repository::restic::id::Id;
+use crate::repository::restic::id::{Id, RunningId};
 use crate::repository::restic::pack::{self, PackedBlob};
 use crate::repository::restic::state::Indexed;
 
@@ -32,15 +31,27 @@ pub(super) struct OpenPack {
     /// The sealed blobs one after the other.
     pub(super) buffer: Vec<u8>,
     blobs: Vec<PackedBlob>,
-    /// Of `buffer`, fed while each blob is still in the cache.
-    hasher: Sha256,
+    /// Of the first `hashed` bytes of `buffer`.
+    hasher: RunningId,
+    hashed: usize,
 }
 
 impl OpenPack {
     /// Records the blob that was just appended to `buffer`.
     pub(super) fn push(&mut self, blob: PackedBlob) {
-        self.hasher.update(&self.buffer[blob.offset as usize..]);
         self.blobs.push(blob);
+    }
+
+    /// The id of what may become the next blob. What was appended last is still in the cache and is hashed beside it.
+    pub(super) fn id_of_next(&mut self, plain: &[u8]) -> Id {
+        let id = self.hasher.update_beside(&self.buffer[self.hashed..], plain);
+        self.hashed = self.buffer.len();
+        id
+    }
+
+    /// Whether nothing waits to be hashed.
+    pub(super) fn is_hashed(&self) -> bool {
+        self.hashed == self.buffer.len()
     }
 
     /// Appends everything that `other` holds.
@@ -162,15 +173,16 @@ impl PackWriter {
     }
 
     fn write(&self, pack: OpenPack) -> Result<Vec<u8>, RepositoryError> {
-        let OpenPack { buffer, blobs, mut hasher } = pack;
+        let OpenPack { buffer, blobs, mut hasher, hashed } = pack;
         if self.dry_run {
             return Ok(buffer);
         }
         (self.lock_check)()?;
         let open = self.repository.open();
         let header = pack::encode_header(open.key(), &blobs)?;
+        hasher.update(&buffer[hashed..]);
         hasher.update(&header);
-        let id = Id(hasher.finalize().into());
+        let id = hasher.finish();
         let name = id.to_string();
         open.backend().write(FileKind::Pack, &name, &[&buffer, &header]).map_err(|source| RepositoryError::Storage {
             action: "write",

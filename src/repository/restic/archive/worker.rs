@@ -25,17 +25,19 @@ use crate::repository::restic::tree::{self, Node};
 /// Room for a tree that is kept for the next one.
 const KEPT_TREE: usize = 1 << 20;
 
-/// A chunk of a file that another thread reads.
+/// One or two chunks of a file that another thread reads.
 pub(super) struct ChunkJob {
     pub(super) data: Vec<u8>,
+    /// The length of the first; the second is what follows.
+    pub(super) first: usize,
     pub(super) file: Arc<FileInProgress>,
-    /// Which chunk of the file.
+    /// Which chunk of the file the first is.
     pub(super) number: usize,
 }
 
 /// Work on a file that another thread has.
 pub(super) enum Job {
-    /// Store a chunk of it.
+    /// Store chunks of it.
     Chunk(ChunkJob),
     /// Find where its chunks may end.
     Range(RangeJob),
@@ -145,15 +147,35 @@ impl Worker {
         }
     }
 
-    /// Stores one chunk of a file, and completes the file if it was the last.
-    pub(super) fn chunk(&mut self, job: ChunkJob) -> Result<(), RepositoryError> {
-        if !self.shared.failure().is_set() && !job.file.dir.item.control.is_skipped() {
-            let id = self.store(BlobKind::Data, &job.data, &job.file.dir.item)?;
-            job.file.set(job.number, id);
-        }
+    /// Stores what another thread has read.
+    fn chunk(&mut self, job: ChunkJob) -> Result<(), RepositoryError> {
+        let is_dropped = self.shared.failure().is_set() || job.file.dir.item.control.is_skipped();
+        let stored = if is_dropped { Ok(()) } else { self.store_chunks(&job.data, job.first, &job.file, job.number) };
         // A full return queue only means that there are spare buffers enough.
         drop(self.queues.returns.try_send(job.data));
-        self.finish_chunk(&job.file)
+        stored
+    }
+
+    /// Stores one chunk of a file, or two that follow each other; completes the file if nothing else of it is missing.
+    pub(super) fn store_chunks(
+        &mut self,
+        data: &[u8],
+        first: usize,
+        file: &Arc<FileInProgress>,
+        number: usize,
+    ) -> Result<(), RepositoryError> {
+        let (one, two) = data.split_at(first);
+        // Two at once are hashed in less time, but for where something else is there to be hashed beside each.
+        let mut known = (!two.is_empty() && self.data.is_hashed()).then(|| Id::of_pair(one, two).into_iter());
+        for (number, chunk) in (number..).zip([one, two].into_iter().filter(|chunk| !chunk.is_empty())) {
+            let id = known.as_mut().and_then(Iterator::next).unwrap_or_else(|| self.data.id_of_next(chunk));
+            if self.store_known(BlobKind::Data, id, chunk)? {
+                file.dir.item.bytes_added.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            }
+            file.set(number, id);
+            self.finish_chunk(file)?;
+        }
+        Ok(())
     }
 
     /// Counts one pending thing of a file as done; the last one writes the content into its node.
@@ -193,10 +215,22 @@ impl Worker {
 
     /// As `store`, and says whether the blob is new.
     pub(super) fn store_blob(&mut self, kind: BlobKind, plain: &[u8]) -> Result<(Id, bool), RepositoryError> {
-        let id = Id::of(plain);
+        let id = self.pack(kind).id_of_next(plain);
+        Ok((id, self.store_known(kind, id, plain)?))
+    }
+
+    fn pack(&mut self, kind: BlobKind) -> &mut OpenPack {
+        match kind {
+            BlobKind::Data => &mut self.data,
+            BlobKind::Tree => &mut self.trees,
+        }
+    }
+
+    /// Stores a blob of which the id is known; false if the repository has it.
+    fn store_known(&mut self, kind: BlobKind, id: Id, plain: &[u8]) -> Result<bool, RepositoryError> {
         let repository = Arc::clone(&self.shared.repository);
         if !repository.index().claim(kind, &id) {
-            return Ok((id, false));
+            return Ok(false);
         }
         let pack = match kind {
             BlobKind::Data => &mut self.data,
@@ -215,13 +249,10 @@ impl Worker {
         self.shared.progress.event(Event::Stored { raw: plain.len() as u64, stored: u64::from(length) });
         if full {
             let fresh = self.shared.uploads.fresh();
-            let pack = match kind {
-                BlobKind::Data => &mut self.data,
-                BlobKind::Tree => &mut self.trees,
-            };
-            self.shared.uploads.send(std::mem::replace(pack, fresh))?;
+            let pack = std::mem::replace(self.pack(kind), fresh);
+            self.shared.uploads.send(pack)?;
         }
-        Ok((id, true))
+        Ok(true)
     }
 
     /// Counts one pending thing of a folder as done. Whoever finishes the last one seals the folder, and so on upwards.

@@ -8,12 +8,7 @@ use std::arch::x86_64::{
     _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32,
 };
 
-const BLOCK: usize = 64;
-
-type State = [u32; 8];
-
-/// Section 5.3.3.
-const INITIAL: State = [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+use super::{BLOCK, Block, State};
 
 /// Section 4.2.2.
 const ROUNDS: [[u32; 4]; 16] = [
@@ -35,54 +30,27 @@ const ROUNDS: [[u32; 4]; 16] = [
     [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
 ];
 
-/// The SHA-256 of both; none if the processor has no instructions for it.
-pub(super) fn digests(a: &[u8], b: &[u8]) -> Option<[[u8; 32]; 2]> {
+/// Takes blocks of both messages, as many of each as the shorter list has. False, and nothing is done, if the processor has no
+/// instructions for it.
+pub(super) fn take_both(states: &mut [State; 2], blocks: [&[Block]; 2]) -> bool {
     let available = is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1");
-    if !available {
-        return None;
+    if available {
+        #[expect(
+            unsafe_code,
+            reason = "the processor was asked for the instructions; with two messages at once they do 1.4 to 1.8 times as much"
+        )]
+        // SAFETY: the features that the function is compiled for were found just above, and it has no other condition.
+        unsafe {
+            compress(states, blocks);
+        }
     }
-    #[expect(
-        unsafe_code,
-        reason = "the processor was asked for the instructions; with two messages at once they do 1.4 to 1.8 times as much"
-    )]
-    // SAFETY: the features that the function is compiled for were found just above, and it has no other condition.
-    Some(unsafe { digests_with_instructions(a, b) })
-}
-
-#[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
-fn digests_with_instructions(a: &[u8], b: &[u8]) -> [[u8; 32]; 2] {
-    let (blocks_a, rest_a) = a.as_chunks::<BLOCK>();
-    let (blocks_b, rest_b) = b.as_chunks::<BLOCK>();
-    let both = blocks_a.len().min(blocks_b.len());
-    let mut states = [INITIAL; 2];
-    compress(&mut states, [&blocks_a[..both], &blocks_b[..both]]);
-    let [mut state_a, mut state_b] = states.map(|state| [state]);
-    compress(&mut state_a, [&blocks_a[both..]]);
-    compress(&mut state_b, [&blocks_b[both..]]);
-    [finish(state_a, rest_a, a.len()), finish(state_b, rest_b, b.len())]
-}
-
-/// Takes what is left behind the last whole block, and the padding (section 5.1.1).
-#[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
-fn finish(mut state: [State; 1], rest: &[u8], length: usize) -> [u8; 32] {
-    let mut last = [[0; BLOCK]; 2];
-    let bytes = last.as_flattened_mut();
-    bytes[..rest.len()].copy_from_slice(rest);
-    bytes[rest.len()] = 0x80;
-    let blocks = if rest.len() < BLOCK - 8 { 1 } else { 2 };
-    bytes[blocks * BLOCK - 8..blocks * BLOCK].copy_from_slice(&(length as u64 * 8).to_be_bytes());
-    compress(&mut state, [&last[..blocks]]);
-    let mut digest = [0; 32];
-    for (bytes, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(state[0]) {
-        *bytes = word.to_be_bytes();
-    }
-    digest
+    available
 }
 
 /// Takes blocks of several messages, as many of each as the shortest list has.
 #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
 #[expect(clippy::many_single_char_names, reason = "the names of the standard (FIPS 180-4, section 6.2.2)")]
-fn compress<const N: usize>(states: &mut [State; N], blocks: [&[[u8; BLOCK]]; N]) {
+fn compress<const N: usize>(states: &mut [State; N], blocks: [&[Block]; N]) {
     // The instructions keep the eight words of a state in this order in two registers.
     let (mut abef, mut cdgh) = ([_mm_setzero_si128(); N], [_mm_setzero_si128(); N]);
     for n in 0..N {
@@ -131,7 +99,7 @@ fn compress<const N: usize>(states: &mut [State; N], blocks: [&[[u8; BLOCK]]; N]
 
 /// The next block of each message; none if one of them has no more.
 #[inline]
-fn next_of_each<'a, const N: usize>(rest: &mut [std::slice::Iter<'a, [u8; BLOCK]>; N]) -> Option<[&'a [u8; BLOCK]; N]> {
+fn next_of_each<'a, const N: usize>(rest: &mut [std::slice::Iter<'a, Block>; N]) -> Option<[&'a Block; N]> {
     let mut blocks = [&[0; BLOCK]; N];
     for (block, rest) in blocks.iter_mut().zip(rest) {
         *block = rest.next()?;
@@ -142,7 +110,7 @@ fn next_of_each<'a, const N: usize>(rest: &mut [std::slice::Iter<'a, [u8; BLOCK]
 /// The sixteen big-endian words of a block.
 #[inline]
 #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
-fn words_of(block: &[u8; BLOCK]) -> [__m128i; 4] {
+fn words_of(block: &Block) -> [__m128i; 4] {
     let swap = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
     let mut words = [_mm_setzero_si128(); 4];
     for (word, bytes) in words.iter_mut().zip(block.as_chunks::<16>().0) {
