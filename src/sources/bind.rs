@@ -175,6 +175,7 @@ fn walk(path: &str, place: &Mountpoint, options: &BindOptions) -> Result<OpenBin
         filter: options.filter.clone(),
         seen_as: Some(path.as_bytes().to_vec()),
         never_read: Arc::clone(&options.never_read),
+        lookers: None,
     };
     let mut missed = Vec::new();
     for inner in &options.inner {

@@ -297,6 +297,7 @@ async fn open_directly(engine: &Engine, volume: &Volume, options: &ReadOptions) 
         filter: options.filter.clone(),
         seen_as: Some(options.seen_as.clone()),
         never_read: Arc::clone(&options.never_read),
+        lookers: None,
     };
     let opened = tokio::task::spawn_blocking(move || {
         let walk = Walk::folder(&path, walk).map_err(|error| match error {

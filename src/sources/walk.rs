@@ -24,9 +24,11 @@ use super::metadata::identity;
 use super::{Counts, Identity, NeverRead, SourceError};
 use crate::model::entry::{EntryProblem, Source, Step};
 
+mod crew;
 mod listing;
 mod look;
 
+use crew::{Crew, Found, Lead, Place};
 use listing::Names;
 use look::{Looked, Looker};
 
@@ -47,6 +49,8 @@ pub struct WalkOptions {
     pub seen_as: Option<Vec<u8>>,
     /// What is never read.
     pub never_read: Arc<NeverRead>,
+    /// How many threads look at the files of a folder beside the walk; none for as many as processors and storage are for.
+    pub lookers: Option<usize>,
 }
 
 /// The source over a folder or file of this machine.
@@ -59,6 +63,7 @@ pub struct Walk {
     /// The folders from the root to the current entry. The first and the last are always open.
     folders: Vec<Folder>,
     looker: Looker,
+    crew: Crew,
     /// Problems that are given before the walk goes on.
     waiting: VecDeque<EntryProblem>,
     counts: Arc<Counts>,
@@ -75,16 +80,18 @@ enum Root {
 #[derive(Debug)]
 struct Folder {
     /// None while the walk is far below.
-    handle: Option<OwnedFd>,
+    handle: Option<Arc<OwnedFd>>,
     identity: Identity,
     /// The device that is not left while `one_file_system` is set.
     device: u64,
-    names: Names,
+    names: Arc<Names>,
     next: usize,
     /// Length of the folder's own path in [`Looker::path`].
     path_length: usize,
     /// The filter's tags that are in the folder, by their place.
-    tags: Vec<usize>,
+    tags: Arc<[usize]>,
+    /// What was found in it ahead of the walk.
+    lead: Lead,
 }
 
 impl Walk {
@@ -109,7 +116,7 @@ impl Walk {
         }
         let counts = Arc::new(Counts::default());
         counts.set_root(root_identity);
-        Ok(Self { root: Some(root), folders: Vec::new(), looker, waiting: VecDeque::new(), counts })
+        Ok(Self { root: Some(root), folders: Vec::new(), looker, crew: Crew::default(), waiting: VecDeque::new(), counts })
     }
 
     /// Opens the walk of a folder, such as a volume's mountpoint.
@@ -155,11 +162,28 @@ impl Walk {
                 }
             };
             self.looker.step_to(folder.path_length, name);
-            if self.looker.is_excluded(&folder.tags, name) {
-                continue;
-            }
-            let Some(handle) = folder.handle.as_ref() else { continue };
-            match self.looker.look(handle.as_fd(), folder.device, name, kind) {
+            let found = self.crew.next(&mut folder.lead, index, folder.names.len(), &self.looker, || {
+                let (path, tags) = (self.looker.path_of(folder.path_length).into(), Arc::clone(&folder.tags));
+                Some(Place {
+                    handle: Arc::clone(folder.handle.as_ref()?),
+                    names: Arc::clone(&folder.names),
+                    device: folder.device,
+                    path,
+                    tags,
+                })
+            });
+            let looked = match found {
+                Some(Found::Excluded) => continue,
+                Some(Found::Looked(looked)) => looked.map(|looked| *looked),
+                Some(Found::Left) | None => {
+                    if self.looker.is_excluded(&folder.tags, name) {
+                        continue;
+                    }
+                    let Some(handle) = folder.handle.as_ref() else { continue };
+                    self.crew.timed(|| self.looker.look(handle.as_fd(), folder.device, name, kind))
+                }
+            };
+            match looked {
                 Ok(looked) => {
                     if let Some(step) = self.accept(looked) {
                         return Some(step);
@@ -207,7 +231,7 @@ impl Walk {
             let found = found.map_or_else(|| self.reopen_from_the_top(), Ok);
             if let Some(above) = self.folders.last_mut() {
                 match found {
-                    Ok(handle) => above.handle = Some(handle),
+                    Ok(handle) => above.handle = Some(Arc::new(handle)),
                     Err(error) => {
                         above.next = above.names.len();
                         let text = format!("moved while it was being read, the rest of it was not read: {error}");
@@ -217,7 +241,9 @@ impl Walk {
                 }
             }
         }
-        self.looker.lister.reuse(done.names);
+        if let Some(names) = Arc::into_inner(done.names) {
+            self.looker.lister.reuse(names);
+        }
         reopened
     }
 
@@ -227,7 +253,7 @@ impl Walk {
         for pair in self.folders.windows(2) {
             let [above, below] = pair else { continue };
             let Some((name, _)) = above.names.get(above.next.wrapping_sub(1)) else { continue };
-            let from = handle.as_ref().or(above.handle.as_ref()).ok_or(Errno::NOENT)?;
+            let from = handle.as_ref().or(above.handle.as_deref()).ok_or(Errno::NOENT)?;
             handle = Some(open_same(from.as_fd(), name, below.identity)?);
         }
         handle.ok_or_else(|| Errno::NOENT.into())

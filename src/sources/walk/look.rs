@@ -7,11 +7,13 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::crew::Lead;
 use super::listing::{Lister, Names};
 use super::{Folder, Root, WalkOptions, open_folder};
 use crate::model::entry::{Content, Entry, Xattr};
@@ -25,7 +27,7 @@ const PATH_MAX: usize = 4096;
 pub(super) struct Looker {
     pub(super) lister: Lister,
     options: WalkOptions,
-    owners: Owners,
+    owners: Arc<Owners>,
     xattrs: XattrReader,
     /// Absolute path of the root without a slash at its end; empty for the root of all.
     root_path: Vec<u8>,
@@ -60,7 +62,7 @@ impl Looker {
         let path = options.seen_as.as_deref().map_or(&root_path[..], without_slash).to_vec();
         Self {
             lister: Lister::default(),
-            owners: Owners::of_this_machine(),
+            owners: Arc::new(Owners::of_this_machine()),
             xattrs: XattrReader::default(),
             base: path.len() + 1,
             path,
@@ -70,6 +72,25 @@ impl Looker {
             xattr_path: Vec::new(),
             options,
         }
+    }
+
+    /// Another one for the same walk, to be used at the same time.
+    pub(super) fn twin(&self) -> Self {
+        Self {
+            lister: Lister::default(),
+            options: self.options.clone(),
+            owners: Arc::clone(&self.owners),
+            xattrs: XattrReader::default(),
+            root_path: self.root_path.clone(),
+            path: Vec::new(),
+            xattr_path: Vec::new(),
+            ..*self
+        }
+    }
+
+    /// How many are to be used beside this one, where that was asked for.
+    pub(super) fn crew(&self) -> Option<usize> {
+        self.options.lookers
     }
 
     /// The pattern that excludes the root itself.
@@ -82,6 +103,22 @@ impl Looker {
         self.path.truncate(folder_length);
         self.path.push(b'/');
         self.path.extend_from_slice(name.to_bytes());
+    }
+
+    /// The beginning of the current path.
+    pub(super) fn path_of(&self, folder_length: usize) -> &[u8] {
+        self.path.get(..folder_length).unwrap_or_default()
+    }
+
+    /// Makes this path the current one.
+    pub(super) fn be_at(&mut self, path: &[u8]) {
+        self.path.clear();
+        self.path.extend_from_slice(path);
+    }
+
+    /// Whether a file at the current path could be opened by nobody but its folder's handle.
+    pub(super) fn needs_handle(&self) -> bool {
+        self.root_path.len() + 1 + self.relative_path().len() >= PATH_MAX
     }
 
     /// Makes a folder above the current path the current one.
@@ -166,7 +203,16 @@ impl Looker {
             looked.listing_failed = failed.map(io::Error::from);
             let tags = self.tags_in(handle.as_fd(), &names);
             let identity = identity(stat);
-            looked.below = Some(Folder { handle: Some(handle), identity, device, names, next: 0, path_length: self.path.len(), tags });
+            looked.below = Some(Folder {
+                handle: Some(Arc::new(handle)),
+                identity,
+                device,
+                names: Arc::new(names),
+                next: 0,
+                path_length: self.path.len(),
+                tags: tags.into(),
+                lead: Lead::default(),
+            });
         }
         Ok(looked)
     }

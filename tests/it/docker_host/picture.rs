@@ -117,7 +117,12 @@ impl Picture {
             let is = &after.containers[name];
             let fields = normalise::differences(&normalise::container(was, &old), &normalise::container(is, &new));
             found.extend(fields.into_iter().map(|difference| format!("{name}: {difference}")));
-            let goes_to_and_fro = |difference: &str| name == "crashing" && difference.starts_with("State/Restarting:");
+            // It runs for a moment, and is on its network just as long.
+            let goes_to_and_fro = |difference: &str| {
+                let of_network = difference.starts_with("NetworkSettings/")
+                    && ["Gateway:", "IPPrefixLen:"].iter().any(|field| difference.contains(field));
+                name == "crashing" && (difference.starts_with("State/Restarting:") || of_network)
+            };
             // Newer Engines write them down at the first start, and what had ended is not started.
             let of_the_first_start = |difference: &str| status(is) == "created" && difference.contains("/DNSNames/");
             let passed_over =
