@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::support::engine::{BUSYBOX, Stage};
-use crate::support::home::Home;
+use crate::support::home::{Home, boot_unit_is_wanted};
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
 
@@ -302,14 +302,17 @@ fn kill_after(home: &Home, ground: &Ground<'_>, event: &str) {
 
 #[test]
 fn a_restore_in_place_that_is_killed_is_put_back_without_another_restore() {
-    needs!(Part::Engine);
+    needs!(Part::Engine, Part::Program("systemd-analyze"));
     let home = Home::with_repository();
     let ground = Ground::lay(&home, "inplaceback", 6);
     let ids = ground.ids();
+    assert!(!boot_unit_is_wanted(&home), "systemd would run the unit for nothing");
     kill_after(&home, &ground, "aside");
+    assert!(boot_unit_is_wanted(&home), "systemd would pass over the unit at boot");
     let _ = ground.stage.bbackup(["recover"]).run().success().says("what was there is back");
     ground.assert_state_before(&ids);
     let _ = ground.stage.bbackup(["recover"]).run().success().says("Nothing was left down");
+    assert!(!boot_unit_is_wanted(&home), "systemd would run the unit for nothing");
     // Half of a volume is nothing to start on: only a restore helps, and every start says so.
     kill_after(&home, &ground, "overwriting");
     for _ in 0..2 {

@@ -83,6 +83,13 @@ async fn a_line_that_a_crash_cut_off_was_never_acted_on() {
     assert!(Open::read(&std::fs::read(&path).unwrap()).is_empty(), "the new line stands on its own");
 }
 
+#[test]
+fn the_unit_at_boot_looks_for_journals() {
+    let unit = include_str!("../../../assets/bbackup-recover.service");
+    let condition = format!("\nConditionPathExistsGlob=|/var/lib/bbackup/state/{FOLDER}/*{SUFFIX}\n");
+    assert!(unit.contains(&condition), "{condition} is not in the unit");
+}
+
 #[tokio::test]
 async fn the_gate_lets_one_in() {
     let (_folder, journals) = journals();

@@ -377,6 +377,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_unit_at_boot_looks_for_journals() {
+        let unit = include_str!("../../../assets/bbackup-recover.service");
+        let condition = format!("\nConditionPathExistsGlob=|/var/lib/bbackup/state/{FOLDER}/*{SUFFIX}\n");
+        assert!(unit.contains(&condition), "{condition} is not in the unit");
+    }
+
+    #[test]
     fn only_unfinished_things_of_this_engine_are_found() {
         let left = |application: &str, name: &str| Left {
             application: application.to_owned(),

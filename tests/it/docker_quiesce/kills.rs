@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{POLITE, journals, start, state};
 use crate::support::engine::Stage;
-use crate::support::home::Home;
+use crate::support::home::{Home, boot_unit_is_wanted};
 use crate::support::parts::{self, Part, needs};
 use crate::support::proxy::{Action, Proxy};
 
@@ -145,7 +145,7 @@ fn systemd_finds_no_fault_with_the_units() {
 
 #[test]
 fn the_boot_unit_brings_back_what_was_left() {
-    needs!(Part::Engine);
+    needs!(Part::Engine, Part::Program("systemd-analyze"));
     let home = Home::with_repository();
     let stage = Stage::new(&home, "boot");
     let folder = start(&stage, "app", 50, &[], POLITE);
@@ -154,6 +154,7 @@ fn the_boot_unit_brings_back_what_was_left() {
     running.signal(Signal::KILL);
     let _ = running.wait().killed_by(Signal::KILL);
     assert_eq!(state(&stage, "app"), "exited");
+    assert!(boot_unit_is_wanted(&home), "systemd would pass over the unit");
     // An Engine that is not there yet: the unit tries again, so it has to fail.
     let _ = stage.bbackup(["recover"]).env("DOCKER_HOST", "unix:///nowhere.sock").run().exits(3).says("left containers down");
     let unit = fs::read_to_string(units(&home).into_iter().find(|path| path.ends_with("bbackup-recover.service")).unwrap()).unwrap();
@@ -163,4 +164,5 @@ fn the_boot_unit_brings_back_what_was_left() {
     let _ = stage.bbackup(words).run().success().says("runs again");
     assert_eq!(state(&stage, "app"), "running");
     assert!(journals(&home).is_empty());
+    assert!(!boot_unit_is_wanted(&home), "systemd would run the unit for nothing");
 }

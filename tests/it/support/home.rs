@@ -193,3 +193,14 @@ pub(crate) fn size_of(folder: &Path) -> u64 {
     // What vanishes meanwhile has no size.
     files_below(folder).iter().filter_map(|path| fs::symlink_metadata(path).ok()).map(|metadata| metadata.len()).sum()
 }
+
+/// Whether systemd would run the unit in `assets/` that repairs at boot, if this home's state folder were the machine's.
+pub(crate) fn boot_unit_is_wanted(home: &Home) -> bool {
+    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/bbackup-recover.service")).unwrap();
+    let state = home.path("state").join("bbackup").display().to_string();
+    let here = |line: &str| line.replace("/var/lib/bbackup/state", &state);
+    let conditions: Vec<String> = unit.lines().filter(|line| line.starts_with("Condition")).map(here).collect();
+    assert!(!conditions.is_empty() && conditions.iter().all(|line| line.contains(&state)), "{conditions:?}");
+    let analyze = home.program(parts::program("systemd-analyze", "").unwrap());
+    analyze.arg("condition").args(&conditions).run().code() == Some(0)
+}
