@@ -4,6 +4,7 @@
 
 pub mod compressed;
 pub mod container;
+pub mod image;
 pub mod network;
 pub mod plan;
 pub mod preflight;

@@ -68,7 +68,7 @@ pub const FEATURES: &[Feature] = &[
     Feature {
         name: "saving images",
         about: "`backup` with `scope.images: local`. Without it the image is an item that failed.",
-        calls: &[call(GET, "/images/*/get", "images that no registry has")],
+        calls: &[call(GET, "/images/*/get", "images that no registry has"), call(GET, "/images/*/json", "whether its name still means it")],
     },
     Feature {
         name: "commands in containers",
@@ -118,6 +118,7 @@ pub const FEATURES: &[Feature] = &[
         calls: &[
             call(POST, "/images/create", "pulling an image that is not there"),
             call(POST, "/images/load", "images that the snapshot brings"),
+            call(GET, "/images/*/json", "whether an image without a name is there"),
             call(POST, "/images/*/tag", "the name that the image had"),
             call(POST, "/networks/create", "networks"),
             call(POST, "/volumes/create", "volumes"),

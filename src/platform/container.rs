@@ -29,12 +29,6 @@ pub fn clues() -> Clues {
     }
 }
 
-/// The id of the container that this process most likely runs in; none outside of containers and where it cannot be told.
-pub fn own_id() -> Option<String> {
-    let clues = clues();
-    clues.by_cgroup.or(clues.by_mounts)
-}
-
 /// The id of the container that a process runs in, by its control group. `process` is its number as this process sees it.
 pub fn id_of_process(process: &str) -> Option<String> {
     id_in_cgroups(&fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?)

@@ -31,13 +31,11 @@ pub fn wanted(applications: &[StoredApplication], options: &RestoreOptions) -> W
     let volumes = applications.iter().flat_map(|stored| &stored.document.application.volumes).map(|volume| volume.name.clone());
     // A renamed volume meets whatever has the new name.
     let renamed = options.renames.iter().map(|(_, to)| to.clone());
-    let containers = applications.iter().flat_map(|stored| &stored.document.application.containers).map(|container| container.name.clone());
-    let replaced = if options.in_place { containers.chain(renamed.clone()).collect() } else { BTreeSet::new() };
     Wanted {
         volumes: volumes.chain(renamed).collect(),
         paths: checks::host_paths(applications),
         binds: binds::stored(applications),
-        replaced,
+        in_place: options.in_place,
     }
 }
 
@@ -158,6 +156,9 @@ pub enum Step {
         from: String,
         /// How many bytes of files it has there.
         bytes: u64,
+        /// Whether it gets no name, as another image has it; its container is then made by the id.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        nameless: bool,
     },
     /// Use a network that is there and equal.
     UseNetwork {

@@ -11,13 +11,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::docker::create::is_predefined_network;
-use crate::docker::create::json::{array, flag, object, text, texts};
+use crate::docker::create::json::{array, object, text, texts};
 use crate::docker::create::names::mounted_volume;
-use crate::docker::discover::inspect_volume;
+use crate::docker::discover::{discover, inspect_volume};
+use crate::docker::ourselves::ourselves;
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make, mountpoint};
-use crate::model::application::EngineIdentity;
-use crate::platform::container::own_id;
+use crate::model::application::{Container, EngineIdentity};
+use crate::platform::container::clues;
 
 pub use self::ports::{HostPort, Protocol};
 
@@ -70,8 +71,8 @@ pub struct Wanted {
     pub paths: BTreeSet<String>,
     /// Paths of bind mounts of which it matters what is there.
     pub binds: BTreeSet<String>,
-    /// Names of containers of which it matters whether they can be replaced; so then for whoever uses the volumes.
-    pub replaced: BTreeSet<String>,
+    /// Whether containers that are there may have to make room: it then matters which of them cannot.
+    pub in_place: bool,
 }
 
 /// A container that is there.
@@ -92,7 +93,7 @@ pub struct HostContainer {
     /// Id of the container whose network it is in.
     pub network_of: Option<String>,
     /// Why it cannot be stopped and put back; known only where that matters.
-    pub fixed: Option<&'static str>,
+    pub fixed: Option<String>,
 }
 
 impl HostContainer {
@@ -169,7 +170,9 @@ impl Host {
                 Err(error) => return Err(error),
             }
         }
-        host.find_fixed(engine, wanted).await?;
+        if wanted.in_place {
+            host.find_fixed(engine).await?;
+        }
         for volume in array(&all_volumes?, "/Volumes") {
             let Some(name) = text(volume, "/Name") else { continue };
             let option = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
@@ -189,29 +192,14 @@ impl Host {
         Ok(host)
     }
 
-    /// Finds out which of the containers that are replaced, or use volumes that are overwritten, cannot be put back.
-    async fn find_fixed(&mut self, engine: &Engine, wanted: &Wanted) -> Result<(), DockerError> {
-        let own = own_id();
-        let concerned = |one: &HostContainer| {
-            one.is_alive() && (wanted.replaced.contains(&one.name) || one.volumes.iter().any(|name| wanted.volumes.contains(name)))
-        };
-        if wanted.replaced.is_empty() {
-            return Ok(());
-        }
-        for one in self.containers.iter_mut().filter(|one| concerned(one)) {
-            let inspect = match make::get(engine, &format!("/containers/{}/json", encode(&one.id))).await {
-                Err(error) if error.is_not_found() => continue,
-                other => other?,
-            };
-            one.fixed = if own.as_deref() == Some(&one.id) {
-                Some("bbackup runs in it")
-            } else if flag(&inspect, "/HostConfig/AutoRemove") {
-                Some("it was started with --rm, and stopping it would remove it")
-            } else if inspect.pointer("/Config/Labels/com.docker.swarm.task").is_some() {
-                Some("it is a swarm task, which its service would replace")
-            } else {
-                None
-            };
+    /// Finds out which of the containers that run cannot be stopped and put back.
+    async fn find_fixed(&mut self, engine: &Engine) -> Result<(), DockerError> {
+        let discovery = discover(engine).await?;
+        let mut ours = ourselves(engine, &discovery, &clues()).await;
+        let known: BTreeMap<&str, &Container> = discovery.containers().map(|one| (one.id.as_str(), one)).collect();
+        for one in self.containers.iter_mut().filter(|one| one.is_alive()) {
+            let why = || known.get(one.id.as_str()).and_then(|container| why_fixed(container)).map(str::to_owned);
+            one.fixed = ours.remove(&one.id).or_else(why);
         }
         Ok(())
     }
@@ -219,6 +207,17 @@ impl Host {
     /// The container of that name.
     pub fn container(&self, name: &str) -> Option<&HostContainer> {
         self.containers.iter().find(|container| container.name == name)
+    }
+}
+
+/// Why a container cannot be stopped and started again, by what it is.
+fn why_fixed(container: &Container) -> Option<&'static str> {
+    if container.auto_remove {
+        Some("it was started with --rm, and stopping it would remove it")
+    } else if container.swarm_task {
+        Some("it is a swarm task, which its service would replace")
+    } else {
+        None
     }
 }
 

@@ -89,6 +89,47 @@ fn a_name_that_has_moved_on_brings_back_the_image_that_the_container_had() {
 }
 
 #[test]
+fn two_builds_of_one_name_come_back_each_to_its_container() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "builds");
+    let image = "bbackup-test/twice:1";
+    let project = stage.name("p");
+    let label = format!("com.docker.compose.project={project}");
+    let [one, two] = ["one", "two"].map(|name| format!("{project}-{name}"));
+    let run = |name: &str| stage.ok(["run", "-d", "--label", &label, "--stop-timeout", "0", "--name", name, image, "sleep", "1000"]);
+    let old = build(&stage, image, "old");
+    run(&one);
+    let new = build(&stage, image, "new");
+    run(&two);
+    let config = configuration(&home, &[&one, &two], "{images: local}");
+    let _ = stage.bbackup(["backup", "s", "--config", &config]).run().success();
+    let lose = || {
+        stage.ok(["rm", "-f", &one, &two]);
+        stage.ok(["rmi", "-f", &old, &new]);
+        for id in [&old, &new] {
+            assert!(!stage.exists("image", id), "{id} is still there");
+        }
+    };
+    let restore = || {
+        let _ = stage.bbackup(["restore", "latest", "--all"]).run().success();
+        for (name, id, content) in [(&one, &old, "old"), (&two, &new, "new")] {
+            assert_eq!(stage.inspect("container", name)["Image"], id.as_str(), "{name}");
+            assert_eq!(stage.ok(["exec", name, "cat", "/built"]), content);
+        }
+        stage.ok(["inspect", "--type", "image", "--format", "{{.Id}}", image])
+    };
+    lose();
+    assert_eq!(restore(), new, "the name means the build that it meant");
+    // A third build has the name now: it keeps it, and no container gets that one.
+    lose();
+    let third = build(&stage, image, "third");
+    assert_eq!(restore(), third, "the name was taken from the image that is there");
+    lose();
+    stage.ok(["rmi", "-f", image]);
+}
+
+#[test]
 fn what_a_container_wrote_into_its_layer_is_told_or_saved_and_put_back() {
     needs!(Part::Root, Part::Engine);
     let home = Home::with_repository();

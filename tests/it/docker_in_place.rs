@@ -286,6 +286,56 @@ fn what_cannot_be_put_back_is_not_touched() {
     assert!(saved_first(&home).is_empty());
 }
 
+#[test]
+fn who_uses_a_volume_that_is_restored_alone_is_not_lost() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "inplacealone");
+    let volume = stage.name("data");
+    stage.ok(["volume", "create", &volume]);
+    let file = stage.mountpoint(&volume).join("file");
+    fs::write(&file, "as saved").unwrap();
+    let _ = stage.bbackup(["backup", "--volumes", &volume]).run().success();
+    fs::write(&file, "changed since").unwrap();
+    // No container was saved, so none is replaced.
+    let mount = format!("{volume}:/data");
+    for (number, (option, reason)) in
+        [("--rm", "it was started with --rm"), ("--label=com.docker.swarm.task.id=x", "it is a swarm task")].into_iter().enumerate()
+    {
+        let guest = stage.name(&format!("guest{number}"));
+        stage.ok(["run", "-d", option, "--name", &guest, "--stop-timeout", "0", "-v", &mount, BUSYBOX, "sleep", "1000"]);
+        for items in [&["--all"][..], &["--volume", &volume]] {
+            let _ = stage.bbackup([&["restore", "latest", "--in-place"], items].concat()).run().exits(1).says(reason);
+            assert_eq!(stage.inspect("container", &guest)["State"]["Status"], "running");
+            assert_eq!(fs::read_to_string(&file).unwrap(), "changed since");
+        }
+        stage.ok(["rm", "-f", &guest]);
+    }
+    let _ = stage.bbackup(["restore", "latest", "--all", "--in-place"]).run().success();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "as saved");
+}
+
+#[test]
+fn an_empty_volume_of_another_kind_is_not_taken_for_the_one_that_was_saved() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "kind");
+    let (volume, folder) = (stage.name("data"), home.make_folder("device"));
+    fs::write(folder.join("file"), "saved").unwrap();
+    stage.ok(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &format!("device={}", folder.display()), &volume]);
+    let _ = stage.bbackup(["backup", "--volumes", &volume]).run();
+    stage.ok(["volume", "rm", &volume]);
+    stage.ok(["volume", "create", &volume]);
+    for more in [&[][..], &["--in-place"]] {
+        let refused = stage.bbackup([&["restore", "latest", "--all"], more].concat()).run().exits(1);
+        let _ = refused.says("its driver or its options are others");
+    }
+    assert_eq!(fs::read_dir(stage.mountpoint(&volume)).unwrap().count(), 0);
+    stage.ok(["volume", "rm", &volume]);
+    let _ = stage.bbackup(["restore", "latest", "--all"]).run();
+    assert_eq!(stage.inspect("volume", &volume)["Options"]["o"], "bind");
+}
+
 /// Starts a restore in place and kills it as soon as its journal has a line of this kind.
 fn kill_after(home: &Home, ground: &Ground<'_>, event: &str) {
     let journals = home.path("state").join("bbackup/restores");

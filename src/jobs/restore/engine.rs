@@ -318,7 +318,9 @@ async fn take(
             progress.event(Event::ItemFinished { label: &label });
             filled
         }
-        Step::LoadImage { reference, id, from, .. } => fill(reference, from, false)?.image(id, result).await.map(|()| 0),
+        Step::LoadImage { reference, id, from, nameless, .. } => {
+            fill(reference, from, false)?.image(id, *nameless, result).await.map(|()| 0)
+        }
         Step::FillLayer { name, from, .. } => fill(name, from, false)?.layer(result).map(|()| 0),
         step => {
             let taken = steps.take(planned);

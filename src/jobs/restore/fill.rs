@@ -10,6 +10,7 @@ use super::files::real;
 use crate::docker::archive::{archive_put, image_load};
 use crate::docker::helper::{MOUNT, Owner};
 use crate::docker::mountpoint::same_root;
+use crate::docker::wire::encode;
 use crate::docker::{Engine, make};
 use crate::jobs::backup::sentence;
 use crate::jobs::results::RestoredApplication;
@@ -18,6 +19,7 @@ use crate::model::progress::Progress;
 use crate::model::text::printable;
 use crate::platform::control::Control;
 use crate::repository::contract::{Problem, Repository, RestoreRequest, SnapshotId};
+use crate::targets::image::Nameless;
 use crate::targets::tar::Missing;
 use crate::targets::volume::{HelperTarget, VolumeSink, Writing, writing_mode};
 
@@ -103,9 +105,23 @@ impl Fill<'_> {
         streamed.map(|()| 0)
     }
 
-    /// Has the Engine load an image, and makes sure that it has its name.
-    pub(super) async fn image(&self, id: &str, result: &mut RestoredApplication) -> Result<(), String> {
-        self.stream(VolumeSink::new(image_load(self.engine), b""), result)?;
+    /// Has the Engine load an image, and makes sure that it has its name, or takes none.
+    pub(super) async fn image(&self, id: &str, nameless: bool, result: &mut RestoredApplication) -> Result<(), String> {
+        let sink = VolumeSink::new(image_load(self.engine), b"");
+        if nameless {
+            let mut sink = Nameless::new(sink);
+            self.give(&mut sink, result)?;
+            return match make::get(self.engine, &format!("/images/{}/json", encode(id))).await {
+                Ok(_) => Ok(()),
+                Err(error) if error.is_not_found() => Err(format!(
+                    "this Engine gave image {} another id than {}, and its name belongs to another image",
+                    printable(self.name.as_bytes()),
+                    printable(id.as_bytes())
+                )),
+                Err(error) => Err(sentence(&error)),
+            };
+        }
+        self.stream(sink, result)?;
         if !id.contains(self.name) {
             // An image that was saved by its id brings no name; an Engine that gives images other ids has the name from the archive.
             match make::tag(self.engine, id, self.name).await {
@@ -122,7 +138,16 @@ impl Fill<'_> {
         self.stream(VolumeSink::new(archive_put(self.engine, self.name, "/"), b""), result)
     }
 
-    fn stream(&self, sink: VolumeSink, result: &mut RestoredApplication) -> Result<(), String> {
+    fn stream(&self, mut sink: VolumeSink, result: &mut RestoredApplication) -> Result<(), String> {
+        self.give(&mut sink, result)?;
+        for left_out in sink.left_out() {
+            let path = format!("{}/{}", self.path, printable(&left_out.path));
+            result.problems.push(Problem { path, message: missing(&left_out.what) });
+        }
+        Ok(())
+    }
+
+    fn give(&self, sink: &mut dyn Sink, result: &mut RestoredApplication) -> Result<(), String> {
         let mut sink = Counted { sink, files: 0, bytes: 0 };
         let streamed = tokio::task::block_in_place(|| {
             self.repository.stream(self.snapshot, self.path.as_bytes(), &mut sink, self.control, Arc::clone(self.progress))
@@ -130,10 +155,6 @@ impl Fill<'_> {
         streamed.map_err(|error| sentence(&error))?;
         result.files_restored += sink.files;
         result.bytes_restored += sink.bytes;
-        for left_out in sink.sink.left_out() {
-            let path = format!("{}/{}", self.path, printable(&left_out.path));
-            result.problems.push(Problem { path, message: missing(&left_out.what) });
-        }
         Ok(())
     }
 }
@@ -155,13 +176,13 @@ fn missing(what: &Missing) -> String {
 }
 
 /// Counts what goes by.
-struct Counted<S> {
-    sink: S,
+struct Counted<'a> {
+    sink: &'a mut dyn Sink,
     files: u64,
     bytes: u64,
 }
 
-impl<S: Sink> Sink for Counted<S> {
+impl Sink for Counted<'_> {
     fn begin(&mut self, path: &[u8], metadata: &Metadata, link_to: Option<&[u8]>) -> std::io::Result<()> {
         self.files += u64::from(metadata.is_file() && link_to.is_none());
         self.sink.begin(path, metadata, link_to)

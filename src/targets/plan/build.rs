@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::checks::{self, Checked, Fixed, Image};
+use super::checks::{self, Checked, Fixed};
 use super::naming::{Naming, naming};
 use super::{Conflict, PlanError, PlannedStep, RestoreOptions, RestorePlan, Step, StoredApplication};
 use crate::docker::create::endpoints::static_addresses;
@@ -71,7 +71,7 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
         plan: RestorePlan { steps: Vec::new(), conflicts: Vec::new(), notes: Vec::new(), asked: Vec::new() },
     };
     draft.choose();
-    let images = draft.plan_images();
+    let images = super::images::plan(&mut draft);
     draft.plan_networks()?;
     draft.plan_volumes()?;
     let filled = super::binds::plan(&mut draft);
@@ -103,42 +103,6 @@ impl<'a> Draft<'a> {
 
     pub(super) fn step(&mut self, application: &str, step: Step) {
         self.plan.steps.push(PlannedStep { application: application.to_owned(), step });
-    }
-
-    /// Finds each container's image; gives what create is to name, by the container's name.
-    fn plan_images(&mut self) -> BTreeMap<&'a str, String> {
-        let mut references = BTreeMap::new();
-        let mut pulled = BTreeSet::new();
-        for index in 0..self.containers.len() {
-            let chosen = &self.containers[index];
-            let (application, container) = (chosen.application, chosen.container);
-            match checks::image(container, chosen.inspect, self.host) {
-                Image::There { reference, note } => {
-                    if let Some(note) = note {
-                        self.note(note);
-                    }
-                    references.insert(container.name.as_str(), reference);
-                }
-                Image::Pull { reference, tag } => {
-                    references.insert(container.name.as_str(), tag.clone().unwrap_or_else(|| reference.clone()));
-                    if pulled.insert((reference.clone(), tag.clone())) {
-                        self.note(format!("image {} is not on this Engine; it will be pulled", printable(reference.as_bytes())));
-                        self.step(application, Step::PullImage { reference, tag });
-                    }
-                }
-                Image::Missing { image } => {
-                    references.insert(container.name.as_str(), image.clone());
-                    if let Some(step) = super::images::load(self.applications, application, container) {
-                        if pulled.insert((container.image.id.clone(), None)) {
-                            self.step(application, step);
-                        }
-                        continue;
-                    }
-                    self.conflict(Conflict::ImageMissing { container: container.name.clone(), image });
-                }
-            }
-        }
-        references
     }
 
     fn plan_networks(&mut self) -> Result<(), PlanError> {
@@ -224,7 +188,11 @@ impl<'a> Draft<'a> {
                         replace = true;
                     }
                     Some(reason) => self.conflict(Conflict::VolumeExists { name: target.clone(), reason }),
-                    None => self.step(application, Step::UseVolume { name: target.clone() }),
+                    // Also an empty one has to be of the same kind: what is written elsewhere is not where it was.
+                    None => match super::in_place::why_not_overwritten(volume, &target, self.host) {
+                        Some(reason) => self.conflict(Conflict::VolumeExists { name: target.clone(), reason }),
+                        None => self.step(application, Step::UseVolume { name: target.clone() }),
+                    },
                 }
             } else {
                 if !checks::has_driver(&volume.driver, &self.host.volume_drivers) {

@@ -12,7 +12,6 @@ use super::{Conflict, Items, PlanError, Step, StoredApplication};
 use crate::docker::create::Names;
 use crate::docker::create::json::{array, object, text, texts};
 use crate::docker::normalise;
-use crate::model::application::Container;
 use crate::model::text::printable;
 use crate::targets::preflight::{Host, HostPort};
 
@@ -30,53 +29,6 @@ pub(super) fn known_items(applications: &[StoredApplication], items: &Items) -> 
         }
     }
     Ok(())
-}
-
-/// Where a container's image comes from.
-pub(super) enum Image {
-    /// It is there under this name.
-    There { reference: String, note: Option<String> },
-    /// A registry may have it. It then gets the name `tag`, if any, under which it is used.
-    Pull { reference: String, tag: Option<String> },
-    /// It was built on the machine that was saved.
-    Missing { image: String },
-}
-
-/// Finds a container's image: exactly the one that it had by id or digest, else one of its name.
-pub(super) fn image(container: &Container, inspect: &Value, host: &Host) -> Image {
-    let id = text(inspect, "/Image").unwrap_or(&container.image.id);
-    let reference = text(inspect, "/Config/Image").unwrap_or(&container.image.reference);
-    let tag = with_tag(reference);
-    let by_name = host.images.iter().find(|image| image.tags.contains(&tag) || image.digests.iter().any(|digest| digest == reference));
-    let by_id = host.images.iter().find(|image| !id.is_empty() && image.id == id);
-    if let Some(same) = by_id {
-        let named = by_name.is_some_and(|named| named.id == same.id);
-        return Image::There { reference: if named { reference.to_owned() } else { same.id.clone() }, note: None };
-    }
-    let digests = &container.image.digests;
-    if let Some(digest) = digests.iter().find(|digest| host.images.iter().any(|image| image.digests.contains(digest))) {
-        return Image::There { reference: if by_name.is_some() { reference.to_owned() } else { digest.clone() }, note: None };
-    }
-    if by_name.is_some() {
-        let (container, reference_shown) = (printable(container.name.as_bytes()), printable(reference.as_bytes()));
-        let note = format!(
-            "container {container} gets image {reference_shown} as it is there, which is another build than the one that was saved"
-        );
-        return Image::There { reference: reference.to_owned(), note: Some(note) };
-    }
-    let is_name = !reference.contains('@') && !reference.starts_with("sha256:");
-    match digests.first() {
-        Some(digest) => Image::Pull { reference: digest.clone(), tag: is_name.then(|| reference.to_owned()) },
-        // Named by digest, it came from a registry even if nobody wrote down from which.
-        None if reference.contains('@') => Image::Pull { reference: reference.to_owned(), tag: None },
-        None => Image::Missing { image: reference.to_owned() },
-    }
-}
-
-/// A name as the list of images has it: with a tag.
-fn with_tag(reference: &str) -> String {
-    let has_tag = reference.contains('@') || reference.rsplit('/').next().is_some_and(|last| last.contains(':'));
-    if has_tag { reference.to_owned() } else { format!("{reference}:latest") }
 }
 
 /// How a network that is there compares with the one that is restored.

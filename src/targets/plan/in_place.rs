@@ -54,9 +54,12 @@ pub(super) fn frame(draft: &mut Draft<'_>) {
         let (name, id) = (container.name.clone(), container.id.clone());
         after.push(planned(application, Step::StartAgain { name, id, paused: container.status == "paused" }));
     }
-    // Images are pulled while everything still runs.
+    // Images are pulled and loaded while everything still runs.
     let steps = &mut draft.plan.steps;
-    let first = steps.iter().rposition(|planned| matches!(planned.step, Step::PullImage { .. })).map_or(0, |last| last + 1);
+    let first = steps
+        .iter()
+        .rposition(|planned| matches!(planned.step, Step::PullImage { .. } | Step::LoadImage { .. }))
+        .map_or(0, |last| last + 1);
     steps.splice(first..first, before);
     steps.extend(after);
 }
@@ -92,19 +95,20 @@ fn users<'a>(draft: &Draft<'a>, replaced: &Concerned<'a>) -> Concerned<'a> {
 
 /// What cannot be stopped and put back is not touched.
 fn refuse_fixed(draft: &mut Draft<'_>, replaced: &Concerned<'_>, users: &Concerned<'_>) {
+    let host = draft.host;
+    let down = |id: &str| replaced.iter().chain(users).any(|(_, other)| other.id == id);
+    let guest = |container: &HostContainer| {
+        let mut guests = host.containers.iter().filter(|one| one.is_alive() && one.network_of.as_deref() == Some(&container.id));
+        let guest = guests.find(|guest| !down(&guest.id))?;
+        Some(format!("container {} runs in its network, and would lose it", guest.name))
+    };
     for (_, container) in replaced {
-        if let Some(reason) = container.fixed {
-            draft.conflict(Conflict::ContainerExists { name: container.name.clone(), status: reason.to_owned() });
-        }
-        let down = |id: &str| replaced.iter().chain(users).any(|(_, other)| other.id == id);
-        let guests = draft.host.containers.iter().filter(|one| one.is_alive() && one.network_of.as_deref() == Some(&container.id));
-        if let Some(guest) = guests.filter(|guest| !down(&guest.id)).map(|guest| guest.name.clone()).next() {
-            let status = format!("container {guest} runs in its network, and would lose it");
+        for status in container.fixed.clone().into_iter().chain(guest(container)) {
             draft.conflict(Conflict::ContainerExists { name: container.name.clone(), status });
         }
     }
     for (_, container) in users {
-        let Some(reason) = container.fixed else { continue };
+        let Some(reason) = container.fixed.clone().or_else(|| guest(container)) else { continue };
         let volumes = draft.overwritten.iter().map(|(_, volume)| volume).filter(|volume| container.volumes.contains(*volume));
         for name in volumes.cloned().collect::<Vec<_>>() {
             let reason = format!("container {} uses it and cannot be stopped: {reason}", container.name);

@@ -285,9 +285,14 @@ fn one_volume_comes_alone() {
         RestoreOptions { items: Items { volumes: vec!["shop_data".to_owned()], ..Items::default() }, ..RestoreOptions::default() };
     assert_eq!(lines(&planned(&options, &host())).len(), 2);
     let mut empty = host();
-    empty.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(true), ..HostVolume::default() });
+    let mut volume = HostVolume { empty: Some(true), driver: "local".to_owned(), ..HostVolume::default() };
+    empty.volumes.insert("shop_data".to_owned(), volume.clone());
     let plan = planned(&options, &empty);
     assert_eq!((lines(&plan)[0].as_str(), plan.conflicts.len()), ("use volume shop_data as it is", 0));
+    volume.options.insert("type".to_owned(), "nfs".to_owned());
+    let other = Host { volumes: [("shop_data".to_owned(), volume)].into(), ..host() };
+    let expected = "volume shop_data exists already: its driver or its options are others than they were; remove it first";
+    assert_eq!(conflicts(&planned(&options, &other)), [expected]);
     empty.containers = vec![HostContainer {
         name: "u".to_owned(),
         status: "running".to_owned(),
@@ -399,6 +404,79 @@ fn the_image_is_the_same_one_where_that_can_be_had() {
     let (image, plan) = reference(pulled, &Host { images: Vec::new(), ..host() });
     assert_eq!((image.as_str(), lines(&plan)[0].as_str()), ("busy:1", "pull image busy@sha256:77"));
     assert_eq!((plan.notes.len(), lines(&plan).iter().filter(|line| line.starts_with("pull")).count()), (1, 1));
+}
+
+/// `shop` with `db` made from an old build of the image and `web` from a newer one, both saved.
+fn two_builds() -> StoredApplication {
+    let mut shop = shop();
+    for (container, (id, created)) in shop
+        .document
+        .application
+        .containers
+        .iter_mut()
+        .zip([("sha256:old", "2026-01-01T00:00:00Z"), ("sha256:new", "2026-02-01T00:00:00Z")])
+    {
+        container.image.id = id.to_owned();
+        let inspect = shop.containers.get_mut(&container.name).unwrap();
+        inspect["Image"] = json!(id);
+        inspect["Created"] = json!(created);
+        let exact = format!("busy:1@{}", id.strip_prefix("sha256:").unwrap());
+        let path = format!("/docker/shop/images/{exact}");
+        shop.document.items.push(ItemRecord { kind: ItemKind::Image, name: exact, path, ..item("", 10, 3) });
+    }
+    shop
+}
+
+fn images_used(plan: &RestorePlan) -> Vec<(String, String)> {
+    let used = plan.steps.iter().filter_map(|step| match &step.step {
+        Step::CreateContainer { container } => Some((container.name.clone(), container.body["Image"].as_str().unwrap().to_owned())),
+        _ => None,
+    });
+    used.collect()
+}
+
+#[test]
+fn each_container_gets_its_own_build_of_one_name() {
+    let used = |stored: StoredApplication, host: &Host| {
+        let plan = plan(&[stored], &RestoreOptions::default(), host).unwrap();
+        assert_eq!(conflicts(&plan), [""; 0]);
+        let loads: Vec<_> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match &step.step {
+                Step::LoadImage { id, nameless, .. } => Some(format!("load {id} {nameless}")),
+                Step::PullImage { reference, tag, .. } => Some(format!("pull {reference} {tag:?}")),
+                _ => None,
+            })
+            .collect();
+        let images: Vec<String> = images_used(&plan).into_iter().map(|(name, image)| format!("{name} {image}")).collect();
+        (loads, images)
+    };
+    let bare = Host { images: Vec::new(), ..host() };
+    // The name goes to the build that it meant last.
+    let (loads, images) = used(two_builds(), &bare);
+    assert_eq!(loads, ["load sha256:old true", "load sha256:new false"]);
+    assert_eq!(images, ["db sha256:old", "web busy:1"]);
+    // The name is there and means yet another build: nobody takes it away, and nobody uses that one.
+    let third = HostImage { id: "sha256:third".to_owned(), tags: vec!["busy:1".to_owned()], digests: Vec::new() };
+    let (loads, images) = used(two_builds(), &Host { images: vec![third.clone()], ..host() });
+    assert_eq!(loads, ["load sha256:old true", "load sha256:new true"]);
+    assert_eq!(images, ["db sha256:old", "web sha256:new"]);
+    // The same with a registry.
+    let mut pulled = two_builds();
+    for (container, digest) in pulled.document.application.containers.iter_mut().zip(["busy@sha256:01", "busy@sha256:02"]) {
+        container.image.digests = vec![digest.to_owned()];
+    }
+    let (pulls, images) = used(pulled.clone(), &bare);
+    assert_eq!(pulls, ["pull busy@sha256:01 None", "pull busy@sha256:02 Some(\"busy:1\")"]);
+    assert_eq!(images, ["db busy@sha256:01", "web busy:1"]);
+    // An image that is there by its digest only is not taken for the one that has the name.
+    let there = HostImage { id: "sha256:other".to_owned(), tags: Vec::new(), digests: vec!["busy@sha256:01".to_owned()] };
+    let mut one = pulled;
+    one.document.application.containers[1].image.digests = vec!["busy@sha256:01".to_owned()];
+    let (pulls, images) = used(one, &Host { images: vec![third, there], ..host() });
+    assert_eq!(pulls, [""; 0]);
+    assert_eq!(images, ["db busy@sha256:01", "web busy@sha256:01"]);
 }
 
 #[test]
@@ -650,6 +728,11 @@ fn in_place_what_is_there_makes_room_and_comes_back_in_the_end() {
             "start container guest again",
         ]
     );
+    let mut bare = host.clone();
+    bare.images.clear();
+    let loading = lines(&super::plan(&[two_builds()], &in_place, &bare).unwrap());
+    assert!(loading[0].starts_with("load") && loading[1].starts_with("load"), "everything runs while images are loaded: {loading:?}");
+    assert_eq!(loading[2], "stop container guest");
     let quick = planned(&RestoreOptions { save_first: false, ..in_place.clone() }, &host);
     assert!(!lines(&quick).iter().any(|line| line.starts_with("save")));
 
@@ -665,16 +748,22 @@ fn in_place_what_is_there_makes_room_and_comes_back_in_the_end() {
         conflicts(&planned(&in_place, &host))
     };
     assert_eq!(
-        conflict(&|host| host.containers[0].fixed = Some("bbackup runs in it")),
+        conflict(&|host| host.containers[0].fixed = Some("bbackup runs in it".to_owned())),
         ["container web exists already (bbackup runs in it)"]
     );
     assert_eq!(
-        conflict(&|host| host.containers[2].fixed = Some("it was started with --rm")),
+        conflict(&|host| host.containers[2].fixed = Some("it was started with --rm".to_owned())),
         ["volume shop_data exists already: container guest uses it and cannot be stopped: it was started with --rm"]
     );
     assert_eq!(
         conflict(&|host| host.containers[3].network_of = Some("2".to_owned())),
         ["container db exists already (container other runs in its network, and would lose it)"]
+    );
+    assert_eq!(
+        conflict(&|host| host.containers[3].network_of = Some("3".to_owned())),
+        [
+            "volume shop_data exists already: container guest uses it and cannot be stopped: container other runs in its network, and would lose it"
+        ]
     );
     assert_eq!(conflict(&|host| drop(host.volumes.insert("shop_data".to_owned(), HostVolume { empty: None, ..volume.clone() }))).len(), 1);
     assert_eq!(

@@ -57,6 +57,7 @@ fn the_container_that_it_runs_in_goes_on() {
         let outcome = inside(&["backup", "--containers", &chosen]).success();
         let outcome = outcome.says(&format!("{name} is left running: bbackup runs in it")).says(&format!("stopping {}", stage.name("app")));
         assert_eq!(stage.ok(["inspect", "--format", "{{.State.StartedAt}}", &name]), started, "{}", outcome.describe());
+        let _ = inside(&["restore", "latest", "--container", &name, "--in-place"]).exits(1).says("bbackup runs in it");
         if options.contains(&"--network") {
             let _ = outcome.says(&format!("{name} runs in its network"));
         }
@@ -101,5 +102,8 @@ fn the_proxy_that_it_talks_through_goes_on() {
         let runs = outcome.json_lines().pop().unwrap()["data"]["runs"][0]["applications"].to_string();
         assert!(runs.contains(&format!("{name} is left running: bbackup reaches the Docker Engine through it")), "{runs}");
         drop(application(&outcome));
+        let program = stage.bbackup(["restore", "latest", "--container", name, "--in-place"]).env("DOCKER_HOST", &host);
+        let _ = stage.engine().inside(program).run().exits(1).says("bbackup reaches the Docker Engine through it");
+        assert_eq!(started(name), before.0, "{host}: the restore has stopped it");
     }
 }
