@@ -244,6 +244,18 @@ pub const FEATURES: &[Feature] = &[
     Feature { value: Some("cluster"), ..since("HostConfig/Mounts/*/Type", "a mount of a cluster volume", (1, 42), Without::Wrong) },
     Feature { value: Some("image"), ..since("HostConfig/Mounts/*/Type", "a mount of an image", (1, 48), Without::Wrong) },
     since("HostConfig/Mounts/*/VolumeOptions/Subpath", "a mount of a part of a volume", (1, 45), Without::Wrong),
+    since(
+        "NetworkSettings/Networks/*/DriverOpts/com.docker.network.endpoint.ifname",
+        "the name of a network's interface",
+        (1, 48),
+        Without::Lesser,
+    ),
+    since(
+        "NetworkSettings/Networks/*/DriverOpts/com.docker.network.endpoint.sysctls",
+        "kernel settings of one network's interface",
+        (1, 46),
+        Without::Lesser,
+    ),
     since("NetworkSettings/Networks/*/GwPriority", "the priority of a network as gateway", (1, 48), Without::Lesser),
 ];
 
@@ -308,6 +320,7 @@ mod tests {
 
     #[test]
     fn what_an_engine_does_not_know_is_found() {
+        const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
         let inspect = json!({
             "Config": {"Healthcheck": {"StartInterval": 1_000_000}},
             "HostConfig": {
@@ -316,11 +329,13 @@ mod tests {
                 "Mounts": [{"Type": "volume", "VolumeOptions": {"Subpath": "x"}}, {"Type": "image"},
                     {"Type": "bind", "BindOptions": {"CreateMountpoint": false}}],
             },
-            "NetworkSettings": {"Networks": {"n": {"GwPriority": 0}, "m": {"GwPriority": 5}}},
+            "NetworkSettings": {"Networks": {"n": {"GwPriority": 0}, "m": {"GwPriority": 5,
+                "DriverOpts": {"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1", "other": "x"}}}},
         });
         let found = |api| unknown_to(&inspect, api).map(|feature| feature.path.rsplit('/').next().unwrap_or_default()).collect::<Vec<_>>();
-        assert_eq!(found((1, 41)), ["StartInterval", "Annotations", "Driver", "Type", "Subpath", "GwPriority"]);
-        assert_eq!(found((1, 44)), ["KernelMemory", "Type", "Subpath", "GwPriority"]);
+        assert_eq!(found((1, 41)), ["StartInterval", "Annotations", "Driver", "Type", "Subpath", SYSCTLS, "GwPriority"]);
+        assert_eq!(found((1, 44)), ["KernelMemory", "Type", "Subpath", SYSCTLS, "GwPriority"]);
+        assert_eq!(found((1, 47)), ["KernelMemory", "Type", "GwPriority"]);
         assert_eq!(found((1, 51)), ["KernelMemory"]);
         assert_eq!(unknown_to(&json!({"HostConfig": 5, "Config": []}), (1, 41)).count(), 0);
     }
