@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connect::Engine;
 use super::error::DockerError;
-use super::wire::{Download, Wire, encode};
+use super::wire::{Download, Timeouts, Wire, encode};
 use crate::platform::clock;
 
 /// Pieces that wait between the connection and the thread, in each direction. With the pieces' size this bounds the memory
@@ -46,7 +46,8 @@ enum Piece {
 /// [`DockerError::NotFound`] if the container or the path is gone; and whatever a connection can suffer.
 pub async fn archive_get(engine: &Engine, container: &str, path: &str) -> Result<ArchiveReader, DockerError> {
     let target = format!("/containers/{}/archive?path={}", encode(container), encode(path));
-    stream(engine, &target).await.map_err(|error| error.about("container", container))
+    let first = engine.wire().timeouts().stall;
+    stream(engine.wire(), &target, first).await.map_err(|error| error.about("container", container))
 }
 
 /// Opens the tar stream of all files of `container` as its image and its own layer make them: nothing that is mounted in it.
@@ -55,7 +56,10 @@ pub async fn archive_get(engine: &Engine, container: &str, path: &str) -> Result
 /// # Errors
 /// [`DockerError::NotFound`] if the container is gone; and whatever a connection can suffer.
 pub async fn export(engine: &Engine, container: &str) -> Result<ArchiveReader, DockerError> {
-    stream(engine, &format!("/containers/{}/export", encode(container))).await.map_err(|error| error.about("container", container))
+    let first = engine.wire().timeouts().stall;
+    stream(engine.wire(), &format!("/containers/{}/export", encode(container)), first)
+        .await
+        .map_err(|error| error.about("container", container))
 }
 
 /// Opens the tar stream of an image, as `docker save` writes it. Must be called in a tokio runtime.
@@ -63,15 +67,17 @@ pub async fn export(engine: &Engine, container: &str) -> Result<ArchiveReader, D
 /// # Errors
 /// [`DockerError::NotFound`] if the image is gone; and whatever a connection can suffer.
 pub async fn image_get(engine: &Engine, image: &str) -> Result<ArchiveReader, DockerError> {
-    stream(engine, &format!("/images/{}/get", encode(image))).await.map_err(|error| error.about("image", image))
+    // Engines up to 24 write the whole archive to a file of their own before they send the first byte of it.
+    let first = engine.wire().timeouts().work;
+    stream(engine.wire(), &format!("/images/{}/get", encode(image)), first).await.map_err(|error| error.about("image", image))
 }
 
-async fn stream(engine: &Engine, target: &str) -> Result<ArchiveReader, DockerError> {
+/// Opens a stream that may begin as late as `first`.
+async fn stream(wire: &Wire, target: &str, first: Duration) -> Result<ArchiveReader, DockerError> {
     let (sender, receiver) = mpsc::channel(WAITING);
     let reader = ArchiveReader { receiver, current: VecDeque::new(), ended: false };
-    let wire = engine.wire().clone();
     if wire.keeps_connections() {
-        tokio::spawn(pump(wire.download(target).await?, sender));
+        tokio::spawn(pump(wire.download_within(target, first).await?, sender));
         return Ok(reader);
     }
     // On a thread of its own: among several, the connection and who takes from it wake each other for every piece.
@@ -83,7 +89,7 @@ async fn stream(engine: &Engine, target: &str) -> Result<ArchiveReader, DockerEr
         runtime.block_on(async {
             // Nobody takes the answer any more if the caller was dropped; then there is no reader either.
             let answer = tokio::select! {
-                answer = moved.download(&target) => answer,
+                answer = moved.download_within(&target, first) => answer,
                 () = opened.closed() => return,
             };
             let (download, answer) = match answer {
@@ -226,14 +232,14 @@ pub fn image_load(engine: &Engine) -> ArchiveWriter {
 fn send(wire: Wire, method: Method, target: String, about: impl FnOnce(DockerError) -> DockerError + Send + 'static) -> ArchiveWriter {
     let (sender, receiver) = mpsc::channel(WAITING);
     let (answered, answer) = oneshot::channel();
-    let stall = wire.timeouts().stall;
+    let Timeouts { stall, work, .. } = wire.timeouts();
     tokio::spawn(async move {
         // Without this very type the Engine answers 200 and writes nothing.
         let result = wire.upload(method, &target, "application/x-tar", UploadBody { receiver, ended: false }).await;
         // Nobody listens any more if the writer was dropped; then the request was aborted and its end tells nothing.
         let _ = answered.send(result.and_then(|answer| loaded(&target, &answer)).map_err(about));
     });
-    ArchiveWriter { sender, answer, outcome: None, buffer: BytesMut::new(), stall, runtime: Handle::current() }
+    ArchiveWriter { sender, answer, outcome: None, buffer: BytesMut::new(), stall, work, runtime: Handle::current() }
 }
 
 /// Loading an image answers 200 and then says line by line what went wrong.
@@ -256,6 +262,7 @@ pub struct ArchiveWriter {
     outcome: Option<Result<(), String>>,
     buffer: BytesMut,
     stall: Duration,
+    work: Duration,
     runtime: Handle,
 }
 
@@ -267,11 +274,21 @@ impl ArchiveWriter {
     pub fn finish(mut self) -> io::Result<()> {
         self.send_buffer()?;
         self.send(Piece::End)?;
-        let stall = self.stall;
+        let (stall, work) = (self.stall, self.work);
         let runtime = self.runtime.clone();
-        match runtime.block_on(async { timeout(stall, &mut self.answer).await }) {
+        let answer = runtime.block_on(async {
+            // It has to go on taking what is still on its way; once it has everything, it may have to work on it: the layers of an
+            // image are unpacked only then.
+            tokio::select! {
+                biased;
+                answer = &mut self.answer => return Ok(answer),
+                taken = timeout(stall, self.sender.closed()) => taken.map_err(|_| stall)?,
+            }
+            timeout(work, &mut self.answer).await.map_err(|_| work)
+        });
+        match answer {
             Ok(answer) => self.take(answer),
-            Err(_) => Err(self.stalled()),
+            Err(limit) => Err(self.stalled(limit)),
         }
     }
 
@@ -305,7 +322,7 @@ impl ArchiveWriter {
         });
         match sent {
             Ok(()) => Ok(()),
-            Err(None) => Err(self.stalled()),
+            Err(None) => Err(self.stalled(stall)),
             Err(Some(answer)) => {
                 self.take(answer)?;
                 Err(io::Error::new(io::ErrorKind::BrokenPipe, "the Docker Engine answered before the archive was complete"))
@@ -320,8 +337,8 @@ impl ArchiveWriter {
         Ok(result?)
     }
 
-    fn stalled(&mut self) -> io::Error {
-        let error = DockerError::Stalled { call: CALL.to_owned(), seconds: self.stall.as_secs() };
+    fn stalled(&mut self, limit: Duration) -> io::Error {
+        let error = DockerError::Stalled { call: CALL.to_owned(), seconds: limit.as_secs() };
         self.outcome = Some(Err(error.to_string()));
         error.into()
     }
@@ -361,6 +378,8 @@ impl Body for UploadBody {
             Some(Piece::Data(data)) => Some(Ok(Frame::data(data))),
             Some(Piece::End) => {
                 self.ended = true;
+                // So the writer sees that everything was taken.
+                self.receiver.close();
                 None
             }
             // The writer gave up. An error makes hyper break the connection instead of ending the body well.
@@ -443,6 +462,47 @@ mod tests {
         });
         let (first, rest) = timeout(Duration::from_secs(20), read).await.unwrap().unwrap();
         assert_eq!((first, rest), (b"first".to_vec(), b"last".to_vec()));
+    }
+
+    /// An Engine that reads what it is sent up to these last bytes, thinks, and gives an answer.
+    fn slow_engine(path: &std::path::Path, last: &'static [u8], answer: &'static [u8], timeouts: Timeouts) -> Wire {
+        use crate::docker::address::Address;
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::UnixListener::bind(path).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(last) {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            sleep(Duration::from_millis(700)).await;
+            stream.write_all(answer).await.unwrap();
+        });
+        Wire::new(Address::Unix(path.to_owned()), None, timeouts)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_engine_may_work_longer_than_it_may_stall() {
+        const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let folder = tempfile::tempdir().unwrap();
+        let hasty = Timeouts { stall: Duration::from_millis(100), ..Timeouts::default() };
+        // An image is put together before the first byte comes.
+        let wire = slow_engine(&folder.path().join("get.sock"), b"\r\n\r\n", OK, hasty);
+        let mut reader = stream(&wire, "/images/x/get", hasty.work).await.unwrap();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).map(|_| text)
+        });
+        assert_eq!(read.await.unwrap().unwrap(), "ok");
+        // And unpacked after the last one.
+        let finish = async |name: &str, timeouts| {
+            let wire = slow_engine(&folder.path().join(name), b"0\r\n\r\n", OK, timeouts);
+            let mut writer = send(wire, Method::POST, "/images/load".to_owned(), |error| error);
+            tokio::task::spawn_blocking(move || writer.write_all(b"archive").and_then(|()| writer.finish())).await.unwrap()
+        };
+        finish("load.sock", hasty).await.unwrap();
+        let limited = finish("late.sock", Timeouts { work: Duration::from_millis(200), ..hasty }).await.unwrap_err();
+        assert_eq!(limited.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

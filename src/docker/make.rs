@@ -17,8 +17,6 @@ use super::wire::encode;
 
 /// Longest that a stop may take: far more than anybody gives a container.
 const STOP_LIMIT: Duration = Duration::from_hours(1);
-/// Longest that a pull may take.
-const PULL_LIMIT: Duration = Duration::from_hours(6);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -172,9 +170,10 @@ pub async fn pull(engine: &Engine, reference: &str) -> Result<(), DockerError> {
     let tag = if has_tag { "" } else { "&tag=latest" };
     let path = format!("/images/create?fromImage={}{tag}", encode(reference));
     let call = engine.wire().upload(Method::POST, &path, "application/json", Full::new(Bytes::new()));
-    let answer = tokio::time::timeout(PULL_LIMIT, call)
+    let limit = engine.wire().timeouts().work;
+    let answer = tokio::time::timeout(limit, call)
         .await
-        .unwrap_or_else(|_| Err(DockerError::Timeout { call: CALL.to_owned(), seconds: PULL_LIMIT.as_secs() }))?;
+        .unwrap_or_else(|_| Err(DockerError::Timeout { call: CALL.to_owned(), seconds: limit.as_secs() }))?;
     // Errors come as lines of a 200 answer.
     let error = serde_json::Deserializer::from_slice(&answer).into_iter::<Line>().filter_map(Result::ok).find_map(|line| line.error);
     error.map_or(Ok(()), |message| Err(DockerError::Api { call: CALL.to_owned(), status: 500, message }))

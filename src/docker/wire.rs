@@ -48,11 +48,18 @@ pub struct Timeouts {
     pub request: Duration,
     /// For the next byte of a stream, in either direction, while we wait for the Engine and not it for us.
     pub stall: Duration,
+    /// For what the Engine does with everything at hand before it says a word: put an image together, pull one, unpack one.
+    pub work: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), request: Duration::from_mins(2), stall: Duration::from_mins(5) }
+        Self {
+            connect: Duration::from_secs(10),
+            request: Duration::from_mins(2),
+            stall: Duration::from_mins(5),
+            work: Duration::from_hours(6),
+        }
     }
 }
 
@@ -143,12 +150,21 @@ impl Wire {
     /// # Errors
     /// As for [`get_bytes`](Self::get_bytes); a body that ends early is an error of [`Download::next`].
     pub async fn download(&self, path: &str) -> Result<Download, DockerError> {
+        self.download_within(path, self.0.timeouts.stall).await
+    }
+
+    /// As [`download`](Self::download), for an answer that the Engine first has to put together: it may begin as late as
+    /// `first`.
+    ///
+    /// # Errors
+    /// As for [`download`](Self::download).
+    pub async fn download_within(&self, path: &str, first: Duration) -> Result<Download, DockerError> {
         let call = name_of(&Method::GET, path);
         let request = Request::builder().uri(path).body(Full::new(Bytes::new())).map_err(|error| malformed(&call, error))?;
         let stall = self.0.timeouts.stall;
         let response = async { accepted(&call, self.send(&call, request).await?).await };
         let response =
-            timeout(stall, response).await.map_err(|_| DockerError::Stalled { call: call.clone(), seconds: stall.as_secs() })??;
+            timeout(first, response).await.map_err(|_| DockerError::Stalled { call: call.clone(), seconds: first.as_secs() })??;
         // Without a length and without chunks the body would end wherever the connection ends, and a truncated one look whole.
         let headers = response.headers();
         if !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING) {
@@ -175,8 +191,8 @@ impl Wire {
     }
 
     /// Sends `body` to `path` as a stream and gives the body of the answer, which comes only after everything was taken.
-    /// There is no limit on the whole: `body` itself must watch that the Engine goes on taking. Once it has ended, the
-    /// answer must come within the stall limit.
+    /// There is no limit on the whole, nor on the answer: whoever calls must watch that the Engine goes on taking, and how
+    /// long it works on it then.
     ///
     /// # Errors
     /// As for [`get_bytes`](Self::get_bytes).

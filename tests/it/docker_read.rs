@@ -93,7 +93,12 @@ async fn helpers(engine: &Engine, volume: &str) -> usize {
 fn every_way_of_not_reaching_an_engine_is_told_apart() {
     let home = Home::new();
     let connect = |host: String| {
-        let timeouts = Timeouts { connect: Duration::from_secs(2), request: Duration::from_secs(2), stall: Duration::from_secs(2) };
+        let timeouts = Timeouts {
+            connect: Duration::from_secs(2),
+            request: Duration::from_secs(2),
+            stall: Duration::from_secs(2),
+            ..Timeouts::default()
+        };
         run(async move { Engine::connect(&EngineOptions { host: Some(host), timeouts, ..EngineOptions::default() }).await.unwrap_err() })
     };
     let unix = |path: &Path| format!("unix://{}", path.display());
