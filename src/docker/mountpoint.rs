@@ -9,6 +9,7 @@ use rustix::fs::{FileType, Stat};
 use super::connect::Engine;
 use crate::model::application::Volume;
 use crate::model::text::printable;
+use crate::platform::mounts;
 
 /// The folder of a volume, if the Engine's process sees the very same folder (device and inode) there as this one does; or
 /// why it may not be used.
@@ -54,6 +55,14 @@ pub async fn same_root(engine: &Engine) -> bool {
         },
         None => false,
     }
+}
+
+/// The mount point that a path of the Engine's machine lies below; none if that is the root folder, or is not seen from here.
+pub async fn mounted_at(engine: &Engine, path: &Path) -> Option<PathBuf> {
+    if !same_root(engine).await {
+        return None;
+    }
+    mounts::point_of(path, &mounts::points().ok()?)
 }
 
 /// A file or folder of this machine by its path, if the Engine's process sees the very same one there; links are followed.

@@ -505,6 +505,13 @@ impl Volume {
         self.options.get("type").is_some_and(|kind| kind == "tmpfs" || kind == "ramfs")
     }
 
+    /// The folder of the machine that a volume with the option `bind` stands for.
+    pub fn bound_folder(&self) -> Option<&str> {
+        let option = |name: &str| self.options.get(name).map(String::as_str);
+        let binds = option("o")?.split(',').any(|word| matches!(word.trim(), "bind" | "rbind"));
+        (self.driver == "local" && binds).then(|| option("device")).flatten().filter(|device| device.starts_with('/'))
+    }
+
     /// Whether the Engine made up its name (64 hexadecimal digits).
     pub fn is_anonymous(&self) -> bool {
         self.name.len() == 64 && self.name.bytes().all(|byte| byte.is_ascii_hexdigit())

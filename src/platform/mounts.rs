@@ -24,13 +24,33 @@ pub fn own() -> io::Result<Vec<PathBuf>> {
     Ok(mounts.split(|byte| *byte == b'\n').filter_map(own_mount).collect())
 }
 
+/// Where something is mounted on this machine, as this process sees it.
+///
+/// # Errors
+/// The list of mounts cannot be read.
+pub fn points() -> io::Result<Vec<PathBuf>> {
+    let mounts = std::fs::read("/proc/self/mountinfo")?;
+    Ok(mounts.split(|byte| *byte == b'\n').filter_map(point).collect())
+}
+
+/// The mount point that a path lies below, or is; none if that is the root folder, or `path` is not there.
+pub fn point_of(path: &Path, points: &[PathBuf]) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    let above = points.iter().filter(|point| path.starts_with(point));
+    above.max_by_key(|point| point.as_os_str().len()).filter(|point| point.as_path() != Path::new("/")).cloned()
+}
+
+fn point(line: &[u8]) -> Option<PathBuf> {
+    line.split(|byte| *byte == b' ').nth(4).map(|field| PathBuf::from(OsString::from_vec(unescape(field))))
+}
+
 /// The mount point of a line of `mountinfo`, if the mount is ours.
 fn own_mount(line: &[u8]) -> Option<PathBuf> {
     let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     let rest = fields.iter().position(|field| *field == b"-")?;
     let (kind, source) = (fields.get(rest + 1)?, fields.get(rest + 2)?);
     let ours = kind.starts_with(b"fuse") && *source == SOURCE.as_bytes();
-    ours.then(|| PathBuf::from(OsString::from_vec(unescape(fields.get(4).copied().unwrap_or_default()))))
+    if ours { point(line) } else { None }
 }
 
 /// The kernel writes spaces, tabs, newlines and backslashes as three octal digits.
@@ -91,6 +111,7 @@ fn unmount_with(path: &Path, flags: UnmountFlags, flag: &str) -> io::Result<()> 
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
@@ -103,5 +124,24 @@ mod tests {
         assert_eq!(own_mount(&line("ext4", "bbackup")), None);
         assert_eq!(own_mount(b""), None);
         assert_eq!(unescape(b"\\777\\04"), b"\xff\\04");
+    }
+
+    #[test]
+    fn a_path_lies_below_the_nearest_mount_point() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(top.join("disk/app")).unwrap();
+        std::os::unix::fs::symlink("disk/app", top.join("link")).unwrap();
+        let points = ["/".into(), top.join("disk"), top.join("dis")];
+        for path in ["disk", "disk/app", "link"] {
+            assert_eq!(point_of(&top.join(path), &points), Some(top.join("disk")), "{path}");
+        }
+        assert_eq!(point_of(&top, &points), None);
+        assert_eq!(point_of(&top.join("gone"), &points), None);
+        assert!(points_of_this_process().contains(&PathBuf::from("/proc")));
+    }
+
+    fn points_of_this_process() -> Vec<PathBuf> {
+        points().unwrap()
     }
 }

@@ -104,7 +104,7 @@ impl Comparison {
             SecondLook::None => None,
             SecondLook::Stream => Some(Self::by_stream()),
             SecondLook::Listing => {
-                let place = same_path(engine, Path::new(bound(volume)?)).await.ok()?;
+                let place = same_path(engine, Path::new(volume.bound_folder()?)).await.ok()?;
                 Some(Self::new(Extent::Names, Way::Listing(place)))
             }
         }
@@ -162,13 +162,6 @@ pub enum CompareError {
     /// Its folder cannot be listed.
     #[error("it cannot be listed")]
     List(#[from] SourceError),
-}
-
-/// The folder that a volume with the option `bind` stands for.
-fn bound(volume: &Volume) -> Option<&str> {
-    let option = |name: &str| volume.options.get(name).map(String::as_str);
-    let binds = option("o")?.split(',').any(|word| matches!(word.trim(), "bind" | "rbind"));
-    (volume.driver == "local" && binds).then(|| option("device")).flatten().filter(|device| device.starts_with('/'))
 }
 
 /// Names that are there and were not in the stream. What was made since does not count: the copy is of before.

@@ -6,6 +6,7 @@ mod binds;
 mod build;
 mod checks;
 mod choose;
+mod disks;
 mod images;
 mod in_place;
 mod naming;
@@ -35,6 +36,8 @@ pub fn wanted(applications: &[StoredApplication], options: &RestoreOptions) -> W
         volumes: volumes.chain(renamed).collect(),
         paths: checks::host_paths(applications),
         binds: binds::stored(applications),
+        folders: disks::folders(applications),
+        mount_points: disks::mount_points(applications),
         in_place: options.in_place,
     }
 }
@@ -413,12 +416,21 @@ pub enum Conflict {
         /// The API version that is spoken.
         has: String,
     },
-    /// The disk of the Engine is too small.
+    /// A disk is too small.
     NoSpace {
+        /// Which: `the Engine's disk`, `the disk of /srv/data`.
+        disk: String,
         /// Bytes needed.
         needed: u64,
         /// Bytes free.
         free: u64,
+    },
+    /// Nothing is mounted where the files lay, so that they would be written to another disk.
+    NotMounted {
+        /// The mount point.
+        path: String,
+        /// What lay below it: `volume db`, `/mnt/disk/app`.
+        what: String,
     },
     /// Something has no usable configuration in the snapshot.
     NotSaved {
@@ -460,8 +472,12 @@ impl fmt::Display for Conflict {
                 write!(f, "container {} needs {}: {}", shown(container), shown(needs), shown(reason))
             }
             Self::Unsupported { what, lacks } => write!(f, "{} needs {}, which this Engine does not have", shown(what), shown(lacks)),
-            Self::NoSpace { needed, free } => {
-                write!(f, "the volumes hold {}, and only {} are free on the Engine's disk", ByteSize(*needed), ByteSize(*free))
+            Self::NoSpace { disk, needed, free } => {
+                let (needed, free) = (ByteSize(*needed), ByteSize(*free));
+                write!(f, "what is restored needs {needed} on {}, and only {free} are free", shown(disk))
+            }
+            Self::NotMounted { path, what } => {
+                write!(f, "nothing is mounted at {}, below which {} lay when it was saved", shown(path), shown(what))
             }
             Self::EngineTooOld { what, uses, needs, has } => {
                 write!(f, "{} uses {}, which needs an Engine with API {needs}; this one has {has}", shown(what), shown(uses))

@@ -6,6 +6,7 @@ mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,6 +20,7 @@ use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make, mountpoint};
 use crate::model::application::{Container, EngineIdentity};
 use crate::platform::container::clues;
+use crate::platform::mounts;
 
 pub use self::ports::{HostPort, Protocol};
 
@@ -39,8 +41,12 @@ pub struct Host {
     pub images: Vec<HostImage>,
     /// Ports on which programs of this machine listen; none where the Engine's network is not this process's.
     pub listening: Option<Vec<HostPort>>,
-    /// Bytes free where the Engine keeps its data; none where that is not seen from here.
-    pub free_bytes: Option<u64>,
+    /// The disk where the Engine keeps its data; none where that is not seen from here.
+    pub disk: Option<Disk>,
+    /// The disks on which the folders lie, or would be made, that were asked for.
+    pub disks: BTreeMap<String, Disk>,
+    /// Mount points that were asked for and at which nothing is mounted, with what is there instead.
+    pub unmounted: BTreeMap<String, PathState>,
     /// Volume drivers it has; empty where it does not say.
     pub volume_drivers: BTreeSet<String>,
     /// Runtimes it has; empty where it does not say.
@@ -49,6 +55,15 @@ pub struct Host {
     pub missing_paths: BTreeSet<String>,
     /// What is at the paths of bind mounts that were asked for; those that are not here are not seen from here.
     pub binds: BTreeMap<String, PathState>,
+}
+
+/// A file system of the Engine's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// `st_dev` of what is on it.
+    pub device: u64,
+    /// Bytes free.
+    pub free: u64,
 }
 
 /// What is at a path.
@@ -71,6 +86,10 @@ pub struct Wanted {
     pub paths: BTreeSet<String>,
     /// Paths of bind mounts of which it matters what is there.
     pub binds: BTreeSet<String>,
+    /// Folders that volumes stand for, of which it matters on which disk they lie.
+    pub folders: BTreeSet<String>,
+    /// Mount points that something lay below when it was saved.
+    pub mount_points: BTreeSet<String>,
     /// Whether containers that are there may have to make room: it then matters which of them cannot.
     pub in_place: bool,
 }
@@ -187,7 +206,10 @@ impl Host {
                 |path: &&String| matches!(rustix::fs::stat(path.as_str()), Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR));
             host.missing_paths = wanted.paths.iter().filter(missing).cloned().collect();
             host.binds = wanted.binds.iter().filter_map(|path| Some((path.clone(), path_state(path)?))).collect();
-            host.free_bytes = rustix::fs::statvfs(engine.data_root()).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+            host.disk = disk(engine.data_root());
+            let folders = wanted.binds.iter().chain(&wanted.folders);
+            host.disks = folders.filter_map(|path| Some((path.clone(), disk(Path::new(path))?))).collect();
+            host.unmounted = unmounted(&wanted.mount_points);
         }
         Ok(host)
     }
@@ -230,6 +252,20 @@ async fn is_empty(engine: &Engine, name: &str) -> Option<bool> {
         Some(Ok(_)) => Some(false),
         Some(Err(_)) => None,
     }
+}
+
+/// The disk on which a path lies, or would be made.
+fn disk(path: &Path) -> Option<Disk> {
+    let there = path.ancestors().find(|path| path.exists())?;
+    let (stat, room) = (rustix::fs::stat(there).ok()?, rustix::fs::statvfs(there).ok()?);
+    Some(Disk { device: stat.st_dev, free: room.f_bavail.saturating_mul(room.f_frsize) })
+}
+
+/// Those of some mount points at which nothing is mounted.
+fn unmounted(wanted: &BTreeSet<String>) -> BTreeMap<String, PathState> {
+    let Ok(mounted) = mounts::points() else { return BTreeMap::new() };
+    let missing = wanted.iter().filter(|point| !mounted.iter().any(|mounted| mounted == Path::new(point)));
+    missing.filter_map(|point| Some((point.clone(), path_state(point)?))).collect()
 }
 
 fn path_state(path: &str) -> Option<PathState> {

@@ -216,6 +216,58 @@ fn assert_no_helper(stage: &Stage<'_>, path: &Path) {
     assert!(helpers.is_empty(), "a helper was left behind: {helpers}");
 }
 
+/// A disk in memory, mounted until it is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn at(point: &Path) -> Self {
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", point, "tmpfs", flags, None::<&std::ffi::CStr>).unwrap();
+        Self(point.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn nothing_is_written_below_a_mount_point_whose_disk_is_missing() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "disk");
+    let point = home.make_folder("disk").canonicalize().unwrap();
+    let disk = Mounted::at(&point);
+    let (app, data) = (point.join("app"), point.join("data"));
+    for (folder, content) in [(&app, "of the app"), (&data, "of the volume")] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("file"), content).unwrap();
+    }
+    let volume = stage.name("vol");
+    stage.ok(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &format!("device={}", data.display()), &volume]);
+    start(&stage, "app", &[], &[mount(&app, "/app"), format!("{volume}:/data")]);
+    let name = stage.name("app");
+    let _ = stage.bbackup(["backup", "--containers", &name]).run();
+    let document = document(&stage, &name);
+    let lay = document["items"].as_array().unwrap().iter().filter(|item| item["mounted_at"] == point.to_str().unwrap());
+    assert_eq!(lay.count(), 2, "{}", document["items"]);
+    stage.remove_everything();
+    drop(disk);
+    let refused = stage.bbackup(["restore", "latest", "--all"]).run().exits(1);
+    let _ = refused.says(&format!("nothing is mounted at {}", point.display())).says(&format!("volume {volume} lay"));
+    assert_eq!(fs::read_dir(&point).unwrap().count(), 0, "something was written to the wrong disk");
+    assert!(!stage.exists("container", &name));
+    let _disk = Mounted::at(&point);
+    fs::create_dir(&data).unwrap();
+    let outcome = stage.bbackup(["restore", "latest", "--all"]).run();
+    assert_eq!(fs::read_to_string(app.join("file")).unwrap(), "of the app", "{}", outcome.describe());
+    assert_eq!(fs::read_to_string(data.join("file")).unwrap(), "of the volume", "{}", outcome.describe());
+    stage.wait_for_state(&name, "running");
+    stage.remove_everything();
+}
+
 #[test]
 fn a_remote_engine_gives_and_takes_bind_mounts_through_helpers() {
     needs!(Part::Root, Part::Engine);

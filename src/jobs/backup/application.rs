@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::paths::judge;
 use super::quiet::{self, Quiet};
 use super::{Run, Unit, Unsaved, closing_tags, filter_of, sentence};
 use crate::docker::layer::{changes, missed};
+use crate::docker::mountpoint;
 use crate::jobs::backup::counting::Counting;
 use crate::jobs::error::JobError;
 use crate::jobs::results::{ApplicationResult, ItemResult};
@@ -266,8 +268,22 @@ impl Work<'_> {
         run.progress.event(Event::ItemFinished { label: &label });
         if let Some((outcome, helper_reason)) = read {
             self.record(item.kind, item.name.clone(), item.path.clone(), outcome, helper_reason);
+            let mounted_at = self.mounted_at(item).await;
+            if let Some(record) = self.records.last_mut() {
+                record.mounted_at = mounted_at;
+            }
         }
         Ok(())
+    }
+
+    /// On which disk of the machine files of it lie, so that they are not written to another one for want of a mount.
+    async fn mounted_at(&self, item: &PlannedItem) -> Option<String> {
+        let path = match item.kind {
+            ItemKind::Bind => item.name.as_str(),
+            ItemKind::Volume => self.unit.planned.application.volume(&item.name)?.bound_folder()?,
+            _ => return None,
+        };
+        mountpoint::mounted_at(&self.run.host.as_ref()?.engine, Path::new(path)).await?.into_os_string().into_string().ok()
     }
 
     async fn open_volume(&mut self, item: &PlannedItem, filter: Filter) -> Result<Opened, JobError> {
@@ -305,15 +321,15 @@ impl Work<'_> {
     async fn open_bind(&mut self, item: &PlannedItem, filter: Filter) -> Result<Opened, JobError> {
         let run = self.run;
         let Some(host) = &run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
-        let path = std::path::Path::new(&item.name);
+        let path = Path::new(&item.name);
         let binds = &self.unit.planned.application.binds;
-        let inner = binds.iter().map(|bind| std::path::Path::new(&bind.path)).filter(|inner| *inner != path && inner.starts_with(path));
+        let inner = binds.iter().map(|bind| Path::new(&bind.path)).filter(|inner| *inner != path && inner.starts_with(path));
         let options = BindOptions {
             mode: if run.request.dry_run { ReadMode::Direct } else { ReadMode::Auto },
             filter: Some(Arc::new(filter)),
             one_file_system: self.unit.set.filter.one_file_system,
             never_read: Arc::clone(&run.never_read),
-            inner: inner.map(std::path::Path::to_owned).collect(),
+            inner: inner.map(Path::to_owned).collect(),
             owner: crate::docker::helper::Owner::of_run(&run.id),
             second_look: self.second_look(item),
         };
@@ -545,7 +561,7 @@ impl Work<'_> {
     fn record(&mut self, kind: ItemKind, name: String, path: String, outcome: ItemOutcome, helper_reason: Option<String>) {
         let item = format!("{} {}", kind.as_str(), printable(name.as_bytes()));
         self.result.items.push(ItemResult { item, outcome: outcome.clone() });
-        self.records.push(ItemRecord { kind, name, path, outcome, helper_reason });
+        self.records.push(ItemRecord { kind, name, path, outcome, helper_reason, mounted_at: None });
     }
 }
 

@@ -61,7 +61,11 @@ pub(super) fn worded(found: &plan::Conflict) -> Conflict {
         C::Missing { container, .. } => (format!("container {container}"), "Restore what it needs with it."),
         C::Unsupported { what, .. } => (what.clone(), "Install it on the Engine."),
         C::EngineTooOld { what, .. } => (what.clone(), "Restore it to a newer Engine."),
-        C::NoSpace { .. } => ("disk".to_owned(), "Make room on the Engine's disk."),
+        C::NoSpace { disk, .. } => (disk.clone(), "Make room there."),
+        C::NotMounted { path, .. } => (
+            path.clone(),
+            "Mount it first. If the files are meant to go to the disk that is there now, put a file into that folder; --to writes them elsewhere.",
+        ),
         C::NotSaved { what, .. } => (what.clone(), "Choose another snapshot; `bbackup snapshots` lists them."),
     };
     conflict(printable(item.as_bytes()), found.to_string(), hint)

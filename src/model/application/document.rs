@@ -69,6 +69,10 @@ pub struct ItemRecord {
     /// Why a volume was not read directly; none for what was.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub helper_reason: Option<String>,
+    /// The mount point of the machine that the files of a bind mount, or of a volume that stands for a folder, lay below; none
+    /// where that was the root folder.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mounted_at: Option<String>,
 }
 
 /// What labels or a backup set leave out of an application: it is no part of what is to be kept.

@@ -78,7 +78,8 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
     draft.plan_containers(&images, &filled)?;
     draft.plan_starts();
     super::in_place::frame(&mut draft);
-    checks::space(&mut draft);
+    super::disks::mounted(&mut draft);
+    super::disks::space(&mut draft);
     Ok(draft.plan)
 }
 
@@ -168,7 +169,7 @@ impl<'a> Draft<'a> {
         !looks_automatic(inspect) || self.containers.iter().any(path)
     }
 
-    fn same_engine(&self, application: &str) -> bool {
+    pub(super) fn same_engine(&self, application: &str) -> bool {
         let stored = self.applications.iter().find(|stored| stored.document.application.name == application);
         stored.is_some_and(|stored| !stored.document.engine.id.is_empty() && stored.document.engine.id == self.host.identity.id)
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::build::{ChosenContainer, Draft};
-use super::{Conflict, Items, PlanError, Step, StoredApplication};
+use super::{Conflict, Items, PlanError, StoredApplication};
 use crate::docker::create::Names;
 use crate::docker::create::json::{array, object, text, texts};
 use crate::docker::normalise;
@@ -328,18 +328,4 @@ pub(super) fn ports(draft: &mut Draft<'_>) {
 /// Whether who has a port is no restored container: those have their ports from each other.
 fn is_there(by: &str, restored: &[ChosenContainer<'_>], names: &Names) -> bool {
     !restored.iter().any(|chosen| by == format!("container {}", names.container(&chosen.container.name)))
-}
-
-/// Checks whether the files of all volumes have room where the Engine keeps its data.
-pub(super) fn space(draft: &mut Draft<'_>) {
-    let bytes = |step: &super::PlannedStep| match &step.step {
-        // What is overwritten makes room as it goes.
-        Step::FillVolume { replace: true, .. } => 0,
-        Step::FillVolume { bytes, .. } => *bytes,
-        _ => 0,
-    };
-    let needed = draft.plan.steps.iter().map(bytes).fold(0, u64::saturating_add);
-    if let Some(free) = draft.host.free_bytes.filter(|free| *free < needed) {
-        draft.conflict(Conflict::NoSpace { needed, free });
-    }
 }

@@ -11,7 +11,7 @@ use crate::model::application::{
     Health, Image, ItemKind, ItemRecord, Network, RestartPolicy, SharedVolume, Status, Volume,
 };
 use crate::model::outcome::{EndMark, ItemOutcome, Proof, ReadMethod};
-use crate::targets::preflight::{Host, HostContainer, HostImage, HostPort, HostVolume, Protocol};
+use crate::targets::preflight::{Disk, Host, HostContainer, HostImage, HostPort, HostVolume, PathState, Protocol};
 
 const IMAGE: &str = "sha256:0123";
 
@@ -99,6 +99,7 @@ fn item(volume: &str, bytes: u64, entries: u64) -> ItemRecord {
         path: format!("/docker/shop/volumes/{volume}"),
         outcome: ItemOutcome::Complete { proof },
         helper_reason: None,
+        mounted_at: None,
     }
 }
 
@@ -202,7 +203,7 @@ fn every_conflict_is_told_at_once() {
     host.networks.insert("lan".to_owned(), json!({"Name": "lan", "IPAM": {"Config": [{"Subnet": "10.5.0.0/16"}]}}));
     host.images.clear();
     host.runtimes = ["crun".to_owned()].into();
-    host.free_bytes = Some(999);
+    host.disk = Some(Disk { device: 1, free: 999 });
     let mut found = conflicts(&planned(&RestoreOptions::default(), &host));
     found.sort();
     assert_eq!(
@@ -215,10 +216,77 @@ fn every_conflict_is_told_at_once() {
             "container web needs port 8080/tcp, which container other has",
             "container web needs runtime runc, which this Engine does not have",
             "network shop_front needs 10.5.0.0/24, which overlaps with network lan",
-            &format!("the volumes hold {}, and only {} are free on the Engine's disk", ByteSize(1000), ByteSize(999)),
             "volume shop_data exists already: it holds files",
+            &format!("what is restored needs {} on the Engine's disk, and only {} are free", ByteSize(1000), ByteSize(999)),
         ]
     );
+}
+
+/// `shop` with a bind mount of `/mnt/disk/app` in `web`, and a volume that stands for a folder of the same disk.
+fn on_a_disk() -> StoredApplication {
+    let mut shop = two_builds();
+    let mount = crate::model::application::Mount {
+        kind: crate::model::application::MountKind::Bind,
+        name: None,
+        source: "/mnt/disk/app".to_owned(),
+        destination: "/app".to_owned(),
+        read_only: false,
+    };
+    shop.document.application.containers[1].mounts.push(mount);
+    shop.document.application.volumes[0].options =
+        [("type", "none"), ("o", "bind"), ("device", "/mnt/disk/data")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let lay_there = |item: ItemRecord| ItemRecord { mounted_at: Some("/mnt/disk".to_owned()), ..item };
+    shop.document.items[0] = lay_there(shop.document.items[0].clone());
+    let path = "/docker/shop/binds/mnt/disk/app".to_owned();
+    shop.document.items.push(lay_there(ItemRecord { kind: ItemKind::Bind, name: "/mnt/disk/app".to_owned(), path, ..item("", 500, 2) }));
+    shop
+}
+
+#[test]
+fn room_is_needed_on_the_disk_that_is_written_to() {
+    let conflicts = |free: [u64; 2]| {
+        let [engine, other] = free.map(|free| Disk { device: free, free });
+        let disks = ["/mnt/disk/app", "/mnt/disk/data"].map(|path| (path.to_owned(), other)).into();
+        let binds = [("/mnt/disk/app".to_owned(), PathState::Missing)].into();
+        let host = Host { images: Vec::new(), disk: Some(engine), disks, binds, ..host() };
+        let wanted = wanted(&[on_a_disk()], &RestoreOptions::default());
+        assert_eq!((wanted.folders.len(), wanted.mount_points.len(), wanted.binds.len()), (1, 1, 1));
+        conflicts(&plan(&[on_a_disk()], &RestoreOptions::default(), &host).unwrap())
+    };
+    // Two images of ten bytes may share everything.
+    assert_eq!(conflicts([10, 1500]), [""; 0]);
+    let missing =
+        |disk: &str, needed, free| format!("what is restored needs {} on {disk}, and only {} are free", ByteSize(needed), ByteSize(free));
+    assert_eq!(conflicts([9, 1500]), [missing("the Engine's disk", 10, 9)]);
+    assert_eq!(conflicts([10, 1499]), [missing("the disk of /mnt/disk/data", 1500, 1499)]);
+    assert_eq!(conflicts([1509, 1509]), [missing("the Engine's disk", 1510, 1509)], "all is on one disk");
+}
+
+#[test]
+fn nothing_is_written_below_a_mount_point_without_its_mount() {
+    let planned = |engine: &str, state: Option<PathState>| {
+        let mut host = host();
+        host.images = two_builds()
+            .document
+            .application
+            .containers
+            .iter()
+            .map(|one| HostImage { id: one.image.id.clone(), ..HostImage::default() })
+            .collect();
+        host.identity.id = engine.to_owned();
+        host.binds = [("/mnt/disk/app".to_owned(), PathState::Missing)].into();
+        host.unmounted = state.into_iter().map(|state| ("/mnt/disk".to_owned(), state)).collect();
+        let plan = plan(&[on_a_disk()], &RestoreOptions::default(), &host).unwrap();
+        (conflicts(&plan), plan.notes.iter().filter(|note| note.contains("is mounted")).count())
+    };
+    let said = ["volume shop_data", "/mnt/disk/app"]
+        .map(|what| format!("nothing is mounted at /mnt/disk, below which {what} lay when it was saved"));
+    for state in [PathState::Missing, PathState::Empty] {
+        assert_eq!(planned("ENGINE", Some(state)), (said.to_vec(), 0));
+        assert_eq!(planned("ANOTHER", Some(state)), (Vec::new(), 1), "another machine has other disks");
+    }
+    assert_eq!(planned("ENGINE", Some(PathState::Holds)), (Vec::new(), 1), "somebody has put something there");
+    assert_eq!(planned("ENGINE", None), (Vec::new(), 0));
 }
 
 #[test]
@@ -539,6 +607,7 @@ fn a_container_that_could_not_be_saved_is_in_the_way_and_so_is_one_that_is_named
         path: String::new(),
         outcome: ItemOutcome::Failed { reason: "it was removed".to_owned() },
         helper_reason: None,
+        mounted_at: None,
     });
     let failed = plan(&[stored], &RestoreOptions::default(), &host()).unwrap();
     assert_eq!(conflicts(&failed), ["container web is not in the snapshot: it was removed"]);
@@ -704,7 +773,7 @@ fn in_place_what_is_there_makes_room_and_comes_back_in_the_end() {
     let volume = HostVolume { empty: Some(false), driver: "local".to_owned(), ..HostVolume::default() };
     host.volumes.insert("shop_data".to_owned(), volume.clone());
     host.networks.insert("shop_front".to_owned(), shop().networks["shop_front"].clone());
-    host.free_bytes = Some(10);
+    host.disk = Some(Disk { device: 1, free: 10 });
     let in_place = RestoreOptions { in_place: true, save_first: true, ..RestoreOptions::default() };
     let plan = planned(&in_place, &host);
     assert_eq!(conflicts(&plan), [""; 0]);

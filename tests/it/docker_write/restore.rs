@@ -31,6 +31,7 @@ async fn stored(engine: &Engine, application: &str, bytes: u64) -> StoredApplica
             proof: Proof { method: ReadMethod::Direct, end: EndMark::WalkFinished, mount: None, entries: 2, bytes },
         },
         helper_reason: None,
+        mounted_at: None,
     });
     let containers: Vec<_> = application
         .containers

@@ -1,0 +1,91 @@
+//! The disks of a restore: whether what is written has room there, and whether it is the disk that it was on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::build::Draft;
+use super::{Conflict, Step, StoredApplication};
+use crate::model::application::ItemKind;
+use crate::model::text::printable;
+use crate::targets::preflight::{Disk, PathState};
+
+/// The folders that volumes stand for.
+pub(super) fn folders(applications: &[StoredApplication]) -> BTreeSet<String> {
+    let volumes = applications.iter().flat_map(|stored| &stored.document.application.volumes);
+    volumes.filter_map(|volume| volume.bound_folder()).map(str::to_owned).collect()
+}
+
+/// The mount points that something lay below when it was saved.
+pub(super) fn mount_points(applications: &[StoredApplication]) -> BTreeSet<String> {
+    let items = applications.iter().flat_map(|stored| &stored.document.items);
+    items.filter_map(|item| item.mounted_at.clone()).collect()
+}
+
+/// Makes sure that nothing is written below a mount point for want of its mount: on the machine that was saved that is a
+/// conflict, unless somebody has put something there since; on another one the disks may be others.
+pub(super) fn mounted(draft: &mut Draft<'_>) {
+    let mut conflicts = Vec::new();
+    let mut notes = Vec::new();
+    for planned in &draft.plan.steps {
+        let (Step::FillPath { from, .. } | Step::FillVolume { path: from, .. }) = &planned.step else { continue };
+        let stored = draft.applications.iter().find(|stored| stored.document.application.name == planned.application);
+        let Some(item) = stored.and_then(|stored| stored.document.items.iter().find(|item| item.path == *from)) else { continue };
+        let Some((point, state)) = item.mounted_at.as_ref().and_then(|point| draft.host.unmounted.get_key_value(point)) else { continue };
+        if draft.same_engine(&planned.application) && *state != PathState::Holds {
+            let what = if item.kind == ItemKind::Volume { format!("volume {}", item.name) } else { item.name.clone() };
+            conflicts.push(Conflict::NotMounted { path: point.clone(), what });
+        } else {
+            let point = printable(point.as_bytes());
+            notes.push(format!("nothing is mounted at {point} here: what lay there is written to the disk that the folder is on"));
+        }
+    }
+    for conflict in conflicts {
+        draft.conflict(conflict);
+    }
+    for note in notes {
+        draft.note(note);
+    }
+}
+
+/// Checks whether what is written has room on the disks that are seen from here.
+pub(super) fn space(draft: &mut Draft<'_>) {
+    let host = draft.host;
+    let folders: BTreeMap<String, Option<&str>> = draft
+        .volumes
+        .values()
+        .filter(|(_, volume)| volume.driver == "local" && (volume.options.is_empty() || volume.bound_folder().is_some()))
+        .map(|(_, volume)| (draft.names.volume(&volume.name), volume.bound_folder()))
+        .collect();
+    let of_engine = host.disk.map(|disk| (disk, "the Engine's disk".to_owned()));
+    let of_folder = |path: &str| Some((*host.disks.get(path)?, format!("the disk of {path}")));
+    let mut needs: Vec<(Disk, String, u64)> = Vec::new();
+    let mut image = 0;
+    for planned in &draft.plan.steps {
+        let (found, bytes) = match &planned.step {
+            // What is overwritten makes room as it goes. What a volume of another kind stands for is not known.
+            Step::FillVolume { name, bytes, replace: false, .. } => match folders.get(name) {
+                Some(Some(folder)) => (of_folder(folder), *bytes),
+                Some(None) => (of_engine.clone(), *bytes),
+                None => continue,
+            },
+            Step::FillPath { path, bytes, .. } if host.binds.get(path) != Some(&PathState::Holds) => (of_folder(path), *bytes),
+            Step::FillLayer { bytes, .. } => (of_engine.clone(), *bytes),
+            // Images may share their layers, so only the largest is sure to need what it has.
+            Step::LoadImage { bytes, .. } => {
+                let more = bytes.saturating_sub(image);
+                image += more;
+                (of_engine.clone(), more)
+            }
+            _ => continue,
+        };
+        let Some((disk, name)) = found else { continue };
+        match needs.iter_mut().find(|(other, ..)| other.device == disk.device) {
+            Some((_, _, needed)) => *needed = needed.saturating_add(bytes),
+            None => needs.push((disk, name, bytes)),
+        }
+    }
+    for (disk, name, needed) in needs {
+        if disk.free < needed {
+            draft.conflict(Conflict::NoSpace { disk: name, needed, free: disk.free });
+        }
+    }
+}
