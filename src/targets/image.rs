@@ -1,4 +1,5 @@
-//! An image on its way back to an Engine: its archive with the names taken out, where another image has them.
+//! An image on its way back to an Engine: pulled from where it can be had, or its archive with the names taken out, where another image
+//! has them.
 //!
 //! Which image gets which name is decided in `plan`.
 
@@ -6,7 +7,9 @@ use std::io;
 
 use serde_json::Value;
 
+use crate::docker::{DockerError, Engine, make};
 use crate::model::entry::{Metadata, Sink};
+use crate::model::text::printable;
 
 /// The files of an image's archive that give it names: that of `docker save`, and that of the OCI layout.
 const NAMING: [&[u8]; 2] = [b"manifest.json", b"index.json"];
@@ -14,6 +17,36 @@ const NAMING: [&[u8]; 2] = [b"manifest.json", b"index.json"];
 const ANNOTATIONS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 /// Far more than such a file has; it is kept in memory.
 const LIMIT: u64 = 16 << 20;
+
+/// Has the Engine pull an image by one of its digests, and gives it its name. A registry that has none of them any more is asked
+/// for the name; then somebody should know, and gets a sentence.
+///
+/// # Errors
+/// Nobody has it; the first refusal is the one that is told.
+pub async fn pull(engine: &Engine, digest: &str, others: &[String], tag: Option<&str>) -> Result<Option<String>, DockerError> {
+    let mut refusals = Vec::new();
+    for digest in std::iter::once(digest).chain(others.iter().map(String::as_str)) {
+        match make::pull(engine, digest).await {
+            Ok(()) => {
+                if let Some(tag) = tag {
+                    make::tag(engine, digest, tag).await?;
+                }
+                return Ok(None);
+            }
+            Err(error @ (DockerError::Api { .. } | DockerError::NotFound { .. })) => refusals.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    // Engines say of a digest that is gone now 404, now 500, by the words of the registry. One that does not answer has no names either.
+    if let Some(name) = tag
+        && make::pull(engine, name).await.is_ok()
+    {
+        let (name, digest) = (printable(name.as_bytes()), printable(digest.as_bytes()));
+        return Ok(Some(format!("no registry has {digest} any more: {name} was pulled by its name, and may be another build")));
+    }
+    let call = || DockerError::Api { call: "POST /images/create".to_owned(), status: 404, message: "no registry has it".to_owned() };
+    Err(refusals.into_iter().next().unwrap_or_else(call))
+}
 
 /// Passes the archive of an image on without the names that it would give: an Engine that loads it takes no name from another
 /// image.

@@ -148,6 +148,9 @@ pub enum Step {
         /// The name that it then gets, so that it is called as it was.
         #[serde(skip_serializing_if = "Option::is_none")]
         tag: Option<String>,
+        /// Digests of the same image elsewhere, for when that one is gone.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        others: Vec<String>,
     },
     /// Have the Engine load an image that was saved.
     LoadImage {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{PlannedStep, Step};
-use super::{TargetError, container, network, volume};
-use crate::docker::{DockerError, Engine, make};
+use super::{TargetError, container, image, network, volume};
+use crate::docker::{DockerError, Engine};
 use crate::model::text::printable;
 
 /// What kind of thing was made.
@@ -114,12 +114,8 @@ impl Steps {
             Step::CreateNetwork { network } => (Kind::Network, &network.name, network::create(engine, network).await?),
             Step::CreateVolume { name, body } => (Kind::Volume, name, volume::create(engine, body).await?),
             Step::CreateContainer { container } => (Kind::Container, &container.name, container::create(engine, container).await?),
-            Step::PullImage { reference, tag } => {
-                make::pull(engine, reference).await?;
-                if let Some(tag) = tag {
-                    make::tag(engine, reference, tag).await?;
-                }
-                return Ok(Vec::new());
+            Step::PullImage { reference, tag, others } => {
+                return Ok(image::pull(engine, reference, others, tag.as_deref()).await?.into_iter().collect());
             }
             Step::StartContainer { name } => {
                 container::start(engine, name).await?;

@@ -6,6 +6,7 @@ use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
+use crate::support::registry::Registry;
 
 /// A configuration with one set for these containers.
 fn configuration(home: &Home, containers: &[&str], scope: &str) -> String {
@@ -127,6 +128,45 @@ fn two_builds_of_one_name_come_back_each_to_its_container() {
     assert_eq!(restore(), third, "the name was taken from the image that is there");
     lose();
     stage.ok(["rmi", "-f", image]);
+}
+
+#[test]
+fn an_image_that_its_registry_has_no_more_comes_from_another_or_by_its_name() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "registry");
+    let registry = Registry::start(stage.engine());
+    let digest = registry.publish("app", "old");
+    assert_eq!(registry.publish("mirror", "old"), digest);
+    let [image, mirror] = ["app", "mirror"].map(|name| format!("{}:1", registry.name(name)));
+    stage.ok(["pull", &image]);
+    stage.ok(["pull", &mirror]);
+    let old = stage.ok(["inspect", "--type", "image", "--format", "{{.Id}}", &image]);
+    let name = stage.name("app");
+    stage.ok(["run", "-d", "--name", &name, &image]);
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+    let restore = || {
+        stage.ok(["rm", "-f", &name]);
+        let there = stage.ok(["inspect", "--type", "image", "--format", "{{.Id}}", &image]);
+        stage.ok(["rmi", "-f", &there]);
+        let outcome = stage.bbackup(["restore", "latest", "--all"]).run();
+        assert!(stage.exists("container", &name), "{}", outcome.describe());
+        stage.wait_for_state(&name, "running");
+        let found = stage.inspect("container", &name);
+        assert_eq!(found["Config"]["Image"], image.as_str(), "{}", outcome.describe());
+        (outcome, found["Image"].as_str().unwrap().to_owned(), stage.ok(["exec", &name, "cat", "/built"]))
+    };
+    registry.publish("app", "new");
+    registry.forget("app", &digest);
+    let (outcome, id, built) = restore();
+    assert_eq!((id.as_str(), built.as_str()), (old.as_str(), "old"), "{}", outcome.describe());
+    let _ = outcome.says_nothing_of("may be another build");
+    registry.forget("mirror", &digest);
+    let (outcome, _, built) = restore();
+    assert_eq!(built, "new");
+    let _ = outcome.exits(4).says("was pulled by its name, and may be another build");
+    stage.ok(["rm", "-f", &name]);
+    stage.ok(["rmi", "-f", &image]);
 }
 
 #[test]

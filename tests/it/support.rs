@@ -11,6 +11,7 @@ pub(crate) mod parts;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod reach;
+pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod shop;
 pub(crate) mod tree;

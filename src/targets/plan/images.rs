@@ -18,8 +18,8 @@ enum Image {
     There { reference: String, note: Option<String> },
     /// The snapshot has it.
     Load { id: String, step: Step },
-    /// A registry may have it under this digest.
-    Pull { digest: String },
+    /// A registry may have it under one of these digests.
+    Pull { digest: String, others: Vec<String> },
     /// It was built on the machine that was saved.
     Missing,
 }
@@ -29,7 +29,7 @@ impl Image {
     fn identity(&self) -> Option<&str> {
         match self {
             Self::Load { id, .. } => Some(id),
-            Self::Pull { digest } => Some(digest),
+            Self::Pull { digest, .. } => Some(digest),
             Self::There { .. } | Self::Missing => None,
         }
     }
@@ -66,12 +66,14 @@ pub(super) fn plan<'a>(draft: &mut Draft<'a>) -> BTreeMap<&'a str, String> {
                 }
                 if named { (*reference).to_owned() } else { id.clone() }
             }
-            Image::Pull { digest } => {
+            Image::Pull { digest, others } => {
                 let tag = named.then(|| (*reference).to_owned());
                 let used = tag.clone().unwrap_or_else(|| digest.clone());
                 if planned.insert((digest.clone(), named)) {
                     draft.note(format!("image {} is not on this Engine; it will be pulled", printable(digest.as_bytes())));
-                    draft.step(application, Step::PullImage { reference: digest.clone(), tag });
+                    // Without a name the container is made by this very digest.
+                    let others = if named { others.clone() } else { Vec::new() };
+                    draft.step(application, Step::PullImage { reference: digest.clone(), tag, others });
                 }
                 used
             }
@@ -128,10 +130,14 @@ fn image(applications: &[StoredApplication], application: &str, container: &Cont
         );
         return Image::There { reference: reference.to_owned(), note: Some(note) };
     }
-    match digests.first() {
-        Some(digest) => Image::Pull { digest: digest.clone() },
+    // The registry that it is named after first.
+    let mut digests = digests.clone();
+    digests.sort_by_key(|digest| repository(digest) != repository(reference));
+    let mut digests = digests.into_iter();
+    match digests.next() {
+        Some(digest) => Image::Pull { digest, others: digests.collect() },
         // Named by digest, it came from a registry even if nobody wrote down from which.
-        None if reference.contains('@') => Image::Pull { digest: reference.to_owned() },
+        None if reference.contains('@') => Image::Pull { digest: reference.to_owned(), others: Vec::new() },
         None => Image::Missing,
     }
 }
@@ -139,6 +145,15 @@ fn image(applications: &[StoredApplication], application: &str, container: &Cont
 /// Whether it is a name that can be given to another image: no digest and no id.
 fn is_name(reference: &str) -> bool {
     !reference.contains('@') && !reference.starts_with("sha256:")
+}
+
+/// A name without tag and digest.
+fn repository(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or(reference);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
 }
 
 /// A name as the list of images has it: with a tag.

@@ -538,6 +538,18 @@ fn each_container_gets_its_own_build_of_one_name() {
     let (pulls, images) = used(pulled.clone(), &bare);
     assert_eq!(pulls, ["pull busy@sha256:01 None", "pull busy@sha256:02 Some(\"busy:1\")"]);
     assert_eq!(images, ["db busy@sha256:01", "web busy:1"]);
+    // The registry that the name is of is asked first, the others if that one has it no more.
+    let mut mirrored = shop();
+    for container in &mut mirrored.document.application.containers {
+        container.image.digests = vec!["mirror.example:5000/busy@sha256:07".to_owned(), "busy@sha256:07".to_owned()];
+    }
+    let plan = plan(&[mirrored], &RestoreOptions::default(), &bare).unwrap();
+    let pull = Step::PullImage {
+        reference: "busy@sha256:07".to_owned(),
+        tag: Some("busy:1".to_owned()),
+        others: vec!["mirror.example:5000/busy@sha256:07".to_owned()],
+    };
+    assert_eq!(plan.steps[0].step, pull);
     // An image that is there by its digest only is not taken for the one that has the name.
     let there = HostImage { id: "sha256:other".to_owned(), tags: Vec::new(), digests: vec!["busy@sha256:01".to_owned()] };
     let mut one = pulled;

@@ -280,7 +280,8 @@ fn add_file(image: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &
     image.append_data(&mut header(tar::EntryType::Regular, mode, content.len() as u64), path, content).unwrap();
 }
 
-fn busybox_image() -> Vec<u8> {
+/// The archive of [`BUSYBOX`].
+pub(crate) fn busybox_image() -> Vec<u8> {
     let mut image = tar::Builder::new(Vec::new());
     for folder in ["bin", "etc", "tmp", "var", "root"] {
         add_folder(&mut image, folder, if folder == "tmp" { 0o1777 } else { 0o755 });
