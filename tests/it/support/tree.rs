@@ -67,7 +67,7 @@ pub(crate) fn nasty(root: &Path) {
 pub(crate) fn odd(root: &Path) {
     let as_root = rustix::process::geteuid().is_root();
     names(&root.join("names"));
-    links(&root.join("links"));
+    links(&root.join("links"), as_root);
     holes(&root.join("holes"));
     attributes(&root.join("attributes"));
     special(&root.join("special"), as_root);
@@ -130,13 +130,18 @@ pub(crate) fn names(folder: &Path) {
     }
 }
 
-fn links(folder: &Path) {
+fn links(folder: &Path, as_root: bool) {
     fs::create_dir_all(folder.join("other")).unwrap();
     write(&folder.join("first"), &noise(99, 700 * KIB as usize));
     fs::hard_link(folder.join("first"), folder.join("second")).unwrap();
     fs::hard_link(folder.join("first"), folder.join("other/third")).unwrap();
     write(&folder.join("empty"), b"");
     fs::hard_link(folder.join("empty"), folder.join("other/empty too")).unwrap();
+    if as_root {
+        // Owners that a later name of the same file could spoil.
+        chown(folder.join("first"), Some(1234), Some(2345)).unwrap();
+        chown(folder.join("empty"), Some(4321), Some(5432)).unwrap();
+    }
     symlink("first", folder.join("relative")).unwrap();
     symlink("/nowhere/at all", folder.join("dangling")).unwrap();
     symlink("../..", folder.join("upwards")).unwrap();
