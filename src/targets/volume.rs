@@ -13,7 +13,7 @@ use crate::docker::helper::{Access, Helper, Owner};
 use crate::docker::make::{self, Made};
 use crate::docker::{DockerError, Engine, mountpoint};
 use crate::model::entry::{Metadata, Sink};
-use crate::targets::tar::{LeftOut, TarSink};
+use crate::targets::tar::{LeftOut, Missing, TarSink};
 
 /// How a volume is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +126,11 @@ impl VolumeSink {
 
 impl Sink for VolumeSink {
     fn begin(&mut self, path: &[u8], metadata: &Metadata, link_to: Option<&[u8]>) -> io::Result<()> {
-        self.tar()?.begin(path, metadata, link_to)
+        self.tar()?.begin(path, metadata, link_to)?;
+        // An empty value takes a record of a tar archive away again, as the Engine reads it.
+        let lost = metadata.xattrs.iter().filter(|xattr| xattr.value.is_empty() && link_to.is_none());
+        self.left_out.extend(lost.map(|xattr| LeftOut { path: path.to_vec(), what: Missing::Xattr(xattr.name.clone()) }));
+        Ok(())
     }
 
     fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -140,7 +144,7 @@ impl Sink for VolumeSink {
     fn finish(&mut self) -> io::Result<()> {
         self.tar()?.finish()?;
         let Some(tar) = self.tar.take() else { return Ok(()) };
-        self.left_out = tar.left_out().to_vec();
+        self.left_out.extend_from_slice(tar.left_out());
         tar.into_inner()?.finish()
     }
 }

@@ -8,8 +8,10 @@ use crate::support::home::{Home, Summary, files_below};
 use crate::support::manifest::{Line, Manifest};
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
+use crate::support::proxy::over_tcp;
 use crate::support::run::traced;
 use crate::support::shop::{Shop, Volumes};
+use crate::support::tree;
 
 /// The newest snapshot of an application, as restic lists it.
 fn snapshot_of(home: &Home, application: &str) -> String {
@@ -155,4 +157,37 @@ fn an_application_comes_back_through_the_helper() {
         shop.stage.ok(["network", "create", &shop.name("lonely-net")]);
     }
     before.assert_equals(&shop.picture(), as_streamed);
+}
+
+/// What docs/docker.md says that writing through the Engine does not keep: sockets, attributes without a value, and times before 1970 (those of links newer Engines lose,
+/// older ones keep).
+fn as_put(manifest: Manifest) -> Manifest {
+    let kept = manifest.without(|_, line| line.kind == "socket");
+    kept.map(|line: &mut Line| {
+        line.xattrs.retain(|_, value| !value.is_empty());
+        if line.mtime.0 < 0 {
+            line.mtime = (0, 0);
+        }
+    })
+}
+
+#[test]
+fn what_was_read_as_files_comes_back_whole_through_the_helper() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "put");
+    let volume = stage.name("data");
+    stage.ok(["volume", "create", &volume]);
+    tree::odd(&stage.mountpoint(&volume));
+    let before = Manifest::of(&stage.mountpoint(&volume));
+    let has = |found: &dyn Fn(&Line) -> bool| before.lines.values().any(found);
+    assert!(has(&|line| line.xattrs.contains_key(b"user.binary".as_slice())) && has(&|line| line.mtime.1 != 0), "the tree is too plain");
+    assert!(has(&|line| line.xattrs.contains_key(b"system.posix_acl_access".as_slice())), "the tree has no access lists");
+    let _ = stage.bbackup(["backup", "--volumes", &volume]).run().success().says_nothing_of("helper");
+    stage.ok(["volume", "rm", &volume]);
+    // The same Engine, and none of its folders seen from here.
+    let host = over_tcp(&stage.engine().host());
+    let outcome = stage.bbackup(["restore", "latest", "--all", "--json"]).env("DOCKER_HOST", &host).run().exits(4);
+    let _ = outcome.says("a socket cannot be restored").says("the extended attribute user.empty cannot be restored");
+    as_put(before).assert_equals(&as_put(Manifest::of(&stage.mountpoint(&volume))));
 }
