@@ -3,6 +3,7 @@
 //! Sets are planned as a backup plans them, so that this says nothing else than what a backup does. It only reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -42,7 +43,8 @@ pub struct Unprotected {
 }
 
 /// Kinds of what can be lost. Networks and logs come with containers; whatever else a container has is in its configuration.
-const KINDS: [(ItemKind, &str); 3] = [(ItemKind::Configuration, "container"), (ItemKind::Volume, "volume"), (ItemKind::Bind, "bind mount")];
+const KINDS: [(ItemKind, &str); 3] = [(ItemKind::Configuration, "container"), (ItemKind::Volume, "volume"), (ItemKind::Bind, BIND)];
+const BIND: &str = "bind mount";
 
 /// Looks at the Engine that `config` describes, which is the one that its sets call `engine`.
 ///
@@ -71,12 +73,12 @@ pub async fn coverage(config: &Config, engine: &str) -> Result<Coverage, JobErro
     let mut unprotected = BTreeSet::new();
     for (kind, name, application) in everything(&discovery) {
         let item = (kind, name.to_owned());
-        let by_path = kind == "bind mount" && paths.iter().any(|path| std::path::Path::new(name).starts_with(path));
-        if saved.0.contains(&item) || by_path {
+        let by_path = kind == BIND && paths.iter().any(|path| Path::new(name).starts_with(path));
+        if saved.has(&item) || by_path {
             *protected.entry(kind).or_default() += 1;
             continue;
         }
-        let disabled_sets = disabled.iter().filter(|(_, saved)| saved.0.contains(&item)).map(|(name, _)| name.clone()).collect();
+        let disabled_sets = disabled.iter().filter(|(_, saved)| saved.has(&item)).map(|(name, _)| name.clone()).collect();
         unprotected.insert(Unprotected { kind, name: item.1, application: application.to_owned(), disabled_sets });
     }
     Ok(Coverage {
@@ -103,7 +105,7 @@ fn everything(discovery: &Discovery) -> impl Iterator<Item = (&'static str, &str
         let name = application.name.as_str();
         let containers = application.containers.iter().map(move |one| ("container", one.name.as_str(), name));
         let volumes = application.volumes.iter().map(move |one| ("volume", one.name.as_str(), name));
-        let binds = application.binds.iter().map(move |one| ("bind mount", one.path.as_str(), name));
+        let binds = application.binds.iter().map(move |one| (BIND, one.path.as_str(), name));
         containers.chain(volumes).chain(binds)
     })
 }
@@ -113,6 +115,12 @@ fn everything(discovery: &Discovery) -> impl Iterator<Item = (&'static str, &str
 struct Saved(BTreeSet<(&'static str, String)>);
 
 impl Saved {
+    /// Whether something is saved. A bind mount is saved with the one that it lies in, too.
+    fn has(&self, item: &(&'static str, String)) -> bool {
+        let around = || Path::new(&item.1).ancestors().skip(1).filter_map(Path::to_str);
+        self.0.contains(item) || item.0 == BIND && around().any(|outer| self.0.contains(&(BIND, outer.to_owned())))
+    }
+
     fn take(&mut self, discovery: &Discovery, set: &BackupSet, warnings: &mut Vec<String>) -> Result<(), JobError> {
         let planned = match plan(discovery, set) {
             Ok(planned) => planned,
@@ -132,5 +140,20 @@ impl Saved {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_a_bind_mount_that_is_saved_is_saved_with_it() {
+        let saved = Saved([(BIND, "/srv/data".to_owned()), ("volume", "/srv/other".to_owned())].into());
+        for (path, expected) in
+            [("/srv/data", true), ("/srv/data/a/b", true), ("/srv/database", false), ("/srv", false), ("/srv/other/x", false)]
+        {
+            assert_eq!(saved.has(&(BIND, path.to_owned())), expected, "{path}");
+        }
     }
 }

@@ -44,6 +44,14 @@ fn what_no_enabled_set_saves_is_said() {
     assert_eq!(coverage(&all), (Some(0), Vec::new(), false));
     let (code, names, _) = coverage("  a: {containers: [\"*\"], volumes: [\"*\"], scope: {volumes: false}}\n");
     assert_eq!((code, sorted(names)), (Some(4), sorted(vec![format!("{safe}-data"), format!("{lost}-data"), stage.name("nobodys")])));
+    // What lies in a bind mount that is saved is saved with it, and one whose name only begins alike is not.
+    for (name, path) in [("inner", format!("{safe}/inner")), ("alike", format!("{safe}-alike"))] {
+        let bind = format!("{}/{path}:/bind", folder.display());
+        stage.ok(["create", "--name", &stage.name(name), "-v", &bind, BUSYBOX, "true"]);
+    }
+    let sets = format!("  a: {{containers: [\"*\"], volumes: [\"*\"], scope: {{binds: false}}}}\n  b: {{containers: [{safe}, {lost}]}}\n");
+    assert_eq!(coverage(&sets), (Some(4), vec![format!("{}/{safe}-alike", folder.display())], false));
+    stage.ok(["rm", &stage.name("inner"), &stage.name("alike")]);
     // A set that finds nothing is worth a word, and nobody's success.
     let (code, names, _) = coverage("  a: {containers: [\"*\"], volumes: [\"*\"]}\n  b: {containers: [gone]}\n");
     assert_eq!((code, names), (Some(4), Vec::new()));
