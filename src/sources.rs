@@ -38,9 +38,33 @@ pub struct Identity {
 
 /// Files and folders that are never read, whatever was asked for: our own repository, cache and state, the Engine's data.
 ///
-/// They are known by identity, so that a bind mount or another name does not get around them.
+/// They are known by identity, so that a bind mount or another name does not get around them; in what an Engine gives as a
+/// stream, by their paths on its machine.
 #[derive(Debug, Clone, Default)]
-pub struct NeverRead(HashSet<Identity>);
+pub struct NeverRead {
+    identities: HashSet<Identity>,
+    there: EnginePaths,
+}
+
+/// What is never read, by its paths on the Engine's machine.
+#[derive(Debug, Clone, Default)]
+pub struct EnginePaths {
+    /// The Engine's data folder, if it is known.
+    pub data_root: Option<PathBuf>,
+    /// Our own folders, as far as their paths over there are known.
+    pub own: Vec<PathBuf>,
+    /// Whether paths of the Engine's machine are paths of this process, so that links in them can be followed.
+    pub are_ours: bool,
+}
+
+/// What of a stream is never to be given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pruned {
+    /// All of it: what it is or lies in.
+    Whole(PathBuf),
+    /// What lies below these paths, relative to its root; often nothing.
+    Parts(Vec<Vec<u8>>),
+}
 
 impl NeverRead {
     /// Looks the paths up, following symbolic links; those that do not exist are left out.
@@ -59,7 +83,38 @@ impl NeverRead {
                 Err(error) => return Err(SourceError::Unreadable { path: path.to_owned(), source: error.into() }),
             }
         }
-        Ok(Self(found))
+        Ok(Self { identities: found, there: EnginePaths::default() })
+    }
+
+    /// The same, and these paths on the Engine's machine.
+    #[must_use]
+    pub fn with_engine_paths(mut self, there: EnginePaths) -> Self {
+        self.there = there;
+        self
+    }
+
+    /// What is left out of the stream of a file or folder of the Engine's machine.
+    pub fn of_path(&self, path: &Path) -> Pruned {
+        self.there.pruned(path, self.there.data_root.as_deref())
+    }
+
+    /// What is left out of the stream of a volume with this mountpoint, that stands for the folder `device` if it has the option `bind`.
+    pub fn of_volume(&self, mountpoint: &Path, device: Option<&Path>) -> Pruned {
+        // A volume is part of the data folder, also under its second name.
+        let data_root = self.there.data_root.as_deref();
+        let is_volume = |path: &Path| {
+            let inside = data_root.and_then(|root| path.strip_prefix(root.join("volumes")).ok());
+            inside.is_some_and(|inside| inside.components().nth(1).is_some_and(|part| part.as_os_str() == "_data"))
+        };
+        let mut parts = Vec::new();
+        for (path, data_root) in [(Some(mountpoint), None), (device, data_root.filter(|_| !device.is_some_and(is_volume)))] {
+            match path.map(|path| self.there.pruned(path, data_root)) {
+                Some(Pruned::Whole(above)) => return Pruned::Whole(above),
+                Some(Pruned::Parts(more)) => parts.extend(more),
+                None => {}
+            }
+        }
+        Pruned::Parts(parts)
     }
 
     /// The one of them that a path is or lies in. Symbolic links in it must be resolved.
@@ -69,7 +124,24 @@ impl NeverRead {
 
     /// Whether this is one of them.
     pub fn contains(&self, identity: Identity) -> bool {
-        !self.0.is_empty() && self.0.contains(&identity)
+        !self.identities.is_empty() && self.identities.contains(&identity)
+    }
+}
+
+impl EnginePaths {
+    fn pruned(&self, path: &Path, data_root: Option<&Path>) -> Pruned {
+        let real = if self.are_ours { path.canonicalize().ok() } else { None };
+        let path = real.as_deref().unwrap_or(path);
+        let mut parts = Vec::new();
+        for never in data_root.into_iter().chain(self.own.iter().map(PathBuf::as_path)).filter(|never| never.is_absolute()) {
+            if path.starts_with(never) {
+                return Pruned::Whole(never.to_owned());
+            }
+            if let Ok(part) = never.strip_prefix(path) {
+                parts.push(part.as_os_str().as_encoded_bytes().to_vec());
+            }
+        }
+        Pruned::Parts(parts)
     }
 }
 
@@ -203,5 +275,44 @@ impl SourceError {
             Self::Unreadable { source, .. } => matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::TimedOut),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn what_is_never_read_is_found_in_what_contains_it() {
+        let root = Path::new("/var/lib/docker");
+        let there = EnginePaths { data_root: Some(root.to_owned()), own: vec!["/srv/backup/repository".into()], are_ours: false };
+        let never = NeverRead::default().with_engine_paths(there);
+        let parts = |list: &[&str]| Pruned::Parts(list.iter().map(|part| part.as_bytes().to_vec()).collect());
+        for (path, expected) in [
+            ("/srv", parts(&["backup/repository"])),
+            ("/srv/backup", parts(&["repository"])),
+            ("/srv/back", parts(&[])),
+            ("/srv/backup/repository/data", Pruned::Whole("/srv/backup/repository".into())),
+            ("/var", parts(&["lib/docker"])),
+            ("/", parts(&["var/lib/docker", "srv/backup/repository"])),
+            ("/var/lib/docker/volumes", Pruned::Whole(root.into())),
+        ] {
+            assert_eq!(never.of_path(Path::new(path)), expected, "{path}");
+        }
+        let of_volume = |device: Option<&str>| never.of_volume(&root.join("volumes/v/_data"), device.map(Path::new));
+        assert_eq!(of_volume(None), parts(&[]));
+        assert_eq!(of_volume(Some("/srv/backup")), parts(&["repository"]));
+        assert_eq!(of_volume(Some("/var/lib")), parts(&["docker"]));
+        assert_eq!(of_volume(Some("/var/lib/docker/volumes/other/_data/part")), parts(&[]));
+        assert_eq!(of_volume(Some("/var/lib/docker/volumes")), Pruned::Whole(root.into()));
+
+        // Links are followed where the Engine's paths are ours.
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(real.join("real/repository")).unwrap();
+        std::os::unix::fs::symlink("real", real.join("link")).unwrap();
+        let there = EnginePaths { data_root: None, own: vec![real.join("real/repository")], are_ours: true };
+        assert_eq!(NeverRead::default().with_engine_paths(there).of_path(&real.join("link")), parts(&["repository"]));
     }
 }

@@ -93,6 +93,23 @@ struct Info {
     docker_root_dir: String,
     #[serde(default)]
     security_options: Option<Vec<String>>,
+    #[serde(default)]
+    driver_status: Option<Vec<Vec<String>>>,
+}
+
+impl Info {
+    fn has_option(&self, name: &str) -> bool {
+        self.security_options.iter().flatten().any(|option| option.split(',').any(|part| part.strip_prefix("name=") == Some(name)))
+    }
+
+    /// Where ids are mapped, the data folder is called after the ids that root becomes.
+    fn user_namespace(&self) -> Option<String> {
+        self.has_option("userns").then(|| self.docker_root_dir.rsplit('/').next().unwrap_or_default().to_owned())
+    }
+
+    fn has_containerd_images(&self) -> bool {
+        self.driver_status.iter().flatten().flatten().any(|word| word.starts_with("io.containerd.snapshotter."))
+    }
 }
 
 impl Engine {
@@ -116,12 +133,14 @@ impl Engine {
             Docker::connect_with_custom_transport(transport, Some("http://localhost"), NO_LIMIT.as_secs(), &client_version)
                 .map_err(|error| DockerError::from_bollard("connect", error))
         };
-        let rootless = info.security_options.iter().flatten().any(|option| option.split(',').any(|part| part == "name=rootless"));
+        let rootless = info.has_option("rootless");
         Ok(Self(Arc::new(Inner {
             docker: docker(Some(options.timeouts.request))?,
             patient: docker(None)?,
             identity: EngineIdentity {
                 id: lasting_id(&versions, &info),
+                user_namespace: info.user_namespace(),
+                containerd_images: info.has_containerd_images(),
                 name: info.name,
                 version: versions.engine,
                 api_version,
@@ -316,14 +335,35 @@ mod tests {
 
     #[test]
     fn podman_is_known_again_though_its_id_changes() {
-        let info =
-            |id: &str| Info { id: id.to_owned(), name: "host".to_owned(), docker_root_dir: "/data".to_owned(), security_options: None };
+        let info = |id: &str| Info {
+            id: id.to_owned(),
+            name: "host".to_owned(),
+            docker_root_dir: "/data".to_owned(),
+            security_options: None,
+            driver_status: None,
+        };
         let versions = |component: &str| -> Versions {
             serde_json::from_str(&format!(r#"{{"ApiVersion":"1.41","Version":"4.3.1","Components":[{{"Name":"{component}"}}]}}"#)).unwrap()
         };
         let podman = versions("Podman Engine");
         assert_eq!(lasting_id(&podman, &info("a")), lasting_id(&podman, &info("b")));
         assert_eq!(lasting_id(&versions("Engine"), &info("a")), "a");
+    }
+
+    #[test]
+    fn what_an_engine_says_of_ids_and_images_is_understood() {
+        let info = |text: &str| -> Info { serde_json::from_str(text).unwrap() };
+        let plain = info(
+            r#"{"ID":"a","DockerRootDir":"/var/lib/docker","SecurityOptions":["name=seccomp,profile=builtin"],
+            "DriverStatus":[["Backing Filesystem","extfs"],["Supports d_type","true"]]}"#,
+        );
+        assert_eq!((plain.user_namespace(), plain.has_containerd_images(), plain.has_option("rootless")), (None, false, false));
+        let mapped = info(
+            r#"{"ID":"a","DockerRootDir":"/var/lib/docker/100000.100000","SecurityOptions":["name=seccomp,profile=builtin","name=userns"],
+            "DriverStatus":[["driver-type","io.containerd.snapshotter.v1"]]}"#,
+        );
+        assert_eq!((mapped.user_namespace().as_deref(), mapped.has_containerd_images()), (Some("100000.100000"), true));
+        assert!(info(r#"{"SecurityOptions":["name=rootless"],"DriverStatus":null}"#).has_option("rootless"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod applications;
 pub mod binds;
+pub mod grounds;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -36,6 +37,8 @@ pub struct Discovery {
     policies: HashMap<String, (Policy, Vec<String>)>,
     raw_containers: HashMap<String, Bytes>,
     raw_networks: HashMap<String, Bytes>,
+    /// By the id of a container or network that is there and cannot be looked at: why.
+    unseen: HashMap<String, String>,
 }
 
 impl Discovery {
@@ -51,6 +54,7 @@ impl Discovery {
             policies,
             raw_containers: HashMap::new(),
             raw_networks: HashMap::new(),
+            unseen: HashMap::new(),
         }
     }
 
@@ -91,6 +95,11 @@ impl Discovery {
         self.raw_containers.get(id)
     }
 
+    /// Why a container or network that is there has no inspect JSON, by its id.
+    pub fn unseen(&self, id: &str) -> Option<&str> {
+        self.unseen.get(id).map(String::as_str)
+    }
+
     /// The inspect JSON of a network, byte for byte, by its id.
     pub fn raw_network(&self, id: &str) -> Option<&Bytes> {
         self.raw_networks.get(id)
@@ -103,7 +112,7 @@ impl Discovery {
 /// One of the lists could not be had.
 pub async fn discover(engine: &Engine) -> Result<Discovery, DockerError> {
     let wire = engine.wire();
-    let mut warnings = Vec::new();
+    let (mut warnings, mut unseen) = (Vec::new(), HashMap::new());
     let (containers, volumes, networks, images) = tokio::join!(
         list::<Vec<ContainerLine>>(wire, "/containers/json?all=1"),
         list::<RawVolumes>(wire, "/volumes"),
@@ -125,13 +134,13 @@ pub async fn discover(engine: &Engine) -> Result<Discovery, DockerError> {
         }
     };
     let containers = containers?.into_iter().filter(|line| !line.labels.contains_key(HELPER_LABEL));
-    let (containers, raw_containers) = inspect_containers(wire, containers, &digests, &mut warnings).await;
-    let (networks, default_networks, raw_networks) = inspect_networks(wire, networks, &mut warnings).await;
+    let (containers, raw_containers) = inspect_containers(wire, containers, &digests, &mut warnings, &mut unseen).await;
+    let (networks, default_networks, raw_networks) = inspect_networks(wire, networks, &mut warnings, &mut unseen).await;
 
     let volumes = volumes.volumes.into_iter().map(Volume::from).collect();
     let mut discovery = Discovery::of(engine.identity().clone(), containers, volumes, networks);
     discovery.warnings.splice(0..0, warnings);
-    Ok(Discovery { default_networks, raw_containers, raw_networks, ..discovery })
+    Ok(Discovery { default_networks, raw_containers, raw_networks, unseen, ..discovery })
 }
 
 async fn list<T: DeserializeOwned>(wire: &Wire, path: &str) -> Result<T, DockerError> {
@@ -144,6 +153,7 @@ async fn inspect_containers(
     lines: impl Iterator<Item = ContainerLine>,
     digests: &HashMap<String, Vec<String>>,
     warnings: &mut Vec<String>,
+    unseen: &mut HashMap<String, String>,
 ) -> (Vec<Container>, HashMap<String, Bytes>) {
     let answers = stream::iter(lines.map(|line| async move {
         let answer = inspect_container(wire, &line.id).await;
@@ -167,7 +177,12 @@ async fn inspect_containers(
                 raw.insert(container.container().id.clone(), bytes);
                 found.push(container);
             }
-            Err(error) => warnings.push(format!("container {} is not looked at: {error}", line.name())),
+            Err(error) => {
+                warnings.push(format!("container {} is not looked at: {error}", line.name()));
+                // It is there all the same, and what belongs to it must not be taken for whole without it.
+                found.extend(inspect::container(line.as_inspect().to_string().as_bytes(), digests));
+                unseen.insert(line.id, error);
+            }
         }
     }
     (inspect::resolve(found), raw)
@@ -177,6 +192,7 @@ async fn inspect_networks(
     wire: &Wire,
     listed: Vec<RawNetwork>,
     warnings: &mut Vec<String>,
+    unseen: &mut HashMap<String, String>,
 ) -> (Vec<Network>, Vec<Network>, HashMap<String, Bytes>) {
     let (default, own): (Vec<_>, Vec<_>) = listed.into_iter().partition(RawNetwork::is_default);
     let answers = stream::iter(own.into_iter().map(|network| async move {
@@ -192,7 +208,11 @@ async fn inspect_networks(
                 networks.push(Network::from(network));
             }
             Err(error) if error.is_not_found() => {}
-            Err(error) => warnings.push(format!("network {} is not looked at: {error}", network.name)),
+            Err(error) => {
+                warnings.push(format!("network {} is not looked at: {error}", network.name));
+                unseen.insert(network.id.clone(), error.to_string());
+                networks.push(Network::from(network));
+            }
         }
     }
     let mut default: Vec<Network> = default.into_iter().map(Network::from).collect();

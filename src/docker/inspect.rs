@@ -36,9 +36,23 @@ pub(crate) struct ContainerLine {
     pub(crate) names: Vec<String>,
     #[serde(default, deserialize_with = "nullable")]
     pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "nullable")]
+    image: String,
+    #[serde(rename = "ImageID", default, deserialize_with = "nullable")]
+    image_id: String,
+    #[serde(default, deserialize_with = "nullable")]
+    mounts: serde_json::Value,
 }
 
 impl ContainerLine {
+    /// What the line alone tells of the container, in the form of an inspect. Its state stays unknown, so that nobody stops it.
+    pub(crate) fn as_inspect(&self) -> serde_json::Value {
+        serde_json::json!({
+            "Id": self.id, "Name": self.name(), "Image": self.image_id, "Mounts": self.mounts,
+            "Config": {"Image": self.image, "Labels": self.labels},
+        })
+    }
+
     /// A name for messages: the shortest, since links add longer ones (`/web/db`).
     pub(crate) fn name(&self) -> &str {
         self.names.iter().min_by_key(|name| name.len()).map_or(self.id.as_str(), |name| name.trim_start_matches('/'))
@@ -218,6 +232,7 @@ impl From<RawVolume> for Volume {
             scope: raw.scope,
             created_at: raw.created_at,
             users: Vec::new(),
+            reached_by: Vec::new(),
         }
     }
 }

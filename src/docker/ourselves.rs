@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::address::{Address, Endpoint};
 use super::connect::Engine;
 use super::discover::Discovery;
-use crate::model::application::Container;
+use crate::model::application::{Container, MountKind, Volume};
 use crate::platform::container::{Clues, id_of_process};
 
 const OURS: &str = "bbackup runs in it";
@@ -74,6 +74,22 @@ fn own_container<'a>(discovery: &'a Discovery, clues: &Clues) -> Option<&'a Cont
     by_root.or_else(|| by_id(clues.by_cgroup.as_deref()?)).or_else(|| by_id(clues.by_mounts.as_deref()?)).or_else(by_name)
 }
 
+/// Where a path that we see is on the Engine's machine, under each of its names, if we run in one of the Engine's containers: it
+/// lies in what is mounted nearest above it. None where it is in the container's own layer.
+pub fn outside(discovery: &Discovery, clues: &Clues, path: &Path) -> Vec<PathBuf> {
+    own_container(discovery, clues).map_or_else(Vec::new, |container| outside_of(container, discovery, path))
+}
+
+fn outside_of(container: &Container, discovery: &Discovery, path: &Path) -> Vec<PathBuf> {
+    let mounts = container.mounts.iter().filter(|mount| path.starts_with(&mount.destination));
+    let Some(mount) = mounts.max_by_key(|mount| Path::new(&mount.destination).components().count()) else { return Vec::new() };
+    let inside = path.strip_prefix(&mount.destination).unwrap_or(path);
+    let volume = discovery.volumes().find(|volume| mount.kind == MountKind::Volume && Some(&volume.name) == mount.name.as_ref());
+    let sources = std::iter::once(mount.source.as_str()).chain(volume.and_then(Volume::bound_folder));
+    // Taken apart and put together again, it has no slash at its end where it is the mount itself.
+    sources.filter(|source| source.starts_with('/')).map(|source| Path::new(source).join(inside).components().collect()).collect()
+}
+
 fn is_proxy(container: &Container, discovery: &Discovery, way: &Way, own: Option<&Container>) -> bool {
     match way {
         Way::Container(id) => id.as_ref() == Some(&container.id),
@@ -113,9 +129,32 @@ fn shares_socket(own: &Container, other: &Container, socket: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
     use serde_json::json;
 
     use super::*;
+    use crate::model::application::EngineIdentity;
+
+    #[test]
+    fn our_own_folders_are_found_outside_of_the_container_that_we_run_in() {
+        let raw = json!({"Id": "0123456789abcdef", "Name": "/backup", "Mounts": [
+            {"Type": "bind", "Source": "/srv/backup", "Destination": "/backup", "RW": true},
+            {"Type": "volume", "Name": "state", "Source": "/var/lib/docker/volumes/state/_data", "Destination": "/backup/state", "RW": true},
+        ]});
+        let container = crate::docker::inspect::container(raw.to_string().as_bytes(), &std::collections::HashMap::new()).unwrap();
+        let volume = json!({
+            "name": "state", "driver": "local", "options": {"o": "bind", "device": "/srv/state"}, "mountpoint": "", "users": [],
+        });
+        let volumes = vec![serde_json::from_value(volume).unwrap()];
+        let containers = crate::docker::inspect::resolve(vec![container]);
+        let discovery = Discovery::of(EngineIdentity::default(), containers, volumes, Vec::new());
+        let clues = Clues { hostname: "0123456789ab".to_owned(), ..Clues::default() };
+        let found = |path: &str| outside(&discovery, &clues, Path::new(path));
+        assert_eq!(found("/backup/repository"), [PathBuf::from("/srv/backup/repository")]);
+        assert_eq!(found("/backup/state"), ["/var/lib/docker/volumes/state/_data", "/srv/state"].map(PathBuf::from));
+        assert!(found("/root/.cache/bbackup").is_empty(), "it is in the container's own layer");
+        assert!(outside(&discovery, &Clues::default(), Path::new("/backup")).is_empty());
+    }
 
     #[test]
     fn ports_and_addresses_of_a_container_are_found() {

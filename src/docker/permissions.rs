@@ -91,7 +91,7 @@ pub const FEATURES: &[Feature] = &[
     },
     Feature {
         name: "reading volumes through a helper",
-        about: "`backup` where a volume cannot be read as files: an Engine on another machine, a driver or options. Without it such a volume is an item that failed.",
+        about: "`backup` where a volume, bind mount or compose file cannot be read as files: an Engine on another machine, a driver or options. Without it such a volume or bind mount is an item that failed, and a warning names the compose files.",
         calls: &[
             call(GET, "/images/*/json", "whether the empty image is there"),
             call(POST, "/images/create", "the empty image, made from nothing"),

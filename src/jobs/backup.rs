@@ -22,14 +22,15 @@ use crate::config::BackupSet;
 use crate::docker::Engine;
 use crate::docker::discover::{Discovery, discover};
 use crate::docker::helper::sweep;
-use crate::docker::ourselves::ourselves;
+use crate::docker::mountpoint::same_root;
+use crate::docker::ourselves::{ourselves, outside};
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
 use crate::platform::{clock, container, files};
 use crate::repository::contract::{Repository, RepositoryError, SnapshotRequest, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
-use crate::sources::NeverRead;
 use crate::sources::plan::{PlannedApplication, plan};
+use crate::sources::{EnginePaths, NeverRead};
 
 /// The Engine's usual data folder, for runs that do not talk to an Engine.
 const USUAL_DATA_ROOT: &str = "/var/lib/docker";
@@ -82,7 +83,7 @@ pub async fn run(
         }
     }
     let host = if needs_docker { look_at_host_if_needed(context, &request, &mut outcome).await? } else { None };
-    let never_read = Arc::new(never_read(context, host.as_ref().map(|host| &host.engine)).await?);
+    let never_read = Arc::new(never_read(context, host.as_ref()).await?);
     let run = Run {
         context,
         request: &request,
@@ -146,7 +147,7 @@ pub async fn check(context: &JobContext, request: &BackupRequest) -> Result<(), 
             Err(error) => tried(Err(error)),
         }
     }
-    let never_read = Arc::new(never_read(context, host.as_ref().map(|host| &host.engine)).await?);
+    let never_read = Arc::new(never_read(context, host.as_ref()).await?);
     for set in request.sets.iter().filter(|set| !set.selection.paths.is_empty()) {
         tried(tokio::task::block_in_place(|| paths::open(context, set, &never_read)).map(drop));
     }
@@ -196,7 +197,8 @@ pub(super) async fn sweep_helpers(engine: &Engine) -> (Vec<String>, Vec<String>)
 }
 
 /// Our own folders and the Engine's are never swept up by a path that contains them.
-async fn never_read(context: &JobContext, engine: Option<&Engine>) -> Result<NeverRead, JobError> {
+async fn never_read(context: &JobContext, host: Option<&Host>) -> Result<NeverRead, JobError> {
+    let engine = host.map(|host| &host.engine);
     let data_root = match engine {
         Some(engine) if engine.is_local() => Some(engine.data_root().to_owned()),
         Some(_) => None,
@@ -204,7 +206,20 @@ async fn never_read(context: &JobContext, engine: Option<&Engine>) -> Result<Nev
         None => local_data_root(&context.config.docker).await,
     };
     let data_root = data_root.unwrap_or_else(|| USUAL_DATA_ROOT.into());
-    Ok(NeverRead::of(our_own(context).into_iter().chain([data_root.as_path()]))?)
+    let never_read = NeverRead::of(our_own(context).into_iter().chain([data_root.as_path()]))?;
+    Ok(match host {
+        Some(host) => never_read.with_engine_paths(engine_paths(context, host).await),
+        None => never_read,
+    })
+}
+
+/// What is never read, by its paths on the Engine's machine: what comes from there as a stream is known by nothing else.
+async fn engine_paths(context: &JobContext, host: &Host) -> EnginePaths {
+    let are_ours = same_root(&host.engine).await;
+    let own = our_own(context).into_iter().filter_map(|path| path.canonicalize().ok());
+    let clues = container::clues();
+    let own = if are_ours { own.collect() } else { own.flat_map(|path| outside(&host.discovery, &clues, &path)).collect() };
+    EnginePaths { data_root: Some(host.engine.data_root().to_owned()).filter(|root| root.is_absolute()), own, are_ours }
 }
 
 fn our_own(context: &JobContext) -> [&Path; 3] {

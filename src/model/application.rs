@@ -491,12 +491,21 @@ pub struct Volume {
     pub created_at: String,
     /// The containers that mount it, of all applications, sorted by name.
     pub users: Vec<VolumeUser>,
+    /// Those that reach its files in another way, sorted by name: by a bind mount of its folder or of what it stands for, by
+    /// another volume that stands for the same.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub reached_by: Vec<VolumeUser>,
 }
 
 impl Volume {
     /// Whether a container may write to it.
     pub fn has_writers(&self) -> bool {
-        self.users.iter().any(|user| !user.read_only)
+        self.everybody().any(|user| !user.read_only)
+    }
+
+    /// The containers that mount it or reach its files in another way.
+    pub fn everybody(&self) -> impl Iterator<Item = &VolumeUser> {
+        self.users.iter().chain(&self.reached_by)
     }
 
     /// Whether it lies in memory, so that it loses everything once no container that uses it runs: its users are paused,
@@ -564,6 +573,13 @@ pub struct EngineIdentity {
     pub api_version: String,
     /// Operating system and architecture (`linux/amd64`).
     pub platform: String,
+    /// The user and group of the host that root of a container is (`100000.100000`), where the Engine maps ids (`userns-remap`): volumes
+    /// are saved with the ids of the host. None where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_namespace: Option<String>,
+    /// Whether containerd keeps its images: then those that were only built have digests too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub containerd_images: bool,
 }
 
 #[cfg(test)]

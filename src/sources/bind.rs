@@ -10,9 +10,9 @@ use rustix::fs::FileType;
 use super::compare::{Comparison, SecondLook};
 use super::filter::Filter;
 use super::host_path::check_reached;
-use super::volume::{OpenVolume, ReadMode, Receipt, chain, streamed};
+use super::volume::{OpenVolume, ReadMode, Receipt, Streaming, chain, streamed};
 use super::walk::{Walk, WalkOptions};
-use super::{Identity, NeverRead, SourceError};
+use super::{Identity, NeverRead, Pruned, SourceError};
 use crate::docker::archive::archive_get;
 use crate::docker::helper::{Helper, MOUNT, Owner};
 use crate::docker::mountpoint::{Mountpoint, same_path, same_root};
@@ -123,6 +123,10 @@ pub async fn open(engine: &Engine, path: &str, options: BindOptions) -> Result<O
             Err(reason) => reason,
         }
     };
+    let never = match options.never_read.of_path(Path::new(path)) {
+        Pruned::Whole(above) => return Ok(OpenBind::Left(lies_in(&above))),
+        Pruned::Parts(never) => never,
+    };
     if options.mode == ReadMode::Direct {
         return Err(BindError::NotDirect { path: shown(), reason });
     }
@@ -138,7 +142,8 @@ pub async fn open(engine: &Engine, path: &str, options: BindOptions) -> Result<O
     };
     let comparison = Comparison::of_path(options.second_look);
     let what = format!("bind mount {}", shown());
-    let (source, streamed) = streamed(stream, options.filter, path.as_bytes().to_vec(), &what, comparison.as_ref());
+    let what = Streaming { filter: options.filter, seen_as: path.as_bytes().to_vec(), never, what };
+    let (source, streamed) = streamed(stream, what, comparison.as_ref());
     Ok(OpenBind::Ready(OpenVolume { source, receipt: Receipt::through(helper, streamed, reason, comparison) }, Vec::new()))
 }
 
@@ -199,6 +204,9 @@ fn walk(path: &str, place: &Mountpoint, options: &BindOptions) -> Result<OpenBin
 
 /// Whether the path is one that is never read, or lies in one: the Engine's own files are not an application's.
 fn never_read(real: &Path, never: &NeverRead) -> Option<String> {
-    let above = never.above(real)?;
-    Some(format!("it lies in {}, which belongs to bbackup itself or to the Docker Engine", above.display()))
+    never.above(real).map(lies_in)
+}
+
+fn lies_in(above: &Path) -> String {
+    format!("it lies in {}, which belongs to bbackup itself or to the Docker Engine", above.display())
 }

@@ -11,36 +11,161 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::document::Document;
+use super::tar::TarSource;
+use super::volume::chain;
 use crate::config::compose_file::{self, NamedFile};
-use crate::docker::Engine;
+use crate::docker::archive::archive_get;
+use crate::docker::helper::{Helper, MOUNT, Owner};
+use crate::docker::mountpoint::{same_path, same_root};
+use crate::docker::{DockerError, Engine};
 use crate::model::application::{Application, Compose, ItemKind, segment};
+use crate::model::entry::{Content, Source, Step};
 use crate::model::outcome::ReadMethod;
 use crate::model::text::printable;
 
 /// Largest file that is taken. Compose files are kilobytes.
 const SIZE_LIMIT: u64 = 16 << 20;
 
-/// Reads the compose files of `application`; the second part names, one sentence each, those that could not be had. Both are
-/// empty for what is no project.
-pub async fn files(engine: &Engine, application: &Application) -> (Vec<Document>, Vec<String>) {
-    let Some(compose) = application.compose.clone().filter(|compose| !compose.config_files.is_empty()) else {
-        return (Vec::new(), Vec::new());
-    };
-    if !engine.is_local() {
-        let warning = format!("project {}: its compose files are not saved, the Docker Engine is not on this machine", compose.project);
-        return (Vec::new(), vec![warning]);
-    }
-    let root = application.compose_path();
-    let project = compose.project.clone();
-    tokio::task::spawn_blocking(move || read_all(&compose, &root))
-        .await
-        .unwrap_or_else(|error| (Vec::new(), vec![format!("project {project}: its compose files could not be read: {error}")]))
+/// The compose files of an application.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What could be read.
+    pub files: Vec<Document>,
+    /// What could not be had, one sentence each.
+    pub warnings: Vec<String>,
+    /// Files that only a helper could read, where none is made.
+    pub not_tried: Vec<String>,
 }
 
-fn read_all(compose: &Compose, root: &str) -> (Vec<Document>, Vec<String>) {
+/// Reads the compose files of `application`; nothing is found for what is no project. Their paths are the Engine's: what this process
+/// does not see there comes through a helper of `owner`. Without one such files are only named.
+pub async fn files(engine: &Engine, application: &Application, owner: Option<&Owner>) -> Found {
+    let compose = application.compose.as_ref().filter(|compose| !compose.config_files.is_empty());
+    match compose {
+        Some(compose) => read_all(compose, &application.compose_path(), &Way::Engine { engine, owner }).await,
+        None => Found::default(),
+    }
+}
+
+/// How files are read.
+enum Way<'a> {
+    /// As the Engine sees them.
+    Engine { engine: &'a Engine, owner: Option<&'a Owner> },
+    /// As this process sees them.
+    #[cfg(test)]
+    Here,
+}
+
+/// Why a file is not read.
+enum NotRead {
+    /// There is none.
+    Missing,
+    /// Only a helper could.
+    NeedsHelper,
+    /// The reason, for people.
+    Because(String),
+}
+
+impl Way<'_> {
+    async fn read(&self, path: &Path) -> Result<(Vec<u8>, ReadMethod), NotRead> {
+        let (engine, owner) = match self {
+            Self::Engine { engine, owner } => (engine, owner),
+            #[cfg(test)]
+            Self::Here => return here(path).await,
+        };
+        match same_path(engine, path).await {
+            Ok(place) => here(&place.path).await,
+            // What is not there, or may not be read, is no other one over there.
+            Err(_) if same_root(engine).await => here(path).await,
+            Err(_) => through_helper(engine, path, owner.ok_or(NotRead::NeedsHelper)?).await,
+        }
+    }
+}
+
+async fn here(path: &Path) -> Result<(Vec<u8>, ReadMethod), NotRead> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read(&path)).await;
+    Ok((read.unwrap_or_else(|error| Err(NotRead::Because(error.to_string())))?, ReadMethod::Direct))
+}
+
+async fn through_helper(engine: &Engine, path: &Path, owner: &Owner) -> Result<(Vec<u8>, ReadMethod), NotRead> {
+    let because = |error: &dyn std::error::Error| NotRead::Because(chain(error));
+    let Some(text) = path.to_str() else { return Err(NotRead::Because("its name is not UTF-8".to_owned())) };
+    let helper = match Helper::for_path(engine, text, owner).await {
+        Ok(helper) => helper,
+        Err(DockerError::Api { message, .. }) if message.contains("bind source path does not exist") => return Err(NotRead::Missing),
+        Err(error) => return Err(because(&error)),
+    };
+    let taken = match archive_get(engine, helper.id(), MOUNT).await {
+        Ok(stream) => {
+            let taken = tokio::task::spawn_blocking(move || only_file(TarSource::new(stream, MOUNT.trim_start_matches('/').as_bytes())));
+            taken.await.unwrap_or_else(|error| Err(NotRead::Because(error.to_string())))
+        }
+        Err(error) => Err(because(&error)),
+    };
+    // One that stays is swept by the next run.
+    let _ = helper.remove().await;
+    taken.map(|bytes| (bytes, ReadMethod::Helper))
+}
+
+/// The file that a stream is of. What is a folder, or too large, is not read on.
+fn only_file(mut source: impl Source) -> Result<Vec<u8>, NotRead> {
+    let lost = |error: std::io::Error| NotRead::Because(error.to_string());
+    let Step::Entry(entry) = source.next_step().map_err(lost)? else { return Err(NotRead::Because("it is not in the stream".to_owned())) };
+    if !entry.metadata.is_file() {
+        return Err(NotRead::Because(NOT_REGULAR.to_owned()));
+    }
+    if entry.metadata.size > SIZE_LIMIT {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    match entry.content {
+        Content::Stream(mut body) => _ = body.read_to_end(&mut bytes).map_err(lost)?,
+        Content::Bytes(whole) => bytes = whole,
+        _ => {}
+    }
+    match source.next_step().map_err(lost)? {
+        Step::End => Ok(bytes),
+        _ => Err(NotRead::Because("it is more than one file".to_owned())),
+    }
+}
+
+/// Files on their way into a snapshot.
+struct Reading<'a> {
+    way: &'a Way<'a>,
+    root: &'a str,
+    /// The project's folder.
+    folder: Option<&'a Path>,
+    found: Found,
+}
+
+impl Reading<'_> {
+    /// Takes one file, unless it is there already; a sentence is made by `lost` if it has to be there and is not.
+    async fn take(&mut self, path: &Path, required: bool, lost: impl Fn(&str) -> String) {
+        let place = format!("{}/{}", self.root, place(path, self.folder));
+        if self.found.files.iter().any(|known| known.path == place) {
+            return;
+        }
+        match self.way.read(path).await {
+            Ok((bytes, method)) => self.found.files.push(Document {
+                kind: ItemKind::Compose,
+                name: path.display().to_string(),
+                path: place,
+                bytes,
+                method,
+                warnings: Vec::new(),
+            }),
+            Err(NotRead::Missing) if !required => {}
+            Err(NotRead::Missing) => self.found.warnings.push(lost(MISSING)),
+            Err(NotRead::NeedsHelper) => self.found.not_tried.push(path.display().to_string()),
+            Err(NotRead::Because(reason)) => self.found.warnings.push(lost(&reason)),
+        }
+    }
+}
+
+async fn read_all(compose: &Compose, root: &str, way: &Way<'_>) -> Found {
     let folder = compose.working_dir.as_deref().map(Path::new).filter(|folder| folder.is_absolute());
-    let mut documents = Vec::new();
-    let mut warnings = Vec::new();
+    let mut reading = Reading { way, root, folder, found: Found::default() };
     let named = compose.config_files.iter().chain(&compose.environment_files).map(|file| (file.as_str(), true));
     // `.env` is read by compose without being named, and need not exist.
     for (file, required) in named.chain([(".env", false)]) {
@@ -49,32 +174,17 @@ fn read_all(compose: &Compose, root: &str) -> (Vec<Document>, Vec<String>) {
             (false, Some(folder)) => folder.join(file),
             (false, None) => continue,
         };
-        let place = format!("{root}/{}", place(&path, folder));
-        if documents.iter().any(|known: &Document| known.path == place) {
-            continue;
-        }
-        match read(&path) {
-            Ok(bytes) => documents.push(Document {
-                kind: ItemKind::Compose,
-                name: path.display().to_string(),
-                path: place,
-                bytes,
-                method: ReadMethod::Direct,
-                warnings: Vec::new(),
-            }),
-            Err(reason) if required || reason != MISSING => {
-                let path = printable(path.as_os_str().as_encoded_bytes());
-                warnings.push(format!("project {}: compose file {path} is not saved: {reason}", compose.project));
-            }
-            Err(_) => {}
-        }
+        let shown = printable(path.as_os_str().as_encoded_bytes());
+        let lost = |reason: &str| format!("project {}: compose file {shown} is not saved: {reason}", compose.project);
+        reading.take(&path, required, lost).await;
     }
-    read_named(compose, root, folder, &mut documents, &mut warnings);
-    (documents, warnings)
+    read_named(compose, &mut reading).await;
+    reading.found
 }
 
-/// Reads what the compose files among `documents` name.
-fn read_named(compose: &Compose, root: &str, folder: Option<&Path>, documents: &mut Vec<Document>, warnings: &mut Vec<String>) {
+/// Reads what the compose files among those that were read name.
+async fn read_named(compose: &Compose, reading: &mut Reading<'_>) {
+    let (documents, folder) = (&reading.found.files, reading.folder);
     let project = &compose.project;
     let is_compose =
         |document: &&Document| compose.config_files.iter().any(|file| Path::new(&document.name).ends_with(file.trim_start_matches("./")));
@@ -92,14 +202,14 @@ fn read_named(compose: &Compose, root: &str, folder: Option<&Path>, documents: &
         let named = match compose_file::named(&text) {
             Ok(named) => named,
             Err(reason) => {
-                warnings.push(format!("project {project}: what the compose file {shown} names is not looked for: {reason}"));
+                reading.found.warnings.push(format!("project {project}: what the compose file {shown} names is not looked for: {reason}"));
                 continue;
             }
         };
         for NamedFile { what, path: written, required } in named {
             let lost = |reason: &str| format!("project {project}: the {what} {} is not saved: {reason}", printable(written.as_bytes()));
             let Some(file) = compose_file::expand(&written, &variables) else {
-                warnings.push(lost("its path has a variable that no .env file sets"));
+                reading.found.warnings.push(lost("its path has a variable that no .env file sets"));
                 continue;
             };
             let path = match (Path::new(&file).is_absolute(), folder) {
@@ -108,22 +218,7 @@ fn read_named(compose: &Compose, root: &str, folder: Option<&Path>, documents: &
                 (false, None) => continue,
             };
             let path = lexical(&path);
-            let place = format!("{root}/{}", place(&path, folder));
-            if documents.iter().any(|known| known.path == place) {
-                continue;
-            }
-            match read(&path) {
-                Ok(bytes) => documents.push(Document {
-                    kind: ItemKind::Compose,
-                    name: path.display().to_string(),
-                    path: place,
-                    bytes,
-                    method: ReadMethod::Direct,
-                    warnings: Vec::new(),
-                }),
-                Err(reason) if required || reason != MISSING => warnings.push(lost(&reason)),
-                Err(_) => {}
-            }
+            reading.take(&path, required, lost).await;
         }
     }
 }
@@ -142,6 +237,7 @@ fn lexical(path: &Path) -> PathBuf {
 }
 
 const MISSING: &str = "it does not exist";
+const NOT_REGULAR: &str = "it is not a regular file";
 
 /// Where a file goes below the compose folder: its path in the project's folder, or `absolute/…` for what lies elsewhere.
 fn place(path: &Path, folder: Option<&Path>) -> String {
@@ -155,23 +251,28 @@ fn place(path: &Path, folder: Option<&Path>) -> String {
 }
 
 /// Reads a file. Opening never waits (a pipe has no writer, a terminal no carrier), and only a regular file is read.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+fn read(path: &Path) -> Result<Vec<u8>, NotRead> {
+    let because = |error: std::io::Error| NotRead::Because(error.to_string());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(handle) => File::from(handle),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Err(MISSING.to_owned()),
-        Err(error) => return Err(error.to_string()),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Err(NotRead::Missing),
+        Err(error) => return Err(because(error.into())),
     };
-    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    let metadata = file.metadata().map_err(because)?;
     if !metadata.is_file() {
-        return Err("it is not a regular file".to_owned());
+        return Err(NotRead::Because(NOT_REGULAR.to_owned()));
     }
     let mut bytes = Vec::new();
-    file.take(SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    file.take(SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(because)?;
     if bytes.len() as u64 > SIZE_LIMIT {
-        return Err(format!("it is larger than {}", crate::model::size::ByteSize(SIZE_LIMIT)));
+        return Err(too_large());
     }
     Ok(bytes)
+}
+
+fn too_large() -> NotRead {
+    NotRead::Because(format!("it is larger than {}", crate::model::size::ByteSize(SIZE_LIMIT)))
 }
 
 #[cfg(test)]
@@ -192,8 +293,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_named_is_read_and_what_is_missing_is_named() {
+    #[tokio::test]
+    async fn what_is_named_is_read_and_what_is_missing_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         std::fs::write(path("compose.yaml"), "services: {}").unwrap();
@@ -205,7 +306,7 @@ mod tests {
             config_files: vec![path("compose.yaml"), path("gone.yaml"), path("pipe"), "/dev/zero".to_owned()],
             environment_files: vec![path(".env")],
         };
-        let (documents, warnings) = read_all(&compose, "/docker/shop/compose");
+        let Found { files: documents, warnings, .. } = read_all(&compose, "/docker/shop/compose", &Way::Here).await;
         let found: Vec<_> = documents.iter().map(|one| (one.path.as_str(), one.bytes.as_slice())).collect();
         assert_eq!(found, [("/docker/shop/compose/compose.yaml", &b"services: {}"[..]), ("/docker/shop/compose/.env", b"A=1")]);
         assert_eq!(warnings.len(), 3, "{warnings:?}");
@@ -213,8 +314,8 @@ mod tests {
         assert!(warnings[1].contains("pipe") && warnings[2].contains("/dev/zero"), "{warnings:?}");
     }
 
-    #[test]
-    fn what_compose_files_name_is_read_too() {
+    #[tokio::test]
+    async fn what_compose_files_name_is_read_too() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         std::fs::create_dir_all(path("shop/env")).unwrap();
@@ -235,7 +336,7 @@ mod tests {
             config_files: vec![path("shop/compose.yaml").display().to_string()],
             environment_files: Vec::new(),
         };
-        let (documents, warnings) = read_all(&compose, "/c");
+        let Found { files: documents, warnings, .. } = read_all(&compose, "/c", &Way::Here).await;
         let places: Vec<&str> = documents.iter().map(|one| one.path.as_str()).collect();
         let outside = format!("/c/absolute{}", path("outside.conf").display());
         assert_eq!(places, ["/c/compose.yaml", "/c/.env", "/c/env/web.env", "/c/env/db.env", &outside]);

@@ -1,4 +1,4 @@
-//! Leaves entries out of a stream by pattern. A walk leaves out by itself and does not need this.
+//! Leaves entries out of a stream: by pattern, and what is never read. A walk leaves out by itself and does not need this.
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ pub struct Filtered<S> {
     filter: Arc<Filter>,
     /// The absolute path under which the filter sees the root, without a slash at its end.
     seen_as: Vec<u8>,
+    /// Paths relative to the root that are never given, nor what is in them.
+    never: Vec<Vec<u8>>,
     /// The excluded folder that the stream is in.
     pruned: Option<Vec<u8>>,
     /// Excluded files, to which later entries may be hard links.
@@ -20,12 +22,12 @@ pub struct Filtered<S> {
 }
 
 impl<S: Source> Filtered<S> {
-    /// Leaves out of `inner` what `filter` excludes. The root itself is always given.
-    pub fn new(inner: S, filter: Arc<Filter>, mut seen_as: Vec<u8>) -> Self {
+    /// Leaves out of `inner` what `filter` excludes, and the paths in `never` with what is in them. The root itself is always given.
+    pub fn new(inner: S, filter: Arc<Filter>, mut seen_as: Vec<u8>, never: Vec<Vec<u8>>) -> Self {
         while seen_as.last() == Some(&b'/') {
             seen_as.pop();
         }
-        Self { inner, filter, seen_as, pruned: None, excluded: std::collections::HashSet::new() }
+        Self { inner, filter, seen_as, never, pruned: None, excluded: std::collections::HashSet::new() }
     }
 
     fn is_excluded(&mut self, path: &[u8], is_dir: bool) -> bool {
@@ -37,6 +39,10 @@ impl<S: Source> Filtered<S> {
                 return true;
             }
             self.pruned = None;
+        }
+        let is_in = |never: &Vec<u8>| path.strip_prefix(&never[..]).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
+        if self.never.iter().any(is_in) {
+            return true;
         }
         let excluded = self.filter.is_excluded(&[&self.seen_as[..], b"/", path].concat());
         if excluded && is_dir {
@@ -110,11 +116,16 @@ mod tests {
             link("cache.d/kept", "a.tmp"),
             link("cache.d/lost.tmp", "a.tmp"),
             file("d"),
+            folder("lib"),
+            folder("lib/docker"),
+            file("lib/docker/x"),
+            file("lib/docker.d"),
         ];
         let mut filter = Filter::new();
         filter.exclude(b"*.tmp", Case::Sensitive).unwrap();
         filter.exclude(b"/docker/a/volumes/v/cache", Case::Sensitive).unwrap();
-        let mut source = Filtered::new(Steps(steps.into_iter()), Arc::new(filter), b"/docker/a/volumes/v".to_vec());
+        let mut source =
+            Filtered::new(Steps(steps.into_iter()), Arc::new(filter), b"/docker/a/volumes/v".to_vec(), vec![b"lib/docker".to_vec()]);
         let mut found = Vec::new();
         loop {
             match source.next_step().unwrap() {
@@ -123,6 +134,6 @@ mod tests {
                 Step::End => break,
             }
         }
-        assert_eq!(found, ["", "cache.d", "! cache.d/kept", "d"]);
+        assert_eq!(found, ["", "cache.d", "! cache.d/kept", "d", "lib", "lib/docker.d"]);
     }
 }

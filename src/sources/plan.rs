@@ -59,7 +59,7 @@ impl PlannedApplication {
     /// They are what has to be kept from writing.
     pub fn writers(&self) -> BTreeSet<&str> {
         let layers = self.items.iter().filter(|item| item.kind == ItemKind::Layer).map(|item| item.name.as_str());
-        let of_volumes = self.volumes().flat_map(|volume| &volume.users);
+        let of_volumes = self.volumes().flat_map(Volume::everybody);
         of_volumes
             .chain(self.binds().flat_map(|bind| &bind.users))
             .filter(|user| !user.read_only)
@@ -103,11 +103,35 @@ pub fn plan(discovery: &Discovery, set: &BackupSet) -> Result<BackupPlan, PlanEr
         notes.extend(unsaved(container, &set.scope));
     }
     notes.extend(choice.notes);
+    let (of_engine, to_do) = of_engine(discovery, &applications, &set.scope);
+    notes.extend(of_engine);
+    warnings.extend(to_do);
     if applications.is_empty() && !misses.is_empty() {
         return Err(PlanError::NoMatch { misses });
     }
     warnings.extend(misses.into_iter().map(|miss| miss.to_string()));
     Ok(BackupPlan { applications, warnings, notes })
+}
+
+/// What is true of everything on this Engine: notes and warnings.
+fn of_engine(discovery: &Discovery, applications: &[PlannedApplication], scope: &Scope) -> (Vec<String>, Vec<String>) {
+    let (mut notes, mut warnings) = (Vec::new(), Vec::new());
+    let has = |kinds: &[ItemKind]| applications.iter().flat_map(|application| &application.items).any(|item| kinds.contains(&item.kind));
+    if let Some(ids) = discovery.engine.user_namespace.as_ref().filter(|_| has(&[ItemKind::Volume, ItemKind::Bind])) {
+        notes.push(format!(
+            "the Docker Engine maps user ids (userns-remap): files are saved with the owners that they have on the host, where root of a \
+             container is {ids}; restore them onto an Engine with the same mapping, or change their owners afterwards"
+        ));
+    }
+    let of_containers = applications.iter().any(|application| !application.application.containers.is_empty());
+    if discovery.engine.containerd_images && of_containers && (scope.configs || scope.images == Images::Local) {
+        let fact = "the Docker Engine keeps its images with containerd, which gives digests also to those that were only built here";
+        match scope.images {
+            Images::Local => warnings.push(format!("{fact}: `scope.images: local` does not save these, keep what they are built from")),
+            Images::None => notes.push(format!("{fact}: which of them a restore could not pull is not known")),
+        }
+    }
+    (notes, warnings)
 }
 
 fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>, scope: &Scope) -> Option<PlannedApplication> {

@@ -2,6 +2,7 @@
 //!
 //! Walking and taking streams apart is `walk`'s and `tar`'s business; stopping who writes, that of `jobs`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::compare::{CompareError, Comparison, SecondLook};
@@ -9,7 +10,7 @@ use super::filter::Filter;
 use super::filtered::Filtered;
 use super::tar::TarSource;
 use super::walk::{Walk, WalkOptions};
-use super::{Counts, Identity, NeverRead, SourceError};
+use super::{Counts, Identity, NeverRead, Pruned, SourceError};
 use crate::docker::archive::{ArchiveReader, archive_get};
 use crate::docker::discover::inspect_volume;
 use crate::docker::helper::{Access, Helper, MOUNT, Owner};
@@ -21,10 +22,11 @@ use crate::model::outcome::{EndMark, Proof, ReadMethod};
 use crate::platform::control::Control;
 
 /// What the Engine's archive stream does not carry, one sentence each.
-pub const STREAM_LOST: [&str; 5] = [
+pub const STREAM_LOST: [&str; 6] = [
     "extended attributes except security.capability, and with them access control lists",
     "fractions of a second in modification times",
     "sockets",
+    "which symbolic links, devices and pipes are hard links of one another (each becomes one of its own)",
     "which parts of a file are holes (runs of zeros are made holes again)",
     "inode numbers and the times of the last change of the inode",
 ];
@@ -232,6 +234,10 @@ pub async fn open(engine: &Engine, name: &str, options: ReadOptions) -> Result<O
             Err(NotDirectly::Because(reason)) => reason,
         }
     };
+    let never = match options.never_read.of_volume(Path::new(&volume.mountpoint), volume.bound_folder().map(Path::new)) {
+        Pruned::Whole(path) => return Err(VolumeError::Folder { volume: volume.name, source: SourceError::NeverRead { path } }),
+        Pruned::Parts(never) => never,
+    };
     let comparison = Comparison::of_volume(engine, &volume, options.second_look).await;
     let helper = Helper::create(engine, name, Access::Read, &options.owner).await.map_err(docker)?;
     let stream = match archive_get(engine, helper.id(), MOUNT).await {
@@ -242,7 +248,8 @@ pub async fn open(engine: &Engine, name: &str, options: ReadOptions) -> Result<O
             return Err(docker(error));
         }
     };
-    let (source, streamed) = streamed(stream, options.filter, options.seen_as, &format!("volume {name}"), comparison.as_ref());
+    let what = Streaming { filter: options.filter, seen_as: options.seen_as, never, what: format!("volume {name}") };
+    let (source, streamed) = streamed(stream, what, comparison.as_ref());
     Ok(OpenVolume { source, receipt: Receipt::through(helper, streamed, reason, comparison) })
 }
 
@@ -253,14 +260,20 @@ pub(super) struct Streamed {
     warnings: Vec<String>,
 }
 
+/// What is done with a helper's stream.
+pub(super) struct Streaming {
+    pub(super) filter: Option<Arc<Filter>>,
+    /// The path under which the filter sees its root.
+    pub(super) seen_as: Vec<u8>,
+    /// What is never given, relative to its root.
+    pub(super) never: Vec<Vec<u8>>,
+    /// What it is of, for people.
+    pub(super) what: String,
+}
+
 /// The source over a helper's stream.
-pub(super) fn streamed(
-    stream: ArchiveReader,
-    filter: Option<Arc<Filter>>,
-    seen_as: Vec<u8>,
-    what: &str,
-    comparison: Option<&Comparison>,
-) -> (Box<dyn Source>, Streamed) {
+pub(super) fn streamed(stream: ArchiveReader, streaming: Streaming, comparison: Option<&Comparison>) -> (Box<dyn Source>, Streamed) {
+    let Streaming { filter, seen_as, never, what } = streaming;
     let source = TarSource::new(stream, MOUNT.trim_start_matches('/').as_bytes());
     let counts = source.counts();
     let mut warnings = Vec::new();
@@ -268,15 +281,12 @@ pub(super) fn streamed(
         Some(comparison) => comparison.remember(source),
         None => Box::new(source),
     };
-    let source: Box<dyn Source> = match filter.filter(|filter| !filter.is_empty()) {
-        Some(filter) => {
-            if !filter.tags().is_empty() {
-                warnings.push(format!("{what}: exclude_if_present is ignored, it cannot be told from a stream"));
-            }
-            Box::new(Filtered::new(source, filter, seen_as))
-        }
-        None => source,
-    };
+    let filter = filter.unwrap_or_default();
+    if !filter.tags().is_empty() {
+        warnings.push(format!("{what}: exclude_if_present is ignored, it cannot be told from a stream"));
+    }
+    let source: Box<dyn Source> =
+        if filter.is_empty() && never.is_empty() { source } else { Box::new(Filtered::new(source, filter, seen_as, never)) };
     (source, Streamed { counts, warnings })
 }
 

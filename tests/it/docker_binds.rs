@@ -305,3 +305,185 @@ fn a_remote_engine_gives_and_takes_bind_mounts_through_helpers() {
         assert_no_helper(&stage, path);
     }
 }
+
+/// Makes a volume that stands for a folder.
+fn bound_volume(stage: &Stage<'_>, name: &str, folder: &Path) -> String {
+    let (name, device) = (stage.name(name), format!("device={}", folder.display()));
+    stage.ok(["volume", "create", "--opt", "type=none", "--opt", "o=bind", "--opt", &device, &name]);
+    name
+}
+
+#[test]
+fn what_is_our_own_is_not_in_what_comes_through_a_helper_either() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "oursfar");
+    fs::write(home.path("home/file"), "mine").unwrap();
+    // A volume that stands for a folder is always read through a helper; the link leads to the same one.
+    let link = home.make_folder("other").join("link");
+    std::os::unix::fs::symlink(home.path(""), &link).unwrap();
+    for (name, device) in [("whole", home.path("")), ("linked", link)] {
+        let volume = bound_volume(&stage, name, &device);
+        start(&stage, name, &[], &[format!("{volume}:/home")]);
+        let _ = stage.bbackup(["backup", "--containers", &stage.name(name)]).run().success();
+        let listed = stage.bbackup(["ls", "latest"]).run().success().text();
+        assert!(listed.contains(&format!("volumes/{volume}/home/file")), "{listed}");
+        for never in ["repository/config", "/state/bbackup"] {
+            assert!(!listed.contains(never), "{never} was swept up:\n{listed}");
+        }
+    }
+    // All of a volume is ours.
+    let volume = bound_volume(&stage, "repository", &home.repository());
+    let _ = stage.bbackup(["backup", "--json", "--volumes", &volume]).run().says("belongs to bbackup itself");
+
+    // What lies in the Engine's data is not taken from a remote one as a path.
+    let data = stage.name("data");
+    stage.ok(["volume", "create", &data]);
+    let of_engine = stage.mountpoint(&data);
+    fs::write(of_engine.join("x"), "the Engine's").unwrap();
+    start(&stage, "far", &[], &[mount(&of_engine, "/engine")]);
+    let far = stage.bbackup(["backup", "--json", "--containers", &stage.name("far")]);
+    let _ =
+        far.env("DOCKER_HOST", over_tcp(&stage.engine().host())).run().success().says("belongs to bbackup itself or to the Docker Engine");
+    // But as a volume it is, also under a second name.
+    let second = bound_volume(&stage, "second", &of_engine);
+    let _ = stage.bbackup(["backup", "--volumes", &second]).run().success();
+    assert!(stage.bbackup(["ls", "latest"]).run().success().text().contains(&format!("volumes/{second}/x")));
+}
+
+#[test]
+fn a_stream_of_a_folder_around_the_engines_data_is_without_it() {
+    use bbackup::docker::Engine;
+    use bbackup::docker::connect::EngineOptions;
+    use bbackup::docker::helper::Owner;
+    use bbackup::model::entry::Step;
+    use bbackup::sources::bind::{BindOptions, OpenBind, open};
+    use bbackup::sources::compare::SecondLook;
+    use bbackup::sources::volume::ReadMode;
+    use bbackup::sources::{EnginePaths, NeverRead};
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "around");
+    let lib = home.make_folder("lib");
+    for folder in ["lib/app", "lib/docker/volumes"] {
+        home.make_folder(folder);
+    }
+    for file in ["app/file", "docker/volumes/secret", "docker.conf"] {
+        tree::write(&lib.join(file), b"x");
+    }
+    let there = EnginePaths { data_root: Some(lib.join("docker")), ..EnginePaths::default() };
+    let never_read = std::sync::Arc::new(NeverRead::default().with_engine_paths(there));
+    let read = |path: &Path| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let options = EngineOptions { host: Some(stage.engine().host()), ..EngineOptions::default() };
+            let engine = Engine::connect(&options).await.unwrap();
+            let options = BindOptions {
+                mode: ReadMode::Helper,
+                filter: None,
+                one_file_system: false,
+                never_read: never_read.clone(),
+                inner: Vec::new(),
+                owner: Owner::of_run("test"),
+                second_look: SecondLook::None,
+            };
+            let OpenBind::Ready(mut opened, _) = open(&engine, path.to_str().unwrap(), options).await.unwrap() else { return None };
+            let mut names = Vec::new();
+            tokio::task::block_in_place(|| {
+                while let Step::Entry(entry) = opened.source.next_step().unwrap() {
+                    names.push(String::from_utf8(entry.path).unwrap());
+                }
+            });
+            opened.receipt.close().await.unwrap();
+            Some(names)
+        })
+    };
+    let names = read(&lib).unwrap();
+    assert!(names.iter().any(|name| name == "app/file") && names.iter().any(|name| name == "docker.conf"), "{names:?}");
+    assert!(!names.iter().any(|name| name.starts_with("docker/") || name == "docker"), "{names:?}");
+    assert!(read(&lib.join("docker")).is_none() && read(&lib.join("docker/volumes")).is_none());
+}
+
+#[test]
+fn compose_files_of_a_remote_engine_come_through_helpers() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "farcompose");
+    let folder = home.make_folder("shop");
+    fs::write(folder.join("compose.yaml"), "services: {web: {env_file: web.env}, db: {env_file: gone.env}}\n").unwrap();
+    fs::write(folder.join("web.env"), "A=1\n").unwrap();
+    fs::create_dir(folder.join("folder.yaml")).unwrap();
+    let project = stage.name("shop");
+    let labels = |files: &str| {
+        let files: Vec<String> = files.split(',').map(|file| folder.join(file).display().to_string()).collect();
+        [("project", project.clone()), ("project.working_dir", folder.display().to_string()), ("project.config_files", files.join(","))]
+            .map(|(label, value)| format!("com.docker.compose.{label}={value}"))
+    };
+    start(&stage, "web", &labels("compose.yaml"), &[]);
+    let host = over_tcp(&stage.engine().host());
+    let far =
+        |words: &[&str]| stage.bbackup(["backup", "--json"]).args(words).args(["--projects", &project]).env("DOCKER_HOST", &host).run();
+    let dry = far(&["--dry-run"]).success();
+    assert!(dry.text().contains("compose.yaml would be read through a helper"), "{}", dry.describe());
+    // Only what is missing is worth a warning.
+    let outcome = far(&[]).exits(4).says("gone.env").says("does not exist").says_nothing_of("compose.yaml is not saved");
+    let saved = |name: &str| stage.bbackup(["dump", "latest", &format!("/docker/{project}/compose/{name}")]).run().success().text();
+    assert!(saved("compose.yaml").starts_with("services:"), "{}", outcome.describe());
+    assert_eq!(saved("web.env"), "A=1\n");
+    assert_no_helper(&stage, &folder.join("compose.yaml"));
+    fs::write(folder.join("gone.env"), "B=2\n").unwrap();
+    let _ = far(&[]).success();
+    // Labels may name anything; what is no file is named and not taken.
+    stage.ok(["rm", "-f", &stage.name("web")]);
+    start(&stage, "web", &labels("compose.yaml,folder.yaml,lost.yaml"), &[]);
+    let outcome =
+        far(&[]).exits(4).says("folder.yaml is not saved: it is not a regular file").says("lost.yaml is not saved: it does not exist");
+    assert!(saved("compose.yaml").starts_with("services:"), "{}", outcome.describe());
+}
+
+#[test]
+fn who_reaches_a_volume_by_another_name_is_kept_still_too() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "names");
+    let folder = home.make_folder("device");
+    fs::write(folder.join("file"), "x").unwrap();
+    fs::create_dir(folder.join("inner")).unwrap();
+    let (volume, twin) = (bound_volume(&stage, "data", &folder), bound_volume(&stage, "twin", &folder));
+    let plain = stage.name("plain");
+    stage.ok(["volume", "create", &plain]);
+    fs::write(stage.mountpoint(&plain).join("file"), "x").unwrap();
+    start(&stage, "app", &[], &[format!("{volume}:/data"), format!("{plain}:/plain")]);
+    let others: [(&str, String, bool); 5] = [
+        ("by-path", mount(&folder.join("inner"), "/x"), true),
+        ("by-twin", format!("{twin}:/x"), true),
+        ("by-mountpoint", mount(&stage.mountpoint(&plain), "/x"), true),
+        ("reader", format!("{}:ro", mount(&folder, "/x")), false),
+        ("stranger", mount(&home.make_folder("device-of-another"), "/x"), false),
+    ];
+    for (name, mount, _) in &others {
+        start(&stage, name, &[], std::slice::from_ref(mount));
+    }
+    let before: Vec<String> = others.iter().map(|(name, ..)| started_at(&stage, name)).collect();
+    let _ = stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]).run().success();
+    let found = document(&stage, &stage.name("app"));
+    assert_eq!(items(&found, "volume"), [volume.clone(), plain], "{found}");
+    assert!(items(&found, "bind").is_empty(), "{found}");
+    for ((name, _, stopped), before) in others.iter().zip(before) {
+        assert_eq!(started_at(&stage, name) != before, *stopped, "{name}: {}", found["quiesced"]);
+    }
+    // The other way round: who mounts the path is saved, who has the volume is kept still.
+    let before = started_at(&stage, "app");
+    let _ = stage.bbackup(["backup", "--json", "--containers", &stage.name("by-path")]).run().success();
+    assert!(started_at(&stage, "app") != before, "a volume of the same files was written to");
+    assert!(items(&document(&stage, &stage.name("by-path")), "volume").is_empty());
+
+    // What is started meanwhile is seen by whatever name it reaches the files.
+    fs::write(folder.join("inner/noise"), tree::noise(5, 60_000_000)).unwrap();
+    stage.ok(["stop", "-t", "1", &stage.name("by-twin")]);
+    let mut running = stage.bbackup(["backup", "--json", "--containers", &stage.name("by-path")]).spawn();
+    running.hold_in_the_read_of(&folder.join("inner"));
+    stage.ok(["start", &stage.name("by-twin")]);
+    running.signal(rustix::process::Signal::CONT);
+    let _ = running.wait().exits(4).says(&format!("container {} ran while it was read", stage.name("by-twin")));
+}

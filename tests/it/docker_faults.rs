@@ -415,3 +415,40 @@ fn a_copy_is_no_part_of_its_project() {
     let outcome = stage.bbackup(["backup", "--json", "--projects", &project]).run().success();
     let _ = outcome.says(&name).says_nothing_of(&copy);
 }
+
+#[test]
+fn an_application_of_which_a_part_cannot_be_looked_at_is_not_whole() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "unseen");
+    let project = stage.name("shop");
+    let label = format!("--label=com.docker.compose.project={project}");
+    one_container(&stage, &home, "web", 1, &[&label]);
+    one_container(&stage, &home, "db", 1, &[&label]);
+    let network = stage.name("net");
+    stage.ok(["network", "create", &label, &network]);
+    let _ = stage.bbackup(["backup", "--projects", &project]).run().success();
+    let whole = stage.bbackup(["snapshots", "--json", "latest"]).run().success().text();
+    let id = |kind: &str, name: &str| stage.inspect(kind, name)["Id"].as_str().unwrap().to_owned();
+    let cases =
+        [("container", stage.name("db"), id("container", &stage.name("db"))), ("network", network.clone(), id("network", &network))];
+    for (number, (kind, name, lost)) in cases.into_iter().enumerate() {
+        let is_lost = move |line: &str| line.starts_with("GET ") && line.contains(&lost) && !line.contains("/logs");
+        let decide = move |line: &str| if is_lost(line) { Action::Fail } else { Action::Pass };
+        let proxy = Proxy::start(&home.path(format!("proxy{number}.sock")), &stage.engine().host(), decide);
+        let outcome = stage.bbackup(["backup", "--json", "--projects", &project]).env("DOCKER_HOST", proxy.host()).run().exits(4);
+        let snapshots = stage.bbackup(["snapshots", "--json"]).run().success().text();
+        assert!(snapshots.contains("\"partial\""), "{snapshots}");
+        let of_run = outcome.text();
+        assert!(of_run.contains("layer is lost"), "{of_run}");
+        let item = format!("{kind} {name}");
+        assert!(of_run.contains(&item) && of_run.contains("cannot be looked at"), "{of_run}");
+        if kind == "container" {
+            // It runs, nobody could keep it still, and its volume is not taken for whole.
+            assert!(of_run.contains(&format!("container {name} ran while it was read")), "{of_run}");
+        }
+        // What can be had is saved, and the last whole one stays the latest.
+        assert_eq!(stage.bbackup(["snapshots", "--json", "latest"]).run().success().text(), whole);
+    }
+    stage.wait_for_state(&stage.name("db"), "running");
+}

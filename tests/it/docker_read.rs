@@ -194,7 +194,7 @@ fn discovery_sees_what_is_there() {
         let lines = String::from_utf8(lines.bytes).unwrap();
         assert!(lines.contains("\"stream\":\"stdout\",\"line\":\"started\""), "{lines}");
         assert!(lines.contains("\"stream\":\"stderr\",\"line\":\"trouble\""), "{lines}");
-        let (files, warnings) = compose::files(&engine, shop).await;
+        let compose::Found { files, warnings, .. } = compose::files(&engine, shop, None).await;
         assert_eq!((files.len(), warnings), (1, Vec::<String>::new()));
         assert_eq!(
             (files[0].path.as_str(), files[0].bytes.as_slice()),
@@ -362,6 +362,36 @@ fn both_ways_into_a_volume_give_the_same_but_for_what_the_stream_loses() {
 
 fn paths(found: &Found) -> Vec<String> {
     found.keys().map(|path| path.escape_ascii().to_string()).collect()
+}
+
+#[test]
+fn what_is_mounted_in_a_container_is_not_in_its_volume() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::new();
+    let stage = Stage::new(&home, "inside");
+    let [outer, inner] = ["outer", "inner"].map(|name| stage.name(name));
+    for volume in [&outer, &inner] {
+        stage.ok(["volume", "create", volume]);
+    }
+    let root = stage.mountpoint(&outer);
+    for folder in ["volume", "memory"] {
+        fs::create_dir(root.join(folder)).unwrap();
+    }
+    let script = "echo x > /data/file; echo x > /data/volume/of-inner; echo x > /data/memory/of-memory; exec sleep 1000";
+    let mounts = [format!("{outer}:/data"), format!("{inner}:/data/volume")];
+    let name = stage.name("user");
+    stage.ok(["run", "-d", "--name", &name, "-v", &mounts[0], "-v", &mounts[1], "--tmpfs", "/data/memory", BUSYBOX, "sh", "-c", script]);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(stage.mountpoint(&inner).join("of-inner").exists());
+    run(async {
+        let engine = connect(&stage).await;
+        for mode in [ReadMode::Direct, ReadMode::Helper] {
+            let OpenVolume { source, receipt } = open(&engine, &outer, options(mode)).await.unwrap();
+            let found = read_all(source).await.unwrap();
+            receipt.close().await.unwrap();
+            assert_eq!(paths(&found), ["", "file", "memory", "volume"], "{mode:?}");
+        }
+    });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::binds;
+use super::grounds::{Grounds, Visitors};
 use crate::docker::inspect::PROJECT_LABEL;
 use crate::model::application::{Application, ApplicationKind, Compose, Container, MountKind, Network, SharedVolume, Volume, VolumeUser};
 
@@ -25,8 +26,15 @@ pub(super) fn build(containers: Vec<Container>, volumes: Vec<Volume>, networks: 
         home.insert(container.name.clone(), key.clone());
         entry(&mut built, &key).containers.push(container);
     }
-    place_volumes(&mut built, volumes);
-    binds::place(&mut built);
+    let grounds = Grounds::of(&volumes);
+    let all = built.values().flat_map(|application| &application.containers);
+    let mounted = all.flat_map(|container| {
+        let places = container.mounts.iter().flat_map(|mount| grounds.mount(mount).into_iter().map(|place| (place, mount.read_only)));
+        places.map(|(place, read_only)| (place, container.name.clone(), read_only))
+    });
+    let visitors = Visitors::of(mounted);
+    place_volumes(&mut built, volumes, &grounds, &visitors);
+    binds::place(&mut built, &visitors);
     place_networks(&mut built, &home, networks);
     name(built)
 }
@@ -50,7 +58,7 @@ fn entry<'a>(built: &'a mut BTreeMap<Key, Application>, key: &Key) -> &'a mut Ap
     })
 }
 
-fn place_volumes(built: &mut BTreeMap<Key, Application>, volumes: Vec<Volume>) {
+fn place_volumes(built: &mut BTreeMap<Key, Application>, volumes: Vec<Volume>, grounds: &Grounds, visitors: &Visitors<String>) {
     let mut users: HashMap<String, Vec<(Key, VolumeUser)>> = HashMap::new();
     for (key, application) in built.iter() {
         for container in &application.containers {
@@ -80,12 +88,25 @@ fn place_volumes(built: &mut BTreeMap<Key, Application>, volumes: Vec<Volume>) {
             (_, None) => (ApplicationKind::Volume, volume.name.clone()),
         };
         volume.users = users.into_iter().map(|(_, user)| user).collect();
+        let mut others = visitors.at(&grounds.volume(&volume.name, ""));
+        for user in volume.users.iter().filter(|user| !user.read_only) {
+            others.remove(&user.container);
+        }
+        // One that mounts it read-only may reach it by another way on which it can write.
+        others.retain(|name, read_only| !(*read_only && volume.users.iter().any(|user| user.container == *name)));
+        volume.reached_by = users_of(others);
         for other in applications.iter().filter(|key| **key != chosen) {
             // The name of the application is filled in once all have theirs.
             entry(built, other).shared_volumes.push(SharedVolume { name: volume.name.clone(), stored_with: String::new() });
         }
         entry(built, &chosen).volumes.push(volume);
     }
+}
+
+/// Users of those containers; the names of their applications are filled in once all have theirs.
+pub(super) fn users_of(containers: BTreeMap<String, bool>) -> Vec<VolumeUser> {
+    let user = |(container, read_only)| VolumeUser { container, application: String::new(), read_only };
+    containers.into_iter().map(user).collect()
 }
 
 fn place_networks(built: &mut BTreeMap<Key, Application>, home: &HashMap<String, Key>, networks: Vec<Network>) {
@@ -142,7 +163,8 @@ fn name(built: BTreeMap<Key, Application>) -> Vec<Application> {
             application.name.clone_from(&names[&key]);
             application.compose = (key.0 == ApplicationKind::Project).then(|| compose(&key.1, &application.containers));
             let of_binds = application.binds.iter_mut().flat_map(|bind| &mut bind.users);
-            for user in application.volumes.iter_mut().flat_map(|volume| &mut volume.users).chain(of_binds) {
+            let of_volumes = application.volumes.iter_mut().flat_map(|volume| volume.users.iter_mut().chain(&mut volume.reached_by));
+            for user in of_volumes.chain(of_binds) {
                 user.application = of_container.get(&user.container).cloned().unwrap_or_default();
             }
             for shared in &mut application.shared_volumes {

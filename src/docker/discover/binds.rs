@@ -2,11 +2,12 @@
 //!
 //! Whether and how they are read is decided in `sources`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::applications::{Key, WORKING_DIR_LABEL, project};
-use crate::model::application::{Application, ApplicationKind, Bind, Mount, MountKind, SharedBind, VolumeUser};
+use super::applications::{Key, WORKING_DIR_LABEL, project, users_of};
+use super::grounds::Visitors;
+use crate::model::application::{Application, ApplicationKind, Bind, Mount, MountKind, SharedBind};
 
 /// Folders of the kernel and of what runs at the moment: never data.
 const SYSTEM: [&str; 5] = ["/dev", "/proc", "/sys", "/run", "/var/run"];
@@ -66,48 +67,31 @@ pub fn data_path(mount: &Mount) -> Option<&str> {
 }
 
 /// The folders above a path, the nearest first; the root is none.
-fn above(path: &str) -> impl Iterator<Item = &str> {
+pub(super) fn above(path: &str) -> impl Iterator<Item = &str> {
     path.char_indices().rev().filter(|(at, c)| *c == '/' && *at > 0).map(|(at, _)| &path[..at])
 }
 
 /// Gives each path to one application: to the project whose folder it lies in, else to the first by name of those that mount it.
-pub(super) fn place(built: &mut BTreeMap<Key, Application>) {
-    let mut mounts: BTreeMap<String, BTreeMap<(Key, String), bool>> = BTreeMap::new();
+pub(super) fn place(built: &mut BTreeMap<Key, Application>, visitors: &Visitors<String>) {
+    let mut mounts: BTreeMap<String, BTreeSet<Key>> = BTreeMap::new();
     for (key, application) in built.iter() {
         for container in &application.containers {
             for mount in &container.mounts {
                 if let Some(path) = data_path(mount) {
-                    let users = mounts.entry(path.to_owned()).or_default();
-                    *users.entry((key.clone(), container.name.clone())).or_insert(true) &= mount.read_only;
+                    mounts.entry(path.to_owned()).or_default().insert(key.clone());
                 }
             }
         }
     }
-    // Who mounts a folder writes to what lies in it, and the other way round.
-    let mut related: HashMap<&str, BTreeSet<&str>> = HashMap::new();
-    for path in mounts.keys() {
-        for outer in above(path).filter_map(|outer| mounts.get_key_value(outer)).map(|(outer, _)| outer.as_str()) {
-            related.entry(outer).or_default().insert(path);
-            related.entry(path).or_default().insert(outer);
-        }
-    }
     let mut placed = Vec::new();
-    for (path, users) in &mounts {
-        let applications: BTreeSet<&Key> = users.keys().map(|(key, _)| key).collect();
-        let own = applications.iter().find(|key| built.get(**key).is_some_and(|application| lies_in_project(path, application)));
+    for (path, applications) in &mounts {
+        let own = applications.iter().find(|key| built.get(*key).is_some_and(|application| lies_in_project(path, application)));
         let first = applications.iter().min_by_key(|key| (&key.1, key.0));
-        let Some(chosen) = own.or(first).map(|key| (*key).clone()) else { continue };
-        let mut all: BTreeMap<&str, bool> = BTreeMap::new();
-        for other in std::iter::once(path.as_str()).chain(related.get(path.as_str()).into_iter().flatten().copied()) {
-            for ((_, container), read_only) in &mounts[other] {
-                *all.entry(container).or_insert(true) &= read_only;
-            }
-        }
-        // The name of the application is filled in once all have theirs.
-        let user =
-            |(container, read_only): (&str, bool)| VolumeUser { container: container.to_owned(), application: String::new(), read_only };
-        let others: Vec<Key> = applications.into_iter().filter(|key| **key != chosen).cloned().collect();
-        placed.push((Bind { path: path.clone(), users: all.into_iter().map(user).collect() }, chosen, others));
+        let Some(chosen) = own.or(first).cloned() else { continue };
+        // Who mounts a folder writes to what lies in it, and the other way round.
+        let all = visitors.at(&BTreeSet::from([path.clone()]));
+        let others: Vec<Key> = applications.iter().filter(|key| **key != chosen).cloned().collect();
+        placed.push((Bind { path: path.clone(), users: users_of(all) }, chosen, others));
     }
     for (bind, chosen, others) in placed {
         for other in others {

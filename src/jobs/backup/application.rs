@@ -12,8 +12,10 @@ use super::estimate::Estimate;
 use super::paths::judge;
 use super::quiet::{self, Quiet};
 use super::{Run, Unit, Unsaved, closing_tags, filter_of, sentence};
+use crate::docker::helper::Owner;
 use crate::docker::layer::{changes, missed};
 use crate::docker::mountpoint;
+use crate::docker::quiesce::Place;
 use crate::jobs::backup::counting::Counting;
 use crate::jobs::error::JobError;
 use crate::jobs::results::{ApplicationResult, ItemResult};
@@ -114,14 +116,20 @@ impl Work<'_> {
         run.control.checkpoint().map_err(RepositoryError::from)?;
         let Some(host) = &run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
         let gone = || "it was removed while the backup ran".to_owned();
+        let unseen = |id: Option<&String>| {
+            let reason = id.and_then(|id| host.discovery.unseen(id));
+            reason.map_or_else(gone, |reason| format!("it cannot be looked at: {reason}"))
+        };
         let found: Result<Vec<Document>, String> = match item.kind {
             ItemKind::Network => {
                 let found = application.networks.iter().find(|network| network.name == item.name);
-                found.and_then(|found| network::configuration(&host.discovery, application, found)).map(|one| vec![one]).ok_or_else(gone)
+                let read = found.and_then(|found| network::configuration(&host.discovery, application, found));
+                read.map(|one| vec![one]).ok_or_else(|| unseen(found.map(|found| &found.id)))
             }
             ItemKind::Configuration => {
                 let found = application.container(&item.name);
-                found.and_then(|found| container::configuration(&host.discovery, application, found)).map(|one| vec![one]).ok_or_else(gone)
+                let read = found.and_then(|found| container::configuration(&host.discovery, application, found));
+                read.map(|one| vec![one]).ok_or_else(|| unseen(found.map(|found| &found.id)))
             }
             ItemKind::Logs => match application.container(&item.name) {
                 Some(found) => {
@@ -131,9 +139,13 @@ impl Work<'_> {
                 None => Err(gone()),
             },
             ItemKind::Compose => {
-                let (files, warnings) = compose::files(&host.engine, application).await;
-                self.result.warnings.extend(warnings);
-                Ok(files)
+                // A dry run makes no helper.
+                let owner = (!run.request.dry_run).then(|| Owner::of_run(&run.id));
+                let found = compose::files(&host.engine, application, owner.as_ref()).await;
+                self.result.warnings.extend(found.warnings);
+                let would = |path: &String| format!("compose file {} would be read through a helper container", printable(path.as_bytes()));
+                self.result.notes.extend(found.not_tried.iter().map(would));
+                Ok(found.files)
             }
             ItemKind::Volume | ItemKind::Bind | ItemKind::Image | ItemKind::Layer | ItemKind::Database | ItemKind::HostPath => {
                 return Ok(());
@@ -182,7 +194,7 @@ impl Work<'_> {
             }
         }
         // Told even when everything else is lost: a container may be down.
-        let quiet = held.end(self.run, unit).await;
+        let quiet = held.end(self.run).await;
         self.take_quiet(quiet);
         read
     }
@@ -194,18 +206,17 @@ impl Work<'_> {
         self.result.downtime = quiet.downtime;
         self.result.quiesced = quiet.records;
         self.result.hooks = quiet.hooks;
-        for (place, writer) in quiet.disturbed {
-            self.disturbed(&place, &writer);
+        for writer in quiet.disturbed {
+            self.disturbed(&writer.place, &writer.name);
         }
     }
 
-    /// A volume or bind mount that somebody wrote to, or may have, while it was read is not whole, however well it was read.
-    fn disturbed(&mut self, place: &str, writer: &str) {
+    /// What somebody wrote to, or may have, while it was read is not whole, however well it was read.
+    fn disturbed(&mut self, place: &Place, writer: &str) {
         let reason = format!("container {writer} ran while it was read, and was not running or was kept still before");
-        let is_one = |kind| matches!(kind, ItemKind::Volume | ItemKind::Bind);
-        let records = self.records.iter_mut().filter(|record| is_one(record.kind) && record.name == place);
-        let labels = [ItemKind::Volume, ItemKind::Bind].map(|kind| format!("{} {}", kind.as_str(), printable(place.as_bytes())));
-        let results = self.result.items.iter_mut().filter(|result| labels.contains(&result.item));
+        let records = self.records.iter_mut().filter(|record| record.kind == place.kind && record.name == place.name);
+        let label = format!("{} {}", place.kind.as_str(), printable(place.name.as_bytes()));
+        let results = self.result.items.iter_mut().filter(|result| result.item == label);
         for outcome in records.map(|record| &mut record.outcome).chain(results.map(|result| &mut result.outcome)) {
             let was = std::mem::replace(outcome, ItemOutcome::Skipped);
             *outcome = less_whole(was, vec![reason.clone()]);
@@ -216,12 +227,12 @@ impl Work<'_> {
     fn second_look(&self, item: &PlannedItem) -> SecondLook {
         let (Some(host), Some(writers)) = (&self.run.host, &self.known_writers) else { return SecondLook::None };
         let application = &self.unit.planned.application;
-        let volume = || application.volumes.iter().find(|volume| volume.name == item.name).map(|volume| &volume.users);
-        let bind = || application.binds.iter().find(|bind| bind.path == item.name).map(|bind| &bind.users);
-        let users = if item.kind == ItemKind::Bind { bind() } else { volume() };
+        let volume = || application.volumes.iter().find(|volume| volume.name == item.name).map(|volume| volume.everybody().collect());
+        let bind = || application.binds.iter().find(|bind| bind.path == item.name).map(|bind| bind.users.iter().collect());
+        let users: Option<Vec<&VolumeUser>> = if item.kind == ItemKind::Bind { bind() } else { volume() };
         let writes = |user: &VolumeUser| host.discovery.container(&user.container).is_none_or(|container| writers.contains(&container.id));
         match users {
-            Some(users) if users.iter().any(writes) => SecondLook::None,
+            Some(users) if users.iter().any(|user| writes(user)) => SecondLook::None,
             _ if self.run.context.config.docker.check_streams => SecondLook::Stream,
             _ => SecondLook::Listing,
         }
@@ -295,7 +306,7 @@ impl Work<'_> {
             filter: Some(Arc::new(filter)),
             seen_as: item.path.clone().into_bytes(),
             never_read: Arc::clone(&run.never_read),
-            owner: crate::docker::helper::Owner::of_run(&run.id),
+            owner: Owner::of_run(&run.id),
             second_look: self.second_look(item),
         };
         let opened = match volume::open(&host.engine, &item.name, options.clone()).await {
@@ -303,6 +314,11 @@ impl Work<'_> {
             Err(VolumeError::NotDirect { reason, .. }) if run.request.dry_run => {
                 self.result.notes.push(format!("volume {} would be read through a helper container: {reason}", item.name));
                 return Ok(Opened::Ended(ItemOutcome::Skipped, Some(reason)));
+            }
+            Err(VolumeError::Folder { source: SourceError::NeverRead { path }, .. }) => {
+                let (name, path) = (printable(item.name.as_bytes()), path.display());
+                self.result.notes.push(format!("volume {name} is not saved: {path} belongs to bbackup itself or to the Docker Engine"));
+                return Ok(Opened::Left);
             }
             Err(error) => {
                 self.cut = error.is_transient();
@@ -330,7 +346,7 @@ impl Work<'_> {
             one_file_system: self.unit.set.filter.one_file_system,
             never_read: Arc::clone(&run.never_read),
             inner: inner.map(Path::to_owned).collect(),
-            owner: crate::docker::helper::Owner::of_run(&run.id),
+            owner: Owner::of_run(&run.id),
             second_look: self.second_look(item),
         };
         let shown = printable(item.name.as_bytes());

@@ -10,11 +10,11 @@ use crate::config::SetHook;
 use crate::docker::journal::Action;
 use crate::docker::labels::Policy;
 use crate::docker::quiesce::{
-    ContainerHooks, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release, Wishes, decide, held_elsewhere,
-    running_writers,
+    ContainerHooks, Place, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release, Watch, Wishes, Writer, decide,
+    held_elsewhere,
 };
 use crate::jobs::error::JobError;
-use crate::model::application::{Consistency, Container, QuiesceRecord};
+use crate::model::application::{Consistency, Container, ItemKind, QuiesceRecord};
 use crate::model::hook::{Hook, HookRecord};
 use crate::model::progress::Event;
 
@@ -33,8 +33,8 @@ pub(super) struct Quiet {
     pub(super) warnings: Vec<String>,
     /// What is worth knowing.
     pub(super) notes: Vec<String>,
-    /// Volumes and bind mounts that were not left alone while they were read, and by which container.
-    pub(super) disturbed: Vec<(String, String)>,
+    /// What was not left alone while it was read, and by whom.
+    pub(super) disturbed: Vec<Writer>,
     /// Why the containers could not be kept still.
     pub(super) failure: Option<String>,
 }
@@ -45,12 +45,14 @@ pub(super) struct Hold {
     notes: Vec<String>,
     /// Ids of containers that are known to write meanwhile; none where nobody has to keep still.
     known_writers: Option<BTreeSet<String>>,
+    /// To see who writes all the same; none where nobody has to keep still.
+    watch: Option<Watch>,
 }
 
 /// Keeps still what writes to the volumes of the unit, after its hooks. The inner error says why that was not possible, and
 /// how what had been stopped before was brought back.
 pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Quiet>, JobError> {
-    let Some(host) = &run.host else { return Ok(Ok(Hold { quiesce: None, notes: Vec::new(), known_writers: None })) };
+    let Some(host) = &run.host else { return Ok(Ok(Hold::of_nobody(Vec::new()))) };
     let state = &run.context.directories.state;
     // A dry run takes no lock, so it tells of those that others hold as if they did not run.
     let held = if run.request.dry_run { Ok(BTreeSet::new()) } else { held_elsewhere(state, &host.engine).await };
@@ -60,17 +62,19 @@ pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Qui
     };
     let (request, plan) = plan(host, unit, held);
     if run.request.dry_run {
-        return Ok(Ok(Hold { quiesce: None, notes: foretold(&plan), known_writers: None }));
+        return Ok(Ok(Hold::of_nobody(foretold(&plan))));
     }
     let known_writers = known_writers(&request, &plan, unit.set.consistency);
     if plan.planned.is_empty() && plan.hooks.is_empty() {
-        return Ok(Ok(Hold { quiesce: None, notes: plan.notes, known_writers }));
+        let watch = watch(host, unit, known_writers.as_ref()).await;
+        return Ok(Ok(Hold { quiesce: None, notes: plan.notes, known_writers, watch }));
     }
     let options = QuiesceOptions { stop_timeout: run.context.config.docker.stop_timeout, ..QuiesceOptions::default() };
     match Quiesce::begin(&host.engine, state, &run.id, plan, options, run.control, &**run.progress).await {
         Ok(quiesce) => {
             let notes = quiesce.notes().to_vec();
-            Ok(Ok(Hold { quiesce: Some(quiesce), notes, known_writers }))
+            let watch = watch(host, unit, known_writers.as_ref()).await;
+            Ok(Ok(Hold { quiesce: Some(quiesce), notes, known_writers, watch }))
         }
         Err(failed) => {
             let mut quiet = result_of(failed.release, Vec::new());
@@ -168,15 +172,19 @@ fn foretold(plan: &QuiescePlan) -> Vec<String> {
 }
 
 impl Hold {
+    fn of_nobody(notes: Vec<String>) -> Self {
+        Self { quiesce: None, notes, known_writers: None, watch: None }
+    }
+
     /// Ids of containers that are known to write meanwhile; none where nobody has to keep still.
     pub(super) fn known_writers(&self) -> Option<&BTreeSet<String>> {
         self.known_writers.as_ref()
     }
 
     /// Starts what was stopped, whatever else has happened.
-    pub(super) async fn end(self, run: &Run<'_>, unit: &Unit) -> Quiet {
-        let disturbed = match (&run.host, &self.known_writers) {
-            (Some(host), Some(known)) => disturbed(host, unit, known).await,
+    pub(super) async fn end(self, run: &Run<'_>) -> Quiet {
+        let disturbed = match (&run.host, self.watch, &self.known_writers) {
+            (Some(host), Some(watch), Some(known)) => watch.end(&host.engine, known).await,
             _ => Ok(Vec::new()),
         };
         let mut quiet = match self.quiesce {
@@ -190,22 +198,22 @@ impl Hold {
         };
         match disturbed {
             Ok(disturbed) => quiet.disturbed = disturbed,
-            Err(warning) => quiet.warnings.push(warning),
+            Err(error) => {
+                let error = sentence(&error);
+                quiet.warnings.push(format!("whether a container was started while volumes were read cannot be seen: {error}"));
+            }
         }
         quiet
     }
 }
 
-/// Volumes and bind mounts of the unit that a container can write to that should not have run.
-async fn disturbed(host: &Host, unit: &Unit, known: &BTreeSet<String>) -> Result<Vec<(String, String)>, String> {
-    let volumes: BTreeSet<&str> = unit.planned.volumes().map(|volume| volume.name.as_str()).collect();
-    let binds: BTreeSet<&str> = unit.planned.binds().map(|bind| bind.path.as_str()).collect();
-    let writers = running_writers(&host.engine, &volumes, &binds).await;
-    let writers =
-        writers.map_err(|error| format!("whether a container was started while volumes were read cannot be seen: {}", sentence(&error)))?;
-    let by_volume: BTreeSet<(String, String)> =
-        writers.into_iter().filter(|writer| !known.contains(&writer.id)).map(|writer| (writer.place, writer.name)).collect();
-    Ok(by_volume.into_iter().collect())
+/// Begins to watch what is read of the unit, where somebody has to keep still.
+async fn watch(host: &Host, unit: &Unit, known: Option<&BTreeSet<String>>) -> Option<Watch> {
+    known?;
+    let is_watched = |kind| matches!(kind, ItemKind::Volume | ItemKind::Bind | ItemKind::Layer);
+    let items = unit.planned.items.iter().filter(|item| is_watched(item.kind));
+    let places = items.map(|item| Place { kind: item.kind, name: item.name.clone() }).collect();
+    Some(Watch::begin(&host.engine, places, &host.discovery.applications).await)
 }
 
 fn result_of(release: Release, notes: Vec<String>) -> Quiet {

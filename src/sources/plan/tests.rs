@@ -82,6 +82,7 @@ fn host() -> Discovery {
         scope: String::new(),
         created_at: String::new(),
         users: Vec::new(),
+        reached_by: Vec::new(),
     };
     let network = |name: &str, labels: &[(&str, &str)]| Network {
         id: format!("{name}-id"),
@@ -226,4 +227,20 @@ fn only_writers_of_what_is_saved_have_to_rest() {
     let plan = on_command_line(everything()).unwrap();
     assert_eq!(plan.applications[3].writers().into_iter().collect::<Vec<_>>(), ["shop-db", "shop-web"]);
     assert!(plan.applications[1].writers().is_empty());
+}
+
+#[test]
+fn what_is_true_of_the_whole_engine_is_said_once() {
+    use crate::config::{Images, Scope};
+    let mut host = host();
+    let said = |host: &Discovery, images: Images| {
+        let set = BackupSet { selection: everything(), scope: Scope { images, ..Scope::default() }, ..BackupSet::default() };
+        let plan = plan(host, &set).unwrap();
+        let of = |list: &[String], word: &str| list.iter().filter(|line| line.contains(word)).count();
+        [of(&plan.notes, "userns-remap"), of(&plan.notes, "containerd"), of(&plan.warnings, "containerd")]
+    };
+    assert_eq!(said(&host, Images::None), [0, 0, 0]);
+    host.engine = EngineIdentity { user_namespace: Some("100000.100000".to_owned()), containerd_images: true, ..EngineIdentity::default() };
+    assert_eq!(said(&host, Images::None), [1, 1, 0]);
+    assert_eq!(said(&host, Images::Local), [1, 0, 1]);
 }

@@ -63,6 +63,7 @@ fn shop() -> StoredApplication {
                     scope: String::new(),
                     created_at: String::new(),
                     users: Vec::new(),
+                    reached_by: Vec::new(),
                 }],
                 shared_volumes: Vec::new(),
                 binds: Vec::new(),

@@ -70,6 +70,18 @@ fn a_volume_whose_container_was_started_meanwhile_is_not_whole() {
     stage.ok(["run", "-d", "--name", &stage.name("new"), "-v", &mount, BUSYBOX, "sleep", "1000"]);
     let _ = go_on(running).exits(4).says(&format!("container {} ran while it was read", stage.name("new")));
     stage.ok(["rm", "-f", &stage.name("new")]);
+    // Nor is it if they have ended again by the end of the read.
+    let running = in_the_middle(&stage, &["--full"], "exited");
+    stage.ok(["start", &stage.name("app")]);
+    stage.ok(["kill", &stage.name("app")]);
+    let outcome = go_on(running).exits(4).says(&format!("container {} ran while it was read", stage.name("app")));
+    assert!(volume(&super::document(&stage, &application(&outcome))).to_string().contains("\"partial\""), "{}", outcome.describe());
+    assert_eq!(state(&stage, "app"), "running");
+    let running = in_the_middle(&stage, &["--full"], "exited");
+    stage.ok(["run", "--name", &stage.name("short"), "-v", &mount, BUSYBOX, "true"]);
+    let _ = go_on(running).exits(4).says(&format!("container {} ran while it was read", stage.name("short")));
+    // One that ended before we began is nobody's writer.
+    let _ = stage.bbackup(["backup", "--json", "--full", "--containers", &stage.name("app")]).run().success();
     // Who only reads may.
     let running = in_the_middle(&stage, &["--full"], "exited");
     stage.ok(["run", "-d", "--name", &stage.name("reader"), "-v", &format!("{mount}:ro"), BUSYBOX, "sleep", "1000"]);

@@ -21,6 +21,8 @@ pub(crate) enum Action {
     CutAfter(u64),
     /// It is answered with 403, as a socket proxy does with what it does not allow; the Engine never sees it.
     Deny,
+    /// It is answered with 500, as by an Engine that is in trouble with this one thing.
+    Fail,
 }
 
 /// A running proxy. Its threads end with the test process.
@@ -62,6 +64,10 @@ impl Proxy {
 const DENIED: &[u8] =
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 31\r\nConnection: close\r\n\r\n{\"message\":\"the proxy said no\"}";
 
+const FAILED: &[u8] =
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 27\r\nConnection: close\r\n\r\n\
+    {\"message\":\"layer is lost\"}";
+
 fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> Action + Send + Sync), cuts: &AtomicUsize) {
     let budget = std::sync::Mutex::new(None::<u64>);
     thread::scope(|scope| {
@@ -74,8 +80,8 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
                     Action::Pass => {}
                     Action::Drop => break,
                     Action::CutAfter(bytes) => *budget.lock().unwrap() = Some(bytes),
-                    Action::Deny => {
-                        let _ = (&*client).write_all(DENIED);
+                    action @ (Action::Deny | Action::Fail) => {
+                        let _ = (&*client).write_all(if action == Action::Deny { DENIED } else { FAILED });
                         let _ = client.shutdown(Shutdown::Write);
                         // What still comes is taken, so that the answer is not lost with it.
                         while let Ok(1..) = (&*client).read(&mut buffer) {}

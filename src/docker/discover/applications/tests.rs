@@ -50,6 +50,7 @@ fn volume(name: &str, project: Option<&str>) -> Volume {
         scope: String::new(),
         created_at: String::new(),
         users: Vec::new(),
+        reached_by: Vec::new(),
     }
 }
 
