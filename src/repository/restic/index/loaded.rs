@@ -158,3 +158,27 @@ fn place(record: &[u8; RECORD]) -> Place {
     let [pack, offset, length, uncompressed] = numbers;
     Place { pack, offset, length, uncompressed }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loaded_blob_takes_at_most_48_bytes() {
+        const { assert!(RECORD <= 48) };
+        let records = |part: u8| -> Vec<Staged> {
+            let id = |number: u32| Id::of(&number.to_le_bytes());
+            let place = |number| Place { pack: number, offset: number, length: number, uncompressed: number };
+            let all = (0..20_000_u32).map(|number| (id(number), place(number)));
+            all.filter(|(id, _)| id.0[0] >> 5 == part).map(|(id, place)| staged(&id, place)).collect()
+        };
+        for part in 0..FIRST as u8 {
+            let records = records(part);
+            let count = records.len();
+            let part = Part::new(records, usize::from(part));
+            assert!(count > 1000 && part.len() == count);
+            // What is reserved counts as well; the table of the buckets does not grow with the blobs.
+            assert!(part.records.capacity() <= count * 48, "{} bytes for {count} blobs", part.records.capacity());
+        }
+    }
+}
