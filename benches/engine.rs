@@ -155,7 +155,7 @@ fn whole_archive(bencher: Bencher<'_, '_>) {
         let folder = tempfile::tempdir().unwrap();
         let (config, password) = (RepositoryConfig::at(folder.path().join("repository")), Secret::new("benchmark".to_owned()));
         open::init(&config, &password).unwrap();
-        let opened = open::open(&config, &password, Some(Duration::ZERO)).unwrap();
+        let opened = open::open(&config, &password, Some(Duration::ZERO), &(Arc::new(|_: &str| {}) as open::Notice)).unwrap();
         (folder, opened)
     };
     let path = files.path();

@@ -164,9 +164,41 @@ pub struct RepositoryConfig {
     pub pack_size: Option<ByteSize>,
     /// Decode again what was compressed and encrypted, and compare, before it is written.
     pub verify_before_write: bool,
+    /// Whether copies of what is read again and again are kept on this machine.
+    pub cache: CacheUse,
+    /// How large they may become.
+    pub cache_size: ByteSize,
+    /// Where they are; none: there are none.
+    pub cache_folder: Option<PathBuf>,
     /// The embedded default repository: the first backup makes it, with a generated password.
     pub embedded: bool,
 }
+
+/// Whether a repository's snapshots, index files and folders are also kept on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheUse {
+    /// If the repository is on another machine.
+    #[default]
+    Auto,
+    /// Also for a folder of this machine: a slow disk, or a mount that does not look like a remote one.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl CacheUse {
+    /// Its word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// Default of [`RepositoryConfig::cache_size`].
+pub const CACHE_SIZE: ByteSize = ByteSize(2 << 30);
 
 /// Default of [`RepositoryConfig::pack_size`], restic's too.
 pub const PACK_SIZE: ByteSize = ByteSize(16 << 20);
@@ -182,6 +214,9 @@ impl RepositoryConfig {
             compression: None,
             pack_size: None,
             verify_before_write: true,
+            cache: CacheUse::Auto,
+            cache_size: CACHE_SIZE,
+            cache_folder: None,
             embedded: false,
         }
     }

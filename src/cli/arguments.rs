@@ -58,6 +58,9 @@ pub(super) struct Global {
     /// Command that writes the repository's password
     #[arg(long, global = true, value_name = "COMMAND")]
     pub(super) password_command: Option<String>,
+    /// Keep no copies of the repository's snapshots, index and folders on this machine, and use none
+    #[arg(long, global = true)]
+    pub(super) no_cache: bool,
     /// Write one JSON object per line to standard output
     #[arg(long, global = true)]
     pub(super) json: bool,

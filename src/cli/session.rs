@@ -16,6 +16,7 @@ use super::text::{self, safe};
 use crate::config::password::PasswordSource;
 use crate::config::{Config, DEFAULT_ENGINE, Docker, RepositoryConfig, load, suggest, validate};
 use crate::jobs::error::JobError;
+use crate::jobs::open::Notice;
 use crate::jobs::request::JobContext;
 use crate::jobs::{copy, open};
 use crate::platform::control::Control;
@@ -137,6 +138,7 @@ impl Session {
         repository.password = given.or(configured).or_else(of_environment).or(made_up);
         repository.compression = repository.compression.or(self.environment.compression);
         repository.pack_size = repository.pack_size.or(self.environment.pack_size);
+        repository.cache_folder = (!self.global.no_cache).then(|| self.directories.cache.clone());
     }
 
     /// Opens two repositories to copy from one to the other. In a dry run nothing is written, not even a lock.
@@ -151,7 +153,8 @@ impl Session {
         });
         let passwords = (self.password_of_existing(source)?, of_target?);
         self.interrupts.listen(&self.output)?;
-        copy::Pair::open((source, &passwords.0), (target, &passwords.1), (!dry_run).then(|| self.retry_lock()))
+        let retry_lock = (!dry_run).then(|| self.retry_lock());
+        copy::Pair::open((source, &passwords.0), (target, &passwords.1), retry_lock, &self.notice())
     }
 
     fn named(&self, name: &str) -> Result<RepositoryConfig, JobError> {
@@ -209,6 +212,12 @@ impl Session {
         file.or_else(command).or_else(value)
     }
 
+    /// Says what a cache has to say.
+    fn notice(&self) -> Notice {
+        let output = self.output.clone();
+        Arc::new(move |text| output.note(text))
+    }
+
     /// Opens a repository that must be there.
     pub(super) fn open(&self, repository: &RepositoryConfig) -> Result<Arc<dyn Repository>, JobError> {
         self.open_for(repository, false)
@@ -219,7 +228,7 @@ impl Session {
         let password = self.password_of_existing(repository)?;
         // From here on there is a lock to give back, so the process must not just end.
         self.interrupts.listen(&self.output)?;
-        open::open(repository, &password, (!dry_run).then(|| self.retry_lock()))
+        open::open(repository, &password, (!dry_run).then(|| self.retry_lock()), &self.notice())
     }
 
     /// The password of a repository that must be there.

@@ -41,6 +41,8 @@ pub(super) struct Repository {
     pub(super) compression: Option<String>,
     pub(super) pack_size: Option<String>,
     pub(super) verify_before_write: Option<bool>,
+    pub(super) cache: Option<String>,
+    pub(super) cache_size: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -110,6 +110,8 @@ const REPOSITORY: &[Key] = &[
     key("compression", Kind::Compression),
     key("pack_size", Kind::Size(ByteSize(4 << 20), ByteSize(128 << 20))),
     key("verify_before_write", Kind::Boolean),
+    key("cache", Kind::Choice(&["auto", "always", "never"], &[])),
+    key("cache_size", Kind::Size(ByteSize(64 << 20), ByteSize(1 << 50))),
     later("encryption"),
     later("connections"),
     later("limit_upload"),

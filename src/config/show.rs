@@ -44,6 +44,8 @@ fn repository(one: &super::RepositoryConfig) -> Repository {
         compression: one.compression.unwrap_or_default().to_string(),
         pack_size: one.pack_size.unwrap_or(PACK_SIZE).exact(),
         verify_before_write: one.verify_before_write,
+        cache: one.cache.word(),
+        cache_size: one.cache_size.exact(),
     }
 }
 
@@ -185,6 +187,8 @@ struct Repository {
     compression: String,
     pack_size: String,
     verify_before_write: bool,
+    cache: &'static str,
+    cache_size: String,
 }
 
 #[derive(Serialize)]

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::password::PasswordSource;
 use super::tree::{Node, Position, Problem, Value};
 use super::{
-    BackupSet, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, Hooks, Images, RepositoryConfig, Retention, Scope, Selection,
+    BackupSet, CACHE_SIZE, CacheUse, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, Hooks, Images, RepositoryConfig, Retention,
+    Scope, Selection,
 };
 use super::{Consistency, LOG_LINES, SetHook, duration, raw, suggest};
 use crate::model::hook::{HOOK_TIMEOUT, Hook};
@@ -190,6 +191,12 @@ impl Validator<'_> {
             compression: repository.compression.and_then(|text| text.parse().ok()),
             pack_size: repository.pack_size.and_then(|text| text.parse().ok()),
             verify_before_write: repository.verify_before_write.unwrap_or(true),
+            cache: match repository.cache.as_deref() {
+                Some("always") => CacheUse::Always,
+                Some("never") => CacheUse::Never,
+                _ => CacheUse::Auto,
+            },
+            cache_size: repository.cache_size.and_then(|text| text.parse().ok()).unwrap_or(CACHE_SIZE),
             ..RepositoryConfig::at(location)
         }
     }

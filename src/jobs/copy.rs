@@ -36,9 +36,10 @@ impl Pair {
         (source, source_password): (&RepositoryConfig, &Secret<String>),
         (target, target_password): (&RepositoryConfig, &Secret<String>),
         retry_lock: Option<Duration>,
+        notice: &open::Notice,
     ) -> Result<Self, JobError> {
-        let pair =
-            Self { source: open::restic(source, source_password, retry_lock)?, target: open::restic(target, target_password, retry_lock)? };
+        let open = |config, password| open::restic(config, password, retry_lock, notice);
+        let pair = Self { source: open(source, source_password)?, target: open(target, target_password)? };
         if pair.source.info().id == pair.target.info().id {
             let message = "both are the same repository, or one is a plain copy of the other";
             return Err(JobError::request("same_repository", message, "Name another one with --to; `bbackup init` makes it."));

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::JobError;
-use crate::config::RepositoryConfig;
+use crate::config::{CacheUse, RepositoryConfig};
 use crate::platform::files::{self, Existing};
 use crate::platform::secret::{self, Secret};
+use crate::repository::backend::cache::{Cache, CacheOptions};
 use crate::repository::backend::local::LocalBackend;
 use crate::repository::backend::{Backend, FileKind};
 use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo};
@@ -17,6 +18,8 @@ use crate::repository::restic::archive::Options;
 use crate::repository::restic::facade::{Locking, ResticRepository};
 use crate::repository::restic::lock;
 use crate::repository::restic::state::{Closed, InitOptions, Open};
+
+pub use crate::repository::backend::cache::Notice;
 
 /// Whether there is a repository.
 ///
@@ -36,8 +39,13 @@ pub fn is_there(config: &RepositoryConfig) -> Result<bool, RepositoryError> {
 ///
 /// # Errors
 /// There is none, or the password is wrong, or it is damaged.
-pub fn open(config: &RepositoryConfig, password: &Secret<String>, retry_lock: Option<Duration>) -> Result<Arc<dyn Repository>, JobError> {
-    Ok(restic(config, password, retry_lock)?)
+pub fn open(
+    config: &RepositoryConfig,
+    password: &Secret<String>,
+    retry_lock: Option<Duration>,
+    notice: &Notice,
+) -> Result<Arc<dyn Repository>, JobError> {
+    Ok(restic(config, password, retry_lock, notice)?)
 }
 
 /// As [`open`], for work that only two repositories of restic's format can do together.
@@ -48,6 +56,7 @@ pub(super) fn restic(
     config: &RepositoryConfig,
     password: &Secret<String>,
     retry_lock: Option<Duration>,
+    notice: &Notice,
 ) -> Result<Arc<ResticRepository>, JobError> {
     let options = Options {
         compression: config.compression.unwrap_or_default(),
@@ -55,7 +64,23 @@ pub(super) fn restic(
         verify: config.verify_before_write,
     };
     let locking = retry_lock.map_or(Locking::Never, Locking::Retry);
-    Ok(Arc::new(ResticRepository::new(closed(config).open(password)?, options, locking)))
+    let open = cached(closed(config).open(password)?, config, notice);
+    Ok(Arc::new(ResticRepository::new(open, options, locking)))
+}
+
+/// The repository with a cache before it, if it is to have one.
+fn cached(open: Open, config: &RepositoryConfig, notice: &Notice) -> Open {
+    let wanted = match config.cache {
+        CacheUse::Auto => !open.backend().is_local(),
+        CacheUse::Always => true,
+        CacheUse::Never => false,
+    };
+    let Some(folder) = config.cache_folder.clone().filter(|_| wanted) else { return open };
+    let options = CacheOptions { folder, limit: config.cache_size.0, notice: Arc::clone(notice) };
+    match Cache::new(Arc::clone(open.backend()), &open.config().id, options) {
+        Some(cache) => open.by_way_of(Arc::new(cache)),
+        None => open,
+    }
 }
 
 /// Makes a new repository.

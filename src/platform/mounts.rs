@@ -1,4 +1,4 @@
-//! Mounts of bbackup's own: found, unmounted, and detached when they are busy.
+//! Mounts of bbackup's own: found, unmounted, and detached when they are busy. And whether a folder is on another machine.
 //!
 //! What is shown in a mount is the repository's business.
 
@@ -42,6 +42,47 @@ pub fn point_of(path: &Path, points: &[PathBuf]) -> Option<PathBuf> {
 
 fn point(line: &[u8]) -> Option<PathBuf> {
     line.split(|byte| *byte == b' ').nth(4).map(|field| PathBuf::from(OsString::from_vec(unescape(field))))
+}
+
+/// File systems whose files are on another machine, as the list of mounts calls them.
+const REMOTE: [&str; 19] = [
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "afs",
+    "ceph",
+    "lustre",
+    "glusterfs",
+    "ncpfs",
+    "beegfs",
+    "fuse.sshfs",
+    "fuse.rclone",
+    "fuse.s3fs",
+    "fuse.glusterfs",
+    "fuse.davfs",
+    "fuse.gcsfuse",
+    "fuse.juicefs",
+    "fuse.curlftpfs",
+];
+
+/// Whether a path is on a network file system. What cannot be told is taken for local.
+pub fn is_remote(path: &Path) -> bool {
+    let Ok(found) = rustix::fs::stat(path) else { return false };
+    let device = format!("{}:{}", rustix::fs::major(found.st_dev), rustix::fs::minor(found.st_dev));
+    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    mounts.split(|byte| *byte == b'\n').any(|line| is_remote_mount(line, device.as_bytes()))
+}
+
+/// Whether this line of `mountinfo` is about the device, and that is another machine's.
+fn is_remote_mount(line: &[u8], device: &[u8]) -> bool {
+    let mut fields = line.split(|byte| *byte == b' ');
+    if fields.nth(2) != Some(device) {
+        return false;
+    }
+    let kind = fields.skip_while(|field| *field != b"-").nth(1);
+    kind.is_some_and(|kind| REMOTE.iter().any(|remote| remote.as_bytes() == kind))
 }
 
 /// The mount point of a line of `mountinfo`, if the mount is ours.
@@ -143,5 +184,16 @@ mod tests {
 
     fn points_of_this_process() -> Vec<PathBuf> {
         points().unwrap()
+    }
+
+    #[test]
+    fn network_file_systems_are_told_from_others() {
+        let remote = |kind: &str, device: &[u8]| {
+            let line = format!("36 35 0:52 /export /mnt/- rw,nosuid shared:1 - {kind} nas:/export rw");
+            is_remote_mount(line.as_bytes(), device)
+        };
+        assert!(remote("nfs4", b"0:52") && remote("cifs", b"0:52") && remote("fuse.sshfs", b"0:52"));
+        assert!(!remote("nfs4", b"0:5") && !remote("ext4", b"0:52") && !remote("fuse.mergerfs", b"0:52"));
+        assert!(!is_remote_mount(b"", b"0:52") && !is_remote(Path::new("/proc/self")) && !is_remote(Path::new("/nowhere/at/all")));
     }
 }

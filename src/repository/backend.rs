@@ -2,11 +2,13 @@
 //!
 //! A store knows names, bytes and folders; it knows nothing of what the bytes mean.
 
+pub mod cache;
 pub mod local;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::io;
+use std::sync::Arc;
 
 /// The kinds of files in a repository (restic's design document, section "Repository Layout").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,4 +88,28 @@ pub trait Backend: Send + Sync {
 
     /// How many requests may usefully be under way at once.
     fn connections(&self) -> usize;
+
+    /// Whether it is read as fast as a disk of this machine, so that copies on one would gain nothing.
+    fn is_local(&self) -> bool;
+
+    /// As [`read_at`](Self::read_at) of a pack, for a folder in it: these are read again by the next run, so a cache keeps them.
+    ///
+    /// # Errors
+    /// The same.
+    fn read_folder_at(&self, pack: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.read_at(FileKind::Pack, pack, offset, buffer)
+    }
+
+    /// As [`write`](Self::write) of a pack that holds folders only.
+    ///
+    /// # Errors
+    /// The same.
+    fn write_folders(&self, pack: &str, parts: &[&[u8]]) -> io::Result<()> {
+        self.write(FileKind::Pack, pack, parts)
+    }
+
+    /// The store without the cache before it, for who wants to know what is really there; none if there is no cache.
+    fn beneath(&self) -> Option<Arc<dyn Backend>> {
+        None
+    }
 }

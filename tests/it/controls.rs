@@ -32,7 +32,8 @@ fn context(home: &Home) -> JobContext {
         home: Some(home.path("home")),
     };
     let config = RepositoryConfig::at(home.repository());
-    let opened = open::open(&config, &Secret::new(PASSWORD.to_owned()), Some(Duration::ZERO)).unwrap();
+    let opened =
+        open::open(&config, &Secret::new(PASSWORD.to_owned()), Some(Duration::ZERO), &(Arc::new(|_: &str| {}) as open::Notice)).unwrap();
     JobContext {
         config: Arc::new(load::embedded(&directories, "here")),
         directories,

@@ -13,6 +13,9 @@ mod ground;
 // What is typed and what is said: first steps, wrong input, exit codes, JSON, configuration files.
 mod command_line;
 
+// Copies of what is in a slow repository, kept on this machine.
+mod cache;
+
 // Work that is paused, goes on, and is skipped.
 mod controls;
 

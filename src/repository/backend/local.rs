@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Backend, FileKind};
-use crate::platform::host;
+use crate::platform::{host, mounts};
 
 /// A store in a folder.
 #[derive(Debug)]
@@ -261,6 +261,10 @@ impl Backend for LocalBackend {
 
     fn connections(&self) -> usize {
         2
+    }
+
+    fn is_local(&self) -> bool {
+        !mounts::is_remote(&self.root)
     }
 }
 

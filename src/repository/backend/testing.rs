@@ -101,6 +101,10 @@ impl Backend for MemoryBackend {
     fn connections(&self) -> usize {
         2
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 /// How a call goes wrong.
@@ -200,5 +204,80 @@ impl Backend for FaultyBackend {
 
     fn connections(&self) -> usize {
         self.inner.connections()
+    }
+
+    fn is_local(&self) -> bool {
+        self.inner.is_local()
+    }
+}
+
+/// A store that is far away: every call takes its time, and what is asked of it is counted.
+pub(crate) struct SlowBackend {
+    inner: std::sync::Arc<MemoryBackend>,
+    delay: std::time::Duration,
+    /// Calls of `read` and `read_at`.
+    pub(crate) reads: AtomicUsize,
+    /// Bytes that they gave.
+    pub(crate) bytes: AtomicUsize,
+}
+
+impl SlowBackend {
+    pub(crate) fn new(inner: std::sync::Arc<MemoryBackend>, delay: std::time::Duration) -> Self {
+        Self { inner, delay, reads: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+    }
+
+    /// Reads and bytes since this was last asked.
+    pub(crate) fn take(&self) -> (usize, usize) {
+        (self.reads.swap(0, Ordering::SeqCst), self.bytes.swap(0, Ordering::SeqCst))
+    }
+
+    fn count(&self, bytes: usize) {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+    }
+}
+
+impl Backend for SlowBackend {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn create(&self) -> io::Result<()> {
+        self.inner.create()
+    }
+
+    fn list(&self, kind: FileKind) -> io::Result<Vec<(String, u64)>> {
+        std::thread::sleep(self.delay);
+        self.inner.list(kind)
+    }
+
+    fn read(&self, kind: FileKind, name: &str) -> io::Result<Vec<u8>> {
+        std::thread::sleep(self.delay);
+        let data = self.inner.read(kind, name)?;
+        self.count(data.len());
+        Ok(data)
+    }
+
+    fn read_at(&self, kind: FileKind, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        std::thread::sleep(self.delay);
+        self.count(buffer.len());
+        self.inner.read_at(kind, name, offset, buffer)
+    }
+
+    fn write(&self, kind: FileKind, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+        std::thread::sleep(self.delay);
+        self.inner.write(kind, name, parts)
+    }
+
+    fn remove(&self, kind: FileKind, name: &str) -> io::Result<()> {
+        self.inner.remove(kind, name)
+    }
+
+    fn connections(&self) -> usize {
+        4
+    }
+
+    fn is_local(&self) -> bool {
+        false
     }
 }

@@ -302,7 +302,7 @@ impl Repository for ResticRepository {
         let lock = held.lock.clone();
         drop(held);
         // Loaded anew, and in part if parts are damaged: the damage is what is looked for.
-        let (indexed, errors) = self.open.clone().into_indexed_in_part()?;
+        let (indexed, errors) = self.open.uncached().into_indexed_in_part()?;
         let checked = check::check(&indexed, &errors, read_data, control, &*progress);
         match checked {
             Ok(summary) if summary.errors.is_empty() => Ok(summary),
@@ -334,7 +334,7 @@ impl Repository for ResticRepository {
         progress: Arc<dyn Progress>,
     ) -> Result<RepairIndexSummary, RepositoryError> {
         self.alone(request.dry_run, control, |lock| {
-            repair::index::repair(&self.open, request, self.options.pack_size, Guard { lock, control }, &*progress)
+            repair::index::repair(&self.open.uncached(), request, self.options.pack_size, Guard { lock, control }, &*progress)
         })
     }
 
@@ -346,7 +346,7 @@ impl Repository for ResticRepository {
     ) -> Result<RepairSnapshotsSummary, RepositoryError> {
         self.alone(request.dry_run, control, |lock| {
             progress.event(Event::Phase("loading the index"));
-            let indexed = self.open.clone().into_indexed()?;
+            let indexed = self.open.uncached().into_indexed()?;
             repair::snapshots::repair(&indexed, request, self.options.pack_size, Guard { lock, control }, &*progress)
         })
     }

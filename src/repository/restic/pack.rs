@@ -2,6 +2,7 @@
 //!
 //! What is in the blobs is `codec`'s business, where they are found `index`'s.
 
+use std::io;
 use std::num::NonZeroU32;
 
 use super::codec::BlobKind;
@@ -21,6 +22,18 @@ const ENTRY: usize = 1 + 4 + 32;
 const COMPRESSED_ENTRY: usize = ENTRY + 4;
 /// Read at once with the length of the header: enough for the header of a common pack, and cheaper than a second request.
 const EAGER: usize = 64 * COMPRESSED_ENTRY + OVERHEAD + LENGTH_FIELD;
+
+/// Writes a pack that holds these blobs. One of folders only is what a cache keeps.
+///
+/// # Errors
+/// The pack is not there.
+pub fn write(backend: &dyn Backend, name: &str, blobs: &[PackedBlob], parts: &[&[u8]]) -> io::Result<()> {
+    if blobs.iter().all(|blob| blob.kind == BlobKind::Tree) {
+        backend.write_folders(name, parts)
+    } else {
+        backend.write(FileKind::Pack, name, parts)
+    }
+}
 
 /// A blob as a pack's header and the index name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -245,6 +245,18 @@ impl Open {
         &self.0.backend
     }
 
+    /// The same repository, reached by another way.
+    #[must_use]
+    pub fn by_way_of(&self, backend: Arc<dyn Backend>) -> Self {
+        Self::new(backend, self.key().clone(), self.config().clone(), self.key_id())
+    }
+
+    /// The same repository without a cache: what is read is really there.
+    #[must_use]
+    pub fn uncached(&self) -> Self {
+        self.backend().beneath().map_or_else(|| self.clone(), |backend| self.by_way_of(backend))
+    }
+
     /// Where it is, for people.
     pub fn location(&self) -> String {
         self.0.backend.location()
@@ -538,19 +550,23 @@ impl Indexed {
         let Some(location) = self.index.lookup(kind, id) else {
             return Err(RepositoryError::BlobMissing { kind: kind.word(), id: id.to_string() });
         };
-        let first = self.read_place(id, &location, out);
+        let first = self.read_place(kind, id, &location, out);
         if first.is_ok() {
             return Ok(());
         }
         let others = self.index.lookup_all(kind, id).into_iter().filter(|other| *other != location);
-        if others.into_iter().any(|other| self.read_place(id, &other, out).is_ok()) { Ok(()) } else { first }
+        if others.into_iter().any(|other| self.read_place(kind, id, &other, out).is_ok()) { Ok(()) } else { first }
     }
 
-    fn read_place(&self, id: &Id, location: &Location, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
+    fn read_place(&self, kind: BlobKind, id: &Id, location: &Location, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
         let file = || file_name(FileKind::Pack, &location.pack);
         let offset = u64::from(location.offset);
         let mut sealed = vec![0; location.length as usize];
-        let read = self.backend().read_at(FileKind::Pack, &location.pack.to_string(), offset, &mut sealed);
+        let pack = location.pack.to_string();
+        let read = match kind {
+            BlobKind::Data => self.backend().read_at(FileKind::Pack, &pack, offset, &mut sealed),
+            BlobKind::Tree => self.backend().read_folder_at(&pack, offset, &mut sealed),
+        };
         match read {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(RepositoryError::Damaged { file: file(), offset, expected: format!("a blob of {} bytes", location.length) });

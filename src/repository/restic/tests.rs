@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod cached;
 mod faults;
 mod history;
 mod stopped;

@@ -69,7 +69,7 @@ impl PackBuilder {
         let mut hasher = std::mem::take(&mut self.hasher);
         hasher.update(&header);
         let id = Id(hasher.finalize().into());
-        let written = open.backend().write(FileKind::Pack, &id.to_string(), &[&self.buffer, &header]);
+        let written = pack::write(&**open.backend(), &id.to_string(), &self.blobs, &[&self.buffer, &header]);
         written.map_err(|source| RepositoryError::Storage { action: "write", file: format!("pack {id}"), source })?;
         let entry = index_pack(id, &self.blobs);
         let size = (self.buffer.len() + header.len()) as u64;

@@ -184,7 +184,7 @@ impl PackWriter {
         hasher.update(&header);
         let id = hasher.finish();
         let name = id.to_string();
-        open.backend().write(FileKind::Pack, &name, &[&buffer, &header]).map_err(|source| RepositoryError::Storage {
+        pack::write(&**open.backend(), &name, &blobs, &[&buffer, &header]).map_err(|source| RepositoryError::Storage {
             action: "write",
             file: format!("pack {name}"),
             source,

@@ -40,6 +40,10 @@ impl Backend for OnePack {
     fn connections(&self) -> usize {
         1
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 fn pack(key: &MasterKey, count: u32) -> (Vec<u8>, Vec<PackedBlob>) {

@@ -1,0 +1,94 @@
+//! The cache by the real program: who has it needs no folder of the repository twice, and who has none, or one that is broken, sees
+//! the same.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::home::{Home, files_below};
+use crate::support::parts::{Part, needs};
+use crate::support::run::Program;
+use crate::support::{faults, tree};
+
+fn configured(home: &Home, cache: &str) {
+    let (location, password) = (home.repository(), home.password_file());
+    let (location, password) = (location.display(), password.display());
+    let text = format!("repositories:\n  default:\n    location: {location}\n    password_file: {password}\n    cache: {cache}\n");
+    fs::create_dir_all(home.path("config/bbackup")).unwrap();
+    fs::write(home.path("config/bbackup/config.yaml"), text).unwrap();
+}
+
+fn ls(home: &Home) -> Program {
+    home.bare(["ls", "latest"])
+}
+
+#[test]
+fn folders_that_were_read_once_are_not_read_again() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 2);
+    configured(&home, "always");
+    let _ = home.bare(["backup", "--paths"]).arg(&folder).run().success();
+    let listed = ls(&home).run().success().text();
+    assert!(listed.contains("incompressible"), "{listed}");
+    let kept = files_below(&home.path("cache/bbackup"));
+    assert!(kept.len() >= 4, "{kept:?}");
+    assert!(home.path("cache/bbackup/CACHEDIR.TAG").is_file());
+    let mode = fs::metadata(home.path("cache/bbackup/repositories")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+
+    // Without its packs the repository is of no use, but for who has the folders already.
+    let (data, away) = (home.repository().join("data"), home.path("away"));
+    fs::rename(&data, &away).unwrap();
+    assert_eq!(ls(&home).run().success().text(), listed);
+    let _ = ls(&home).arg("--no-cache").run().exits(3).says("Cannot read pack");
+    // What is damaged is told nevertheless.
+    let _ = home.bare(["check"]).run().exits(1);
+    fs::rename(&away, &data).unwrap();
+
+    // Copies that are damaged are read anew.
+    let kept = files_below(&home.path("cache/bbackup/repositories"));
+    for path in &kept {
+        faults::flip(path, 50);
+    }
+    assert_eq!(ls(&home).run().success().text(), listed);
+    for path in &kept {
+        faults::truncate(path, 20);
+    }
+    assert_eq!(ls(&home).run().success().text(), listed);
+    let _ = home.bare(["check", "--read-data"]).run().success();
+
+    // A second backup of the same by somebody who has it all, and a restore.
+    let _ = home.bare(["backup", "--paths"]).arg(&folder).run().success();
+    home.assert_restores("latest", &folder, "restored");
+}
+
+#[test]
+fn a_folder_of_this_machine_gets_no_cache_by_itself() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::write(&folder.join("file"), b"x");
+    for cache in ["auto", "never"] {
+        configured(&home, cache);
+        let _ = home.bare(["backup", "--paths"]).arg(&folder).run().success();
+        let _ = ls(&home).run().success();
+        assert!(!home.path("cache/bbackup/repositories").exists(), "{cache}");
+    }
+    configured(&home, "sometimes");
+    let _ = ls(&home).run().exits(2).says("auto or always or never");
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_told_and_costs_nothing_else() {
+    needs!(Part::Root);
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::write(&folder.join("file"), b"x");
+    configured(&home, "always");
+    let _ = home.bare(["backup", "--no-cache", "--paths"]).arg(&folder).run().success();
+    let read_only = faults::Mount::read_only(&home.path("cache"));
+    let listed = ls(&home).run().success().says("tree/file");
+    assert_eq!(listed.errors().matches("the cache in").count(), 1, "{}", listed.describe());
+    drop(read_only);
+    let _ = ls(&home).run().success().says_nothing_of("the cache in");
+    assert!(!files_below(&home.path("cache/bbackup")).is_empty());
+}
