@@ -7,6 +7,7 @@
 mod cached;
 mod faults;
 mod history;
+mod parsers;
 mod stopped;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

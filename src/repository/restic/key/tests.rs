@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::repository::backend::local::LocalBackend;
+use crate::repository::restic::state::testing::{cases, corpus, documents};
 
 fn secret(text: &str) -> Secret<String> {
     Secret::new(text.to_owned())
@@ -144,4 +145,32 @@ fn a_damaged_key_is_told_only_if_no_other_opens() {
     assert!(search(&backend, &secret("good"), None, |_, master| Ok(master)).is_ok());
     let told = search(&backend, &secret("bad"), None, |_, master| Ok(master)).err().unwrap();
     assert!(matches!(told, RepositoryError::Damaged { file, .. } if file == format!("key {bad}")));
+}
+
+/// Whatever a key file says, it is refused, or its cost can be paid.
+fn parsed(json: &[u8]) {
+    let Ok(key) = ClosedKey::parse(Id::of(json), json) else { return };
+    if let Ok(params) = key.params() {
+        let memory = (128 * u64::from(params.r())) << params.log_n();
+        assert!(memory <= MOST_MEMORY && memory * u64::from(params.p()) <= MOST_WORK, "{:?}", key.file);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(cases(2000))]
+
+    #[test]
+    fn any_key_file_is_read_or_refused(json in documents("key")) {
+        parsed(&json);
+    }
+}
+
+#[test]
+fn the_corpus_of_keys_is_read() {
+    let read = corpus("key");
+    for json in &read {
+        parsed(json);
+    }
+    let usable = |json: &Vec<u8>| ClosedKey::parse(Id::of(json), json).is_ok_and(|key| key.params().is_ok());
+    assert_eq!(read.iter().filter(|json| usable(json)).count(), 1, "only the real one");
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -72,4 +73,51 @@ pub(crate) fn has_restic() -> bool {
         eprintln!("skipped: restic is not on PATH");
     }
     found
+}
+
+/// The documents of `tests/corpus` for one parser, which each of its tests reads first.
+pub(crate) fn corpus(kind: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(kind);
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() > 1);
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// A fixed number of cases; what fails belongs into the corpus.
+pub(crate) fn cases(count: u32) -> ProptestConfig {
+    ProptestConfig { cases: count, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// What a parser may meet: arbitrary bytes, and documents of the corpus with changes.
+pub(crate) fn documents(kind: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let pieces: [&[u8]; 16] = [
+        b"null",
+        b"0",
+        b"-1",
+        b"4294967295",
+        b"18446744073709551616",
+        b"1e400",
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b"\"",
+        b"\\u0000",
+        b"\\ud800",
+        b",",
+        b"\xff",
+        b"\"\"",
+    ];
+    let piece = prop_oneof![prop::sample::select(pieces.map(<[u8]>::to_vec).to_vec()), prop::collection::vec(any::<u8>(), 0..4)];
+    let change = (any::<prop::sample::Index>(), 0..12_usize, piece);
+    let changed = (prop::sample::select(corpus(kind)), prop::collection::vec(change, 0..5)).prop_map(|(mut json, changes)| {
+        for (at, length, piece) in changes {
+            let at = at.index(json.len() + 1);
+            let end = (at + length).min(json.len());
+            json.splice(at..end, piece);
+        }
+        json
+    });
+    prop_oneof![4 => changed, 1 => prop::collection::vec(any::<u8>(), 0..80)]
 }

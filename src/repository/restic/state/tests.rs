@@ -341,3 +341,31 @@ fn restic_reads_a_repository_of_ours() {
         assert!(!PASSWORD.is_empty());
     }
 }
+
+/// Whatever a config says, it is refused, or is one of a version that is known with a polynomial that cuts.
+fn opened(json: &[u8]) -> bool {
+    let key = MasterKey::generate().unwrap();
+    let mut sealed = Vec::new();
+    key.seal(json, &mut sealed).unwrap();
+    let opened = open_config(&key, &sealed, "here");
+    if let Ok(config) = &opened {
+        assert!((1..=2).contains(&config.version) && config.chunker_polynomial.is_usable());
+    }
+    // Not sealed at all it is no config.
+    assert!(open_config(&key, json, "here").is_err());
+    opened.is_ok()
+}
+
+#[test]
+fn the_corpus_of_configs_is_read() {
+    assert_eq!(testing::corpus("config").iter().filter(|json| opened(json)).count(), 2);
+}
+
+proptest::proptest! {
+    #![proptest_config(testing::cases(1000))]
+
+    #[test]
+    fn any_config_is_opened_or_refused(json in testing::documents("config")) {
+        opened(&json);
+    }
+}
