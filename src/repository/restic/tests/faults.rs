@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::repository::backend::testing::{Fault, FaultyBackend};
+use crate::repository::contract::copy::{CopyRequest, CopySummary};
 use crate::repository::contract::repair::{RepairIndexRequest, RepairSnapshotsRequest};
 
 const FAULTS: [Fault; 3] = [Fault::Fails, Fault::Ends, Fault::Short];
@@ -216,6 +217,78 @@ fn in_a_repair_of_snapshots() {
         world.assert_whole(when);
     });
     assert!(count > 30, "{count} calls");
+}
+
+/// Copies everything from one repository to another.
+fn copy(from: &ResticRepository, to: &ResticRepository) -> Result<CopySummary, RepositoryError> {
+    let snapshots = from.snapshots()?.into_iter().map(|snapshot| snapshot.id).collect();
+    from.copy_to(to, &CopyRequest { snapshots, dry_run: false }, &Control::new(), &Silent)
+}
+
+/// Asserts that what is in the target of a copy is whole and nothing but its own and copies; gives how many copies there are.
+fn assert_copies(base: &World, target: &mut World, when: &str) -> usize {
+    let repository = target.repository();
+    let mut copies = 0;
+    for snapshot in repository.snapshots().unwrap() {
+        if target.snapshots.contains_key(&snapshot.id) {
+            continue;
+        }
+        let original = &base.snapshots[&snapshot.original.unwrap()];
+        assert_eq!(read(&repository, &snapshot.id), *original, "{when}");
+        copies += 1;
+    }
+    let own = target.snapshots.clone();
+    target.snapshots =
+        repository.snapshots().unwrap().into_iter().map(|snapshot| (snapshot.id.clone(), read(&repository, &snapshot.id))).collect();
+    assert!(own.iter().all(|(id, files)| target.snapshots.get(id) == Some(files)), "{when}");
+    drop(repository);
+    target.assert_whole(when);
+    target.snapshots = own;
+    copies
+}
+
+fn in_a_copy(source_fails: bool) {
+    let base = world();
+    // The other repository has something of its own, and some of the data.
+    let mut other = World::new();
+    other.back_up((3..7).map(|number| (format!("own/{number}"), content(number))).collect());
+    let mut count = 0;
+    for fault in FAULTS {
+        for at in 0.. {
+            let (from, mut to) = (base.fork(), other.fork());
+            let failing = if source_fails { &from } else { &to };
+            let faulty = Arc::new(FaultyBackend::new(failing.memory.clone(), fault, at));
+            let broken = repository(&failing.open, faulty.clone());
+            let done = if source_fails { copy(&broken, &to.repository()) } else { copy(&from.repository(), &broken) };
+            drop(broken);
+            let when = format!("call {at} {fault:?}: {done:?}");
+            if !faulty.has_struck() {
+                assert_eq!(done.unwrap().copied, 3, "{when}");
+                break;
+            }
+            count += 1;
+            from.bury();
+            to.bury();
+            from.assert_whole(&when);
+            let copies = assert_copies(&base, &mut to, &when);
+            assert!(done.is_err() || copies == 3, "{when}: it said that it was done");
+            // Once more, and it is done.
+            let again = copy(&from.repository(), &to.repository()).unwrap();
+            assert_eq!((again.were_there, again.copied), (copies as u64, 3 - copies as u64), "{when}");
+            assert_eq!(assert_copies(&base, &mut to, &when), 3, "{when}");
+        }
+    }
+    assert!(count > 60, "{count} calls");
+}
+
+#[test]
+fn in_the_source_of_a_copy() {
+    in_a_copy(true);
+}
+
+#[test]
+fn in_the_target_of_a_copy() {
+    in_a_copy(false);
 }
 
 /// A backend that breaks its promise and leaves half an index: nothing is written over it, and a repair puts it right.
