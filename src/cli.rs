@@ -94,7 +94,18 @@ fn dispatch(arguments: &Arguments, environment: &Environment, output: &Output, i
     }
     let session = Session::new(global, environment, output, interrupts)?;
     let still_down = if looks_only(&arguments.command) { Vec::new() } else { put_right(&session, &arguments.command)? };
-    let mut done = command(&session, &arguments.command)?;
+    let done = command(&session, &arguments.command);
+    let noticed = session.noticed();
+    for sentence in &noticed {
+        output.warning(sentence);
+    }
+    let mut done = done?;
+    if !noticed.is_empty() {
+        // It was done, but with what could be read.
+        done.code = if done.code == 0 { 4 } else { done.code };
+        let report = |sentence: String| Report::new(Blame::Repository, "repository_damaged", sentence);
+        done.errors.extend(noticed.into_iter().map(report));
+    }
     if !still_down.is_empty() {
         // What an earlier run broke is nobody's success.
         done.code = if done.code == 0 { 4 } else { done.code };

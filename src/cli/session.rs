@@ -2,9 +2,10 @@
 //!
 //! The order of precedence lives here: flags, then the configuration, then the environment, then a question at the terminal.
 
+use std::cell::RefCell;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::arguments::Global;
@@ -23,7 +24,7 @@ use crate::platform::control::Control;
 use crate::platform::directories::Directories;
 use crate::platform::secret::Secret;
 use crate::platform::{clock, host};
-use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo};
+use crate::repository::contract::{Noticed, Repository, RepositoryError, RepositoryInfo};
 
 /// What one command works with.
 pub(super) struct Session {
@@ -37,6 +38,8 @@ pub(super) struct Session {
     interrupts: Interrupts,
     global: Global,
     environment: Environment,
+    /// What each repository that was opened tells at the end.
+    opened: RefCell<Vec<Noticed>>,
 }
 
 impl Session {
@@ -59,6 +62,7 @@ impl Session {
             interrupts,
             global: global.clone(),
             environment: environment.clone(),
+            opened: RefCell::default(),
         })
     }
 
@@ -154,7 +158,9 @@ impl Session {
         let passwords = (self.password_of_existing(source)?, of_target?);
         self.interrupts.listen(&self.output)?;
         let retry_lock = (!dry_run).then(|| self.retry_lock());
-        copy::Pair::open((source, &passwords.0), (target, &passwords.1), retry_lock, &self.notice())
+        let pair = copy::Pair::open((source, &passwords.0), (target, &passwords.1), retry_lock, &self.notice())?;
+        self.opened.borrow_mut().push(pair.source().noticed());
+        Ok(pair)
     }
 
     fn named(&self, name: &str) -> Result<RepositoryConfig, JobError> {
@@ -228,7 +234,15 @@ impl Session {
         let password = self.password_of_existing(repository)?;
         // From here on there is a lock to give back, so the process must not just end.
         self.interrupts.listen(&self.output)?;
-        open::open(repository, &password, (!dry_run).then(|| self.retry_lock()), &self.notice())
+        let opened = open::open(repository, &password, (!dry_run).then(|| self.retry_lock()), &self.notice())?;
+        self.opened.borrow_mut().push(opened.noticed());
+        Ok(opened)
+    }
+
+    /// What was damaged in the repositories of this command and could be passed over, one sentence each.
+    pub(super) fn noticed(&self) -> Vec<String> {
+        let opened = self.opened.borrow();
+        opened.iter().flat_map(|noticed| noticed.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
     }
 
     /// The password of a repository that must be there.

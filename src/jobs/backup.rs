@@ -77,10 +77,11 @@ pub async fn run(
     let needs_docker = request.sets.iter().any(|set| set.selection.needs_docker());
     if !request.dry_run {
         // Folders are known by what they are, so they must be there before anything is read.
-        for folder in [&context.directories.state, &context.directories.cache] {
-            files::create_directories(folder, 0o700)
-                .map_err(|source| JobError::Own { action: format!("make the folder {}", folder.display()), source })?;
-        }
+        let folder = &context.directories.state;
+        files::create_directories(folder, 0o700)
+            .map_err(|source| JobError::Own { action: format!("make the folder {}", folder.display()), source })?;
+        // Nobody needs a cache.
+        let _ = files::create_directories(&context.directories.cache, 0o700);
     }
     let host = if needs_docker { look_at_host_if_needed(context, &request, &mut outcome).await? } else { None };
     let never_read = Arc::new(never_read(context, host.as_ref()).await?);

@@ -168,7 +168,7 @@ pub fn plan(repository: &dyn Repository, request: &ForgetRequest, host: &str, co
     if !request.dry_run {
         repository.lock_exclusively(control)?;
     }
-    let all = repository.snapshots()?;
+    let all = repository.every_snapshot()?;
     let mut plans: Vec<(Option<String>, Plan)> = Vec::new();
     let mut sizes = Vec::new();
     match &request.what {
@@ -192,7 +192,11 @@ pub fn plan(repository: &dyn Repository, request: &ForgetRequest, host: &str, co
     removed.sort_by_key(|snapshot| snapshot.time);
     // Rules that overlap may name one twice.
     let mut seen = HashSet::new();
-    let ids = removed.into_iter().map(|snapshot| &snapshot.id).filter(|id| seen.insert(*id)).cloned().collect();
+    let ids: Vec<SnapshotId> = removed.into_iter().map(|snapshot| &snapshot.id).filter(|id| seen.insert(*id)).cloned().collect();
+    if !request.dry_run && !seen.is_empty() {
+        let kept: Vec<SnapshotId> = all.iter().map(|snapshot| &snapshot.id).filter(|id| !seen.contains(id)).cloned().collect();
+        repository.require_index(&kept, control)?;
+    }
     let groups = plans.iter().flat_map(|(set, plan)| plan.groups.iter().map(|group| shown(set.clone(), group))).collect();
     Ok(ForgetPlan(ForgetResult {
         status: RunStatus::Success,

@@ -80,6 +80,9 @@ fn with_cause(report: Report, error: &dyn std::error::Error) -> Report {
     }
 }
 
+const FIND_DAMAGE: &str = "`bbackup check --read-data` finds everything that is damaged.";
+const REPAIR: &str = "`bbackup repair index`, then `bbackup repair snapshots`, put right what can be put right.";
+
 fn repository(error: &RepositoryError) -> Report {
     use RepositoryError as E;
     let repository = |code, message: String| Report::new(Blame::Repository, code, message);
@@ -104,9 +107,24 @@ fn repository(error: &RepositoryError) -> Report {
                 .hint("If that process is gone: `bbackup unlock`.")
         }
         E::LockLost { .. } => repository("lock_lost", sentence(error)).hint("Nothing is damaged; run it again."),
-        E::Damaged { .. } | E::BlobMissing { .. } => {
-            repository("repository_damaged", sentence(error)).hint("`bbackup check --read-data` finds everything that is damaged.")
+        E::ForeignFormat { format, .. } => repository("repository_format", sentence(error))
+            .hint(format!("{format} repositories are not in this version: use the program that made it, or name another folder.")),
+        E::NoKeys { .. } => repository("repository_damaged", sentence(error))
+            .hint("Put back its folder `keys` from a copy: without a key no password opens it."),
+        E::Damaged { file, .. } => {
+            let report = repository("repository_damaged", sentence(error));
+            match file.split(' ').next() {
+                Some("key" | "config") => report.hint("Put back this file from a copy of the repository: no other file can stand for it."),
+                Some("index") => report.hint("`bbackup repair index` makes it anew from the packs."),
+                Some("snapshot") => report.hint("`bbackup repair snapshots --forget` removes what cannot be read of a snapshot."),
+                Some("lock") => report.hint("If nobody else is at work: `bbackup unlock --remove-all`."),
+                _ => report.hint(FIND_DAMAGE),
+            }
         }
+        E::BlobMissing { .. } => repository("repository_damaged", sentence(error)).hint(FIND_DAMAGE).hint(REPAIR),
+        E::PackMissing { .. } => repository("repository_damaged", sentence(error))
+            .hint("Put it back from a copy of the repository, if there is one.")
+            .hint(REPAIR),
         E::Refused { problems, .. } => {
             let mut report = repository("repository_incomplete", sentence(error))
                 .hint("Nothing was changed. `bbackup check` names what is damaged; `bbackup repair index`, then `bbackup repair snapshots`, put right what can be put right.");

@@ -9,6 +9,7 @@ pub(crate) mod testing;
 
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// The kinds of files in a repository (restic's design document, section "Repository Layout").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +86,14 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// It is still there.
     fn remove(&self, kind: FileKind, name: &str) -> io::Result<()>;
+
+    /// When a file was last written, by the clock of the store; none where it does not say.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, else the cause.
+    fn modified(&self, _kind: FileKind, _name: &str) -> io::Result<Option<SystemTime>> {
+        Ok(None)
+    }
 
     /// How many requests may usefully be under way at once.
     fn connections(&self) -> usize;

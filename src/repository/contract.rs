@@ -16,9 +16,10 @@ mod snapshot;
 pub mod stats;
 mod write;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
@@ -41,6 +42,9 @@ pub use snapshot::{
     Snapshot, SnapshotId, SnapshotSummary, TAG_APPLICATION, TAG_BEFORE_RESTORE, TAG_PARTIAL, TAG_PINNED, TAG_REPAIRED, TAG_RUN, TAG_SET,
 };
 pub use write::{AddSummary, SnapshotRequest, SnapshotWriter};
+
+/// Sentences about what was damaged and could be passed over.
+pub type Noticed = Arc<Mutex<BTreeSet<String>>>;
 
 /// An entry that could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -69,11 +73,26 @@ pub trait Repository: Send + Sync {
     /// Which repository this is.
     fn info(&self) -> RepositoryInfo;
 
-    /// All snapshots, oldest first.
+    /// All snapshots that can be read, oldest first. What is wrong with others is in [`noticed`](Self::noticed).
+    ///
+    /// # Errors
+    /// The list, or not one of the snapshot files could be read.
+    fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError>;
+
+    /// All snapshots, oldest first: for those who remove some.
     ///
     /// # Errors
     /// The list or one of the snapshot files could not be read.
-    fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError>;
+    fn every_snapshot(&self) -> Result<Vec<Snapshot>, RepositoryError>;
+
+    /// What was damaged and could be passed over, from the opening on until the end: it goes on growing.
+    fn noticed(&self) -> Noticed;
+
+    /// Makes sure that the index can be read, and knows these snapshots, before others are removed.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Damaged`], [`RepositoryError::Refused`].
+    fn require_index(&self, snapshots: &[SnapshotId], control: &Control) -> Result<(), RepositoryError>;
 
     /// Starts a snapshot under a shared lock that is held until the writer ends.
     ///

@@ -123,6 +123,9 @@ fn a_damaged_tree_pack_is_found() {
         assert_eq!(check.code(), Some(1), "{what}: {}", check.describe());
         let listed = calm(home.bbackup(["ls", "latest"]).run());
         assert!(listed.code() != Some(0) || what == "a bit at the end", "{what}: {}", listed.describe());
+        if what == "gone" {
+            let _ = listed.exits(1).says(&format!("Pack {} is missing", name(&smallest))).says("repair index");
+        }
     });
 }
 
@@ -147,7 +150,10 @@ fn a_damaged_index_is_found_and_nothing_is_written_over_it() {
 fn a_damaged_snapshot_is_named() {
     let (home, folder) = repository(false);
     fs::write(folder.join("more"), b"more").unwrap();
+    let (good, first) = (Manifest::of(&folder), home.back_up(&folder));
+    fs::write(folder.join("more"), b"and more").unwrap();
     let second = home.back_up(&folder);
+    fs::write(folder.join("more"), b"more").unwrap();
     let snapshot = home.repository().join("snapshots").join(&second.snapshot);
     each_damage(&home, &snapshot, |what| {
         let check = calm(home.bbackup(["check"]).run());
@@ -160,7 +166,52 @@ fn a_damaged_snapshot_is_named() {
         let restore = calm(home.bbackup(["restore", &second.snapshot, "--to"]).arg(home.path("never")).run());
         assert_eq!(restore.code(), Some(1), "{what}: {}", restore.describe());
         assert!(!home.path("never").exists());
+        // The others are as good as ever, and so is the next backup.
+        let code = if what == "gone" { 0 } else { 4 };
+        let told = |outcome: Outcome| if what == "gone" { outcome } else { outcome.says(&second.snapshot[..8]).says("repair snapshots") };
+        let target = home.path(format!("first after {what}"));
+        let _ = told(calm(home.bbackup(["restore", &first.snapshot, "--to"]).arg(&target).run()).exits(code));
+        good.assert_equals(&Manifest::of(&crate::support::home::find_restored(&target, &folder)));
+        let _ = told(calm(home.bbackup(["snapshots"]).run()).exits(code)).says(&first.snapshot[..8]);
+        let _ = told(calm(home.bbackup(["backup", "--paths"]).arg(&folder).run()).exits(code));
+        // Nobody decides what is to go without knowing what is there.
+        if what != "gone" {
+            let before = files_below(&home.repository().join("snapshots"));
+            let _ = calm(home.bbackup(["forget", "--keep-last", "1"]).run()).exits(1).says("repair snapshots");
+            assert_eq!(files_below(&home.repository().join("snapshots")), before);
+        }
     });
+}
+
+#[test]
+fn a_damaged_index_costs_only_what_it_alone_names() {
+    let (home, folder) = repository(false);
+    let (good, first) = (Manifest::of(&folder), name(&largest(&home, "snapshots")));
+    let before = files_below(&home.repository().join("index"));
+    tree::write(&folder.join("more"), &tree::noise(7, 2_000_000));
+    let second = home.back_up(&folder);
+    let index = files_below(&home.repository().join("index")).into_iter().find(|path| !before.contains(path)).unwrap();
+    each_damage(&home, &index, |what| {
+        let target = home.path(format!("first after {what}"));
+        let restore = calm(home.bbackup(["restore", &first, "--to"]).arg(&target).run());
+        let _ = if what == "gone" { restore.exits(0) } else { restore.exits(4).says(&name(&index)).says("repair index") };
+        good.assert_equals(&Manifest::of(&crate::support::home::find_restored(&target, &folder)));
+        let restore = calm(home.bbackup(["restore", &second.snapshot, "--to"]).arg(home.path(format!("second after {what}"))).run());
+        assert!(matches!(restore.code(), Some(1 | 4)), "{what}: {}", restore.describe());
+        // What is kept must be readable before anything goes.
+        let _ = calm(home.bbackup(["forget", "--keep-last", "1"]).run()).exits(1).says("index").says("repair index");
+        assert_eq!(files_below(&home.repository().join("snapshots")).len(), 2, "{what}");
+    });
+    let _ = home.bbackup(["forget", "--keep-last", "1"]).run().success();
+    let _ = home.bbackup(["check", "--read-data"]).run().success();
+}
+
+#[test]
+fn a_repository_of_another_program_is_named() {
+    let home = Home::new();
+    fs::create_dir_all(home.repository().join("data")).unwrap();
+    fs::write(home.repository().join("config"), "[repository]\nversion = 1\nsegments_per_dir = 1000\n").unwrap();
+    let _ = home.bbackup(["snapshots"]).run().exits(1).says("is a Borg repository");
 }
 
 #[test]
@@ -169,7 +220,7 @@ fn a_damaged_key_opens_nothing() {
     let key = largest(&home, "keys");
     each_damage(&home, &key, |what| {
         let outcome = calm(home.bbackup(["snapshots"]).run());
-        assert!(matches!(outcome.code(), Some(1 | 10 | 12)), "{what}: {}", outcome.describe());
+        let _ = outcome.exits(1).says(if what == "gone" { "has no key" } else { "damaged" }).says("from a copy");
     });
     let _ = home.bbackup(["snapshots"]).run().success();
 }

@@ -346,6 +346,10 @@ impl Backend for Cache {
         self.inner.remove(kind, name)
     }
 
+    fn modified(&self, kind: FileKind, name: &str) -> io::Result<Option<SystemTime>> {
+        self.inner.modified(kind, name)
+    }
+
     fn connections(&self) -> usize {
         self.inner.connections()
     }

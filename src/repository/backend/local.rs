@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use super::{Backend, FileKind};
 use crate::platform::{host, mounts};
@@ -257,6 +258,10 @@ impl Backend for LocalBackend {
             Ok(()) if matches!(kind, FileKind::Snapshot | FileKind::Index) => path.parent().map_or(Ok(()), sync_folder),
             Ok(()) => Ok(()),
         }
+    }
+
+    fn modified(&self, kind: FileKind, name: &str) -> io::Result<Option<SystemTime>> {
+        fs::symlink_metadata(self.path(kind, name)?)?.modified().map(Some)
     }
 
     fn connections(&self) -> usize {

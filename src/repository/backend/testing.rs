@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use super::{Backend, FileKind};
 
@@ -169,6 +170,10 @@ impl Backend for FaultyBackend {
         self.inner.create()
     }
 
+    fn modified(&self, kind: FileKind, name: &str) -> io::Result<Option<SystemTime>> {
+        if self.strikes()? { Err(io::ErrorKind::UnexpectedEof.into()) } else { self.inner.modified(kind, name) }
+    }
+
     fn list(&self, kind: FileKind) -> io::Result<Vec<(String, u64)>> {
         if self.strikes()? { Err(io::ErrorKind::UnexpectedEof.into()) } else { self.inner.list(kind) }
     }
@@ -271,6 +276,10 @@ impl Backend for SlowBackend {
 
     fn remove(&self, kind: FileKind, name: &str) -> io::Result<()> {
         self.inner.remove(kind, name)
+    }
+
+    fn modified(&self, kind: FileKind, name: &str) -> io::Result<Option<SystemTime>> {
+        self.inner.modified(kind, name)
     }
 
     fn connections(&self) -> usize {

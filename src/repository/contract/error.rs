@@ -30,6 +30,20 @@ pub enum RepositoryError {
         /// Version found.
         version: u32,
     },
+    /// A repository of another program.
+    #[error("what is at {location} is a {format} repository")]
+    ForeignFormat {
+        /// Where.
+        location: String,
+        /// Whose.
+        format: &'static str,
+    },
+    /// There is a repository, but no key that any password could open.
+    #[error("the repository at {location} has no key")]
+    NoKeys {
+        /// Where.
+        location: String,
+    },
     /// No key opens with this password.
     #[error("wrong password, or no key for it, for the repository at {location}")]
     WrongPassword {
@@ -58,14 +72,14 @@ pub enum RepositoryError {
         /// Whether the other lock is exclusive.
         exclusive: bool,
     },
-    /// Our own lock could not be refreshed in time, so others may have removed it.
-    #[error("the lock on {location} could not be refreshed in time")]
+    /// Our own lock could not be refreshed in time, so others may have removed it; or somebody did.
+    #[error("the lock on {location} was lost: it could not be refreshed in time, or somebody has removed it")]
     LockLost {
         /// Where.
         location: String,
     },
     /// A file of the repository is damaged.
-    #[error("{file} is damaged at byte {offset}: expected {expected}")]
+    #[error("{file} is damaged{}: expected {expected}", at(*.offset))]
     Damaged {
         /// Kind and id of the file (`pack 12ab…`).
         file: String,
@@ -73,6 +87,12 @@ pub enum RepositoryError {
         offset: u64,
         /// What should have been there.
         expected: String,
+    },
+    /// A pack that the index names is not there.
+    #[error("pack {pack} is missing")]
+    PackMissing {
+        /// Its id.
+        pack: String,
     },
     /// A blob that is needed is in no index.
     #[error("{kind} blob {id} is in no index")]
@@ -203,6 +223,11 @@ pub enum RepositoryError {
     /// A worker ended by a panic: a defect of bbackup.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+/// Where the first wrong byte is, if that is known.
+fn at(offset: u64) -> String {
+    if offset > 0 { format!(" at byte {offset}") } else { String::new() }
 }
 
 impl RepositoryError {

@@ -26,7 +26,7 @@ use self::feed::Feeder;
 use self::item::Item;
 use self::read::FileJob;
 use self::shared::{Failure, Shared, Stats};
-pub use self::upload::LockCheck;
+pub use self::upload::Held;
 use self::upload::{OpenPack, Uploads};
 use self::worker::{Queues, Worker};
 use super::chunker::Chunker;
@@ -41,7 +41,6 @@ use crate::model::progress::Progress;
 use crate::model::text::printable;
 use crate::platform::control::Control;
 use crate::platform::{clock, host};
-use crate::repository::backend::FileKind;
 use crate::repository::contract::{AddSummary, RepositoryError, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter};
 
 /// How data is stored.
@@ -88,22 +87,23 @@ enum Child {
 }
 
 impl Archive {
-    /// Starts the workers. `lock_check` is asked before anything is written.
+    /// Starts the workers. One of the candidates may become the parent. The lock is asked before anything is written.
     ///
     /// # Errors
     /// The parent cannot be found out, or threads cannot be started.
     pub fn start(
         repository: Arc<Indexed>,
         request: SnapshotRequest,
+        candidates: Vec<(Id, SnapshotFile)>,
         options: Options,
         control: &Control,
         progress: Arc<dyn Progress>,
-        lock_check: LockCheck,
+        lock: Held,
     ) -> Result<Self, RepositoryError> {
-        let parent = parent::choose(repository.open().snapshots()?, &request);
+        let parent = parent::choose(candidates, &request);
         let zone = clock::local_zone();
         let failure = Arc::new(Failure::default());
-        let uploads = Uploads::start(Arc::clone(&repository), Arc::clone(&failure), lock_check, request.dry_run)?;
+        let uploads = Uploads::start(Arc::clone(&repository), Arc::clone(&failure), lock, request.dry_run)?;
         let workers = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
         let version = repository.open().version();
         let chunker = Arc::new(Chunker::new(repository.open().config().chunker_polynomial));
@@ -176,10 +176,9 @@ impl Archive {
         }
         // The last moment at which a cancelled run leaves no snapshot.
         self.shared.control.checkpoint()?;
-        self.shared.uploads.check_lock()?;
         let json = file::to_json(&self.snapshot(tree, tags, &summary))
             .map_err(|error| RepositoryError::Internal(format!("a snapshot cannot be encoded: {error}")))?;
-        let id = self.shared.repository.open().write_unpacked(FileKind::Snapshot, &json)?;
+        let id = self.shared.uploads.write_snapshot(&json)?;
         Ok((Some(SnapshotId(id.to_string())), summary))
     }
 }

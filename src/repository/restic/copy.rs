@@ -148,17 +148,16 @@ fn snapshot(
         one.bytes += raw;
         one.bytes_stored += stored;
     }
-    if copying.lock.is_none() {
-        return Ok(one);
-    }
+    let Some(lock) = copying.lock else { return Ok(one) };
     progress.event(Event::Expected { entries: 0, bytes: one.bytes });
     one.bytes_stored = transfer.copy(missing)?;
     // The data, the index and only then the snapshot that counts on them.
+    lock.confirm()?;
     transfer.flush()?;
-    copying.check()?;
+    copying.control.checkpoint()?;
     let file = SnapshotFile { parent: None, original: planned.file.original.or(Some(planned.id)), ..planned.file.clone() };
     let json = to_json(&file).map_err(|error| RepositoryError::Internal(format!("a snapshot cannot be encoded: {error}")))?;
-    one.target = Some(name(copying.target.write_unpacked(FileKind::Snapshot, &json)?));
+    one.target = Some(name(lock.write(FileKind::Snapshot, &json)?));
     Ok(one)
 }
 

@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::archive::{Archive, LockCheck, Options};
+use super::archive::{Archive, Options};
+use super::codec::BlobKind;
 use super::file::{SnapshotFile, SummaryFile};
 use super::id::Id;
 use super::lock::{Guard, Lock, LockTimes};
@@ -26,8 +27,8 @@ use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary
 use crate::repository::contract::rewrite::{RewriteRequest, RewriteSummary};
 use crate::repository::contract::stats::RepositoryStats;
 use crate::repository::contract::{
-    CheckSummary, Forgotten, KeyInfo, Listed, ReadData, Repository, RepositoryError, RepositoryInfo, RestoreRequest, RestoreSummary,
-    Retagged, Snapshot, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
+    CheckSummary, Forgotten, KeyInfo, Listed, Noticed, ReadData, Repository, RepositoryError, RepositoryInfo, RestoreRequest,
+    RestoreSummary, Retagged, Snapshot, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
 };
 
 /// An opened repository in restic's format.
@@ -37,6 +38,7 @@ pub struct ResticRepository {
     locking: Locking,
     times: LockTimes,
     held: Mutex<Held>,
+    noticed: Noticed,
 }
 
 /// What was taken so far.
@@ -46,6 +48,8 @@ struct Held {
     lock: Option<Arc<Lock>>,
     /// Loaded under the lock.
     indexed: Option<Arc<Indexed>>,
+    /// Some of the index is damaged: what was loaded is good for reading only.
+    in_part: bool,
 }
 
 /// What an operation does with the repository.
@@ -75,7 +79,7 @@ pub enum Locking {
 impl ResticRepository {
     /// A repository whose key is known.
     pub fn new(open: Open, options: Options, locking: Locking) -> Self {
-        Self { open, options, locking, times: LockTimes::default(), held: Mutex::default() }
+        Self { open, options, locking, times: LockTimes::default(), held: Mutex::default(), noticed: Noticed::default() }
     }
 
     /// The same with other times for locks, which only tests should need.
@@ -128,14 +132,52 @@ impl ResticRepository {
     fn indexed(&self, access: Access, control: &Control) -> Result<Arc<Indexed>, RepositoryError> {
         let mut held = self.held();
         self.lock(&mut held, access, control)?;
-        let usable = |indexed: &&Arc<Indexed>| access != Access::Add || !indexed.index().has_open_claims();
+        let in_part = held.in_part;
+        let usable =
+            |indexed: &&Arc<Indexed>| (access == Access::Read || !in_part) && (access != Access::Add || !indexed.index().has_open_claims());
         if let Some(indexed) = held.indexed.as_ref().filter(usable) {
             return Ok(Arc::clone(indexed));
         }
-        let indexed = self.open.clone().into_indexed().map_err(|error| rather_locked(held.lock.as_deref(), error))?;
+        let loaded = self.open.clone().into_indexed_in_part().and_then(|(indexed, mut errors)| match access {
+            Access::Read => Ok((indexed, errors)),
+            // Whoever writes or removes must know everything.
+            _ if errors.is_empty() => Ok((indexed, errors)),
+            _ => Err(errors.swap_remove(0)),
+        });
+        let (indexed, errors) = loaded.map_err(|error| rather_locked(held.lock.as_deref(), error))?;
+        if let Some(error) = errors.first() {
+            if let Some(Err(locked @ RepositoryError::Locked { .. })) = held.lock.as_deref().map(Lock::check) {
+                return Err(locked);
+            }
+            let more = if errors.len() > 1 { format!(", and {} more", errors.len() - 1) } else { String::new() };
+            self.notice(format!("{}{more}; what only that knows is not found (`bbackup repair index`)", error.with_causes()));
+        }
         let indexed = Arc::new(indexed);
-        held.indexed = Some(Arc::clone(&indexed));
+        (held.indexed, held.in_part) = (Some(Arc::clone(&indexed)), !errors.is_empty());
         Ok(indexed)
+    }
+
+    fn notice(&self, sentence: String) {
+        self.noticed.lock().unwrap_or_else(PoisonError::into_inner).insert(sentence);
+    }
+
+    /// The snapshots that can be read.
+    fn readable(&self) -> Result<Vec<(Id, SnapshotFile)>, RepositoryError> {
+        let (mut readable, mut failed) = (Vec::new(), Vec::new());
+        for (id, file) in self.open.snapshot_files()? {
+            match file {
+                Ok(file) => readable.push((id, file)),
+                Err(error) => failed.push((id, error)),
+            }
+        }
+        if readable.is_empty() && !failed.is_empty() {
+            return Err(failed.swap_remove(0).1);
+        }
+        for (id, error) in failed {
+            let error = error.with_causes();
+            self.notice(format!("snapshot {} is passed over: {error} (`bbackup repair snapshots --forget`)", id.short()));
+        }
+        Ok(readable)
     }
 
     /// For the operations that take no control handle.
@@ -182,7 +224,7 @@ impl ResticRepository {
         self.lock(&mut held, Access::Alone, control)?;
         let lock = held.lock.clone();
         drop(held);
-        work(&|| lock.as_ref().map_or(Ok(()), |lock| lock.check()))
+        work(&|| lock.as_ref().map_or(Ok(()), |lock| lock.confirm()))
     }
 
     /// Copies snapshots into another repository; in a dry run says what would be copied.
@@ -226,6 +268,16 @@ fn rather_locked(lock: Option<&Lock>, error: RepositoryError) -> RepositoryError
     }
 }
 
+/// Problems of one kind that are told with their words.
+const KEPT_PROBLEMS: usize = 100;
+
+/// Oldest first.
+fn in_order(files: Vec<(Id, SnapshotFile)>) -> Vec<Snapshot> {
+    let mut snapshots: Vec<Snapshot> = files.into_iter().map(|(id, file)| snapshot(id, file)).collect();
+    snapshots.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+    snapshots
+}
+
 fn id_of(snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
     snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })
 }
@@ -241,9 +293,31 @@ impl Repository for ResticRepository {
     }
 
     fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError> {
-        let mut snapshots: Vec<Snapshot> = self.open.snapshots()?.into_iter().map(|(id, file)| snapshot(id, file)).collect();
-        snapshots.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
-        Ok(snapshots)
+        Ok(in_order(self.readable()?))
+    }
+
+    fn every_snapshot(&self) -> Result<Vec<Snapshot>, RepositoryError> {
+        Ok(in_order(self.open.snapshots()?))
+    }
+
+    fn noticed(&self) -> Noticed {
+        Arc::clone(&self.noticed)
+    }
+
+    fn require_index(&self, snapshots: &[SnapshotId], control: &Control) -> Result<(), RepositoryError> {
+        let indexed = self.indexed(Access::Write, control)?;
+        let mut problems = Vec::new();
+        for id in snapshots {
+            control.checkpoint()?;
+            let tree = self.tree(id)?;
+            if !indexed.index().contains(BlobKind::Tree, &tree) && problems.len() < KEPT_PROBLEMS {
+                problems.push(format!("snapshot {}: its tree blob {tree} is in no index", id.short()));
+            }
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(RepositoryError::Refused { reason: "the index is not complete".into(), problems })
     }
 
     fn write_snapshot(
@@ -255,8 +329,7 @@ impl Repository for ResticRepository {
         let access = if request.dry_run { Access::Look } else { Access::Add };
         let indexed = self.indexed(access, control)?;
         let lock = self.held().lock.clone();
-        let check: LockCheck = Box::new(move || lock.as_ref().map_or(Ok(()), |lock| lock.check()));
-        Ok(Box::new(Archive::start(indexed, request, self.options, control, progress, check)?))
+        Ok(Box::new(Archive::start(indexed, request, self.readable()?, self.options, control, progress, lock)?))
     }
 
     fn list(

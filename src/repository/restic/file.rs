@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use super::chunker::Polynomial;
 use super::codec::BlobKind;
 use super::id::Id;
+use crate::repository::contract::RepositoryError;
 
 /// The file `config`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -344,6 +345,13 @@ impl Formatter for GoFormatter {
         }
         CompactFormatter.write_string_fragment(writer, rest)
     }
+}
+
+/// What is wrong with a file whose JSON is not what it should be: where in it, and why.
+pub fn damaged_json(file: String, json: &[u8], expected: &str, error: &serde_json::Error) -> RepositoryError {
+    let lines = json.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
+    let offset = lines.map(<[u8]>::len).sum::<usize>() + error.column().saturating_sub(1);
+    RepositoryError::Damaged { file, offset: offset as u64, expected: format!("{expected} ({error})") }
 }
 
 #[cfg(test)]

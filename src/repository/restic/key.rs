@@ -250,11 +250,7 @@ pub fn search<T>(
     let location = backend.location();
     Err(match failure {
         Some(failure) => failure,
-        None if count == 0 => RepositoryError::Damaged {
-            file: format!("{location}/keys"),
-            offset: 0,
-            expected: "a key (there is a file `config`, but nothing that a password could open)".into(),
-        },
+        None if count == 0 => RepositoryError::NoKeys { location },
         None if count > MAX_TRIES => RepositoryError::TooManyKeys { location, tried: MAX_TRIES },
         None => RepositoryError::WrongPassword { location },
     })

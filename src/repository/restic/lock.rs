@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::file::{LockFile, Time, to_json};
+use super::file::{LockFile, Time, damaged_json, to_json};
 use super::id::Id;
 use super::state::{self, Open};
 use crate::platform::clock;
@@ -196,6 +196,42 @@ impl Lock {
         Ok(())
     }
 
+    /// As [`check`](Self::check), and looks whether the lock file is still there: somebody whose clock is wrong may have taken it
+    /// for stale. To be asked before what counts on nobody having removed or added anything.
+    ///
+    /// # Errors
+    /// As for [`check`](Self::check); [`RepositoryError::Storage`] if that cannot be found out.
+    pub fn confirm(&self) -> Result<(), RepositoryError> {
+        loop {
+            self.check()?;
+            let file = self.shared.state().file;
+            if self.shared.open.list_ids(FileKind::Lock)?.contains(&file) {
+                return Ok(());
+            }
+            let mut state = self.shared.state();
+            // Else it was refreshed in between.
+            if state.file == file {
+                state.lost = true;
+            }
+        }
+    }
+
+    /// Writes a snapshot or an index. It counts on data that only the lock keeps from being removed: so the lock must be there
+    /// when the file is. Whoever takes it away later finds the file.
+    ///
+    /// # Errors
+    /// As for [`confirm`](Self::confirm). Then there is no such file.
+    pub fn write(&self, kind: FileKind, json: &[u8]) -> Result<Id, RepositoryError> {
+        self.confirm()?;
+        let id = self.shared.open.write_unpacked(kind, json)?;
+        if let Err(error @ RepositoryError::LockLost { .. }) = self.confirm() {
+            // What it counts on may be gone.
+            self.shared.open.remove(kind, &id)?;
+            return Err(error);
+        }
+        Ok(id)
+    }
+
     /// Whether nobody else holds a lock.
     pub fn is_exclusive(&self) -> bool {
         self.shared.exclusive
@@ -219,6 +255,15 @@ impl Guard<'_> {
     pub fn check(self) -> Result<(), RepositoryError> {
         self.control.checkpoint()?;
         self.lock.map_or(Ok(()), Lock::check)
+    }
+
+    /// The same before things are removed that others may have begun to use, should our lock be gone.
+    ///
+    /// # Errors
+    /// The same; [`RepositoryError::Storage`].
+    pub fn confirm(self) -> Result<(), RepositoryError> {
+        self.control.checkpoint()?;
+        self.lock.map_or(Ok(()), Lock::confirm)
     }
 }
 
@@ -381,7 +426,7 @@ fn look_for_others(
     let mut tries = 0;
     loop {
         let unreadable = match read_others(open, own)? {
-            Ok(locks) => return judge(open, exclusive, &locks, times),
+            Ok(locks) => return judge(open, exclusive, own, &locks, times),
             Err(error) => error,
         };
         // It may be about to be written, or be removed already. What stays unreadable must not be passed over.
@@ -422,17 +467,16 @@ fn read_others(open: &Open, own: Option<&Id>) -> Result<Others, RepositoryError>
 
 fn read(open: &Open, id: &Id) -> Result<LockFile, RepositoryError> {
     let json = open.read_unpacked(FileKind::Lock, id)?;
-    serde_json::from_slice(&json).map_err(|_| RepositoryError::Damaged {
-        file: format!("lock {id}"),
-        offset: 0,
-        expected: "a lock in JSON".into(),
-    })
+    serde_json::from_slice(&json).map_err(|error| damaged_json(format!("lock {id}"), &json, "a lock in JSON", &error))
 }
 
-fn judge(open: &Open, exclusive: bool, locks: &[(Id, LockFile)], times: LockTimes) -> Result<(), RepositoryError> {
+/// As long as we have none of our own, stale locks are only passed over: what time it is for the store is not known yet.
+fn judge(open: &Open, exclusive: bool, own: Option<&Id>, locks: &[(Id, LockFile)], times: LockTimes) -> Result<(), RepositoryError> {
     for (id, lock) in locks {
-        if is_stale(lock, clock::now(), times) {
-            open.remove(FileKind::Lock, id)?;
+        if is_stale(lock, clock::now(), times) && !(own.is_some() && was_written_lately(open, id, lock, own, times)?) {
+            if own.is_some() {
+                open.remove(FileKind::Lock, id)?;
+            }
         } else if exclusive || lock.exclusive {
             return Err(RepositoryError::Locked {
                 location: open.location(),
@@ -454,12 +498,31 @@ fn since(lock: &LockFile) -> String {
 /// Whether nobody can hold this lock any more: it was not refreshed for long, or its process on this machine is gone. If the
 /// latter cannot be told, it is not stale.
 fn is_stale(lock: &LockFile, now: Timestamp, times: LockTimes) -> bool {
-    let age = now.duration_since(lock.time.instant);
-    if age > jiff::SignedDuration::try_from(times.stale).unwrap_or(jiff::SignedDuration::MAX) {
-        return true;
-    }
+    is_older(now, lock.time.instant, times.stale) || is_dead(lock)
+}
+
+fn is_older(now: Timestamp, then: Timestamp, limit: Duration) -> bool {
+    now.duration_since(then) > jiff::SignedDuration::try_from(limit).unwrap_or(jiff::SignedDuration::MAX)
+}
+
+/// Whether its process was one of this machine and is gone.
+fn is_dead(lock: &LockFile) -> bool {
     let is_here = !lock.hostname.is_empty() && lock.hostname == host::hostname();
     is_here && host::liveness(lock.pid, lock.time.instant) == Liveness::Gone
+}
+
+/// Whether a lock that is old by what is written in it was written lately by the clock of the store, which nobody's own clock
+/// disturbs. Then the clock of its holder, or ours, is wrong, and its holder lives. `own` was written just now.
+fn was_written_lately(open: &Open, id: &Id, lock: &LockFile, own: Option<&Id>, times: LockTimes) -> Result<bool, RepositoryError> {
+    if is_dead(lock) {
+        return Ok(false);
+    }
+    let now = match own {
+        Some(own) => open.modified(FileKind::Lock, own)?,
+        None => Some(clock::now()),
+    };
+    let (Some(now), Some(written)) = (now, open.modified(FileKind::Lock, id)?) else { return Ok(false) };
+    Ok(!is_older(now, written, times.stale))
 }
 
 /// Removes the locks that are stale, or all of them, and says how many.
@@ -473,7 +536,11 @@ pub fn unlock(open: &Open, remove_all: bool) -> Result<usize, RepositoryError> {
     let mut removed = 0;
     for (id, size) in open.list_sizes(FileKind::Lock)? {
         // What cannot be read may be anybody's; it is only removed with all the others.
-        let goes = remove_all || (size > 0 && read(open, &id).is_ok_and(|lock| is_stale(&lock, clock::now(), LockTimes::default())));
+        let times = LockTimes::default();
+        let is_over = |lock: LockFile| -> Result<bool, RepositoryError> {
+            Ok(is_stale(&lock, clock::now(), times) && !was_written_lately(open, &id, &lock, None, times)?)
+        };
+        let goes = remove_all || (size > 0 && read(open, &id).is_ok_and(|lock| is_over(lock).unwrap_or(false)));
         if goes {
             open.remove(FileKind::Lock, &id)?;
             removed += 1;

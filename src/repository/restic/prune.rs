@@ -96,6 +96,7 @@ pub fn execute(plan: &Plan<'_>, pack_size: usize, guard: Guard<'_>, progress: &d
     }
     let mut summary = plan.summary;
     summary.dry_run = false;
+    guard.confirm()?;
     // They may name packs that are not there any more: nothing else may go before they do.
     remove_in_order(plan.repo, plan.repo.superseded(), &guard)?;
     if !plan.unindexed.is_empty() {
@@ -109,11 +110,13 @@ pub fn execute(plan: &Plan<'_>, pack_size: usize, guard: Guard<'_>, progress: &d
     let indexes = rewrite::write_index(plan, repacked, &guard, progress)?;
     summary.indexes_written = indexes.written as u64;
     summary.indexes_removed = (plan.repo.superseded().len() + indexes.obsolete.len()) as u64;
-    // From here on things go. First the indexes, so that never does one name a pack that is gone.
+    // From here on things go, and nobody else may have begun to use them. First the indexes, so that never does one name a pack that is gone.
+    guard.confirm()?;
     remove_in_order(plan.repo, &indexes.obsolete, &guard)?;
     let gone: Vec<Id> = plan.with(Fate::Remove).chain(plan.with(Fate::Repack)).map(|(number, _)| plan.places.packs()[number]).collect();
     if !gone.is_empty() {
         progress.event(Event::Phase("removing packs"));
+        guard.confirm()?;
         remove(plan.repo, FileKind::Pack, &gone, &guard)?;
     }
     let kept: u64 = plan.with(Fate::Keep).map(|(_, pack)| pack.size).sum();

@@ -115,10 +115,9 @@ impl Rewriter<'_> {
         let Some(lock) = self.rewriting.lock.filter(|_| changed) else { return Ok(one) };
         self.flush()?;
         self.rewriting.control.checkpoint()?;
-        lock.check()?;
         let json = to_json(&changed_file(id, file, tree, left, forget));
         let json = json.map_err(|error| RepositoryError::Internal(format!("a snapshot cannot be encoded: {error}")))?;
-        let new = self.rewriting.repo.write_unpacked(FileKind::Snapshot, &json)?;
+        let new = lock.write(FileKind::Snapshot, &json)?;
         one.target = Some(SnapshotId(new.to_string()));
         if forget {
             lock.check()?;

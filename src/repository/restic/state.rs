@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use jiff::Timestamp;
+
 use super::chunker::Polynomial;
 use super::codec::{BlobKind, Decoder};
 use super::crypto::{self, CryptoError, MasterKey, OVERHEAD};
-use super::file::{ConfigFile, IndexFile, SnapshotFile, to_json};
+use super::file::{ConfigFile, IndexFile, SnapshotFile, damaged_json, to_json};
 use super::id::Id;
 use super::index::{Index, IndexBuilder, Location};
 use super::key;
@@ -143,6 +145,9 @@ impl Closed {
     pub fn open_with(self, password: &Secret<String>, hint: Option<&str>) -> Result<Open, RepositoryError> {
         let sealed = self.read_config()?;
         let location = self.backend.location();
+        if sealed.starts_with(BORG) {
+            return Err(RepositoryError::ForeignFormat { location, format: "Borg" });
+        }
         let (master, config, key_id) = key::search(&*self.backend, password, hint, |key_id, master| {
             let config = open_config(&master, &sealed, &location)?;
             Ok((master, config, *key_id))
@@ -166,6 +171,9 @@ impl Closed {
     }
 }
 
+/// How the file `config` of a Borg repository begins.
+const BORG: &[u8] = b"[repository]";
+
 /// The one part of a config that every version has.
 #[derive(serde::Deserialize)]
 struct Version {
@@ -177,11 +185,12 @@ fn open_config(master: &MasterKey, sealed: &[u8], location: &str) -> Result<Conf
     let mut sealed = sealed.to_vec();
     let plain = master.open(&mut sealed).map_err(|error| damaged(expected(error)))?;
     // The version first: what else a later one holds is not known.
-    let Version { version } = serde_json::from_slice(plain).map_err(|_| damaged("a configuration in JSON"))?;
+    let no_json = |error: serde_json::Error| damaged_json("config".into(), plain, "a configuration in JSON", &error);
+    let Version { version } = serde_json::from_slice(plain).map_err(no_json)?;
     if !(1..=2).contains(&version) {
         return Err(RepositoryError::UnknownVersion { location: location.into(), version });
     }
-    let config: ConfigFile = serde_json::from_slice(plain).map_err(|_| damaged("a configuration in JSON"))?;
+    let config: ConfigFile = serde_json::from_slice(plain).map_err(no_json)?;
     if !config.chunker_polynomial.is_usable() {
         return Err(damaged("an irreducible chunker polynomial"));
     }
@@ -210,6 +219,10 @@ fn folder(kind: FileKind) -> String {
 /// Kind and id of a file, for people.
 fn file_name(kind: FileKind, id: &Id) -> String {
     format!("{} {id}", kind.word())
+}
+
+fn parse_snapshot(id: &Id, json: &[u8]) -> Result<SnapshotFile, RepositoryError> {
+    serde_json::from_slice(json).map_err(|error| damaged_json(file_name(FileKind::Snapshot, id), json, "a snapshot in JSON", &error))
 }
 
 /// A file's content, or what is wrong with it.
@@ -365,6 +378,18 @@ impl Open {
         Ok(names.into_iter().filter_map(|(name, size)| Some((name.parse().ok()?, size))).collect())
     }
 
+    /// When a file was last written, by the clock of the store; none where that is not known, or the file is gone.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Storage`].
+    pub fn modified(&self, kind: FileKind, id: &Id) -> Result<Option<Timestamp>, RepositoryError> {
+        match self.0.backend.modified(kind, &id.to_string()) {
+            Ok(time) => Ok(time.and_then(|time| Timestamp::try_from(time).ok())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(storage("look at", format!("{} {id}", kind.word()), source)),
+        }
+    }
+
     /// All snapshots, in the order of their ids. One that was removed meanwhile is left out.
     ///
     /// # Errors
@@ -380,13 +405,7 @@ impl Open {
     /// They cannot be listed.
     pub fn snapshot_files(&self) -> Result<Vec<(Id, Read<SnapshotFile>)>, RepositoryError> {
         let ids = self.list_ids(FileKind::Snapshot)?;
-        let mut files = self.read_all(FileKind::Snapshot, &ids, |id, json| {
-            serde_json::from_slice(&json).map_err(|_| RepositoryError::Damaged {
-                file: file_name(FileKind::Snapshot, id),
-                offset: 0,
-                expected: "a snapshot in JSON".into(),
-            })
-        });
+        let mut files = self.read_all(FileKind::Snapshot, &ids, |id, json| parse_snapshot(id, &json));
         files.retain(|(_, result)| !matches!(result, Err(error) if is_gone(error)));
         Ok(files)
     }
@@ -400,11 +419,7 @@ impl Open {
             Err(error) if is_gone(&error) => return Err(RepositoryError::NoSnapshot { wanted: id.to_string() }),
             result => result?,
         };
-        serde_json::from_slice(&json).map_err(|_| RepositoryError::Damaged {
-            file: file_name(FileKind::Snapshot, id),
-            offset: 0,
-            expected: "a snapshot in JSON".into(),
-        })
+        parse_snapshot(id, &json)
     }
 
     /// Reads the given files on all cores, turns them into what `read` makes of them, and keeps the order.
@@ -479,7 +494,8 @@ impl Open {
                     offset: 0,
                     expected: expected.into(),
                 };
-                let file = IndexFile::parse(&json).map_err(|_| damaged("an index in JSON"))?;
+                let file = IndexFile::parse(&json)
+                    .map_err(|error| damaged_json(file_name(FileKind::Index, id), &json, "an index in JSON", &error))?;
                 drop(json);
                 builder.add(&file).map_err(damaged)?;
                 Ok(file.supersedes)
@@ -570,6 +586,9 @@ impl Indexed {
         match read {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(RepositoryError::Damaged { file: file(), offset, expected: format!("a blob of {} bytes", location.length) });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(RepositoryError::PackMissing { pack: location.pack.to_string() });
             }
             result => result.map_err(|source| storage("read", file(), source))?,
         }

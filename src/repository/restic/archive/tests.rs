@@ -13,6 +13,7 @@ use super::*;
 use crate::model::entry::{Content, Entry, Kind, Step, Timestamp};
 use crate::model::progress::{Event, Silent};
 use crate::platform::secret::Secret;
+use crate::repository::backend::FileKind;
 use crate::repository::backend::testing::MemoryBackend;
 use crate::repository::restic::codec::BlobKind;
 use crate::repository::restic::state::{Closed, InitOptions};
@@ -108,7 +109,15 @@ impl Bench {
     }
 
     fn start_with(&self, request: SnapshotRequest, progress: Arc<dyn Progress>) -> Result<Archive, RepositoryError> {
-        Archive::start(self.repository(), request, Options::default(), &self.control, progress, Box::new(|| Ok(())))
+        Archive::start(
+            self.repository(),
+            request,
+            self.repository().open().snapshots().unwrap(),
+            Options::default(),
+            &self.control,
+            progress,
+            None,
+        )
     }
 
     /// Archives one source and gives what the snapshot says.
@@ -259,7 +268,7 @@ fn trees_that_are_kept_are_those_that_would_be_made() {
     let tree = |links: &Links, ignore_parent: bool| {
         let request = SnapshotRequest { ignore_parent, ..Bench::request() };
         let indexed = Arc::new(open.clone().into_indexed().unwrap());
-        let started = Archive::start(indexed, request, Options::default(), &bench.control, Arc::new(Silent), Box::new(|| Ok(())));
+        let started = Archive::start(indexed, request, Vec::new(), Options::default(), &bench.control, Arc::new(Silent), None);
         let mut archive = started.unwrap();
         archive.add(b"/x", script(linked(links))).unwrap();
         let (id, summary) = Box::new(archive).finish(Vec::new()).unwrap();

@@ -15,6 +15,7 @@ use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
 use crate::repository::restic::file::{self, IndexBlob, IndexFile, IndexPack};
 use crate::repository::restic::id::{Id, RunningId};
+use crate::repository::restic::lock::Lock;
 use crate::repository::restic::pack::{self, PackedBlob};
 use crate::repository::restic::state::Indexed;
 
@@ -88,13 +89,13 @@ pub(super) struct Uploads {
     writer: Arc<PackWriter>,
 }
 
-/// Tells whether the lock still holds.
-pub type LockCheck = Box<dyn Fn() -> Result<(), RepositoryError> + Send + Sync>;
+/// The lock under which all is written; none only where nothing is, and in tests.
+pub type Held = Option<Arc<Lock>>;
 
 struct PackWriter {
     repository: Arc<Indexed>,
     failure: Arc<Failure>,
-    lock_check: LockCheck,
+    lock: Held,
     dry_run: bool,
     /// When an index was last written; held while one is.
     index_written: Mutex<Duration>,
@@ -105,16 +106,11 @@ impl Uploads {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub(super) fn start(
-        repository: Arc<Indexed>,
-        failure: Arc<Failure>,
-        lock_check: LockCheck,
-        dry_run: bool,
-    ) -> Result<Self, RepositoryError> {
+    pub(super) fn start(repository: Arc<Indexed>, failure: Arc<Failure>, lock: Held, dry_run: bool) -> Result<Self, RepositoryError> {
         let connections = repository.open().backend().connections().clamp(1, 16);
         let (queue, packs) = bounded::<OpenPack>(1);
         let (returns, spare) = bounded(connections + 1);
-        let writer = Arc::new(PackWriter { repository, failure, lock_check, dry_run, index_written: Mutex::new(clock::since_boot()) });
+        let writer = Arc::new(PackWriter { repository, failure, lock, dry_run, index_written: Mutex::new(clock::since_boot()) });
         let mut threads = Vec::with_capacity(connections);
         for number in 0..connections {
             let (writer, packs, returns) = (Arc::clone(&writer), packs.clone(), returns.clone());
@@ -140,10 +136,12 @@ impl Uploads {
         }
     }
 
+    /// Writes the snapshot that counts on everything written before.
+    ///
     /// # Errors
-    /// The lock was lost.
-    pub(super) fn check_lock(&self) -> Result<(), RepositoryError> {
-        if self.writer.dry_run { Ok(()) } else { (self.writer.lock_check)() }
+    /// The lock was lost; it cannot be written.
+    pub(super) fn write_snapshot(&self, json: &[u8]) -> Result<Id, RepositoryError> {
+        self.writer.write_file(FileKind::Snapshot, json)
     }
 
     /// Waits until every pack is written, then writes the index of what no index names yet.
@@ -172,12 +170,24 @@ impl PackWriter {
         }
     }
 
+    /// Writes what counts on packs that are there.
+    fn write_file(&self, kind: FileKind, json: &[u8]) -> Result<Id, RepositoryError> {
+        match &self.lock {
+            Some(lock) => lock.write(kind, json),
+            None => self.repository.open().write_unpacked(kind, json),
+        }
+    }
+
+    fn check_lock(&self) -> Result<(), RepositoryError> {
+        self.lock.as_ref().map_or(Ok(()), |lock| lock.check())
+    }
+
     fn write(&self, pack: OpenPack) -> Result<Vec<u8>, RepositoryError> {
         let OpenPack { buffer, blobs, mut hasher, hashed } = pack;
         if self.dry_run {
             return Ok(buffer);
         }
-        (self.lock_check)()?;
+        self.check_lock()?;
         let open = self.repository.open();
         let header = pack::encode_header(open.key(), &blobs)?;
         hasher.update(&buffer[hashed..]);
@@ -219,7 +229,6 @@ impl PackWriter {
     /// Takes from `unsaved` what it has written.
     fn save_packs(&self, unsaved: &mut Vec<(Id, Vec<PackedBlob>)>) -> Result<(), RepositoryError> {
         while !unsaved.is_empty() {
-            (self.lock_check)()?;
             let mut blobs = 0;
             let fits = |(_, pack): &&(Id, Vec<PackedBlob>)| {
                 blobs += pack.len();
@@ -229,7 +238,7 @@ impl PackWriter {
             let named = unsaved[..packs].iter().map(|(id, blobs)| index_pack(*id, blobs)).collect();
             let index = IndexFile { supersedes: Vec::new(), packs: named };
             let json = file::to_json(&index).map_err(|error| RepositoryError::Internal(format!("an index cannot be encoded: {error}")))?;
-            self.repository.open().write_unpacked(FileKind::Index, &json)?;
+            self.write_file(FileKind::Index, &json)?;
             unsaved.drain(..packs);
         }
         Ok(())

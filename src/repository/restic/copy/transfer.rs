@@ -12,6 +12,7 @@ use crate::repository::contract::RepositoryError;
 use crate::repository::restic::codec::{BlobKind, Decoder, Encoder};
 use crate::repository::restic::id::Id;
 use crate::repository::restic::index::Location;
+use crate::repository::restic::lock::Lock;
 use crate::repository::restic::pack::PackedBlob;
 use crate::repository::restic::reader;
 use crate::repository::restic::writer::{IndexCollector, PackBuilder, PackPair};
@@ -207,7 +208,7 @@ impl<'a> Transfer<'a> {
     }
 
     fn write(&self, pack: &mut PackBuilder) -> Result<(), RepositoryError> {
-        self.copying.lock.map_or(Ok(()), crate::repository::restic::lock::Lock::check)?;
+        self.copying.lock.map_or(Ok(()), Lock::confirm)?;
         let (entry, _) = pack.write(self.copying.target.open())?;
         self.rest().indexes.add(self.copying.target.open(), entry)
     }

@@ -9,9 +9,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use super::super::state::InitOptions;
 use super::super::state::testing::{closed, empty_repository, has_restic, password, restic, restic_command};
+use super::super::state::{Closed, InitOptions};
 use super::*;
+use crate::platform::secret::Secret;
+use crate::repository::backend::Backend;
+use crate::repository::backend::testing::MemoryBackend;
 
 /// A thousand times as fast as it is.
 const FAST: LockTimes = LockTimes {
@@ -50,6 +53,12 @@ fn foreign(open: &Open, change: impl FnOnce(&mut LockFile)) -> Id {
     };
     change(&mut file);
     open.write_unpacked(FileKind::Lock, &to_json(&file).unwrap()).unwrap()
+}
+
+/// Makes the store say that a lock was written so long ago.
+fn written(folder: &Path, id: &Id, minutes: u64) {
+    let file = fs::File::options().write(true).open(folder.join("locks").join(id.to_string())).unwrap();
+    file.set_modified(std::time::SystemTime::now() - Duration::from_mins(minutes)).unwrap();
 }
 
 fn minutes_ago(minutes: i64) -> Time {
@@ -210,14 +219,19 @@ fn a_lock_that_somebody_removed_is_lost() {
 #[test]
 fn locks_are_stale_when_old_or_when_their_process_is_gone() {
     let here = host::hostname();
-    let judged = |change: &dyn Fn(&mut LockFile)| {
-        let (_folder, open) = empty_repository(2);
+    let judged_when_written = |minutes: u64, change: &dyn Fn(&mut LockFile)| {
+        let (folder, open) = empty_repository(2);
         let id = foreign(&open, |file| change(file));
+        written(folder.path(), &id, minutes);
         let lock = take(&open, true);
         assert_eq!(is_locked(&lock), files(&open).contains(&id));
         lock.is_ok()
     };
-    assert!(judged(&|file| file.time = minutes_ago(31)));
+    let judged = |change: &dyn Fn(&mut LockFile)| judged_when_written(0, change);
+    assert!(judged_when_written(31, &|file| file.time = minutes_ago(31)));
+    assert!(!judged_when_written(29, &|file| file.time = minutes_ago(31)), "its holder's clock, or ours, is wrong");
+    assert!(!judged(&|file| file.time = minutes_ago(60 * 24)), "as far as it may be");
+    assert!(!judged_when_written(31, &|file| file.time = minutes_ago(29)));
     assert!(!judged(&|file| file.time = minutes_ago(29)));
     assert!(!judged(&|file| file.time = minutes_ago(-60)), "from the future");
     assert!(!judged(&|file| file.hostname = here.clone()) || host::liveness(4711, clock::now()) == Liveness::Gone);
@@ -232,7 +246,7 @@ fn locks_are_stale_when_old_or_when_their_process_is_gone() {
 #[test]
 fn unlock_takes_what_is_stale_or_all() {
     let (folder, open) = empty_repository(2);
-    foreign(&open, |file| file.time = minutes_ago(40));
+    written(folder.path(), &foreign(&open, |file| file.time = minutes_ago(40)), 40);
     foreign(&open, |_| {});
     fs::write(folder.path().join("locks").join(Id::of(b"empty").to_string()), "").unwrap();
     fs::write(folder.path().join("locks").join(Id::of(b"bad").to_string()), "unreadable").unwrap();
@@ -344,4 +358,67 @@ fn the_lock_of_a_killed_restic_goes() {
     assert_eq!(files(&open).len(), 1);
     take(&open, true).unwrap();
     assert_eq!(files(&open), []);
+}
+
+/// A store from which all locks are removed while a snapshot is being written.
+struct Robbed(MemoryBackend);
+
+impl Backend for Robbed {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+
+    fn create(&self) -> io::Result<()> {
+        self.0.create()
+    }
+
+    fn list(&self, kind: FileKind) -> io::Result<Vec<(String, u64)>> {
+        self.0.list(kind)
+    }
+
+    fn read(&self, kind: FileKind, name: &str) -> io::Result<Vec<u8>> {
+        self.0.read(kind, name)
+    }
+
+    fn read_at(&self, kind: FileKind, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(kind, name, offset, buffer)
+    }
+
+    fn write(&self, kind: FileKind, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+        if kind == FileKind::Snapshot {
+            for (lock, _) in self.0.list(FileKind::Lock)? {
+                self.0.remove(FileKind::Lock, &lock)?;
+            }
+        }
+        self.0.write(kind, name, parts)
+    }
+
+    fn remove(&self, kind: FileKind, name: &str) -> io::Result<()> {
+        self.0.remove(kind, name)
+    }
+
+    fn connections(&self) -> usize {
+        1
+    }
+}
+
+#[test]
+fn no_snapshot_counts_on_a_lock_that_somebody_removed() {
+    // The file is looked for, and not only when it is refreshed.
+    let times = LockTimes { settle: Duration::ZERO, ..LockTimes::default() };
+    let lock = |open: &Open| Lock::acquire_with(open, false, Duration::ZERO, &Control::new(), times).unwrap();
+    let (_folder, open) = empty_repository(2);
+    let held = lock(&open);
+    held.confirm().unwrap();
+    held.write(FileKind::Snapshot, b"{}").unwrap();
+    assert_eq!(unlock(&open, true).unwrap(), 1);
+    held.check().unwrap();
+    assert!(matches!(held.write(FileKind::Snapshot, b"{ }"), Err(RepositoryError::LockLost { .. })));
+    assert!(matches!(held.check(), Err(RepositoryError::LockLost { .. })), "once lost, always lost");
+    assert_eq!(open.list_ids(FileKind::Snapshot).unwrap().len(), 1);
+
+    let robbed = Closed::new(Arc::new(Robbed(MemoryBackend::new()))).init(&Secret::new("p".into()), InitOptions::default()).unwrap();
+    let held = lock(&robbed);
+    assert!(matches!(held.write(FileKind::Snapshot, b"{}"), Err(RepositoryError::LockLost { .. })));
+    assert_eq!(robbed.list_ids(FileKind::Snapshot).unwrap(), []);
 }

@@ -103,6 +103,7 @@ pub fn repair(
     found.summary.packs_missing = found.missing.len() as u64;
     found.summary.problems.sort();
     if !request.dry_run {
+        guard.confirm()?;
         for file in &stale {
             guard.check()?;
             open.remove(FileKind::Index, &file.id)?;

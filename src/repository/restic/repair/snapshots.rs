@@ -100,13 +100,13 @@ pub fn repair(
     }
     repair.flush()?;
     for (number, snapshot) in successors {
-        guard.check()?;
+        guard.confirm()?;
         let json = file::to_json(&snapshot).map_err(|error| RepositoryError::Internal(format!("a snapshot cannot be encoded: {error}")))?;
         summary.damaged[number].repaired = Some(SnapshotId(repo.write_unpacked(FileKind::Snapshot, &json)?.to_string()));
     }
     if request.forget {
         for entry in &mut summary.damaged {
-            guard.check()?;
+            guard.confirm()?;
             if let Ok(id) = entry.id.0.parse() {
                 repo.remove(FileKind::Snapshot, &id)?;
                 entry.removed = true;

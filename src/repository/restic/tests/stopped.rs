@@ -24,9 +24,13 @@ const SHORT: LockTimes = LockTimes {
     ..TIMES
 };
 
+/// Tells the child to refresh its lock as seldom as in real life.
+const SELDOM: &str = "BBACKUP_TEST_SELDOM_REFRESHED";
+
 fn open(folder: &Path) -> ResticRepository {
     let open = closed(&folder.join("repository")).open(&password()).unwrap();
-    ResticRepository::new(open, OPTIONS, Locking::Retry(Duration::ZERO)).with_lock_times(SHORT)
+    let times = if std::env::var_os(SELDOM).is_some() { TIMES } else { SHORT };
+    ResticRepository::new(open, OPTIONS, Locking::Retry(Duration::ZERO)).with_lock_times(times)
 }
 
 fn until(what: &str, mut ready: impl FnMut() -> bool) {
@@ -73,12 +77,13 @@ struct Writer {
 }
 
 impl Writer {
-    fn start() -> Self {
+    fn start(seldom: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         closed(&folder.path().join("repository")).init(&password(), InitOptions::default()).unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "repository::restic::tests::stopped::the_writer", "--ignored"])
             .env(FOLDER, folder.path())
+            .envs(seldom.then_some((SELDOM, "1")))
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -100,7 +105,7 @@ impl Writer {
 
 #[test]
 fn it_stops_by_itself_and_what_was_pruned_meanwhile_is_not_missed() {
-    let writer = Writer::start();
+    let writer = Writer::start(false);
     let others = open(writer.folder.path());
     // While it lives, nobody prunes beside it, however often it is tried.
     for _ in 0..3 {
@@ -120,8 +125,23 @@ fn it_stops_by_itself_and_what_was_pruned_meanwhile_is_not_missed() {
 }
 
 #[test]
+fn whose_lock_was_taken_away_saves_nothing() {
+    // As by a machine whose clock is far ahead, or by `unlock --remove-all`.
+    let writer = Writer::start(true);
+    let others = open(writer.folder.path());
+    assert_eq!(lock::unlock(others.open(), true).unwrap(), 1);
+    prune(&others, &full_prune()).unwrap();
+    let (ended, folder) = writer.go_on();
+    assert_eq!(ended, "lock lost");
+    let others = open(folder.path());
+    assert_eq!(others.snapshots().unwrap(), []);
+    let summary = others.check(ReadData::All, &Control::new(), Arc::new(Silent)).unwrap();
+    assert_eq!(summary.errors, Vec::<String>::new());
+}
+
+#[test]
 fn it_goes_on_after_a_short_stop() {
-    let writer = Writer::start();
+    let writer = Writer::start(false);
     writer.signal(Signal::STOP);
     thread::sleep(Duration::from_millis(700));
     writer.signal(Signal::CONT);
