@@ -268,7 +268,8 @@ fn trees_that_are_kept_are_those_that_would_be_made() {
     let tree = |links: &Links, ignore_parent: bool| {
         let request = SnapshotRequest { ignore_parent, ..Bench::request() };
         let indexed = Arc::new(open.clone().into_indexed().unwrap());
-        let started = Archive::start(indexed, request, Vec::new(), Options::default(), &bench.control, Arc::new(Silent), None);
+        let candidates = indexed.open().snapshots().unwrap();
+        let started = Archive::start(indexed, request, candidates, Options::default(), &bench.control, Arc::new(Silent), None);
         let mut archive = started.unwrap();
         archive.add(b"/x", script(linked(links))).unwrap();
         let (id, summary) = Box::new(archive).finish(Vec::new()).unwrap();

@@ -107,7 +107,7 @@ fn the_right_one_of_many_keys_is_found() {
     let backend = Arc::new(LocalBackend::new(folder.path()));
     backend.create().unwrap();
     let find = |password: &str, hint: Option<&str>| search(&*backend, &secret(password), hint, |_, master| Ok(master));
-    assert!(matches!(find("a", None), Err(RepositoryError::Damaged { .. })), "no key at all");
+    assert!(matches!(find("a", None), Err(RepositoryError::NoKeys { .. })), "no key at all");
 
     let add = |password: &str, hostname: &str| {
         let master = MasterKey::generate().unwrap();
