@@ -400,6 +400,10 @@ impl Backend for Robbed {
     fn connections(&self) -> usize {
         1
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 #[test]
