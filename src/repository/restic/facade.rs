@@ -63,6 +63,8 @@ enum Access {
     Add,
     /// It only reads: a repository that cannot be written (another user's, a read-only disk) is read without a lock.
     Read,
+    /// The same, and it must know everything: what it makes stands for all that is there.
+    ReadAll,
     /// Nothing may be written, not even a lock.
     Look,
 }
@@ -123,7 +125,8 @@ impl ResticRepository {
                 // What was loaded without it may be out of date.
                 held.indexed = None;
             }
-            Err(RepositoryError::Storage { action: "write", source, .. }) if access == Access::Read && is_read_only(&source) => {}
+            Err(RepositoryError::Storage { action: "write", source, .. })
+                if matches!(access, Access::Read | Access::ReadAll) && is_read_only(&source) => {}
             Err(error) => return Err(error),
         }
         Ok(())
@@ -239,7 +242,7 @@ impl ResticRepository {
         control: &Control,
         progress: &dyn Progress,
     ) -> Result<CopySummary, RepositoryError> {
-        let source = self.indexed(Access::Read, control)?;
+        let source = self.indexed(Access::ReadAll, control)?;
         let lock = if request.dry_run {
             None
         } else {
