@@ -25,6 +25,7 @@ use crate::support::faults;
 use crate::support::home::{Home, PASSWORD};
 use crate::support::manifest::Manifest;
 use crate::support::oracle::Restic;
+use crate::support::parts::{Part, needs};
 use crate::support::tree as trees;
 
 /// A tree, and a repository of restic's with a snapshot of it.
@@ -81,6 +82,25 @@ impl Made {
     fn restore(repo: &Indexed, request: &RestoreRequest) -> RestoreSummary {
         restore::restore(repo, &Self::snapshot(repo).1.tree, request, &Control::new(), &Silent).unwrap()
     }
+}
+
+#[test]
+fn what_restic_was_given_relative_to_a_folder_is_found() {
+    needs!(Part::Restic);
+    let home = Home::new();
+    let folder = home.make_folder("place/tree");
+    trees::mixed(&folder, 2);
+    let restic = Restic::new(&home);
+    restic.init(2);
+    let _ = restic.call(["backup", "tree"]).in_folder(folder.parent().unwrap()).run().success();
+    let good = Manifest::of(&folder).kept_by_restic();
+    let target = home.path("out");
+    let _ = home.bbackup(["restore", "latest", "--to"]).arg(&target).run().success();
+    good.assert_equals(&Manifest::of(&target.join("tree")).kept_by_restic());
+    // And to where it was.
+    fs::remove_dir_all(&folder).unwrap();
+    let _ = home.bbackup(["restore", "latest"]).run().success();
+    good.assert_equals(&Manifest::of(&folder).kept_by_restic());
 }
 
 #[test]

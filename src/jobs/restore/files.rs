@@ -51,10 +51,10 @@ pub(super) fn plan(
             preview.warnings.push(format!("the snapshot {} of {name} is partial: some of its items were not saved", snapshot.id.short()));
         }
         let (mut requests, mut save_first) = (Vec::new(), Vec::new());
-        for path in paths {
+        for Place { path, of } in paths {
             let destination = match &job.to {
                 Some(folder) => below(folder, &path),
-                None => PathBuf::from(OsStr::from_bytes(&path)),
+                None => PathBuf::from(OsStr::from_bytes(&of)),
             };
             let request = RestoreRequest {
                 snapshot: snapshot.id.clone(),
@@ -91,6 +91,37 @@ pub(super) fn plan(
     Ok(restores)
 }
 
+/// A path that is restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    /// Where it is in the snapshot.
+    path: Vec<u8>,
+    /// Where it was on the host.
+    of: Vec<u8>,
+}
+
+impl Place {
+    fn of(path: Vec<u8>) -> Self {
+        Self { of: path.clone(), path }
+    }
+}
+
+/// Where a snapshot has what it calls by this path; none if it has not. restic says of a folder that was named relative to
+/// another one where it is on the host, and stores it under the name that was given.
+fn stored(repository: &dyn Repository, snapshot: &Snapshot, path: &[u8]) -> Result<Option<Place>, JobError> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    for from in slashes.take_while(|at| at + 1 < path.len()) {
+        if holds(repository, &snapshot.id, &path[from..])? {
+            return Ok(Some(Place { path: path[from..].to_owned(), of: path.to_owned() }));
+        }
+        // What bbackup makes is where it says.
+        if snapshot.program.starts_with("bbackup") {
+            break;
+        }
+    }
+    Ok(None)
+}
+
 /// The paths of each snapshot (they come oldest first) that are restored. What two snapshots of the same thing hold comes from
 /// the newer one alone.
 fn wanted(
@@ -98,15 +129,16 @@ fn wanted(
     snapshots: &[Snapshot],
     job: &RestoreJob,
     preview: &mut RestorePreview,
-) -> Result<Vec<Vec<Vec<u8>>>, JobError> {
+) -> Result<Vec<Vec<Place>>, JobError> {
     let mut wanted = vec![Vec::new(); snapshots.len()];
     if job.selection.is_everything() {
         for (snapshot, wanted) in snapshots.iter().zip(&mut wanted) {
             for path in &snapshot.paths {
-                if holds(repository, &snapshot.id, path.as_bytes())? {
-                    wanted.push(path.clone().into_bytes());
-                } else {
-                    preview.warnings.push(format!("{} is not in snapshot {}", printable(path.as_bytes()), snapshot.id.short()));
+                match stored(repository, snapshot, path.as_bytes())? {
+                    Some(place) => wanted.push(place),
+                    None => {
+                        preview.warnings.push(format!("{} is not in snapshot {}", printable(path.as_bytes()), snapshot.id.short()));
+                    }
                 }
             }
         }
@@ -119,7 +151,7 @@ fn wanted(
             let whose = (&snapshot.host, snapshot.application().map_or(snapshot.paths.as_slice(), |_| &[]), snapshot.application());
             if !found.contains(&whose) && holds(repository, &snapshot.id, &path)? {
                 found.insert(whose);
-                wanted.push(path);
+                wanted.push(Place::of(path));
             }
         }
         // Where applications go to the Engine, the item may be in one of them.

@@ -40,6 +40,12 @@ impl Program {
         Self { words: vec![program.as_ref().to_owned()], environment, folder: folder.to_owned(), output: output.to_owned(), input: None }
     }
 
+    /// From another folder.
+    pub(crate) fn in_folder(mut self, folder: &Path) -> Self {
+        folder.clone_into(&mut self.folder);
+        self
+    }
+
     /// Adds an argument.
     pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.words.push(argument.as_ref().to_owned());
