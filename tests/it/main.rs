@@ -16,6 +16,15 @@ mod command_line;
 // Copies of what is in a slow repository, kept on this machine.
 mod cache;
 
+// Random trees and histories through bbackup and restic in turn.
+mod differential;
+
+// Repositories that restic made, whole and damaged in many ways, and what is said of each.
+mod fixtures;
+
+// bbackup and restic over one repository at the same time.
+mod together;
+
 // Work that is paused, goes on, and is skipped.
 mod controls;
 

@@ -43,6 +43,11 @@ impl<'a> Restic<'a> {
         (numbers.next().unwrap(), numbers.next().unwrap())
     }
 
+    /// Whether it can wait for a lock.
+    pub(crate) fn knows_retry_lock(&self) -> bool {
+        self.version() >= (0, 16)
+    }
+
     /// Makes a repository of the given format version.
     pub(crate) fn init(&self, version: u32) {
         let _ = self.call(["init", "--repository-version", &version.to_string()]).run().success();
