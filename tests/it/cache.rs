@@ -40,7 +40,7 @@ fn folders_that_were_read_once_are_not_read_again() {
     let (data, away) = (home.repository().join("data"), home.path("away"));
     fs::rename(&data, &away).unwrap();
     assert_eq!(ls(&home).run().success().text(), listed);
-    let _ = ls(&home).arg("--no-cache").run().exits(3).says("Cannot read pack");
+    let _ = ls(&home).arg("--no-cache").run().exits(1).says("is missing");
     // What is damaged is told nevertheless.
     let _ = home.bare(["check"]).run().exits(1);
     fs::rename(&away, &data).unwrap();

@@ -260,6 +260,8 @@ fn in_a_copy(source_fails: bool) {
             let faulty = Arc::new(FaultyBackend::new(failing.memory.clone(), fault, at));
             let broken = repository(&failing.open, faulty.clone());
             let done = if source_fails { copy(&broken, &to.repository()) } else { copy(&from.repository(), &broken) };
+            // A snapshot that cannot be read is passed over, but not in silence.
+            let told = !broken.noticed().lock().unwrap().is_empty();
             drop(broken);
             let when = format!("call {at} {fault:?}: {done:?}");
             if !faulty.has_struck() {
@@ -271,7 +273,7 @@ fn in_a_copy(source_fails: bool) {
             to.bury();
             from.assert_whole(&when);
             let copies = assert_copies(&base, &mut to, &when);
-            assert!(done.is_err() || copies == 3, "{when}: it said that it was done");
+            assert!(done.is_err() || copies == 3 || told, "{when}: it said that it was done");
             // Once more, and it is done.
             let again = copy(&from.repository(), &to.repository()).unwrap();
             assert_eq!((again.were_there, again.copied), (copies as u64, 3 - copies as u64), "{when}");
