@@ -13,9 +13,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hashbrown::HashSet;
 
 use super::codec::BlobKind;
+use super::file::SnapshotFile;
 use super::id::{BuildIdHasher, Id};
 use super::reader;
-use super::state::Indexed;
+use super::state::{Indexed, Read};
 use super::tree::Tree;
 use crate::model::progress::{Event, Progress};
 use crate::model::text::printable;
@@ -25,14 +26,30 @@ use crate::repository::contract::{CheckSummary, ReadData, RepositoryError};
 /// Sentences that are kept of each sort; beyond that only their number is told.
 const KEPT: usize = 1000;
 
-/// Looks for damage. `index_errors` are what could not be loaded of the index.
+/// Looks for damage in a repository to which nobody writes meanwhile. `index_errors` are what could not be loaded of the index.
+///
+/// # Errors
+/// As for [`check_snapshots`].
+pub fn check(
+    repo: &Indexed,
+    index_errors: &[RepositoryError],
+    read_data: ReadData,
+    control: &Control,
+    progress: &dyn Progress,
+) -> Result<CheckSummary, RepositoryError> {
+    check_snapshots(repo, index_errors, repo.snapshot_files()?, read_data, control, progress)
+}
+
+/// Looks for damage. The snapshots were listed before the index was loaded: it knows all that they need, also while others
+/// write more of both.
 ///
 /// # Errors
 /// [`RepositoryError::Cancelled`], and [`RepositoryError::Storage`] if packs or snapshots cannot be listed. Damage is in the
 /// summary.
-pub fn check(
+pub fn check_snapshots(
     repo: &Indexed,
     index_errors: &[RepositoryError],
+    snapshots: Vec<(Id, Read<SnapshotFile>)>,
     read_data: ReadData,
     control: &Control,
     progress: &dyn Progress,
@@ -46,7 +63,7 @@ pub fn check(
     progress.event(Event::Phase("checking packs"));
     let mut sizes = packs::compare_with_index(&check)?;
     progress.event(Event::Phase("checking snapshots"));
-    let snapshots = check.snapshots()?;
+    let snapshots = check.readable(snapshots);
     let used = check.trees(snapshots.iter().map(|(_, snapshot)| snapshot.tree));
     check.go_on()?;
     packs::find_unused(&check, &used);
@@ -95,15 +112,15 @@ impl Check<'_> {
     }
 
     /// The snapshots that can be read; the others are damage.
-    fn snapshots(&self) -> Result<Vec<(Id, super::file::SnapshotFile)>, RepositoryError> {
+    fn readable(&self, snapshots: Vec<(Id, Read<SnapshotFile>)>) -> Vec<(Id, SnapshotFile)> {
         let mut good = Vec::new();
-        for (id, snapshot) in self.repo.snapshot_files()? {
+        for (id, snapshot) in snapshots {
             match snapshot {
                 Ok(snapshot) => good.push((id, snapshot)),
                 Err(error) => self.found.error(format!("snapshot {}: {}", id.short(), sentence(&error))),
             }
         }
-        Ok(good)
+        good
     }
 
     /// Looks at every tree and returns what they use.

@@ -377,9 +377,12 @@ impl Repository for ResticRepository {
         self.lock(&mut held, Access::Read, control)?;
         let lock = held.lock.clone();
         drop(held);
-        // Loaded anew, and in part if parts are damaged: the damage is what is looked for.
-        let (indexed, errors) = self.open.uncached().into_indexed_in_part()?;
-        let checked = check::check(&indexed, &errors, read_data, control, &*progress);
+        // First the snapshots: what others write from now on is not looked for in an index that cannot know it. Nothing comes
+        // from a cache, and the index is loaded in part if parts are damaged: the damage is what is looked for.
+        let open = self.open.uncached();
+        let snapshots = open.snapshot_files()?;
+        let (indexed, errors) = open.into_indexed_in_part()?;
+        let checked = check::check_snapshots(&indexed, &errors, snapshots, read_data, control, &*progress);
         match checked {
             Ok(summary) if summary.errors.is_empty() => Ok(summary),
             // What somebody removes meanwhile must not be taken for damage.
@@ -428,8 +431,10 @@ impl Repository for ResticRepository {
     }
 
     fn stats(&self, control: &Control) -> Result<RepositoryStats, RepositoryError> {
+        // First the snapshots: the index knows what is in all that were there before it was loaded.
+        let snapshots = self.snapshots()?;
         let indexed = self.indexed(Access::Read, control)?;
-        stats::stats(&indexed, self.snapshots()?, control)
+        stats::stats(&indexed, snapshots, control)
     }
 
     fn diff(
