@@ -432,5 +432,5 @@ fn nothing_is_made_where_a_repository_cannot_be() {
     // A file of that name makes no repository.
     fs::remove_file(home.repository().join("data")).unwrap();
     fs::write(home.repository().join("config"), b"of another program").unwrap();
-    let _ = home.bbackup(["snapshots"]).run().says("nothing that a password could open");
+    let _ = home.bbackup(["snapshots"]).run().exits(1).says("has no key");
 }
