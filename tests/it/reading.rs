@@ -400,16 +400,19 @@ fn a_sound_repository_is_found_sound_and_counted() {
         fs::write(made.source.join("more"), "more").unwrap();
         Restic::new(&made.home).back_up(&made.source);
         let repo = made.open();
-        let summary = check::check(&repo, &[], ReadData::All, &Control::new(), &Silent).unwrap();
+        let summary = check::check(&repo, &[], repo.snapshot_files().unwrap(), ReadData::All, &Control::new(), &Silent).unwrap();
         assert_eq!((summary.errors, summary.hints), (Vec::new(), Vec::new()));
         assert_eq!((summary.snapshots, summary.packs), (2, summary.packs_read));
         assert!(summary.bytes_read > 0 && summary.blobs_used > 0);
-        let groups: Vec<_> =
-            (1..=3).map(|group| check::check(&repo, &[], ReadData::Group(group, 3), &Control::new(), &Silent).unwrap()).collect();
+        let groups: Vec<_> = (1..=3)
+            .map(|group| {
+                check::check(&repo, &[], repo.snapshot_files().unwrap(), ReadData::Group(group, 3), &Control::new(), &Silent).unwrap()
+            })
+            .collect();
         assert_eq!(groups.iter().map(|group| group.packs_read).sum::<u64>(), summary.packs);
         assert_eq!(groups.iter().map(|group| group.bytes_read).sum::<u64>(), summary.bytes_read);
         for some in [ReadData::Percent(30.0), ReadData::Bytes(1)] {
-            let part = check::check(&repo, &[], some, &Control::new(), &Silent).unwrap();
+            let part = check::check(&repo, &[], repo.snapshot_files().unwrap(), some, &Control::new(), &Silent).unwrap();
             assert!(part.packs_read >= 1 && part.packs_read < summary.packs, "{some:?} {}", part.packs_read);
         }
 

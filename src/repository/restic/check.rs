@@ -26,27 +26,13 @@ use crate::repository::contract::{CheckSummary, ReadData, RepositoryError};
 /// Sentences that are kept of each sort; beyond that only their number is told.
 const KEPT: usize = 1000;
 
-/// Looks for damage in a repository to which nobody writes meanwhile. `index_errors` are what could not be loaded of the index.
-///
-/// # Errors
-/// As for [`check_snapshots`].
-pub fn check(
-    repo: &Indexed,
-    index_errors: &[RepositoryError],
-    read_data: ReadData,
-    control: &Control,
-    progress: &dyn Progress,
-) -> Result<CheckSummary, RepositoryError> {
-    check_snapshots(repo, index_errors, repo.snapshot_files()?, read_data, control, progress)
-}
-
-/// Looks for damage. The snapshots were listed before the index was loaded: it knows all that they need, also while others
-/// write more of both.
+/// Looks for damage. `index_errors` are what could not be loaded of the index. The snapshots were listed before it was loaded: it
+/// knows all that they need, also while others write more of both.
 ///
 /// # Errors
 /// [`RepositoryError::Cancelled`], and [`RepositoryError::Storage`] if packs or snapshots cannot be listed. Damage is in the
 /// summary.
-pub fn check_snapshots(
+pub fn check(
     repo: &Indexed,
     index_errors: &[RepositoryError],
     snapshots: Vec<(Id, Read<SnapshotFile>)>,

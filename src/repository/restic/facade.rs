@@ -2,6 +2,7 @@
 //!
 //! The verbs do the work; here they only get what they need.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -309,10 +310,12 @@ impl Repository for ResticRepository {
 
     fn require_index(&self, snapshots: &[SnapshotId], control: &Control) -> Result<(), RepositoryError> {
         let indexed = self.indexed(Access::Write, control)?;
+        // All at once: one after the other takes long where each read does.
+        let files: HashMap<Id, SnapshotFile> = self.open.snapshots()?.into_iter().collect();
         let mut problems = Vec::new();
         for id in snapshots {
             control.checkpoint()?;
-            let tree = self.tree(id)?;
+            let tree = files.get(&id_of(id)?).ok_or_else(|| RepositoryError::NoSnapshot { wanted: id.0.clone() })?.tree;
             if !indexed.index().contains(BlobKind::Tree, &tree) && problems.len() < KEPT_PROBLEMS {
                 problems.push(format!("snapshot {}: its tree blob {tree} is in no index", id.short()));
             }
@@ -382,7 +385,7 @@ impl Repository for ResticRepository {
         let open = self.open.uncached();
         let snapshots = open.snapshot_files()?;
         let (indexed, errors) = open.into_indexed_in_part()?;
-        let checked = check::check_snapshots(&indexed, &errors, snapshots, read_data, control, &*progress);
+        let checked = check::check(&indexed, &errors, snapshots, read_data, control, &*progress);
         match checked {
             Ok(summary) if summary.errors.is_empty() => Ok(summary),
             // What somebody removes meanwhile must not be taken for damage.

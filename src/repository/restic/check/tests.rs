@@ -35,7 +35,7 @@ impl Scene {
 
     fn check(&self, read_data: ReadData) -> CheckSummary {
         let (repo, errors) = self.builder.open.clone().into_indexed_in_part().unwrap();
-        check(&repo, &errors, read_data, &Control::new(), &Silent).unwrap()
+        check(&repo, &errors, repo.snapshot_files().unwrap(), read_data, &Control::new(), &Silent).unwrap()
     }
 
     fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -65,11 +65,13 @@ fn a_sound_repository_gives_no_sentence() {
     assert_eq!((&summary.errors, &summary.hints), (&Vec::new(), &Vec::new()));
     assert_eq!((summary.snapshots, summary.packs, summary.packs_read, summary.blobs_used), (1, 2, 2, 4));
     assert_eq!(scene.check(ReadData::None).packs_read, 0);
-    let error = check(&scene.builder.indexed(), &[], ReadData::Group(3, 2), &Control::new(), &Silent).unwrap_err();
+    let repo = scene.builder.indexed();
+    let snapshots = || repo.snapshot_files().unwrap();
+    let error = check(&repo, &[], snapshots(), ReadData::Group(3, 2), &Control::new(), &Silent).unwrap_err();
     assert!(matches!(error, RepositoryError::Internal(_)));
     let control = Control::new();
     control.cancel();
-    assert!(matches!(check(&scene.builder.indexed(), &[], ReadData::All, &control, &Silent), Err(RepositoryError::Cancelled)));
+    assert!(matches!(check(&repo, &[], snapshots(), ReadData::All, &control, &Silent), Err(RepositoryError::Cancelled)));
 }
 
 #[test]

@@ -101,6 +101,17 @@ impl Writer {
         assert!(self.child.wait().unwrap().success());
         (fs::read_to_string(self.folder.path().join("ended")).unwrap(), self.folder)
     }
+
+    /// Lets it go on; it must notice that its lock is lost, and leave no snapshot and no damage.
+    #[track_caller]
+    fn saves_nothing(self) {
+        let (ended, folder) = self.go_on();
+        assert_eq!(ended, "lock lost");
+        let others = open(folder.path());
+        assert_eq!(others.snapshots().unwrap(), []);
+        let summary = others.check(ReadData::All, &Control::new(), Arc::new(Silent)).unwrap();
+        assert_eq!(summary.errors, Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -116,12 +127,7 @@ fn it_stops_by_itself_and_what_was_pruned_meanwhile_is_not_missed() {
     assert!(matches!(prune(&others, &full_prune()), Err(RepositoryError::Locked { .. })), "it was stopped only now");
     until("the lock to be stale", || prune(&others, &full_prune()).is_ok());
     writer.signal(Signal::CONT);
-    let (ended, folder) = writer.go_on();
-    assert_eq!(ended, "lock lost");
-    let others = open(folder.path());
-    assert_eq!(others.snapshots().unwrap(), []);
-    let summary = others.check(ReadData::All, &Control::new(), Arc::new(Silent)).unwrap();
-    assert_eq!(summary.errors, Vec::<String>::new());
+    writer.saves_nothing();
 }
 
 #[test]
@@ -131,12 +137,7 @@ fn whose_lock_was_taken_away_saves_nothing() {
     let others = open(writer.folder.path());
     assert_eq!(lock::unlock(others.open(), true).unwrap(), 1);
     prune(&others, &full_prune()).unwrap();
-    let (ended, folder) = writer.go_on();
-    assert_eq!(ended, "lock lost");
-    let others = open(folder.path());
-    assert_eq!(others.snapshots().unwrap(), []);
-    let summary = others.check(ReadData::All, &Control::new(), Arc::new(Silent)).unwrap();
-    assert_eq!(summary.errors, Vec::<String>::new());
+    writer.saves_nothing();
 }
 
 #[test]
