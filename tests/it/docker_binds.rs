@@ -482,7 +482,7 @@ fn who_reaches_a_volume_by_another_name_is_kept_still_too() {
     fs::write(folder.join("inner/noise"), tree::noise(5, 60_000_000)).unwrap();
     stage.ok(["stop", "-t", "1", &stage.name("by-twin")]);
     let mut running = stage.bbackup(["backup", "--json", "--containers", &stage.name("by-path")]).spawn();
-    running.hold_in_the_read_of(&folder.join("inner"));
+    running.hold_while_it_has_open(&folder.join("inner"));
     stage.ok(["start", &stage.name("by-twin")]);
     running.signal(rustix::process::Signal::CONT);
     let _ = running.wait().exits(4).says(&format!("container {} ran while it was read", stage.name("by-twin")));

@@ -53,7 +53,7 @@ fn a_killed_run_leaves_no_container_down() {
     let folder = one_container(&stage, &home, "app", 50, &[]);
     let name = stage.name("app");
     let mut running = stage.bbackup(["backup", "--containers", &name]).spawn();
-    running.hold_in_the_read_of(&folder);
+    running.hold_while_it_has_open(&folder);
     running.signal(Signal::KILL);
     let _ = running.wait().killed_by(Signal::KILL);
     assert_eq!(state(&stage, "app"), "exited");
@@ -70,7 +70,7 @@ fn what_a_living_run_has_stopped_stays_stopped() {
     let folder = one_container(&stage, &home, "app", 50, &[]);
     one_container(&stage, &home, "other", 1, &[]);
     let mut running = stage.bbackup(["backup", "--containers", &stage.name("app")]).spawn();
-    running.hold_in_the_read_of(&folder);
+    running.hold_while_it_has_open(&folder);
     assert_eq!(state(&stage, "app"), "exited");
     let _ = stage.bbackup(["backup", "--containers", &stage.name("other")]).run().success();
     assert_eq!(state(&stage, "app"), "exited", "another run has started what a living one had stopped");
@@ -86,7 +86,7 @@ fn an_interrupt_brings_containers_back() {
     let stage = Stage::new(&home, "interrupt");
     let folder = one_container(&stage, &home, "app", 50, &[]);
     let mut running = stage.bbackup(["backup", "--containers", &stage.name("app")]).spawn();
-    running.hold_in_the_read_of(&folder);
+    running.hold_while_it_has_open(&folder);
     assert_eq!(state(&stage, "app"), "exited");
     running.signal(Signal::TERM);
     running.signal(Signal::CONT);
@@ -355,10 +355,10 @@ fn a_restore_that_is_ended_is_done_by_the_next() {
         stage.ok(["volume", "rm", &volume]);
         let restore = || stage.bbackup(["restore", "latest", "--container", &name]);
         let mut running = restore().spawn();
-        running.until("the first files", || {
-            stage.exists("volume", &volume) && fs::read_dir(stage.mountpoint(&volume)).is_ok_and(|mut files| files.next().is_some())
-        });
+        // The new volume lies where the old one lay.
+        running.hold_while_it_has_open(&folder.join("noise"));
         running.signal(signal);
+        running.signal(Signal::CONT);
         let outcome = running.wait();
         if signal == Signal::KILL {
             let _ = outcome.killed_by(signal);

@@ -404,7 +404,7 @@ fn podman_is_looked_at_saved_and_its_volumes_brought_back() {
 
     // Killed while the container is down, it brings it back at its next start: Podman gives another id at every question.
     let mut running = bbackup(&["backup", "--all"]).spawn();
-    running.hold_in_the_read_of(&folder);
+    running.hold_while_it_has_open(&folder);
     running.signal(Signal::KILL);
     let _ = running.wait().killed_by(Signal::KILL);
     assert_eq!(status(), "exited");

@@ -14,7 +14,7 @@ use crate::support::run::{Outcome, Running};
 /// Starts a backup of `app` and stops the program in the middle of the read, when the container is in `held`.
 fn in_the_middle(stage: &Stage<'_>, arguments: &[&str], held: &str) -> Running {
     let mut running = stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]).args(arguments).spawn();
-    running.hold_in_the_read_of(&stage.mountpoint(&stage.name("app-data")));
+    running.hold_while_it_has_open(&stage.mountpoint(&stage.name("app-data")));
     assert_eq!(state(stage, "app"), held);
     running
 }

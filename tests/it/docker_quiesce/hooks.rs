@@ -126,7 +126,7 @@ fn what_comes_afterwards_is_owed_after_a_crash_and_after_an_interrupt() {
     let is_on = || stage.docker(["exec", &stage.name("app"), "test", "-e", "/on"]).run().code() == Some(0);
     for signal in [Signal::TERM, Signal::KILL] {
         let mut running = stage.bbackup(["backup", "--full", "--containers", &stage.name("app")]).spawn();
-        running.hold_in_the_read_of(&folder);
+        running.hold_while_it_has_open(&folder);
         running.signal(signal);
         running.signal(Signal::CONT);
         if signal == Signal::KILL {

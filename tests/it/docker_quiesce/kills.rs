@@ -150,7 +150,7 @@ fn the_boot_unit_brings_back_what_was_left() {
     let stage = Stage::new(&home, "boot");
     let folder = start(&stage, "app", 50, &[], POLITE);
     let mut running = stage.bbackup(["backup", "--containers", &stage.name("app")]).spawn();
-    running.hold_in_the_read_of(&folder);
+    running.hold_while_it_has_open(&folder);
     running.signal(Signal::KILL);
     let _ = running.wait().killed_by(Signal::KILL);
     assert_eq!(state(&stage, "app"), "exited");

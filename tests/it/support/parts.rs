@@ -4,7 +4,9 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
+use std::panic;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::thread;
 
 /// Something outside this package.
@@ -54,8 +56,23 @@ macro_rules! needs {
 }
 pub(crate) use needs;
 
+/// From now on a panic is also told where and when it happens, past the test harness's capture: a log of which only a piece is left
+/// still shows why a test failed.
+fn tell_panics_at_once() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let name = thread::current().name().unwrap_or("?").to_owned();
+            let _ = writeln!(io::stderr(), "PANIC in {name}: {panic}");
+            told(panic);
+        }));
+    });
+}
+
 /// Whether a part is missing, which it says past the test harness's capture, so that it is always seen.
 pub(crate) fn skipped(parts: &[Part]) -> bool {
+    tell_panics_at_once();
     let Some(missing) = parts.iter().find_map(|part| part.missing()) else { return false };
     let name = thread::current().name().unwrap_or("?").to_owned();
     assert!(env::var_os("CI").is_none_or(|value| value != "true"), "{name} needs {missing}, and CI=true lets nothing be skipped");

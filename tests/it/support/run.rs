@@ -145,10 +145,10 @@ impl Running {
         }
     }
 
-    /// Stops it with SIGSTOP as soon as it has a file below `folder` open: in the middle of its read, if the file is large.
-    pub(crate) fn hold_in_the_read_of(&mut self, folder: &Path) {
+    /// Stops it with SIGSTOP as soon as it has a file below `folder` open: in the middle of reading or writing it, if it is large.
+    pub(crate) fn hold_while_it_has_open(&mut self, folder: &Path) {
         let descriptors = PathBuf::from(format!("/proc/{}/fd", self.pid()));
-        self.until(&format!("a file in {} to be read", folder.display()), || {
+        self.until(&format!("an open file in {}", folder.display()), || {
             let open = fs::read_dir(&descriptors).into_iter().flatten().flatten();
             open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|path| path.starts_with(folder) && path.is_file())
         });
