@@ -28,16 +28,16 @@ const LEAST_NAMES: usize = 2 * RANGE;
 const THREADS: usize = 8;
 /// Threads where storage is slow, however few processors there are.
 const THREADS_THAT_WAIT: usize = 4;
-/// Storage is slow if looking at a file takes so long: with what the system has in memory it is a few microseconds.
+/// Storage is slow if looking at most files takes so long: with what the system has in memory it is a few microseconds.
 const SLOW: Duration = Duration::from_micros(40);
-/// Files that are looked at before that is judged.
+/// Files that are looked at before that is judged. One look that others kept from a processor says nothing.
 const SAMPLE: u32 = 64;
 
 /// How many threads look at files.
 #[derive(Debug)]
 pub(super) enum Crew {
-    /// Nobody yet; how long the walk itself has needed for how many files.
-    Undecided { spent: Duration, looks: u32 },
+    /// Nobody yet; how many of the walk's own looks took long.
+    Undecided { slow: u32, looks: u32, processors: usize },
     /// They have work.
     At(Threads),
 }
@@ -91,21 +91,22 @@ pub(super) struct Threads {
 
 impl Default for Crew {
     fn default() -> Self {
-        Self::Undecided { spent: Duration::ZERO, looks: 0 }
+        // To ask for their number takes longer than a look.
+        Self::Undecided { slow: 0, looks: 0, processors: thread::available_parallelism().map_or(1, usize::from) }
     }
 }
 
 impl Crew {
     /// Runs one look of the walk itself, and keeps in mind how long it took.
     pub(super) fn timed<T>(&mut self, look: impl FnOnce() -> T) -> T {
-        let Self::Undecided { spent, looks } = self else { return look() };
+        let Self::Undecided { slow, looks, .. } = self else { return look() };
         let start = clock::monotonic();
         let looked = look();
-        *spent += start.elapsed();
+        *slow += u32::from(start.elapsed() >= SLOW);
         *looks += 1;
         if *looks >= 2 * SAMPLE {
             // What was long ago says little.
-            (*spent, *looks) = (*spent / 2, *looks / 2);
+            (*slow, *looks) = (*slow / 2, *looks / 2);
         }
         looked
     }
@@ -151,10 +152,10 @@ impl Crew {
 
     /// The threads, once they are worth their while.
     fn threads(&mut self, looker: &Looker) -> Option<&Threads> {
-        if let Self::Undecided { spent, looks } = self {
+        if let Self::Undecided { slow, looks, processors } = self {
             let count = looker.crew().unwrap_or_else(|| {
-                let is_slow = *looks >= SAMPLE && *spent / *looks >= SLOW;
-                let spare = thread::available_parallelism().map_or(1, usize::from) / 2;
+                let is_slow = *looks >= SAMPLE && 2 * *slow >= *looks;
+                let spare = *processors / 2;
                 // The walk itself and those who store are at work, too.
                 let spare = if spare > 1 { spare.min(THREADS) } else { 0 };
                 if is_slow { spare.max(THREADS_THAT_WAIT) } else { spare }

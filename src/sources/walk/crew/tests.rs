@@ -107,15 +107,18 @@ fn slow_storage_is_noticed() {
         let root = super::super::Root::open(Path::new("/")).unwrap();
         Looker::new(b"/", &root, WalkOptions { lookers, ..WalkOptions::default() })
     };
-    let threads = |looks, each: Duration, lookers| {
-        let mut crew = Crew::Undecided { spent: each * looks, looks };
+    let threads = |slow, looks, lookers| {
+        let mut crew = Crew::Undecided { slow, looks, processors: 2 };
         crew.threads(&looker(lookers)).map_or(0, |threads| threads.handles.len())
     };
-    let usual = threads(SAMPLE, Duration::from_micros(3), None);
-    assert!(threads(SAMPLE, SLOW, None) >= THREADS_THAT_WAIT.max(usual));
-    assert_eq!(threads(SAMPLE - 1, SLOW * 100, None), usual, "one slow look says nothing");
-    assert_eq!(threads(SAMPLE, SLOW * 100, Some(0)), 0);
-    assert_eq!(threads(0, SLOW, Some(3)), 3);
+    assert_eq!(threads(0, SAMPLE, None), 0);
+    assert_eq!(threads(SAMPLE / 2, SAMPLE, None), THREADS_THAT_WAIT);
+    assert_eq!(threads(SAMPLE / 2 - 1, SAMPLE, None), 0, "what others kept from a processor");
+    assert_eq!(threads(SAMPLE - 1, SAMPLE - 1, None), 0, "too few to say");
+    assert_eq!(threads(SAMPLE, SAMPLE, Some(0)), 0);
+    assert_eq!(threads(0, 0, Some(3)), 3);
+    let mut many = Crew::Undecided { slow: 0, looks: 0, processors: 64 };
+    assert_eq!(many.threads(&looker(None)).map(|threads| threads.handles.len()), Some(THREADS));
     let mut crew = Crew::default();
     for _ in 0..10 * SAMPLE {
         crew.timed(|| ());
