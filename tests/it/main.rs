@@ -67,6 +67,9 @@ mod docker_reach;
 // Containers kept still for a backup, by the real program: hooks, deaths at every step, Engines that restart, what it stands on.
 mod docker_quiesce;
 
+// Restores of more than one thing: beside the original under other names, whole runs of several applications, Engines that end in the middle.
+mod docker_restores;
+
 // A whole application saved, lost and brought back.
 mod docker_roundtrip;
 
