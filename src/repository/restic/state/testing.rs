@@ -12,7 +12,9 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::platform::secret::Secret;
 use crate::repository::backend::local::LocalBackend;
+use crate::repository::restic::chunker::Polynomial;
 
 /// The password of all of them.
 pub(crate) const PASSWORD: &str = "correct horse";

@@ -8,12 +8,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::closed::open_config;
 use super::testing::{PASSWORD, closed, empty_repository, has_restic, password, restic};
 use super::*;
 use crate::model::compression::Compression;
+use crate::platform::secret::Secret;
 use crate::repository::restic::chunker::Chunker;
 use crate::repository::restic::codec::Encoder;
-use crate::repository::restic::file::{IndexBlob, IndexPack};
+use crate::repository::restic::crypto;
+use crate::repository::restic::file::{IndexBlob, IndexPack, to_json};
 use crate::repository::restic::pack::{PackedBlob, encode_header, read_header};
 
 fn is_damaged<T>(result: Result<T, RepositoryError>, wanted: &str) -> bool {
