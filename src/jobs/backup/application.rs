@@ -2,12 +2,15 @@
 //!
 //! Whatever happens between stopping and starting, the containers are started again, and before anything else is done.
 
+mod before;
+mod open;
+
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::open::Opened;
 use super::estimate::Estimate;
 use super::paths::judge;
 use super::quiet::{self, Quiet};
@@ -19,23 +22,20 @@ use crate::docker::quiesce::Place;
 use crate::jobs::backup::counting::Counting;
 use crate::jobs::error::JobError;
 use crate::jobs::results::{ApplicationResult, ItemResult};
-use crate::model::application::{
-    ApplicationDocument, Container, DOCKER_ROOT, DOCUMENT_NAME, DOCUMENT_VERSION, ItemKind, ItemRecord, Status, VolumeUser,
-};
+use crate::model::application::{ApplicationDocument, DOCUMENT_VERSION, ItemKind, ItemRecord, Status, VolumeUser};
 use crate::model::entry::Source;
-use crate::model::outcome::{ItemOutcome, ReadMethod};
+use crate::model::outcome::ItemOutcome;
 use crate::model::progress::Event;
 use crate::model::text::printable;
 use crate::platform::clock;
-use crate::repository::contract::{AddSummary, Repository, RepositoryError, SnapshotId, SnapshotWriter};
-use crate::sources::bind::{self, BindError, BindOptions, OpenBind};
+use crate::repository::contract::{AddSummary, RepositoryError, SnapshotWriter};
 use crate::sources::compare::SecondLook;
 use crate::sources::document::Document;
 use crate::sources::filter::{Case, Filter};
 use crate::sources::plan::PlannedItem;
 use crate::sources::tar::is_cut;
-use crate::sources::volume::{self, OpenVolume, ReadMode, ReadOptions, Receipt, STREAM_LOST, VolumeError};
-use crate::sources::{SourceError, compose, container, image, layer, logs, network};
+use crate::sources::volume::{OpenVolume, Receipt, STREAM_LOST};
+use crate::sources::{SourceError, compose, container, logs, network};
 
 /// How often a stream is read that breaks off.
 const READS: usize = 2;
@@ -297,126 +297,6 @@ impl Work<'_> {
         mountpoint::mounted_at(&self.run.host.as_ref()?.engine, Path::new(path)).await?.into_os_string().into_string().ok()
     }
 
-    async fn open_volume(&mut self, item: &PlannedItem, filter: Filter) -> Result<Opened, JobError> {
-        let run = self.run;
-        let Some(host) = &run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
-        let options = ReadOptions {
-            // A dry run makes no helper.
-            mode: if run.request.dry_run { ReadMode::Direct } else { ReadMode::Auto },
-            filter: Some(Arc::new(filter)),
-            seen_as: item.path.clone().into_bytes(),
-            never_read: Arc::clone(&run.never_read),
-            owner: Owner::of_run(&run.id),
-            second_look: self.second_look(item),
-        };
-        let opened = match volume::open(&host.engine, &item.name, options.clone()).await {
-            Ok(opened) => opened,
-            Err(VolumeError::NotDirect { reason, .. }) if run.request.dry_run => {
-                self.result.notes.push(format!("volume {} would be read through a helper container: {reason}", item.name));
-                return Ok(Opened::Ended(ItemOutcome::Skipped, Some(reason)));
-            }
-            Err(VolumeError::Folder { source: SourceError::NeverRead { path }, .. }) => {
-                let (name, path) = (printable(item.name.as_bytes()), path.display());
-                self.result.notes.push(format!("volume {name} is not saved: {path} belongs to bbackup itself or to the Docker Engine"));
-                return Ok(Opened::Left);
-            }
-            Err(error) => {
-                self.cut = error.is_transient();
-                return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None));
-            }
-        };
-        let again = match (opened.receipt.method(), run.request.estimate) {
-            (ReadMethod::Direct, true) => {
-                volume::open(&host.engine, &item.name, ReadOptions { mode: ReadMode::Direct, ..options }).await.ok()
-            }
-            _ => None,
-        };
-        Ok(Opened::Ready(Box::new(opened), again.map(|again| again.source)))
-    }
-
-    async fn open_bind(&mut self, item: &PlannedItem, filter: Filter) -> Result<Opened, JobError> {
-        let run = self.run;
-        let Some(host) = &run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
-        let path = Path::new(&item.name);
-        let binds = &self.unit.planned.application.binds;
-        let inner = binds.iter().map(|bind| Path::new(&bind.path)).filter(|inner| *inner != path && inner.starts_with(path));
-        let options = BindOptions {
-            mode: if run.request.dry_run { ReadMode::Direct } else { ReadMode::Auto },
-            filter: Some(Arc::new(filter)),
-            one_file_system: self.unit.set.filter.one_file_system,
-            never_read: Arc::clone(&run.never_read),
-            inner: inner.map(Path::to_owned).collect(),
-            owner: Owner::of_run(&run.id),
-            second_look: self.second_look(item),
-        };
-        let shown = printable(item.name.as_bytes());
-        match bind::open(&host.engine, &item.name, options.clone()).await {
-            Ok(OpenBind::Ready(opened, missed)) => {
-                self.result.warnings.extend(missed);
-                let mut again = None;
-                if opened.receipt.method() == &ReadMethod::Direct && run.request.estimate {
-                    let direct = BindOptions { mode: ReadMode::Direct, ..options };
-                    if let Ok(OpenBind::Ready(counted, _)) = bind::open(&host.engine, &item.name, direct).await {
-                        again = Some(counted.source);
-                    }
-                }
-                Ok(Opened::Ready(Box::new(opened), again))
-            }
-            Ok(OpenBind::Left(reason)) => {
-                self.result.notes.push(format!("bind mount {shown} is not saved: {reason}"));
-                Ok(Opened::Left)
-            }
-            Err(BindError::NotDirect { reason, .. }) if run.request.dry_run => {
-                self.result.notes.push(format!("bind mount {shown} would be read through a helper container: {reason}"));
-                Ok(Opened::Ended(ItemOutcome::Skipped, Some(reason)))
-            }
-            // The Engine makes it when the container is started for the first time.
-            Err(error) if error.is_missing() && self.never_started(item) => {
-                self.result
-                    .notes
-                    .push(format!("bind mount {shown} is not saved: it does not exist, and nothing that mounts it was ever started"));
-                Ok(Opened::Left)
-            }
-            Err(error) => {
-                self.cut = error.is_transient();
-                Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None))
-            }
-        }
-    }
-
-    async fn open_image(&mut self, item: &PlannedItem) -> Result<Opened, JobError> {
-        let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
-        let containers: Vec<&Container> = self.unit.planned.application.containers.iter().collect();
-        let Some((_, image)) = image::local(&containers).into_iter().find(|(name, _)| *name == item.name) else {
-            return Err(JobError::Internal("an image that no container has".into()));
-        };
-        if self.run.request.dry_run {
-            return Ok(Opened::Ended(ItemOutcome::Skipped, None));
-        }
-        Ok(match image::open(&host.engine, image).await {
-            Ok(opened) => Opened::Ready(Box::new(opened), None),
-            Err(error) => Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None),
-        })
-    }
-
-    async fn open_layer(&mut self, item: &PlannedItem) -> Result<Opened, JobError> {
-        let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
-        let Some(container) = self.unit.planned.application.container(&item.name) else { return Ok(Opened::Left) };
-        if self.run.request.dry_run {
-            return Ok(Opened::Ended(ItemOutcome::Skipped, None));
-        }
-        let opened = match layer::open(&host.engine, container).await {
-            Ok(opened) => opened,
-            Err(error) => return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None)),
-        };
-        if !opened.deleted.is_empty() {
-            let paths = listed(opened.deleted.iter().map(String::as_str));
-            let name = printable(item.name.as_bytes());
-            self.result.notes.push(format!("container {name}: files of its image that it has deleted come back with a restore: {paths}"));
-        }
-        Ok(opened.files.map_or(Opened::Left, |files| Opened::Ready(Box::new(files), None)))
-    }
-
     /// Says what containers wrote outside everything that is saved.
     async fn unsaved_changes(&mut self) {
         let Some(host) = self.run.host.as_ref().filter(|_| !self.unit.set.scope.layers) else { return };
@@ -516,21 +396,6 @@ impl Work<'_> {
         Ok(outcome)
     }
 
-    /// The snapshot that had this volume or bind mount full when it was last saved. Asked for one that is empty now.
-    fn full_before(&mut self, item: &PlannedItem) -> Option<SnapshotId> {
-        let repository = self.run.repository().filter(|_| !self.run.request.full)?;
-        let (host, name) = (&self.run.context.config.host, &self.unit.planned.application.name);
-        match tokio::task::block_in_place(|| last_full(repository, host, name, item)) {
-            Ok(found) => found,
-            Err(error) => {
-                let error = sentence(&error);
-                let kind = item.kind.as_str();
-                self.result.warnings.push(format!("{kind} {} is empty, and whether it was before cannot be seen: {error}", item.name));
-                None
-            }
-        }
-    }
-
     /// Writes `application.json` and the snapshot, unless there is nothing to put into one.
     fn close(mut self, time: jiff::Timestamp) -> Result<ApplicationResult, Unsaved> {
         let mut result = self.result;
@@ -594,55 +459,6 @@ fn is_read_still(item: &PlannedItem) -> bool {
     matches!(item.kind, ItemKind::Volume | ItemKind::Bind | ItemKind::Layer)
 }
 
-/// What came of opening an item.
-enum Opened {
-    /// It can be read. Second: the same once more, to be counted.
-    Ready(Box<OpenVolume>, Option<Box<dyn Source>>),
-    /// It ended without having been read.
-    Ended(ItemOutcome, Option<String>),
-    /// It is no item after all.
-    Left,
-}
-
-/// The snapshot that had the volume full when it was last saved; none if it was empty then, or was never saved.
-fn last_full(
-    repository: &dyn Repository,
-    host: &str,
-    application: &str,
-    item: &PlannedItem,
-) -> Result<Option<SnapshotId>, RepositoryError> {
-    let snapshots = repository.snapshots()?;
-    for snapshot in snapshots.into_iter().rev().filter(|one| one.host == host && one.application() == Some(application)) {
-        let mut entries = 0;
-        let listed = repository.list(&snapshot.id, item.path.as_bytes(), false, &mut |_| {
-            entries += 1;
-            if entries > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        match listed {
-            Ok(()) if entries > 1 => return Ok(Some(snapshot.id)),
-            // One that was refused for being empty is there as well, and does not make it right.
-            Ok(()) if snapshot.is_partial() && !was_saved(repository, &snapshot.id, application, item)? => {}
-            Ok(()) => return Ok(None),
-            Err(RepositoryError::NoPath { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
-}
-
-/// Whether the snapshot's own account says that the item is in it.
-fn was_saved(repository: &dyn Repository, snapshot: &SnapshotId, application: &str, item: &PlannedItem) -> Result<bool, RepositoryError> {
-    let mut bytes = Vec::new();
-    match repository.dump(snapshot, format!("{DOCKER_ROOT}/{application}/{DOCUMENT_NAME}").as_bytes(), &mut bytes) {
-        Ok(()) => {}
-        Err(RepositoryError::NoPath { .. }) => return Ok(false),
-        Err(error) => return Err(error),
-    }
-    let document = ApplicationDocument::from_json(&bytes).ok();
-    let record = document.as_ref().and_then(|document| document.item(item.kind, &item.name));
-    Ok(record.is_some_and(|record| matches!(record.outcome, ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. })))
-}
-
 /// What was saved is not whole for these reasons, if there are any.
 fn less_whole(outcome: ItemOutcome, more: Vec<String>) -> ItemOutcome {
     match outcome {
@@ -652,61 +468,5 @@ fn less_whole(outcome: ItemOutcome, more: Vec<String>) -> ItemOutcome {
             ItemOutcome::Partial { proof, reasons }
         }
         other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-    use crate::model::entry::Metadata;
-    use crate::model::progress::Silent;
-    use crate::platform::control::Control;
-    use crate::platform::secret::Secret;
-    use crate::repository::backend::testing::MemoryBackend;
-    use crate::repository::contract::{SnapshotRequest, TAG_APPLICATION};
-    use crate::repository::restic::archive::Options;
-    use crate::repository::restic::facade::{Locking, ResticRepository};
-    use crate::repository::restic::state::{Closed, InitOptions};
-
-    const VOLUME: &str = "/docker/shop/volumes/db";
-
-    /// Saves the volume with so many files.
-    fn save(repository: &dyn Repository, second: i64, files: usize, tags: &[&str]) -> SnapshotId {
-        let request = SnapshotRequest {
-            time: jiff::Timestamp::from_second(second).unwrap(),
-            host: "h".to_owned(),
-            paths: vec!["/docker/shop".to_owned()],
-            tags: vec![format!("{TAG_APPLICATION}shop")],
-            excludes: Vec::new(),
-            ignore_parent: false,
-            parent: None,
-            with_atime: false,
-            dry_run: false,
-        };
-        let mut writer = repository.write_snapshot(request, &Control::new(), Arc::new(Silent)).unwrap();
-        writer.describe_directory(VOLUME.as_bytes(), Metadata::virtual_directory());
-        for number in 0..files {
-            writer.add_bytes(format!("{VOLUME}/{number}").as_bytes(), b"data").unwrap();
-        }
-        writer.finish(tags.iter().map(|tag| (*tag).to_owned()).collect()).unwrap().0.unwrap()
-    }
-
-    #[test]
-    fn an_empty_volume_is_refused_until_it_is_taken_as_it_is() {
-        let backend = Arc::new(MemoryBackend::new());
-        let open = Closed::new(backend).init(&Secret::new("secret".to_owned()), InitOptions::default()).unwrap();
-        let repository = ResticRepository::new(open, Options::default(), Locking::Retry(Duration::ZERO));
-        let item = PlannedItem { kind: ItemKind::Volume, name: "db".to_owned(), path: VOLUME.to_owned(), exclude: Vec::new() };
-        let last_full = |host: &str| last_full(&repository, host, "shop", &item).unwrap();
-        assert_eq!(last_full("h"), None);
-        let full = save(&repository, 1, 2, &[]);
-        assert_eq!(last_full("h"), Some(full.clone()));
-        assert_eq!(last_full("another"), None);
-        // The run that refused it left it empty in a partial snapshot.
-        save(&repository, 2, 0, &["partial"]);
-        assert_eq!(last_full("h"), Some(full));
-        save(&repository, 3, 0, &[]);
-        assert_eq!(last_full("h"), None);
     }
 }

@@ -1,0 +1,126 @@
+//! What an item was like when it was last saved: one that was full and is empty now may lie on a disk that is not mounted.
+
+use std::ops::ControlFlow;
+
+use super::super::sentence;
+use super::Work;
+use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME};
+use crate::model::outcome::ItemOutcome;
+use crate::repository::contract::{Repository, RepositoryError, SnapshotId};
+use crate::sources::plan::PlannedItem;
+
+impl Work<'_> {
+    /// The snapshot that had this volume or bind mount full when it was last saved. Asked for one that is empty now.
+    pub(super) fn full_before(&mut self, item: &PlannedItem) -> Option<SnapshotId> {
+        let repository = self.run.repository().filter(|_| !self.run.request.full)?;
+        let (host, name) = (&self.run.context.config.host, &self.unit.planned.application.name);
+        match tokio::task::block_in_place(|| last_full(repository, host, name, item)) {
+            Ok(found) => found,
+            Err(error) => {
+                let error = sentence(&error);
+                let kind = item.kind.as_str();
+                self.result.warnings.push(format!("{kind} {} is empty, and whether it was before cannot be seen: {error}", item.name));
+                None
+            }
+        }
+    }
+}
+
+/// The snapshot that had the volume full when it was last saved; none if it was empty then, or was never saved.
+fn last_full(
+    repository: &dyn Repository,
+    host: &str,
+    application: &str,
+    item: &PlannedItem,
+) -> Result<Option<SnapshotId>, RepositoryError> {
+    let snapshots = repository.snapshots()?;
+    for snapshot in snapshots.into_iter().rev().filter(|one| one.host == host && one.application() == Some(application)) {
+        let mut entries = 0;
+        let listed = repository.list(&snapshot.id, item.path.as_bytes(), false, &mut |_| {
+            entries += 1;
+            if entries > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match listed {
+            Ok(()) if entries > 1 => return Ok(Some(snapshot.id)),
+            // One that was refused for being empty is there as well, and does not make it right.
+            Ok(()) if snapshot.is_partial() && !was_saved(repository, &snapshot.id, application, item)? => {}
+            Ok(()) => return Ok(None),
+            Err(RepositoryError::NoPath { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the snapshot's own account says that the item is in it.
+fn was_saved(repository: &dyn Repository, snapshot: &SnapshotId, application: &str, item: &PlannedItem) -> Result<bool, RepositoryError> {
+    let mut bytes = Vec::new();
+    match repository.dump(snapshot, format!("{DOCKER_ROOT}/{application}/{DOCUMENT_NAME}").as_bytes(), &mut bytes) {
+        Ok(()) => {}
+        Err(RepositoryError::NoPath { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    let document = ApplicationDocument::from_json(&bytes).ok();
+    let record = document.as_ref().and_then(|document| document.item(item.kind, &item.name));
+    Ok(record.is_some_and(|record| matches!(record.outcome, ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. })))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::application::ItemKind;
+    use crate::model::entry::Metadata;
+    use crate::model::progress::Silent;
+    use crate::platform::control::Control;
+    use crate::platform::secret::Secret;
+    use crate::repository::backend::testing::MemoryBackend;
+    use crate::repository::contract::{SnapshotRequest, TAG_APPLICATION};
+    use crate::repository::restic::archive::Options;
+    use crate::repository::restic::facade::{Locking, ResticRepository};
+    use crate::repository::restic::state::{Closed, InitOptions};
+
+    const VOLUME: &str = "/docker/shop/volumes/db";
+
+    /// Saves the volume with so many files.
+    fn save(repository: &dyn Repository, second: i64, files: usize, tags: &[&str]) -> SnapshotId {
+        let request = SnapshotRequest {
+            time: jiff::Timestamp::from_second(second).unwrap(),
+            host: "h".to_owned(),
+            paths: vec!["/docker/shop".to_owned()],
+            tags: vec![format!("{TAG_APPLICATION}shop")],
+            excludes: Vec::new(),
+            ignore_parent: false,
+            parent: None,
+            with_atime: false,
+            dry_run: false,
+        };
+        let mut writer = repository.write_snapshot(request, &Control::new(), Arc::new(Silent)).unwrap();
+        writer.describe_directory(VOLUME.as_bytes(), Metadata::virtual_directory());
+        for number in 0..files {
+            writer.add_bytes(format!("{VOLUME}/{number}").as_bytes(), b"data").unwrap();
+        }
+        writer.finish(tags.iter().map(|tag| (*tag).to_owned()).collect()).unwrap().0.unwrap()
+    }
+
+    #[test]
+    fn an_empty_volume_is_refused_until_it_is_taken_as_it_is() {
+        let backend = Arc::new(MemoryBackend::new());
+        let open = Closed::new(backend).init(&Secret::new("secret".to_owned()), InitOptions::default()).unwrap();
+        let repository = ResticRepository::new(open, Options::default(), Locking::Retry(Duration::ZERO));
+        let item = PlannedItem { kind: ItemKind::Volume, name: "db".to_owned(), path: VOLUME.to_owned(), exclude: Vec::new() };
+        let last_full = |host: &str| last_full(&repository, host, "shop", &item).unwrap();
+        assert_eq!(last_full("h"), None);
+        let full = save(&repository, 1, 2, &[]);
+        assert_eq!(last_full("h"), Some(full.clone()));
+        assert_eq!(last_full("another"), None);
+        // The run that refused it left it empty in a partial snapshot.
+        save(&repository, 2, 0, &["partial"]);
+        assert_eq!(last_full("h"), Some(full));
+        save(&repository, 3, 0, &[]);
+        assert_eq!(last_full("h"), None);
+    }
+}

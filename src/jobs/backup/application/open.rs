@@ -1,0 +1,154 @@
+//! Opens what is read of an application: the way there is chosen in `sources`; here it is told, and what is no item after all is left.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::super::sentence;
+use super::{Work, listed};
+use crate::docker::helper::Owner;
+use crate::jobs::error::JobError;
+use crate::model::application::Container;
+use crate::model::entry::Source;
+use crate::model::outcome::{ItemOutcome, ReadMethod};
+use crate::model::text::printable;
+use crate::sources::bind::{self, BindError, BindOptions, OpenBind};
+use crate::sources::filter::Filter;
+use crate::sources::plan::PlannedItem;
+use crate::sources::volume::{self, OpenVolume, ReadMode, ReadOptions, VolumeError};
+use crate::sources::{SourceError, image, layer};
+
+/// What came of opening an item.
+pub(super) enum Opened {
+    /// It can be read. Second: the same once more, to be counted.
+    Ready(Box<OpenVolume>, Option<Box<dyn Source>>),
+    /// It ended without having been read.
+    Ended(ItemOutcome, Option<String>),
+    /// It is no item after all.
+    Left,
+}
+
+impl Work<'_> {
+    /// Opens a volume.
+    pub(super) async fn open_volume(&mut self, item: &PlannedItem, filter: Filter) -> Result<Opened, JobError> {
+        let run = self.run;
+        let Some(host) = &run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let options = ReadOptions {
+            // A dry run makes no helper.
+            mode: if run.request.dry_run { ReadMode::Direct } else { ReadMode::Auto },
+            filter: Some(Arc::new(filter)),
+            seen_as: item.path.clone().into_bytes(),
+            never_read: Arc::clone(&run.never_read),
+            owner: Owner::of_run(&run.id),
+            second_look: self.second_look(item),
+        };
+        let opened = match volume::open(&host.engine, &item.name, options.clone()).await {
+            Ok(opened) => opened,
+            Err(VolumeError::NotDirect { reason, .. }) if run.request.dry_run => {
+                self.result.notes.push(format!("volume {} would be read through a helper container: {reason}", item.name));
+                return Ok(Opened::Ended(ItemOutcome::Skipped, Some(reason)));
+            }
+            Err(VolumeError::Folder { source: SourceError::NeverRead { path }, .. }) => {
+                let (name, path) = (printable(item.name.as_bytes()), path.display());
+                self.result.notes.push(format!("volume {name} is not saved: {path} belongs to bbackup itself or to the Docker Engine"));
+                return Ok(Opened::Left);
+            }
+            Err(error) => {
+                self.cut = error.is_transient();
+                return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None));
+            }
+        };
+        let again = match (opened.receipt.method(), run.request.estimate) {
+            (ReadMethod::Direct, true) => {
+                volume::open(&host.engine, &item.name, ReadOptions { mode: ReadMode::Direct, ..options }).await.ok()
+            }
+            _ => None,
+        };
+        Ok(Opened::Ready(Box::new(opened), again.map(|again| again.source)))
+    }
+
+    /// Opens a bind mount.
+    pub(super) async fn open_bind(&mut self, item: &PlannedItem, filter: Filter) -> Result<Opened, JobError> {
+        let run = self.run;
+        let Some(host) = &run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let path = Path::new(&item.name);
+        let binds = &self.unit.planned.application.binds;
+        let inner = binds.iter().map(|bind| Path::new(&bind.path)).filter(|inner| *inner != path && inner.starts_with(path));
+        let options = BindOptions {
+            mode: if run.request.dry_run { ReadMode::Direct } else { ReadMode::Auto },
+            filter: Some(Arc::new(filter)),
+            one_file_system: self.unit.set.filter.one_file_system,
+            never_read: Arc::clone(&run.never_read),
+            inner: inner.map(Path::to_owned).collect(),
+            owner: Owner::of_run(&run.id),
+            second_look: self.second_look(item),
+        };
+        let shown = printable(item.name.as_bytes());
+        match bind::open(&host.engine, &item.name, options.clone()).await {
+            Ok(OpenBind::Ready(opened, missed)) => {
+                self.result.warnings.extend(missed);
+                let mut again = None;
+                if opened.receipt.method() == &ReadMethod::Direct && run.request.estimate {
+                    let direct = BindOptions { mode: ReadMode::Direct, ..options };
+                    if let Ok(OpenBind::Ready(counted, _)) = bind::open(&host.engine, &item.name, direct).await {
+                        again = Some(counted.source);
+                    }
+                }
+                Ok(Opened::Ready(Box::new(opened), again))
+            }
+            Ok(OpenBind::Left(reason)) => {
+                self.result.notes.push(format!("bind mount {shown} is not saved: {reason}"));
+                Ok(Opened::Left)
+            }
+            Err(BindError::NotDirect { reason, .. }) if run.request.dry_run => {
+                self.result.notes.push(format!("bind mount {shown} would be read through a helper container: {reason}"));
+                Ok(Opened::Ended(ItemOutcome::Skipped, Some(reason)))
+            }
+            // The Engine makes it when the container is started for the first time.
+            Err(error) if error.is_missing() && self.never_started(item) => {
+                self.result
+                    .notes
+                    .push(format!("bind mount {shown} is not saved: it does not exist, and nothing that mounts it was ever started"));
+                Ok(Opened::Left)
+            }
+            Err(error) => {
+                self.cut = error.is_transient();
+                Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None))
+            }
+        }
+    }
+
+    /// Opens an image that no registry has.
+    pub(super) async fn open_image(&mut self, item: &PlannedItem) -> Result<Opened, JobError> {
+        let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let containers: Vec<&Container> = self.unit.planned.application.containers.iter().collect();
+        let Some((_, image)) = image::local(&containers).into_iter().find(|(name, _)| *name == item.name) else {
+            return Err(JobError::Internal("an image that no container has".into()));
+        };
+        if self.run.request.dry_run {
+            return Ok(Opened::Ended(ItemOutcome::Skipped, None));
+        }
+        Ok(match image::open(&host.engine, image).await {
+            Ok(opened) => Opened::Ready(Box::new(opened), None),
+            Err(error) => Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None),
+        })
+    }
+
+    /// Opens what a container wrote into its own layer.
+    pub(super) async fn open_layer(&mut self, item: &PlannedItem) -> Result<Opened, JobError> {
+        let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
+        let Some(container) = self.unit.planned.application.container(&item.name) else { return Ok(Opened::Left) };
+        if self.run.request.dry_run {
+            return Ok(Opened::Ended(ItemOutcome::Skipped, None));
+        }
+        let opened = match layer::open(&host.engine, container).await {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None)),
+        };
+        if !opened.deleted.is_empty() {
+            let paths = listed(opened.deleted.iter().map(String::as_str));
+            let name = printable(item.name.as_bytes());
+            self.result.notes.push(format!("container {name}: files of its image that it has deleted come back with a restore: {paths}"));
+        }
+        Ok(opened.files.map_or(Opened::Left, |files| Opened::Ready(Box::new(files), None)))
+    }
+}
