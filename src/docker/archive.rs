@@ -13,6 +13,7 @@ use hyper::Method;
 use hyper::body::{Body, Frame};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::connect::Engine;
@@ -233,13 +234,14 @@ fn send(wire: Wire, method: Method, target: String, about: impl FnOnce(DockerErr
     let (sender, receiver) = mpsc::channel(WAITING);
     let (answered, answer) = oneshot::channel();
     let Timeouts { stall, work, .. } = wire.timeouts();
-    tokio::spawn(async move {
+    let request = tokio::spawn(async move {
         // Without this very type the Engine answers 200 and writes nothing.
         let result = wire.upload(method, &target, "application/x-tar", UploadBody { receiver, ended: false }).await;
         // Nobody listens any more if the writer was dropped; then the request was aborted and its end tells nothing.
         let _ = answered.send(result.and_then(|answer| loaded(&target, &answer)).map_err(about));
     });
-    ArchiveWriter { sender, answer, outcome: None, buffer: BytesMut::new(), stall, work, runtime: Handle::current() }
+    let request = request.abort_handle();
+    ArchiveWriter { request, sender, answer, outcome: None, buffer: BytesMut::new(), stall, work, runtime: Handle::current() }
 }
 
 /// Loading an image answers 200 and then says line by line what went wrong.
@@ -264,6 +266,14 @@ pub struct ArchiveWriter {
     stall: Duration,
     work: Duration,
     runtime: Handle,
+    request: AbortHandle,
+}
+
+impl Drop for ArchiveWriter {
+    fn drop(&mut self) {
+        // It has ended, or it is broken off, also where the Engine takes nothing of it any more.
+        self.request.abort();
+    }
 }
 
 impl ArchiveWriter {

@@ -21,6 +21,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use self::pool::Pool;
@@ -250,8 +251,10 @@ impl Wire {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
         // Ends with the answer, or when `sender` and the answer are dropped.
         let connection = tokio::spawn(connection.with_upgrades());
+        let mut abandoned = Abandoned(Some(connection.abort_handle()));
         let error = match sender.send_request(request).await {
             Ok(response) => {
+                abandoned.0 = None;
                 if let Some(pool) = &inner.pool {
                     pool.put_back(sender);
                 }
@@ -263,6 +266,18 @@ impl Wire {
         // request was taken, which then knows nothing of why.
         let error = if error.is_canceled() { connection.await.ok().and_then(Result::err).unwrap_or(error) } else { error };
         Err(inner.dial.refusal(&error, words.as_ref()).await.unwrap_or_else(|| lost(error)))
+    }
+}
+
+/// Closes a connection whose request nobody waits for any more. By itself it would not notice while the other side takes nothing: an
+/// Engine would hold on to half of an archive, and to the container that it is for.
+struct Abandoned(Option<AbortHandle>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.abort();
+        }
     }
 }
 

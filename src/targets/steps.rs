@@ -5,10 +5,13 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::plan::{PlannedStep, Step};
 use super::{TargetError, container, image, network, volume};
-use crate::docker::{DockerError, Engine};
+use crate::docker::create::json::text;
+use crate::docker::wire::encode;
+use crate::docker::{DockerError, Engine, make};
 use crate::model::text::printable;
 
 /// What kind of thing was made.
@@ -88,6 +91,8 @@ pub struct Steps {
     engine: Engine,
     limits: Limits,
     left: Vec<Left>,
+    /// Application and name of each container of which nobody knows whether it was made: the Engine was gone before it answered.
+    unsure: Vec<(String, String)>,
     stopped: Vec<Stopped>,
     aside: Vec<Aside>,
 }
@@ -95,7 +100,7 @@ pub struct Steps {
 impl Steps {
     /// Nothing was made yet.
     pub fn new(engine: &Engine, limits: Limits) -> Self {
-        Self { engine: engine.clone(), limits, left: Vec::new(), stopped: Vec::new(), aside: Vec::new() }
+        Self { engine: engine.clone(), limits, left: Vec::new(), unsure: Vec::new(), stopped: Vec::new(), aside: Vec::new() }
     }
 
     /// Takes one step, and gives what somebody should know. [`Step::FillVolume`] and its like and
@@ -104,8 +109,13 @@ impl Steps {
     /// # Errors
     /// The Engine refuses. What was made before is [left](Self::left).
     pub async fn take(&mut self, planned: &PlannedStep) -> Result<Vec<String>, TargetError> {
-        let failed = |source| TargetError::Step { step: planned.step.to_string(), source };
-        self.carry_out(planned).await.map_err(failed)
+        let done = self.carry_out(planned).await;
+        if let (Step::CreateContainer { container }, Err(error)) = (&planned.step, &done)
+            && matches!(error, DockerError::Lost { .. } | DockerError::Timeout { .. })
+        {
+            self.unsure.push((planned.application.clone(), container.name.clone()));
+        }
+        done.map_err(|source| TargetError::Step { step: planned.step.to_string(), source })
     }
 
     async fn carry_out(&mut self, planned: &PlannedStep) -> Result<Vec<String>, DockerError> {
@@ -194,6 +204,24 @@ impl Steps {
         self.left.iter().filter(|left| left.application == application).collect()
     }
 
+    /// Removes a container that was asked for, if the Engine has made it. Its name was free, or was freed, when it was asked for.
+    async fn remove_unsure(&self, name: &str) -> Result<(), DockerError> {
+        let found = match make::get(&self.engine, &format!("/containers/{}/json", encode(name))).await {
+            Ok(found) => found,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match never_started(&found, name).filter(|id| !self.aside.iter().any(|aside| aside.id == *id)) {
+            Some(id) => container::remove(&self.engine, id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Names of containers of an application that were asked for, and that the Engine may or may not have made.
+    pub fn unsure(&self, application: &str) -> impl Iterator<Item = &str> {
+        self.unsure.iter().filter(move |(of, _)| of == application).map(|(_, name)| name.as_str())
+    }
+
     /// Removes what was made for an application, the last first, with the files that were written into it. Gives what could
     /// not be removed and why; only what this restore made is touched.
     pub async fn roll_back(&mut self, application: &str) -> Vec<(Left, DockerError)> {
@@ -201,6 +229,13 @@ impl Steps {
         let (mine, others): (Vec<Left>, Vec<Left>) =
             std::mem::take(&mut self.left).into_iter().partition(|left| left.application == application);
         self.left = others;
+        // The last that was asked for, if the Engine has made it after all.
+        for (application, name) in self.unsure.extract_if(.., |(of, _)| of == application).collect::<Vec<_>>() {
+            match self.remove_unsure(&name).await {
+                Ok(()) => {}
+                Err(_) => self.unsure.push((application, name)),
+            }
+        }
         for left in mine.into_iter().rev() {
             let removed = match left.kind {
                 Kind::Container => container::remove(&self.engine, &left.id).await,
@@ -216,13 +251,19 @@ impl Steps {
     }
 }
 
+/// The id of a container of that name that was never started: so it is one that was just made.
+pub fn never_started<'a>(inspect: &'a Value, name: &str) -> Option<&'a str> {
+    let is_it = text(inspect, "/State/Status") == Some("created") && text(inspect, "/Name") == Some(&format!("/{name}"));
+    text(inspect, "/Id").filter(|_| is_it)
+}
+
 /// Gives containers their names again, and starts those that were stopped, the last first, if `start` says so. Gives what
 /// could not be done, one sentence each.
 pub async fn put_back(engine: &Engine, aside: &[Aside], stopped: &[Stopped], start: bool) -> Vec<String> {
     let mut failures = Vec::new();
     for one in aside.iter().rev() {
         match container::rename(engine, &one.id, &one.name).await {
-            Err(error) if !error.is_not_found() => {
+            Err(error) if !error.is_not_found() && !has_name(engine, one).await => {
                 failures.push(format!("container {} is still called {}: {error}", printable(one.name.as_bytes()), one.aside));
             }
             _ => {}
@@ -234,6 +275,12 @@ pub async fn put_back(engine: &Engine, aside: &[Aside], stopped: &[Stopped], sta
         }
     }
     failures
+}
+
+/// Whether a container has its own name already: then an Engine refuses to give it that.
+async fn has_name(engine: &Engine, one: &Aside) -> bool {
+    let seen = make::get(engine, &format!("/containers/{}/json", encode(&one.id))).await;
+    seen.is_ok_and(|seen| text(&seen, "/Name") == Some(&format!("/{}", one.name)))
 }
 
 async fn start_again(engine: &Engine, id: &str, paused: bool) -> Result<(), DockerError> {

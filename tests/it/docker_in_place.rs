@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::Value;
 
@@ -9,6 +11,7 @@ use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::{Home, boot_unit_is_wanted};
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
+use crate::support::proxy::{Action, Proxy};
 
 /// An application of two containers with one volume, and a container of somebody else that uses the volume too.
 struct Ground<'a> {
@@ -389,4 +392,59 @@ fn a_restore_in_place_that_is_killed_is_put_right_by_the_next() {
     assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
     ground.assert_saved_state();
     assert_ne!(ground.ids()[1], ids[1]);
+}
+
+/// A proxy that loses the Engine when the database is to be made, and has it again when the flag is cleared; and how often somebody asked
+/// whether it is there.
+fn losing(home: &Home, ground: &Ground<'_>) -> (Proxy, Arc<AtomicBool>, Arc<AtomicUsize>) {
+    let (down, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (flag, counter, name) = (Arc::clone(&down), Arc::clone(&asked), format!("/containers/create?name={}", ground.db));
+    let proxy = Proxy::start(&home.path("losing.sock"), &ground.stage.engine().host(), move |line| {
+        if line.contains(&name) {
+            flag.store(true, Ordering::SeqCst);
+        }
+        if !flag.load(Ordering::SeqCst) {
+            return Action::Pass;
+        }
+        counter.fetch_add(usize::from(line.contains("/info")), Ordering::SeqCst);
+        Action::Drop
+    });
+    (proxy, down, asked)
+}
+
+#[test]
+fn an_engine_that_is_gone_for_a_while_gets_back_what_was_there() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let ground = Ground::lay(&home, "inplacegone", 7);
+    let ids = ground.ids();
+    let (proxy, down, asked) = losing(&home, &ground);
+    let mut running = ground.restore(&["--in-place"]).env("DOCKER_HOST", proxy.host()).spawn();
+    running.until("the Engine to be waited for", || asked.load(Ordering::SeqCst) > 0);
+    assert_ne!(ground.stage.inspect("container", &ids[2])["State"]["Status"], "running", "nothing was stopped");
+    down.store(false, Ordering::SeqCst);
+    let _ = running.wait().exits(1).says("what was there before is back, and runs if it ran");
+    ground.assert_state_before(&ids);
+    let _ = ground.stage.bbackup(["recover"]).run().success().says("Nothing was left down");
+}
+
+#[test]
+fn what_an_engine_that_stays_away_has_stopped_is_put_back_by_the_next_start() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let ground = Ground::lay(&home, "inplaceaway", 8);
+    let ids = ground.ids();
+    let (proxy, _down, asked) = losing(&home, &ground);
+    let mut running = ground.restore(&["--in-place"]).env("DOCKER_HOST", proxy.host()).spawn();
+    running.until("the Engine to be waited for", || asked.load(Ordering::SeqCst) > 0);
+    // Who waits for an Engine can be told not to.
+    running.signal(rustix::process::Signal::INT);
+    let _ = running.wait().says("half restored").says_nothing_of("panicked");
+    assert_ne!(ground.stage.inspect("container", &ids[2])["State"]["Status"], "running");
+    // The volume is half of one and half of the other, so nothing starts on it, and everybody is told, until it is restored.
+    let _ = ground.stage.bbackup(["recover"]).run().exits(3).says("restore it again");
+    let outcome = ground.restore(&["--in-place"]).run();
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    ground.assert_saved_state();
+    let _ = ground.stage.bbackup(["recover"]).run().success().says("Nothing was left down");
 }

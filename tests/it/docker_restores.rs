@@ -1,12 +1,18 @@
 //! Restores of more than one thing to a real Engine: beside the original under other names, and a whole run of several applications.
 
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::support::engine::{BUSYBOX, Stage};
+use crate::support::engine::{BUSYBOX, Engine, Stage};
 use crate::support::home::Home;
+use crate::support::manifest::Manifest;
 use crate::support::parts::{Part, needs};
+use crate::support::proxy::{Action, Proxy};
+use crate::support::tree;
 
 /// What listens at a port of the Engine says.
 fn fetch(stage: &Stage<'_>, home: &Home, port: &str) -> String {
@@ -136,4 +142,99 @@ fn a_whole_run_comes_back_in_the_order_in_which_its_applications_need_each_other
     assert_eq!(seen[2]["HostConfig"]["NetworkMode"], format!("container:{}", seen[1]["Id"].as_str().unwrap()));
     assert_eq!(stage.ok(["exec", &reader, "cat", "/kept/file"]), "of the user");
     assert_eq!(stage.ok(["exec", &db, "cat", "/data/file"]), "of the database");
+}
+
+/// A proxy that takes one megabyte of a volume's files; from then on its Engine is gone, and the flag says so.
+fn fragile(home: &Home, stage: &Stage<'_>, down: &Arc<AtomicBool>) -> Proxy {
+    let down = Arc::clone(down);
+    Proxy::start(&home.path("fragile.sock"), &stage.engine().host(), move |line| {
+        if line.starts_with("PUT ") && line.contains("/archive") {
+            down.store(true, Ordering::SeqCst);
+            return Action::StallAfter(1_000_000);
+        }
+        if down.load(Ordering::SeqCst) { Action::Drop } else { Action::Pass }
+    })
+}
+
+/// What restores that did not end well have left for the next start.
+fn restore_journals(home: &Home) -> usize {
+    fs::read_dir(home.path("state").join("bbackup/restores")).into_iter().flatten().count()
+}
+
+fn clear(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+}
+
+#[test]
+fn an_engine_that_ends_while_it_takes_a_volume_is_told_and_the_next_restore_is_whole() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let engine: &'static Engine = Box::leak(Box::new(Engine::start(&[])));
+    let stage = Stage::on(&home, "endsintheput", engine);
+    let (name, volume, device) = (stage.name("app"), stage.name("data"), home.make_folder("device"));
+    // One that is written through a helper.
+    stage.ok(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &format!("device={}", device.display()), &volume]);
+    tree::write(&device.join("noise"), &tree::noise(4, 30_000_000));
+    tree::many(&device, 100);
+    let mount = format!("{volume}:/data");
+    stage.ok(["run", "-d", "--name", &name, "--stop-timeout", "0", "-v", &mount, BUSYBOX, "sleep", "1000"]);
+    // A stream has whole seconds only.
+    let look = || Manifest::of(&device).map(|line| line.mtime.1 = 0);
+    let before = look();
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+    stage.ok(["rm", "-f", &name]);
+    stage.ok(["volume", "rm", &volume]);
+    clear(&device);
+
+    let down = Arc::new(AtomicBool::new(false));
+    let proxy = fragile(&home, &stage, &down);
+    let restore = || stage.bbackup(["restore", "latest", "--all"]);
+    let mut running = restore().env("DOCKER_HOST", proxy.host()).spawn();
+    running.until("the Engine to take the volume", || down.load(Ordering::SeqCst));
+    let old = engine.pid();
+    engine.restart();
+    let outcome = running.wait().exits(1).says_nothing_of("panicked").says("the connection to the Docker Engine broke");
+    let left = format!("what was made for it was removed again, except volume {volume} ");
+    let _ = outcome.says(&left).says("the next restore, backup or `bbackup recover` removes that");
+    assert_eq!(restore_journals(&home), 1);
+    engine.wait_for_another(old);
+
+    // That volume is in nobody's way, as it is known to be half written.
+    let outcome = restore().run().says(&format!("volume {volume}, which an interrupted restore has left unfinished, was removed"));
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    stage.wait_for_state(&name, "running");
+    before.assert_equals(&look());
+    assert_eq!(restore_journals(&home), 0);
+    assert_eq!(stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper"]), "", "a helper is left");
+}
+
+#[test]
+fn what_a_failed_restore_wrote_into_a_volume_that_was_there_is_told() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "filled");
+    let (name, volume) = (stage.name("app"), stage.name("data"));
+    stage.ok(["volume", "create", &volume]);
+    let file = stage.mountpoint(&volume).join("file");
+    fs::write(&file, "as saved").unwrap();
+    let mount = format!("{volume}:/data");
+    stage.ok(["run", "-d", "--name", &name, "--stop-timeout", "0", "-v", &mount, BUSYBOX, "sleep", "1000"]);
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+    stage.ok(["rm", "-f", &name]);
+    fs::remove_file(&file).unwrap();
+
+    let create = format!("/containers/create?name={name}");
+    let decide = move |line: &str| if line.contains(&create) { Action::Fail } else { Action::Pass };
+    let proxy = Proxy::start(&home.path("failing.sock"), &stage.engine().host(), decide);
+    let tag = format!("app:{name}");
+    let restore = |more: &[&str]| stage.bbackup(["restore", "latest", "--tag", &tag]).args(more);
+    let told = format!("what was written into volume {volume}, which was there and empty, stays in it");
+    let _ = restore(&[]).env("DOCKER_HOST", proxy.host()).run().exits(1).says("layer is lost").says(&told);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "as saved");
+    let _ = restore(&[]).run().exits(1).says("it holds files");
+    let _ = restore(&["--in-place"]).run().success();
+    stage.wait_for_state(&name, "running");
 }

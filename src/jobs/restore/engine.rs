@@ -12,8 +12,8 @@ use super::fill::Fill;
 use super::in_place::{InPlace, Wanted};
 use super::words::{shown, worded};
 use super::{counter, journal, untouched};
-use crate::docker::Engine;
 use crate::docker::helper::Owner;
+use crate::docker::{Engine, make};
 use crate::jobs::backup::{sentence, sweep_helpers};
 use crate::jobs::engine::connect;
 use crate::jobs::error::JobError;
@@ -30,6 +30,9 @@ use crate::targets::steps::{Limits, Steps};
 
 /// How long is waited for one container to be healthy.
 const HEALTH_LIMIT: Duration = Duration::from_mins(2);
+
+/// How long is waited for an Engine that is gone before what was stopped is left to the next start.
+const ENGINE_LIMIT: Duration = Duration::from_mins(3);
 
 /// What goes back to the Engine.
 pub(super) struct EngineRestore {
@@ -171,6 +174,7 @@ pub(super) async fn execute(
     let started = clock::monotonic();
     // Applications whose data is not all there: a program that starts on half of its data may destroy the rest.
     let mut incomplete: BTreeSet<&str> = BTreeSet::new();
+    let mut filled: BTreeSet<&str> = BTreeSet::new();
     for (number, planned) in restore.plan.steps.iter().enumerate() {
         let Some(result) = results.get_mut(planned.application.as_str()) else { continue };
         if result.failure.is_some() {
@@ -205,8 +209,10 @@ pub(super) async fn execute(
                     in_place.save(context, &planned.application, wanted, result, control, progress).await.map(|()| 0)
                 }
                 step => {
-                    if let Step::FillVolume { name, replace: true, .. } = step {
-                        in_place.overwriting(&planned.application, name);
+                    match step {
+                        Step::FillVolume { name, replace: true, .. } => in_place.overwriting(&planned.application, name),
+                        Step::FillVolume { name, .. } => drop(filled.insert(name)),
+                        _ => {}
                     }
                     take(repository, restore, planned, &mut steps, &owner, result, control, progress).await
                 }
@@ -228,9 +234,12 @@ pub(super) async fn execute(
             Ok(()) => result.steps.push(shown(&planned.step)),
             Err(reason) => {
                 let refill = Refill { repository, owner: &owner, progress };
-                roll_back(&mut steps, &mut in_place, restore, &refill, &planned.application, reason, result).await;
-                let closed = if result.failure.is_some() { journal.done(&planned.application) } else { Ok(()) };
-                if let Err(error) = closed {
+                if steps.has_moved(&planned.application) {
+                    until_it_answers(&restore.engine, control, progress).await;
+                }
+                let reason = reason + &stays_written(restore, &planned.application, &filled);
+                let undone = roll_back(&mut steps, &mut in_place, restore, &refill, &planned.application, reason, result).await;
+                if let Err(error) = journal.undone(&planned.application, undone) {
                     result.warnings.push(sentence(&error));
                 }
             }
@@ -376,6 +385,30 @@ impl Refill<'_> {
     }
 }
 
+/// Waits for an Engine that is gone, as it is while it restarts: containers that were stopped are not left down for that.
+async fn until_it_answers(engine: &Engine, control: &Control, progress: &Arc<dyn Progress>) {
+    let deadline = clock::monotonic() + ENGINE_LIMIT;
+    while clock::monotonic() < deadline && !control.is_cancelled() {
+        match make::get(engine, "/info").await {
+            Err(error) if error.is_unreachable() => progress.event(Event::Phase("waiting for the Docker Engine")),
+            _ => return,
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// What is said of volumes that were there, empty, and were begun to be filled.
+fn stays_written(restore: &EngineRestore, application: &str, filled: &BTreeSet<&str>) -> String {
+    let used = restore.plan.steps.iter().filter(|planned| planned.application == application).filter_map(|planned| match &planned.step {
+        Step::UseVolume { name } if filled.contains(name.as_str()) => Some(printable(name.as_bytes())),
+        _ => None,
+    });
+    let told = used.map(|name| {
+        format!("; what was written into volume {name}, which was there and empty, stays in it: empty it, or restore with --in-place")
+    });
+    told.collect::<Vec<_>>().concat()
+}
+
 async fn roll_back(
     steps: &mut Steps,
     in_place: &mut InPlace,
@@ -384,17 +417,21 @@ async fn roll_back(
     application: &str,
     reason: String,
     result: &mut RestoredApplication,
-) {
+) -> journal::Undone {
     let stays = steps.roll_back(application).await;
     result.started.clear();
+    let mut stays: Vec<String> = stays.iter().map(|(left, error)| format!("{} {} ({error})", left.kind.as_str(), left.name)).collect();
+    stays.extend(steps.unsure(application).map(|name| format!("container {name}, if it was made")));
     let rest = if stays.is_empty() {
         "everything that was made for it was removed again".to_owned()
     } else {
-        let stays: Vec<String> = stays.iter().map(|(left, error)| format!("{} {} ({error})", left.kind.as_str(), left.name)).collect();
-        format!("what was made for it was removed again, except {}", stays.join(", "))
+        let stays = stays.join(", ");
+        format!("what was made for it was removed again, except {stays}; the next restore, backup or `bbackup recover` removes that")
     };
     let refill = async |engine: &Engine, snapshot: &SnapshotId, path: &str, name: &str| refill.run(engine, snapshot, path, name).await;
     let back = in_place.put_back(steps, application, &restore.engine, refill).await;
-    let back = back.map_or_else(String::new, |back| format!("; {back}"));
+    let moved = back.as_ref().is_none_or(|(_, whole)| *whole);
+    let back = back.map_or_else(String::new, |(back, _)| format!("; {back}"));
     result.failure = Some(format!("{reason}; {rest}{back}"));
+    journal::Undone { made: stays.is_empty(), moved }
 }

@@ -54,14 +54,16 @@ impl Fill<'_> {
 
     /// Fills a path of the Engine's machine, and gives the number of entries that could not be restored.
     pub(super) async fn host_path(&self, result: &mut RestoredApplication) -> Result<u64, String> {
-        if same_root(self.engine).await {
-            let place = real(Path::new(self.name));
+        let filled = if same_root(self.engine).await {
             // Folders above it may be gone too.
-            return match self.write(place, result) {
-                Err(reason) => Err(format!("{reason}; what was restored to {} stays there", printable(self.name.as_bytes()))),
-                filled => filled,
-            };
-        }
+            self.write(real(Path::new(self.name)), result)
+        } else {
+            self.host_path_through(result).await
+        };
+        filled.map_err(|reason| format!("{reason}; what was restored to {} stays there", printable(self.name.as_bytes())))
+    }
+
+    async fn host_path_through(&self, result: &mut RestoredApplication) -> Result<u64, String> {
         let mut is_folder = true;
         let looked = self.repository.list(self.snapshot, self.path.as_bytes(), false, &mut |entry| {
             is_folder = entry.metadata.is_dir();

@@ -144,14 +144,14 @@ impl InPlace {
     }
 
     /// Puts back what had been there: the content of the volumes, by `refill`, then the containers. Gives the end of a
-    /// sentence that says how that went.
+    /// sentence that says how that went, and whether all is as it was.
     pub(super) async fn put_back(
         &mut self,
         steps: &mut Steps,
         application: &str,
         engine: &Engine,
         mut refill: impl AsyncFnMut(&Engine, &SnapshotId, &str, &str) -> Result<(), String>,
-    ) -> Option<String> {
+    ) -> Option<(String, bool)> {
         let volumes = self.overwritten.remove(application).unwrap_or_default();
         if volumes.is_empty() && !steps.has_moved(application) {
             return None;
@@ -173,7 +173,8 @@ impl InPlace {
         }
         // A program that starts on half of its data may destroy the rest.
         let failures = steps.put_back(application, lost.is_empty()).await;
-        let end = if lost.is_empty() && failures.is_empty() {
+        let whole = lost.is_empty() && failures.is_empty();
+        let end = if whole {
             "what was there before is back, and runs if it ran".to_owned()
         } else if lost.is_empty() {
             format!("what was there before is back, except: {}", failures.join("; "))
@@ -181,6 +182,6 @@ impl InPlace {
             lost.extend(failures);
             format!("{}; the containers that were there are back and stay stopped", lost.join("; "))
         };
-        Some(end)
+        Some((end, whole))
     }
 }

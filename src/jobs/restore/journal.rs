@@ -48,6 +48,8 @@ enum Line {
     Overwriting { application: String, volume: String, saved: Option<String> },
     /// Everything of an application is in its place; from now on it may be used, and only starting it is left.
     Complete { application: String },
+    /// What had been there for an application is as it was before, though not everything that was made for it could be removed.
+    Back { application: String },
     /// An application needs nothing more.
     Done { application: String },
 }
@@ -57,6 +59,8 @@ enum Line {
 pub(super) struct Journal {
     file: LockedFile,
     engine: Engine,
+    /// Whether something could not be undone, so that the next start needs to know of it.
+    open: bool,
 }
 
 impl Journal {
@@ -65,7 +69,7 @@ impl Journal {
         let folder = state.join(FOLDER);
         let path = folder.join(format!("{run}{SUFFIX}"));
         let made = files::create_directories(&folder, 0o700).and_then(|()| LockedFile::create(&path));
-        let mut journal = Self { file: made.map_err(|source| failed(&path, source))?, engine: engine.clone() };
+        let mut journal = Self { file: made.map_err(|source| failed(&path, source))?, engine: engine.clone(), open: false };
         journal.write(&Line::Engine { id: engine.id().to_owned() })?;
         Ok(journal)
     }
@@ -106,10 +110,22 @@ impl Journal {
         self.write(&Line::Done { application: application.to_owned() })
     }
 
+    /// Records how undoing what was done for an application that failed went. What could not be undone, as the Engine was gone, is
+    /// left to the next start.
+    pub(super) fn undone(&mut self, application: &str, undone: Undone) -> Result<(), JobError> {
+        if undone.made && undone.moved {
+            return self.done(application);
+        }
+        self.open = true;
+        if undone.moved { self.write(&Line::Back { application: application.to_owned() }) } else { Ok(()) }
+    }
+
     /// The restore is over, and what it has left was told.
     pub(super) fn close(self) {
-        // One that stays is empty of anything unfinished or names what is gone: the next restore removes it.
-        drop(self.file.remove());
+        if !self.open {
+            // One that stays is empty of anything unfinished or names what is gone: the next restore removes it.
+            drop(self.file.remove());
+        }
     }
 
     fn write(&mut self, line: &Line) -> Result<(), JobError> {
@@ -118,6 +134,15 @@ impl Journal {
         bytes.push(b'\n');
         self.file.append(&bytes).map_err(|source| failed(&path, source))
     }
+}
+
+/// What of an application that failed is as if its restore had never begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Undone {
+    /// All that was made is removed.
+    pub(super) made: bool,
+    /// All that had been there is back.
+    pub(super) moved: bool,
 }
 
 fn failed(path: &Path, source: std::io::Error) -> JobError {
@@ -164,11 +189,11 @@ pub(super) async fn clean(engine: &Engine, state: &Path, next: Next) -> Result<C
             open.extend(moved.iter().filter(half).flat_map(|(application, moved)| overwritten(application, moved)));
             continue;
         }
-        if !(made.is_empty() && making.is_none() && moved.is_empty() && not_started.is_empty()) {
+        if !(made.is_empty() && making.is_empty() && moved.is_empty() && not_started.is_empty()) {
             // What the dead one asked for last, the Engine may still be doing.
             tokio::time::sleep(SETTLES).await;
         }
-        if let Some((application, name)) = making {
+        for (application, name) in making {
             made.extend(just_made(engine, application, name, &moved).await?.map(|left| (left, String::new())));
         }
         for application in &not_started {
@@ -216,8 +241,8 @@ pub(super) async fn clean(engine: &Engine, state: &Path, next: Next) -> Result<C
 struct Unfinished {
     /// What was made for applications that are not complete, oldest first.
     made: Vec<(Left, String)>,
-    /// Application and name of a container that was asked for, and may have been made.
-    making: Option<(String, String)>,
+    /// Application and name of each container that was asked for, and may have been made.
+    making: Vec<(String, String)>,
     /// Applications that are complete, but of which not everything may have been started.
     not_started: BTreeSet<String>,
     /// What was done to what had been there, by application.
@@ -246,8 +271,7 @@ async fn just_made(
         Err(error) => return Err(error),
     };
     let was_there = |id: &str| moved.values().any(|moved| moved.aside.iter().any(|aside| aside.id == id));
-    let never_started = text(&found, "/State/Status") == Some("created") && text(&found, "/Name") == Some(&format!("/{name}"));
-    let id = text(&found, "/Id").filter(|id| never_started && !was_there(id));
+    let id = steps::never_started(&found, &name).filter(|id| !was_there(id));
     Ok(id.map(|id| Left { application, kind: Kind::Container, name: name.clone(), id: id.to_owned() }))
 }
 
@@ -317,19 +341,25 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
     if !lines.iter().any(|line| matches!(line, Line::Engine { id } if id == engine)) {
         return None;
     }
-    let (mut made, mut making, mut complete, mut done) = (Vec::new(), None, BTreeSet::new(), BTreeSet::new());
+    let (mut made, mut complete, mut done) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let mut making: Vec<(String, String)> = Vec::new();
     let mut moved: BTreeMap<String, Moved> = BTreeMap::new();
     for line in lines {
         match line {
             Line::Engine { .. } => {}
-            Line::Making { application, name } => making = Some((application, name)),
+            Line::Making { application, name } => making.push((application, name)),
             Line::Made { left, created } => {
-                making = None;
+                making.retain(|(_, name)| *name != left.name);
                 made.push((left, created));
             }
             Line::Stopping { stopped } => moved.entry(stopped.application.clone()).or_default().stopped.push(stopped),
             Line::Aside { aside } => moved.entry(aside.application.clone()).or_default().aside.push(aside),
             Line::Overwriting { application, volume, saved } => moved.entry(application).or_default().overwritten.push((volume, saved)),
+            Line::Back { application } => {
+                // What has a name again was never made.
+                let back = moved.remove(&application).unwrap_or_default();
+                making.retain(|(_, name)| !back.aside.iter().any(|aside| aside.name == *name));
+            }
             Line::Complete { application } => drop(complete.insert(application)),
             Line::Done { application } => drop(done.insert(application)),
         }
@@ -337,7 +367,7 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
     made.retain(|(left, _)| !complete.contains(&left.application) && !done.contains(&left.application));
     moved.retain(|application, _| !done.contains(application));
     // A restore that goes on to another application has put this one right itself.
-    making = making.filter(|(application, _)| !complete.contains(application) && !done.contains(application));
+    making.retain(|(application, _)| !complete.contains(application) && !done.contains(application));
     Some(Unfinished { made, making, not_started: complete.difference(&done).cloned().collect(), moved })
 }
 
@@ -406,12 +436,12 @@ mod tests {
             bytes.extend(serde_json::to_vec(line).unwrap_or_default());
             bytes.push(b'\n');
         }
-        assert_eq!(unfinished(&bytes, "e").unwrap().making, Some(("d".to_owned(), "d1".to_owned())));
+        assert_eq!(unfinished(&bytes, "e").unwrap().making, [("d".to_owned(), "d1".to_owned())]);
         bytes.extend(serde_json::to_vec(&Line::Made { left: left("d", "d1"), created: "t".to_owned() }).unwrap());
         bytes.extend_from_slice(b"\n{\"event\":\"made\",\"le");
         let found = unfinished(&bytes, "e").unwrap();
         assert_eq!(found.made, [("b", "b1"), ("d", "d1")].map(|(application, name)| (left(application, name), "t".to_owned())));
-        assert_eq!(found.making, None);
+        assert_eq!(found.making, []);
         assert_eq!(found.not_started.into_iter().collect::<Vec<_>>(), ["c"]);
         assert_eq!(unfinished(&bytes, "other"), None);
     }

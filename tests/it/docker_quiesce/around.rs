@@ -1,5 +1,7 @@
 //! What others do meanwhile: containers that refuse, die, vanish or come back, another run, an Engine that restarts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -9,6 +11,7 @@ use super::{POLITE, STUBBORN, application, document, journals, start, state};
 use crate::support::engine::{BUSYBOX, Engine, Stage};
 use crate::support::home::Home;
 use crate::support::parts::{Part, needs};
+use crate::support::proxy::{Action, Proxy};
 use crate::support::run::{Outcome, Running};
 
 /// Starts a backup of `app` and stops the program in the middle of the read, when the container is in `held`.
@@ -202,4 +205,74 @@ fn an_engine_that_restarts_in_the_middle_costs_no_container() {
     let outcome = running.wait();
     assert_eq!(state(&stage, "app"), "running", "{}", outcome.describe());
     assert!(journals(&home).is_empty(), "{}", outcome.describe());
+}
+
+#[test]
+fn an_engine_that_restarts_leaves_nothing_paused() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let engine: &'static Engine = Box::leak(Box::new(Engine::start(&[])));
+    let stage = Stage::on(&home, "pausedrestart", engine);
+    start(&stage, "app", 50, &["--label", "bbackup.pause=true"], POLITE);
+    let running = in_the_middle(&stage, &[], "paused");
+    engine.restart_and_wait();
+    // An Engine ends what it had frozen, and it is not for it to start that again.
+    let outcome = go_on(running);
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    assert_eq!(state(&stage, "app"), "running", "{}", outcome.describe());
+    assert!(journals(&home).is_empty());
+
+    // Killed in the same moment, it is brought back by the next start.
+    let running = in_the_middle(&stage, &["--full"], "paused");
+    running.signal(Signal::KILL);
+    let _ = running.wait().killed_by(Signal::KILL);
+    engine.restart_and_wait();
+    assert_ne!(state(&stage, "app"), "running");
+    let _ = stage.bbackup(["recover"]).run().success().says(&stage.name("app"));
+    assert_eq!(state(&stage, "app"), "running");
+    assert!(journals(&home).is_empty());
+}
+
+#[test]
+fn an_engine_that_restarts_while_a_helper_reads_costs_only_that_volume() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let engine: &'static Engine = Box::leak(Box::new(Engine::start(&[])));
+    let stage = Stage::on(&home, "helperrestart", engine);
+    let (name, device) = (stage.name("app-data"), home.make_folder("device"));
+    stage.ok(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &format!("device={}", device.display()), &name]);
+    crate::support::tree::write(&device.join("noise"), &crate::support::tree::noise(4, 50_000_000));
+    let mount = format!("{name}:/data");
+    stage.ok(["run", "-d", "--name", &stage.name("app"), "-v", &mount, BUSYBOX, "sh", "-c", POLITE]);
+
+    // The first stream waits until the program is held, and no later one comes through.
+    let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (counter, opened) = (Arc::clone(&asked), Arc::clone(&gate));
+    let proxy = Proxy::start(&home.path("proxy.sock"), &engine.host(), move |line| {
+        if !(line.starts_with("GET ") && line.contains("/archive")) {
+            return Action::Pass;
+        }
+        if counter.fetch_add(1, Ordering::SeqCst) > 0 {
+            return Action::Drop;
+        }
+        while !opened.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Action::Pass
+    });
+    let backup = || stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]);
+    let mut running = backup().env("DOCKER_HOST", proxy.host()).spawn();
+    running.until("the helper to be read", || asked.load(Ordering::SeqCst) > 0);
+    assert_eq!(state(&stage, "app"), "exited");
+    // It ends before the stream has begun or while it waits for the program, which takes nothing of it.
+    running.signal(Signal::STOP);
+    gate.store(true, Ordering::SeqCst);
+    engine.restart_and_wait();
+    let outcome = go_on(running).exits(4).says_nothing_of("panicked").says(&format!("volume {name} is not saved"));
+    let document = document(&stage, &application(&outcome));
+    assert!(volume(&document).to_string().contains("\"failed\""), "{document}");
+    assert_eq!(state(&stage, "app"), "running", "{}", outcome.describe());
+    assert!(journals(&home).is_empty());
+    let _ = backup().run().success();
+    assert_eq!(stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper"]), "", "a helper is left");
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bbackup::docker::create::Names;
 use bbackup::docker::helper::Owner;
-use bbackup::docker::{Engine, discover, normalise};
+use bbackup::docker::wire::Timeouts;
+use bbackup::docker::{Engine, EngineOptions, discover, normalise};
 use bbackup::model::application::{ApplicationDocument, ItemKind, ItemRecord};
 use bbackup::model::entry::{Kind, Metadata, Sink as _};
 use bbackup::model::outcome::{EndMark, ItemOutcome, Proof, ReadMethod};
@@ -16,6 +17,7 @@ use bbackup::targets::volume::{HelperTarget, Writing, writing_mode};
 use super::{block_on, connect, inspect};
 use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
+use crate::support::proxy::{Action, Proxy};
 
 const LIMITS: Limits = Limits { health: Duration::from_secs(10), stop: None };
 
@@ -240,5 +242,37 @@ fn a_failed_restore_says_exactly_what_it_left() {
         assert_eq!(left, [("network", network.as_str()), ("volume", volume.as_str()), ("container", containers[0].as_str())]);
         assert!(steps.roll_back(&project).await.is_empty());
         assert!(stage.exists("container", &containers[1]), "what is somebody else's stays");
+    });
+}
+
+#[test]
+fn a_volume_that_the_engine_does_not_take_is_given_up() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "stallput");
+    let volume = stage.name("data");
+    stage.ok(["volume", "create", &volume]);
+    let decide = |line: &str| if line.starts_with("PUT ") { Action::StallAfter(1_000_000) } else { Action::Pass };
+    let proxy = Proxy::start(&home.path("stalling.sock"), &stage.engine().host(), decide);
+    let timeouts = Timeouts { stall: Duration::from_secs(1), ..Timeouts::default() };
+    block_on(async {
+        let engine = Engine::connect(&EngineOptions { host: Some(proxy.host()), timeouts, ..EngineOptions::default() }).await.unwrap();
+        let target = HelperTarget::open(&engine, &volume, &Owner::of_run("RUN")).await.unwrap();
+        let mut sink = target.sink(bbackup::docker::helper::MOUNT.as_bytes());
+        let error = tokio::task::spawn_blocking(move || {
+            sink.begin(b"", &Metadata::virtual_directory(), None).unwrap();
+            sink.end().unwrap();
+            sink.begin(b"large", &Metadata::virtual_file(64_000_000), None).unwrap();
+            let piece = vec![7; 64_000];
+            let failed = (0..1000).find_map(|_| sink.data(&piece).err());
+            (failed.unwrap(), sink.finish().is_err())
+        });
+        let (error, finished) = error.await.unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().contains("no byte moved for 1 seconds"), "{error}");
+        assert!(finished, "a stream that was given up ends well");
+        // The Engine still waits for the rest of the stream, and the helper can be removed all the same.
+        tokio::time::timeout(Duration::from_mins(1), target.close()).await.unwrap().unwrap();
+        let filter = format!("volume={volume}");
+        assert_eq!(stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper", "--filter", &filter]), "", "the helper is left");
     });
 }

@@ -70,6 +70,25 @@ impl Engine {
         self.keeper.lock().unwrap().stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
+    /// The same, until the new one answers.
+    #[track_caller]
+    pub(crate) fn restart_and_wait(&self) {
+        let old = self.pid();
+        self.restart();
+        self.wait_for_another(old);
+    }
+
+    /// Waits until a process other than `old` answers as this Engine.
+    #[track_caller]
+    pub(crate) fn wait_for_another(&self, old: i32) {
+        let start = Instant::now();
+        let is_new = || fs::read_to_string(self.folder.join("pid")).is_ok_and(|pid| pid.trim().parse().is_ok_and(|pid: i32| pid != old));
+        while !is_new() || self.docker_in(&self.folder, ["version"]).run().code() != Some(0) {
+            assert!(start.elapsed() < Duration::from_mins(1), "the Engine does not come back");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// One of its own, with further arguments of `dockerd`.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let folder = parts::temporary_folder("engine").keep();

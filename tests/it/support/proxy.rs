@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 /// What is done with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub(crate) enum Action {
     Drop,
     /// It goes through, but after so many bytes of answer the connection is gone.
     CutAfter(u64),
+    /// It goes on only for so many bytes, and then nothing more does in this direction; the connection stays.
+    StallAfter(u64),
     /// It is answered with 403, as a socket proxy does with what it does not allow; the Engine never sees it.
     Deny,
     /// It is answered with 500, as by an Engine that is in trouble with this one thing.
@@ -42,7 +47,8 @@ impl Proxy {
         let (decide, counter) = (Arc::new(decide), Arc::clone(&cuts));
         thread::spawn(move || {
             for client in listener.incoming() {
-                let (client, engine) = (client.unwrap(), UnixStream::connect(&engine).unwrap());
+                // An Engine that restarts is gone for a while.
+                let (client, Ok(engine)) = (client.unwrap(), UnixStream::connect(&engine)) else { continue };
                 let (decide, counter) = (Arc::clone(&decide), Arc::clone(&counter));
                 thread::spawn(move || forward(&client, &engine, decide.as_ref(), &counter));
             }
@@ -73,12 +79,14 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut buffer = vec![0; 64 * 1024];
+            let mut passes = u64::MAX;
             while let Ok(count @ 1..) = (&*client).read(&mut buffer) {
                 let first = buffer[..count].split(|byte| *byte == b'\r').next().unwrap_or_default();
                 let line = std::str::from_utf8(first).ok().filter(|line| line.ends_with("HTTP/1.1"));
                 match line.map_or(Action::Pass, decide) {
                     Action::Pass => {}
                     Action::Drop => break,
+                    Action::StallAfter(bytes) => passes = bytes,
                     Action::CutAfter(bytes) => *budget.lock().unwrap() = Some(bytes),
                     action @ (Action::Deny | Action::Fail) => {
                         let _ = (&*client).write_all(if action == Action::Deny { DENIED } else { FAILED });
@@ -88,9 +96,14 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
                         break;
                     }
                 }
+                if passes == 0 {
+                    wait_until_one_gives_up(client, engine);
+                    break;
+                }
                 if (&*engine).write_all(&buffer[..count]).is_err() {
                     break;
                 }
+                passes = passes.saturating_sub(count as u64);
             }
             let _ = engine.shutdown(Shutdown::Write);
         });
@@ -112,6 +125,16 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
         }
         let _ = (client.shutdown(Shutdown::Both), engine.shutdown(Shutdown::Both));
     });
+}
+
+/// Takes nothing from either side, and returns once one of them has said something or is gone.
+fn wait_until_one_gives_up(client: &UnixStream, engine: &UnixStream) {
+    // Sending nothing fails once the other side is closed.
+    while send(client, &[], SendFlags::NOSIGNAL).is_ok()
+        && recv(engine, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT) == Err(rustix::io::Errno::AGAIN)
+    {
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Listens on a free TCP port for the Engine at `engine`: so it is a remote one. Gives its address, as `DOCKER_HOST` takes it.
