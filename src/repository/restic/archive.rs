@@ -119,6 +119,7 @@ impl Archive {
             with_atime: request.with_atime,
             workers,
             idle: std::sync::atomic::AtomicUsize::new(0),
+            told_of_attribute: std::sync::atomic::AtomicBool::new(false),
             failure,
         });
         let (share, chunks) = bounded(workers);

@@ -16,7 +16,7 @@ use super::item::Item;
 use super::parent::ParentTree;
 use super::read::{FileJob, State};
 use super::worker::Worker;
-use crate::model::entry::{Content, Entry, Source, Step};
+use crate::model::entry::{Content, Entry, Metadata, Source, Step};
 use crate::model::progress::{Event, FileOutcome};
 use crate::model::text::printable;
 use crate::repository::contract::RepositoryError;
@@ -146,6 +146,7 @@ impl<'a> Feeder<'a> {
         if !self.worker.shared.with_atime {
             metadata.atime = metadata.mtime;
         }
+        self.look_at_attributes(&path, &metadata);
         let is_dir = metadata.is_dir();
         let mut node = Node { name, metadata, content: Vec::new(), subtree: None };
         let has_data = matches!(content, Content::File(_));
@@ -203,6 +204,18 @@ impl<'a> Feeder<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The format has no place for names of extended attributes that are not UTF-8. Told once: whoever sets one sets many.
+    fn look_at_attributes(&self, path: &[u8], metadata: &Metadata) {
+        let odd = metadata.xattrs.iter().find(|xattr| std::str::from_utf8(&xattr.name).is_err());
+        if let Some(xattr) = odd.filter(|_| !self.worker.shared.told_of_attribute.swap(true, Ordering::Relaxed)) {
+            let message = format!(
+                "the extended attribute `{}` has a name that is not UTF-8, which the format cannot hold: it is saved with U+FFFD in its place, here and wherever else",
+                printable(&xattr.name)
+            );
+            self.item.warn(&self.item.full_path(path), &message);
+        }
     }
 
     /// A file of this machine: taken from the parent snapshot if it is unchanged, else handed to the workers.

@@ -30,6 +30,8 @@ pub(super) struct Shared {
     /// Workers that wait for work: a large file is shared out only when there is somebody to share it with.
     pub(super) idle: AtomicUsize,
     pub(super) failure: Arc<Failure>,
+    /// It was told that a name of an extended attribute could not be kept as it is.
+    pub(super) told_of_attribute: AtomicBool,
 }
 
 /// Counters of the whole snapshot, or of one item until it is known to be in the snapshot.

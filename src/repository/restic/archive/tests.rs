@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::model::entry::{Content, Entry, Kind, Step, Timestamp};
+use crate::model::entry::{Content, Entry, Kind, Step, Timestamp, Xattr};
 use crate::model::progress::{Event, Silent};
 use crate::platform::secret::Secret;
 use crate::repository::backend::FileKind;
@@ -506,4 +506,20 @@ fn events_add_up() {
         Box::new(archive).finish(Vec::new()).unwrap();
     }
     assert_eq!((count.0.load(Ordering::Relaxed), count.1.load(Ordering::Relaxed)), (2 * 5_000_008, 6));
+}
+
+#[test]
+fn names_of_attributes_that_the_format_cannot_hold_are_told_once() {
+    let bench = Bench::new();
+    let with = |path: &str, name: &[u8]| {
+        let mut entry = bytes(path, b"x");
+        entry.metadata.xattrs = vec![Xattr { name: name.to_vec(), value: b"v".to_vec() }];
+        entry
+    };
+    let (_, added) = bench.archive(script(vec![dir(""), with("a", "user.ü".as_bytes()), with("b", b"user.\xff"), with("c", b"user.\xfe")]));
+    assert_eq!((added.problem_count, added.warning_count), (0, 1), "{added:?}");
+    assert_eq!(added.warnings[0].path, "/x/b");
+    assert!(added.warnings[0].message.contains("not UTF-8"), "{added:?}");
+    let (_, added) = bench.archive(script(vec![dir(""), with("a", "user.ü".as_bytes())]));
+    assert_eq!(added.warning_count, 0);
 }
