@@ -6,12 +6,11 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bbackup::platform::secret::Secret;
 use bbackup::repository::backend::local::LocalBackend;
@@ -25,6 +24,7 @@ use crate::support::home::{Home, PASSWORD, Summary, find_restored};
 use crate::support::manifest::Manifest;
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
+use crate::support::seed::Seed;
 use crate::support::tree;
 
 /// Rounds of change and backup by both, unless time is over before.
@@ -253,24 +253,11 @@ fn by_bbackup(home: &Home, folder: &Path, full: bool) -> Summary {
     Summary::of(&home.bbackup(["backup", "--json"]).args(full.then_some("--full")).arg("--paths").arg(folder).run().success())
 }
 
-/// Says how a run that fails is repeated.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let _ = writeln!(std::io::stderr(), "repeat it with BBACKUP_TEST_SEED={}", self.0);
-        }
-    }
-}
-
 #[test]
 fn random_trees_are_the_same_for_both_programs() {
     needs!(Part::Root, Part::Restic);
-    let given = std::env::var("BBACKUP_TEST_SEED").ok();
-    let random = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let seed = given.map_or_else(random, |text| text.parse().unwrap_or_else(|_| panic!("BBACKUP_TEST_SEED={text} is no number")));
-    let _said = Seed(seed);
+    let said = Seed::of_this_run();
+    let seed = said.0;
     let start = Instant::now();
     let home = Home::new();
     let restic = Restic::new(&home);

@@ -13,50 +13,10 @@ use rustix::process::Signal;
 use crate::support::faults;
 use crate::support::home::{Home, files_below};
 use crate::support::manifest::Manifest;
+use crate::support::mounted::{Mounted, is_mounted};
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
-use crate::support::run::{Outcome, Running};
 use crate::support::tree;
-
-/// A mount that is taken away with the test, whatever becomes of it.
-struct Mounted<'a> {
-    home: &'a Home,
-    path: PathBuf,
-    running: Option<Running>,
-}
-
-impl<'a> Mounted<'a> {
-    fn new(home: &'a Home, flags: &[&str]) -> Self {
-        let path = home.make_folder("mount");
-        let mut running = home.bbackup(["mount"]).arg(&path).args(flags).spawn();
-        let ids = path.join("ids");
-        running.until("the mount is there", || ids.exists());
-        Self { home, path, running: Some(running) }
-    }
-
-    /// What a snapshot's folder is in the mount.
-    fn of(&self, place: &str, folder: &Path) -> PathBuf {
-        self.path.join(place).join(folder.strip_prefix("/").unwrap())
-    }
-
-    fn ends(mut self) -> Outcome {
-        self.running.take().unwrap().wait()
-    }
-
-    fn signal(&self, signal: Signal) {
-        self.running.as_ref().unwrap().signal(signal);
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let _ = self.home.program("umount").arg("-l").arg(&self.path).run().code();
-    }
-}
-
-fn is_mounted(path: &Path) -> bool {
-    fs::read_to_string("/proc/self/mountinfo").unwrap().lines().any(|line| line.split(' ').nth(4) == path.to_str())
-}
 
 fn names(path: &Path) -> BTreeSet<String> {
     fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()

@@ -1,4 +1,4 @@
-//! Random histories of backups, removals of snapshots, prunes and crashes, against the model.
+//! Random histories of backups, forgotten snapshots, prunes and crashes, against the model.
 
 use super::*;
 use crate::repository::backend::testing::{Fault, FaultyBackend};
@@ -33,19 +33,38 @@ fn crashing(world: &mut World, dice: &mut Dice) {
     let fault = [Fault::Fails, Fault::Ends, Fault::Short][dice.roll(3)];
     let faulty = Arc::new(FaultyBackend::new(world.memory.clone(), fault, dice.roll(60)));
     let repository = repository(&world.open, faulty);
-    if dice.roll(2) == 0 {
-        drop(prune(&repository, &some_request(dice)));
-    } else {
-        let files = some_files(dice);
-        world.clock += 1;
-        drop(back_up(&repository, &files, world.clock));
-        let listed = world.repository().snapshots().unwrap();
-        if let Some(new) = listed.into_iter().find(|snapshot| !world.snapshots.contains_key(&snapshot.id)) {
-            world.snapshots.insert(new.id, files);
+    match dice.roll(3) {
+        0 => drop(prune(&repository, &some_request(dice))),
+        1 => {
+            let goes = some_snapshots(world, dice);
+            let told = repository.forget(&goes, &Control::new());
+            let left: BTreeSet<SnapshotId> = world.repository().snapshots().unwrap().into_iter().map(|snapshot| snapshot.id).collect();
+            let gone: Vec<&SnapshotId> = goes.iter().filter(|id| !left.contains(id)).collect();
+            // An error says that nothing was removed. What is told to be gone is gone, and whatever is gone was to go.
+            assert!(told.is_ok() || gone.is_empty(), "{told:?}, but these are gone: {gone:?}");
+            assert!(told.is_err() || told.unwrap().removed.iter().all(|id| gone.contains(&id)), "what was told to be gone is there");
+            world.snapshots.retain(|id, _| left.contains(id) || !goes.contains(id));
+        }
+        _ => {
+            let files = some_files(dice);
+            world.clock += 1;
+            drop(back_up(&repository, &files, world.clock));
+            let listed = world.repository().snapshots().unwrap();
+            if let Some(new) = listed.into_iter().find(|snapshot| !world.snapshots.contains_key(&snapshot.id)) {
+                world.snapshots.insert(new.id, files);
+            }
         }
     }
     drop(repository);
     world.bury();
+}
+
+/// Up to three of those that are there.
+fn some_snapshots(world: &World, dice: &mut Dice) -> Vec<SnapshotId> {
+    let all: Vec<&SnapshotId> = world.snapshots.keys().collect();
+    let count = (1 + dice.roll(3)).min(all.len());
+    let first = dice.roll(all.len().max(1));
+    all.iter().cycle().skip(first).take(count).map(|id| (*id).clone()).collect()
 }
 
 fn history(seed: u64, steps: usize) {
@@ -60,10 +79,10 @@ fn history(seed: u64, steps: usize) {
             }
             3 => two_at_once(&mut world, &mut dice),
             4..6 => {
-                if let Some(id) = world.snapshots.keys().nth(dice.roll(world.snapshots.len().max(1))).cloned() {
-                    world.open.remove(FileKind::Snapshot, &id.0.parse().unwrap()).unwrap();
-                    world.snapshots.remove(&id);
-                }
+                let goes = some_snapshots(&world, &mut dice);
+                let told = world.repository().forget(&goes, &Control::new()).unwrap();
+                assert!(told.removed == goes && told.problems.is_empty() && !told.cancelled, "{when}: {told:?} instead of {goes:?}");
+                world.snapshots.retain(|id, _| !goes.contains(id));
             }
             6 => prune(&world.repository(), &some_request(&mut dice)).unwrap(),
             7 => {
