@@ -154,7 +154,7 @@ fn whole_archive(bencher: Bencher<'_, '_>) {
     let repository = || -> (tempfile::TempDir, Arc<dyn Repository>) {
         let folder = tempfile::tempdir().unwrap();
         let (config, password) = (RepositoryConfig::at(folder.path().join("repository")), Secret::new("benchmark".to_owned()));
-        open::init(&config, &password).unwrap();
+        open::init(&config, &password, None).unwrap();
         let opened = open::open(&config, &password, Some(Duration::ZERO), &(Arc::new(|_: &str| {}) as open::Notice)).unwrap();
         (folder, opened)
     };

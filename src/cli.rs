@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 
+use arguments::key::KeyCommand;
 use arguments::repair::Repair;
 use arguments::{Arguments, Command, ConfigCommand};
 use commands::{
@@ -125,6 +126,12 @@ fn looks_only(command: &Command) -> bool {
         Command::Forget(flags) => flags.dry_run,
         Command::Tag(flags) => flags.which.dry_run,
         Command::Pin(flags) | Command::Unpin(flags) => flags.dry_run,
+        Command::Copy(flags) => flags.dry_run,
+        Command::Rewrite(flags) => flags.dry_run,
+        Command::Init(flags) => flags.dry_run,
+        Command::Key(KeyCommand::Add(flags) | KeyCommand::Passwd(flags)) => flags.dry_run,
+        Command::Key(KeyCommand::Remove(flags)) => flags.dry_run,
+        Command::Unlock(flags) => flags.dry_run,
         // Looking for what is not protected must not change anything either; `recover` looks after it itself.
         Command::Recover
         | Command::Umount(_)
@@ -167,7 +174,7 @@ fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
         Command::Mount(flags) => mount::mount(session, flags),
         Command::Umount(flags) => mount::umount(session, flags),
         Command::Stats(flags) => stats::stats(session, flags),
-        Command::Init => care::init(session),
+        Command::Init(flags) => care::init(session, flags),
         Command::Check(flags) => care::check(session, flags),
         Command::Prune(flags) => prune::prune(session, flags),
         Command::Repair(Repair::Index(flags)) => repair::index(session, *flags),

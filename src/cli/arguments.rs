@@ -107,7 +107,7 @@ pub(super) enum Command {
     #[command(visible_alias = "unmount")]
     Umount(Umount),
     /// Make a new repository
-    Init,
+    Init(Init),
     /// Look for damage in a repository
     Check(Check),
     /// Give back the room of what no snapshot uses
@@ -176,7 +176,7 @@ impl Command {
             Self::Rewrite(_) => "rewrite",
             Self::Mount(_) => "mount",
             Self::Umount(_) => "umount",
-            Self::Init => "init",
+            Self::Init(_) => "init",
             Self::Check(_) => "check",
             Self::Prune(_) => "prune",
             Self::Repair(Repair::Index(_)) => "repair index",
@@ -419,12 +419,33 @@ pub(super) struct Check {
     pub(super) read_data_subset: Option<String>,
 }
 
+/// Flags of `init`.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Init {
+    /// Cut files at the same places as this other repository does (a name of the configuration, or a folder), so that copies of its
+    /// snapshots share data with backups that are made here
+    #[arg(long, value_name = "NAME|PATH", value_hint = ValueHint::DirPath)]
+    pub(super) copy_chunker_params_from: Option<String>,
+    /// File with that repository's password
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "copy_chunker_params_from", conflicts_with = "from_password_command")]
+    pub(super) from_password_file: Option<PathBuf>,
+    /// Command that writes that repository's password
+    #[arg(long, value_name = "COMMAND", requires = "copy_chunker_params_from")]
+    pub(super) from_password_command: Option<String>,
+    /// Only say what would be done
+    #[arg(long, short = 'n')]
+    pub(super) dry_run: bool,
+}
+
 /// Flags of `unlock`.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Unlock {
     /// Remove all locks, also those of processes that are still at work
     #[arg(long)]
     pub(super) remove_all: bool,
+    /// Only say what would be done
+    #[arg(long, short = 'n')]
+    pub(super) dry_run: bool,
 }
 
 /// Flags of `init-config`.
@@ -469,3 +490,6 @@ pub(super) struct Completions {
     /// Which shell
     pub(super) shell: clap_complete::Shell,
 }
+
+#[cfg(test)]
+mod tests;

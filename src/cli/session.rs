@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::text::{self, safe};
 use crate::config::password::PasswordSource;
 use crate::config::{Config, DEFAULT_ENGINE, Docker, RepositoryConfig, load, suggest, validate};
 use crate::jobs::error::JobError;
-use crate::jobs::open::Notice;
+use crate::jobs::open::{Chunker, Notice};
 use crate::jobs::request::JobContext;
 use crate::jobs::{copy, open};
 use crate::platform::control::Control;
@@ -266,16 +266,41 @@ impl Session {
         Ok(repository.embedded && !self.directories.default_key().exists() && !open::is_there(repository)?)
     }
 
+    /// Where a repository cuts files.
+    pub(super) fn chunker_of(&self, repository: &RepositoryConfig) -> Result<Chunker, JobError> {
+        let password = self.password_of_existing(repository).map_err(|error| match error {
+            JobError::NoPassword { location } => JobError::request(
+                "no_password",
+                format!("no password is known for the repository at {location}"),
+                "Give it with --from-password-file or --from-password-command, or in the configuration.",
+            ),
+            other => other,
+        })?;
+        open::chunker(repository, &password)
+    }
+
+    /// Finds out whether a new repository can be made, and where the key would be that is made with it. Nobody is asked for a password.
+    pub(super) fn plan_to_make(&self, repository: &RepositoryConfig) -> Result<Option<PathBuf>, JobError> {
+        open::plan_init(repository)?;
+        match &repository.password {
+            Some(PasswordSource::File(key)) if self.is_own_key(repository, key) && !key.exists() => Ok(Some(key.clone())),
+            Some(source) => source.resolve().map(|_| None).map_err(JobError::from),
+            None => Ok(None),
+        }
+    }
+
     /// Makes a new repository, and for the embedded default one its key.
-    pub(super) fn make(&self, repository: &RepositoryConfig) -> Result<RepositoryInfo, JobError> {
+    pub(super) fn make(&self, repository: &RepositoryConfig, chunker: Option<Chunker>) -> Result<RepositoryInfo, JobError> {
         let location = repository.location.display().to_string();
         if open::is_there(repository)? {
             return Err(RepositoryError::Exists { location }.into());
         }
         let info = match &repository.password {
-            Some(PasswordSource::File(key)) if self.is_own_key(repository, key) && !key.exists() => self.make_with_key(repository, key)?,
-            Some(source) => open::init(repository, &source.resolve()?)?,
-            None => open::init(repository, &self.ask(&location, true)?)?,
+            Some(PasswordSource::File(key)) if self.is_own_key(repository, key) && !key.exists() => {
+                self.make_with_key(repository, key, chunker)?
+            }
+            Some(source) => open::init(repository, &source.resolve()?, chunker)?,
+            None => open::init(repository, &self.ask(&location, true)?, chunker)?,
         };
         self.tell_made(&info);
         Ok(info)
@@ -290,9 +315,9 @@ impl Session {
     }
 
     /// Makes a repository together with its key. Of several processes only one can make the key file, and so the repository.
-    fn make_with_key(&self, repository: &RepositoryConfig, key: &Path) -> Result<RepositoryInfo, JobError> {
+    fn make_with_key(&self, repository: &RepositoryConfig, key: &Path, chunker: Option<Chunker>) -> Result<RepositoryInfo, JobError> {
         let password = open::make_key(key)?;
-        let info = open::init(repository, &password).inspect_err(|_| {
+        let info = open::init(repository, &password, chunker).inspect_err(|_| {
             // A key without a repository would look like a repository that is lost. One that was made meanwhile may be made with it.
             if matches!(open::is_there(repository), Ok(false)) {
                 let _ = crate::platform::files::remove(key);
@@ -321,9 +346,9 @@ impl Session {
         let made = match &repository.password {
             // Whether the key is there is decided by making it, not by looking for it: another may make it in between.
             Some(PasswordSource::File(key)) if self.is_own_key(repository, key) => {
-                self.make_with_key(repository, key).map(|info| self.tell_made(&info))
+                self.make_with_key(repository, key, None).map(|info| self.tell_made(&info))
             }
-            _ => self.make(repository).map(drop),
+            _ => self.make(repository, None).map(drop),
         };
         match made {
             Ok(()) | Err(JobError::Repository(RepositoryError::Exists { .. })) => Ok(()),

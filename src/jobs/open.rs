@@ -13,8 +13,9 @@ use crate::platform::secret::{self, Secret};
 use crate::repository::backend::cache::{Cache, CacheOptions};
 use crate::repository::backend::local::LocalBackend;
 use crate::repository::backend::{Backend, FileKind};
-use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo};
+use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo, StaleLock};
 use crate::repository::restic::archive::Options;
+use crate::repository::restic::chunker::Polynomial;
 use crate::repository::restic::facade::{Locking, ResticRepository};
 use crate::repository::restic::lock;
 use crate::repository::restic::state::{Closed, InitOptions, Open};
@@ -83,22 +84,44 @@ fn cached(open: Open, config: &RepositoryConfig, notice: &Notice) -> Open {
     }
 }
 
-/// Makes a new repository.
+/// Where a repository cuts files: those that share it share data.
+#[derive(Debug, Clone, Copy)]
+pub struct Chunker(Polynomial);
+
+/// Where this repository cuts files.
+///
+/// # Errors
+/// As for [`open`].
+pub fn chunker(config: &RepositoryConfig, password: &Secret<String>) -> Result<Chunker, JobError> {
+    let open = closed(config).open(password)?;
+    Ok(Chunker(open.config().chunker_polynomial))
+}
+
+/// Finds out whether a new repository can be made, as far as that shows without writing anything.
+///
+/// # Errors
+/// There is one already, or something of one.
+pub fn plan_init(config: &RepositoryConfig) -> Result<(), JobError> {
+    Ok(closed(config).plan_init()?)
+}
+
+/// Makes a new repository; without a chunker, with one of its own.
 ///
 /// # Errors
 /// There is one already, or it cannot be written.
-pub fn init(config: &RepositoryConfig, password: &Secret<String>) -> Result<RepositoryInfo, JobError> {
-    let open = closed(config).init(password, InitOptions::default())?;
+pub fn init(config: &RepositoryConfig, password: &Secret<String>, chunker: Option<Chunker>) -> Result<RepositoryInfo, JobError> {
+    let options = InitOptions { polynomial: chunker.map(|Chunker(polynomial)| polynomial), ..InitOptions::default() };
+    let open = closed(config).init(password, options)?;
     Ok(info(&open))
 }
 
-/// Removes the locks that dead processes left, or all of them. Returns how many.
+/// Removes the locks that dead processes left, or all of them; in a dry run it only finds them. Returns which.
 ///
 /// # Errors
 /// Not all could be looked at or removed.
-pub fn unlock(config: &RepositoryConfig, password: &Secret<String>, remove_all: bool) -> Result<usize, JobError> {
+pub fn unlock(config: &RepositoryConfig, password: &Secret<String>, remove_all: bool, dry_run: bool) -> Result<Vec<StaleLock>, JobError> {
     let open = closed(config).open(password)?;
-    Ok(lock::unlock(&open, remove_all)?)
+    Ok(if dry_run { lock::plan_unlock(&open, remove_all)? } else { lock::unlock(&open, remove_all)? })
 }
 
 /// Makes up a password and keeps it in a new file that only its owner can read.

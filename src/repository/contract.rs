@@ -35,7 +35,7 @@ use crate::model::progress::Progress;
 use crate::platform::control::Control;
 use crate::platform::secret::Secret;
 
-pub use change::{Forgotten, KeyInfo, Retagged};
+pub use change::{Forgotten, KeyChange, KeyInfo, LockHolder, Retagged, StaleLock};
 pub use error::RepositoryError;
 pub use read::{CheckSummary, Listed, ReadData, RestoreRequest, RestoreSummary};
 pub use snapshot::{
@@ -209,23 +209,23 @@ pub trait Repository: Send + Sync {
     /// They cannot be listed.
     fn keys(&self) -> Result<Vec<KeyInfo>, RepositoryError>;
 
-    /// Adds a key for another password; gives its id.
+    /// Adds a key for another password; in a dry run only says whether that can be.
     ///
     /// # Errors
     /// There is no new key.
-    fn add_key(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError>;
+    fn add_key(&self, password: &Secret<String>, dry_run: bool, control: &Control) -> Result<KeyChange, RepositoryError>;
 
-    /// Puts a key for this password in the place of the one that is in use; gives its id.
+    /// Puts a key for this password in the place of the one that is in use; in a dry run says which one that is.
     ///
     /// # Errors
     /// The password in use still opens it.
-    fn change_password(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError>;
+    fn change_password(&self, password: &Secret<String>, dry_run: bool, control: &Control) -> Result<KeyChange, RepositoryError>;
 
-    /// Removes the key whose id begins so, unless it is the one in use; gives its id.
+    /// Removes the key whose id begins so, unless it is the one in use; in a dry run says which one that is.
     ///
     /// # Errors
     /// It was not removed.
-    fn remove_key(&self, wanted: &str, control: &Control) -> Result<String, RepositoryError>;
+    fn remove_key(&self, wanted: &str, dry_run: bool, control: &Control) -> Result<KeyChange, RepositoryError>;
 
     /// Counts.
     ///

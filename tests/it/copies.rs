@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::faults;
-use crate::support::home::{Home, files_below, find_restored};
+use crate::support::home::{Home, Summary, files_below, find_restored};
 use crate::support::manifest::Manifest;
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
@@ -171,6 +171,49 @@ fn a_copy_that_was_ended_goes_on() {
     assert_restores(&home, &target, "latest", &folder, &Manifest::of(&folder), "restored");
 }
 
+#[test]
+fn repositories_with_the_same_chunker_share_data() {
+    needs!(Part::Root, Part::Restic);
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    let mut large = tree::noise(7, 24_000_000);
+    fs::write(folder.join("large"), &large).unwrap();
+    let first = home.back_up(&folder).snapshot;
+    // Its own password, and that of the other one by its own flags.
+    let password = home.path("its-password");
+    fs::write(&password, "of the new one\n").unwrap();
+    let target = home.path("like-it");
+    let init = |target: &Path| home.bbackup(["init", "--password-file"]).arg(&password).arg("--repo").arg(target);
+    let source = home.repository();
+    let like_it = |program: crate::support::run::Program| program.arg("--copy-chunker-params-from").arg(&source);
+    let _ = like_it(init(&target)).args(["--from-password-command", "echo wrong"]).run().exits(12);
+    let _ = init(&target).arg("--from-password-file").arg(home.password_file()).run().exits(1);
+    let _ = init(&target).arg("--copy-chunker-params-from").arg(home.path("nowhere")).run().exits(10);
+    assert!(!target.exists());
+    let _ = like_it(init(&target)).arg("--dry-run").arg("--from-password-file").arg(home.password_file()).run().success();
+    assert!(!target.exists());
+    let _ = like_it(init(&target)).arg("--from-password-file").arg(home.password_file()).run().success();
+
+    let to = ["--to-password-file", password.to_str().unwrap()];
+    assert_eq!(copy(&home, &target, &to)["same_chunker"], true);
+    // Something in the middle shifts all that follows: only what lies there is stored again, by whichever program.
+    large.splice(5_000_000..5_000_000, *b"shifts everything");
+    fs::write(folder.join("large"), &large).unwrap();
+    let there = |words: &[&str]| home.bbackup(words).arg("--repo").arg(&target).arg("--password-file").arg(&password);
+    let direct = Summary::of(&there(&["backup", "--json", "--full"]).arg("--paths").arg(&folder).run().success());
+    assert!(direct.number("data_added") < 9_000_000, "{}", direct.message);
+    let second = home.back_up(&folder).snapshot;
+    let copied = copy(&home, &target, &to);
+    assert_eq!((&copied["copied"], &copied["snapshots"][1]["source"]), (&Value::from(1), &Value::from(second)));
+    assert!(copied["bytes"].as_u64().unwrap() < 100_000, "the same data was copied again: {copied}");
+    assert_eq!(copied["snapshots"][0]["source"], first);
+    let restic = Restic::at(&home, &target);
+    let again = restic.call(["backup", "--json", "--force"]).env("RESTIC_PASSWORD_FILE", &password).arg(&folder).run().success();
+    assert_eq!(again.messages("summary")[0]["data_blobs"], 0);
+    let checked = restic.call(["check", "--read-data", "--no-cache"]).env("RESTIC_PASSWORD_FILE", &password).run();
+    let _ = checked.success().says("no errors were found");
+}
+
 fn rewrite(home: &Home, flags: &[&str]) -> Value {
     let outcome = home.bbackup(["rewrite", "--json"]).args(flags).run().success();
     outcome.json_lines().pop().unwrap()["data"]["summary"].clone()
@@ -206,11 +249,34 @@ fn rewritten_snapshots_have_everything_but_what_was_excluded() {
         assert!(listed["tags"].as_array().unwrap().contains(&Value::from("rewrite")), "{listed}");
     }
 
-    // Once more, and the old ones go; what was rewritten before has nothing to leave out.
-    let done = rewrite(&home, &[&flags[..], &["--forget"]].concat());
-    assert_eq!(done["changed"], 2);
+    // The same again writes nothing: it is there already.
+    let of = |summary: &Value, source: &str| -> Value {
+        summary["snapshots"].as_array().unwrap().iter().find(|one| one["source"] == source).unwrap().clone()
+    };
+    let before = files_below(&home.repository());
+    for more in [&["--dry-run"][..], &[]] {
+        let again = rewrite(&home, &[&flags[..], more].concat());
+        assert_eq!((&again["changed"], &again["were_there"]), (&Value::from(0), &Value::from(2)), "{again}");
+        for one in done["snapshots"].as_array().unwrap() {
+            let same = of(&again, one["source"].as_str().unwrap());
+            assert_eq!((&same["target"], &same["was_there"]), (&one["target"], &true.into()), "{again}");
+        }
+    }
+    assert_eq!(files_below(&home.repository()), before);
+
+    // Of both forms the wider exclusion makes one.
+    let names = folder.join("names");
+    let wider = rewrite(&home, &[&flags[..], &["--exclude", names.to_str().unwrap()]].concat());
+    assert_eq!((&wider["changed"], &wider["were_there"]), (&Value::from(2), &Value::from(2)), "{wider}");
+    assert_eq!(restic.snapshots().len(), 6);
+    let targets = wider["snapshots"].as_array().unwrap().iter().map(|one| one["target"].as_str().unwrap());
+    let _ = home.bbackup(["forget"]).args(targets.collect::<std::collections::BTreeSet<_>>()).run().success();
+
+    // And now the old ones go, for the new ones that are there.
+    let gone = rewrite(&home, &[&flags[..], &["--forget"]].concat());
+    assert_eq!((&gone["changed"], &of(&gone, &snapshots[0].0)["forgotten"]), (&Value::from(0), &true.into()));
     let ids: Vec<String> = restic.snapshots().iter().map(|snapshot| snapshot["id"].as_str().unwrap().to_owned()).collect();
-    assert!(ids.len() == 4 && snapshots.iter().all(|(source, _)| !ids.contains(source)), "{ids:?}");
+    assert!(ids.len() == 2 && snapshots.iter().all(|(source, _)| !ids.contains(source)), "{ids:?}");
     let _ = home.bbackup(["prune", "--max-unused", "0"]).run().success();
     restic.check();
     let found = home.bbackup(["find", "--json", "file-99*"]).run().success();

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::home::{Home, files_below};
+use crate::support::manifest::Manifest;
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
 use crate::support::run::Outcome;
@@ -126,4 +127,73 @@ fn keys_go_only_while_nobody_else_is_at_work() {
     backup.signal(Signal::CONT);
     let _ = backup.wait().success();
     let _ = home.bbackup(["key", "remove", &spare]).run().success();
+}
+
+#[test]
+fn a_dry_run_over_keys_and_locks_changes_nothing_and_says_what_it_would() {
+    needs!(Part::Restic);
+    let home = Home::with_repository();
+    let other = password(&home, "other", "a second one");
+    let _ = home.bbackup(["key", "add", "--new-password-file"]).arg(&other).run().success();
+    let listed = keys(&home);
+    let id = |current: bool| listed.iter().find(|key| key["current"] == current).unwrap()["id"].as_str().unwrap();
+    // A lock of a process that is gone.
+    let folder = home.make_folder("tree");
+    tree::write(&folder.join("file"), &tree::noise(79, 60_000_000));
+    let mut backup = home.bbackup(["backup", "--json", "--paths"]).arg(&folder).spawn();
+    backup.until("its lock", || !home.locks().is_empty());
+    backup.signal(Signal::KILL);
+    let _ = backup.wait();
+    let lock = home.locks().remove(0).file_name().unwrap().to_str().unwrap().to_owned();
+    let third = password(&home, "third", "a third one");
+    let third = third.to_str().unwrap();
+
+    let before = Manifest::of(&home.repository());
+    let data = |words: &[&str]| {
+        let outcome = home.bbackup(words).args(["--dry-run", "--json"]).run().success();
+        let data = outcome.json_lines().pop().unwrap()["data"].clone();
+        assert_eq!(data["dry_run"], true, "{words:?}");
+        before.assert_equals(&Manifest::of(&home.repository()));
+        data
+    };
+    let added = data(&["key", "add", "--new-password-file", third]);
+    assert_eq!((&added["id"], &added["added"]), (&Value::Null, &Value::Null));
+    let changed = data(&["key", "passwd", "--new-password-file", third]);
+    assert_eq!((&changed["added"], &changed["removed"]), (&Value::Null, &Value::from(id(true))));
+    assert_eq!(data(&["key", "remove", &id(false)[..12]])["removed"], id(false));
+    let locks = data(&["unlock"]);
+    assert_eq!((&locks["removed"], &locks["locks"][0]["id"]), (&Value::from(0), &Value::from(lock.clone())));
+    assert!(locks["locks"][0]["holder"]["pid"].as_u64().is_some_and(|pid| pid > 1), "{locks}");
+    let _ = home.bbackup(["unlock", "--dry-run"]).run().success().says(&lock[..8]).says("1 lock would be removed");
+
+    // What could not be done is refused as it would be.
+    let _ = home.bbackup(["key", "remove", "--dry-run", id(true)]).run().exits(1).says("in use");
+    let _ = home.bbackup(["key", "add", "--dry-run", "--new-password-file"]).arg(home.path("absent")).run().exits(2);
+    let _ = with(&home, &PathBuf::from(third), &["key", "list"]).exits(12);
+    before.assert_equals(&Manifest::of(&home.repository()));
+    let removed = home.bbackup(["unlock", "--json"]).run().success().json_lines().pop().unwrap();
+    assert_eq!((&removed["data"]["removed"], &removed["data"]["locks"]), (&Value::from(1), &locks["locks"]));
+    assert!(home.locks().is_empty());
+}
+
+#[test]
+fn a_dry_run_of_init_makes_nothing() {
+    let home = Home::new();
+    let planned = home.bbackup(["init", "--dry-run", "--json"]).run().success().json_lines().pop().unwrap();
+    assert_eq!((&planned["data"]["dry_run"], &planned["data"]["new_key"]), (&Value::from(true), &Value::Null));
+    assert_eq!(planned["data"]["location"], home.repository().to_str().unwrap());
+    assert!(!home.repository().exists());
+    // The one that nobody configured comes with a key.
+    let _ = home.bare(["init", "-n"]).run().success().says("would be made").says("repository.key");
+    assert!(files_below(&home.path("config")).is_empty() && files_below(&home.path("data")).is_empty());
+    let _ = home.bbackup(["init"]).run().success();
+    let _ = home.bbackup(["init", "--dry-run"]).run().exits(1).says("lready");
+    // What is left of one is not taken for nothing.
+    let folder = home.make_folder("tree");
+    tree::write(&folder.join("file"), b"x");
+    let _ = home.back_up(&folder);
+    fs::remove_file(home.repository().join("config")).unwrap();
+    let refused = home.bbackup(["init", "--dry-run"]).run();
+    assert_eq!(refused.code(), home.bbackup(["init"]).run().code());
+    assert_ne!(refused.code(), Some(0));
 }

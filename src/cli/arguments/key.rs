@@ -10,11 +10,11 @@ pub(in crate::cli) enum KeyCommand {
     /// List the keys; `*` marks the one in use
     List,
     /// Add a key for another password
-    Add(NewPassword),
+    Add(NewKey),
     /// Remove a key; never the one in use
     Remove(RemoveKey),
     /// Change the password in use
-    Passwd(NewPassword),
+    Passwd(NewKey),
 }
 
 /// Which key goes.
@@ -23,6 +23,19 @@ pub(in crate::cli) struct RemoveKey {
     /// Its id or the beginning of it
     #[arg(value_name = "ID")]
     pub(in crate::cli) id: String,
+    /// Only say what would be done
+    #[arg(long, short = 'n')]
+    pub(in crate::cli) dry_run: bool,
+}
+
+/// A key that is made.
+#[derive(Debug, Clone, Default, Args)]
+pub(in crate::cli) struct NewKey {
+    #[command(flatten)]
+    pub(in crate::cli) password: NewPassword,
+    /// Only say what would be done; the new password is looked up all the same
+    #[arg(long, short = 'n')]
+    pub(in crate::cli) dry_run: bool,
 }
 
 /// Where the new password comes from; without any of these it is asked for twice.

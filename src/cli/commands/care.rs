@@ -1,22 +1,41 @@
 //! `init`, `check`, `unlock`: looking after a repository; `recover`: after containers.
 
 use super::Done;
-use crate::cli::arguments::{Check, Unlock};
+use crate::cli::arguments::{Check, Init, Unlock};
 use crate::cli::output::Output;
 use crate::cli::progress::Display;
 use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
 use crate::cli::{commands::to_value, request};
+use crate::config::password::PasswordSource;
 use crate::jobs::error::JobError;
 use crate::jobs::open;
 use crate::model::report::{Blame, Report};
 use crate::model::size::ByteSize;
-use crate::repository::contract::ReadData;
+use crate::platform::clock;
+use crate::repository::contract::{ReadData, StaleLock};
 use crate::service::recovery::{self, Recovered};
 
-pub(in crate::cli) fn init(session: &Session) -> Result<Done, JobError> {
+pub(in crate::cli) fn init(session: &Session, arguments: &Init) -> Result<Done, JobError> {
     let repository = session.repository(None)?;
-    Done::well(&session.make(&repository)?)
+    let chunker = match &arguments.copy_chunker_params_from {
+        Some(wanted) => {
+            let file = arguments.from_password_file.clone().map(PasswordSource::File);
+            let given = file.or_else(|| arguments.from_password_command.clone().map(PasswordSource::Command));
+            Some(session.chunker_of(&session.other_repository(wanted, given)?)?)
+        }
+        None => None,
+    };
+    if arguments.dry_run {
+        let new_key = session.plan_to_make(&repository)?;
+        let location = repository.location.display().to_string();
+        session.output.result(&format!("A repository would be made at {}.", safe(&location)));
+        if let Some(key) = &new_key {
+            session.output.result(&format!("A password would be made up and kept in {}.", safe(&key.display().to_string())));
+        }
+        return Done::well(&serde_json::json!({ "dry_run": true, "location": location, "new_key": new_key }));
+    }
+    Done::well(&session.make(&repository, chunker)?)
 }
 
 pub(in crate::cli) fn check(session: &Session, arguments: &Check) -> Result<Done, JobError> {
@@ -60,9 +79,22 @@ pub(in crate::cli) fn check(session: &Session, arguments: &Check) -> Result<Done
 pub(in crate::cli) fn unlock(session: &Session, arguments: &Unlock) -> Result<Done, JobError> {
     let repository = session.repository(None)?;
     let password = session.password_of_existing(&repository)?;
-    let removed = open::unlock(&repository, &password, arguments.remove_all)? as u64;
-    session.output.result(&format!("{} removed.", text::count(removed, "lock")));
-    Done::well(&serde_json::json!({ "removed": removed }))
+    let dry_run = arguments.dry_run;
+    let locks = open::unlock(&repository, &password, arguments.remove_all, dry_run)?;
+    for lock in &locks {
+        session.output.result(&line(lock));
+    }
+    let count = locks.len() as u64;
+    session.output.result(&format!("{} {}.", text::count(count, "lock"), if dry_run { "would be removed" } else { "removed" }));
+    Done::well(&serde_json::json!({ "dry_run": dry_run, "removed": if dry_run { 0 } else { count }, "locks": locks }))
+}
+
+fn line(lock: &StaleLock) -> String {
+    let id = lock.id.get(..8).unwrap_or(&lock.id);
+    let Some(holder) = &lock.holder else { return format!("{id}  cannot be read") };
+    let kind = if holder.exclusive { "exclusive" } else { "shared" };
+    let since = text::time(holder.since, &clock::local_zone());
+    format!("{id}  {kind}, since {since}, by process {} of {} on {}", holder.pid, safe(&holder.user), safe(&holder.host))
 }
 
 pub(in crate::cli) fn recover(session: &Session) -> Result<Done, JobError> {

@@ -11,33 +11,57 @@ use crate::config::password::PasswordSource;
 use crate::jobs::error::JobError;
 use crate::platform::clock;
 use crate::platform::secret::Secret;
-use crate::repository::contract::Repository;
+use crate::repository::contract::{KeyChange, Repository};
 
 pub(in crate::cli) fn key(session: &Session, command: &KeyCommand) -> Result<Done, JobError> {
     let config = session.repository(None)?;
-    let repository = session.open(&config)?;
+    let dry_run = match command {
+        KeyCommand::List => false,
+        KeyCommand::Add(new) | KeyCommand::Passwd(new) => new.dry_run,
+        KeyCommand::Remove(which) => which.dry_run,
+    };
+    let repository = session.open_for(&config, dry_run)?;
     match command {
         KeyCommand::List => list(session, &*repository),
         KeyCommand::Add(new) => {
-            let id = repository.add_key(&new_password(session, &config, new)?, &session.control)?;
-            session.output.result(&format!("Added the key {}.", short(&id)));
-            Done::well(&json!({ "id": id }))
+            let change = repository.add_key(&new_password(session, &config, &new.password)?, new.dry_run, &session.control)?;
+            session.output.result(&match &change.added {
+                Some(id) => format!("Added the key {}.", short(id)),
+                None => "A key would be added.".to_owned(),
+            });
+            done(&change, new.dry_run)
         }
         KeyCommand::Remove(which) => {
-            let id = repository.remove_key(&which.id, &session.control)?;
-            session.output.result(&format!("Removed the key {}.", short(&id)));
-            Done::well(&json!({ "id": id }))
+            let change = repository.remove_key(&which.id, which.dry_run, &session.control)?;
+            let id = short(change.removed.as_deref().unwrap_or_default());
+            session.output.result(&if which.dry_run {
+                format!("The key {id} would be removed.")
+            } else {
+                format!("Removed the key {id}.")
+            });
+            done(&change, which.dry_run)
         }
         KeyCommand::Passwd(new) => {
-            let id = repository.change_password(&new_password(session, &config, new)?, &session.control)?;
-            session.output.result(&format!("The password is changed; its key is {}.", short(&id)));
-            if let Some(source) = config.password.as_ref().filter(|source| !matches!(source, PasswordSource::Known(_))) {
+            let change = repository.change_password(&new_password(session, &config, &new.password)?, new.dry_run, &session.control)?;
+            session.output.result(&match (&change.added, &change.removed) {
+                (Some(id), _) => format!("The password is changed; its key is {}.", short(id)),
+                (None, Some(old)) => format!("A new key would take the place of {}.", short(old)),
+                (None, None) => "A key would be added.".to_owned(),
+            });
+            let source = config.password.as_ref().filter(|source| !matches!(source, PasswordSource::Known(_)) && !new.dry_run);
+            if let Some(source) = source {
                 // Else the next backup finds out at night.
                 session.output.warning(&format!("The old password came from the {}: put the new one there.", safe(&source.describe())));
             }
-            Done::well(&json!({ "id": id }))
+            done(&change, new.dry_run)
         }
     }
+}
+
+/// `id` is that of the new key, or of the one that goes where none comes.
+fn done(change: &KeyChange, dry_run: bool) -> Result<Done, JobError> {
+    let id = change.added.as_ref().or(change.removed.as_ref());
+    Done::well(&json!({ "dry_run": dry_run, "id": id, "added": change.added, "removed": change.removed }))
 }
 
 fn list(session: &Session, repository: &dyn Repository) -> Result<Done, JobError> {

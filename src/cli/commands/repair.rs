@@ -21,6 +21,10 @@ pub(in crate::cli) fn index(session: &Session, arguments: RepairIndex) -> Result
         session.output.warning(&safe(problem));
     }
     session.output.result(&index_line(&summary));
+    if !read_data {
+        // Else who has just repaired it takes the data for whole.
+        session.output.note("Only lists of contents were compared: a flipped bit within a pack is found by --read-data, and by `bbackup check --read-data`.");
+    }
     if summary.blobs_lost + summary.packs_damaged + summary.packs_missing == 0 {
         return Done::well(&summary);
     }

@@ -27,8 +27,9 @@ pub(in crate::cli) fn rewrite(session: &Session, arguments: &Rewrite) -> Result<
     }
     let of = text::count(summary.snapshots.len() as u64, "snapshot");
     let verb = if arguments.dry_run { "would be written anew" } else { "written anew" };
-    session.output.result(&format!("{} of {of} {verb}.", text::grouped(summary.changed)));
-    if arguments.forget && !arguments.dry_run && summary.changed > 0 {
+    let there = if summary.were_there == 0 { String::new() } else { format!("; {} had been before", text::grouped(summary.were_there)) };
+    session.output.result(&format!("{} of {of} {verb}{there}.", text::grouped(summary.changed)));
+    if summary.snapshots.iter().any(|one| one.forgotten) {
         session.output.note("`bbackup prune` gives back the room.");
     }
     Done::well(&serde_json::json!({ "dry_run": arguments.dry_run, "summary": summary }))
@@ -37,6 +38,7 @@ pub(in crate::cli) fn rewrite(session: &Session, arguments: &Rewrite) -> Result<
 fn line(one: &RewrittenSnapshot) -> String {
     let left = format!("without {} ({}) and {}", text::count(one.files, "file"), ByteSize(one.bytes), text::count(one.others, "other"));
     match (&one.target, one.forgotten) {
+        (Some(target), false) if one.was_there => format!("{}  was written anew before, as {}, {left}", one.source.short(), target.short()),
         (Some(target), true) => format!("{}  is now {}, {left}", one.source.short(), target.short()),
         (Some(target), false) => format!("{}  stays, and {} is the same {left}", one.source.short(), target.short()),
         (None, _) => format!("{}  would be written anew {left}", one.source.short()),

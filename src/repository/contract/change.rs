@@ -26,6 +26,39 @@ pub struct Retagged {
     pub new: SnapshotId,
 }
 
+/// What became of the keys, or in a dry run would.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct KeyChange {
+    /// The key that was added; none in a dry run, as it has no id before it is made.
+    pub added: Option<String>,
+    /// The key that was removed, or would be.
+    pub removed: Option<String>,
+}
+
+/// A lock that goes, with what it says of its holder unless it cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StaleLock {
+    /// Its id: 64 hexadecimal digits.
+    pub id: String,
+    /// Who holds it, or held it.
+    pub holder: Option<LockHolder>,
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LockHolder {
+    /// The host.
+    pub host: String,
+    /// The user.
+    pub user: String,
+    /// The process.
+    pub pid: u64,
+    /// When it was taken or last refreshed.
+    pub since: jiff::Timestamp,
+    /// Whether nobody else may be at work beside it.
+    pub exclusive: bool,
+}
+
 /// A key: one password that opens the repository. With restic's field names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -24,8 +24,10 @@ pub struct RewriteRequest<'a> {
 pub struct RewrittenSnapshot {
     /// The snapshot.
     pub source: SnapshotId,
-    /// The one without the excluded paths; none in a dry run, and where nothing was to be excluded.
+    /// The one without the excluded paths; none in a dry run unless it is there already, and where nothing was to be excluded.
     pub target: Option<SnapshotId>,
+    /// Whether an earlier rewrite has made that one.
+    pub was_there: bool,
     /// Whether something in it is excluded.
     pub changed: bool,
     /// Whether the old one was removed.
@@ -43,6 +45,8 @@ pub struct RewrittenSnapshot {
 pub struct RewriteSummary {
     /// Each snapshot, the oldest first.
     pub snapshots: Vec<RewrittenSnapshot>,
-    /// Snapshots with something to leave out.
+    /// Snapshots with something to leave out that were written anew.
     pub changed: u64,
+    /// Snapshots with something to leave out whose new form was there already.
+    pub were_there: u64,
 }

@@ -8,6 +8,7 @@ mod transfer;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use self::transfer::Transfer;
 use super::codec::BlobKind;
@@ -37,6 +38,8 @@ pub struct Copying<'a> {
     pub compression: Compression,
     /// Size of new packs.
     pub pack_size: usize,
+    /// What was copied is named in an index at least this often.
+    pub index_interval: Duration,
     /// Holds while paused.
     pub control: &'a Control,
 }

@@ -14,6 +14,7 @@ use super::file::{SnapshotFile, SummaryFile};
 use super::id::Id;
 use super::lock::{Guard, Lock, LockTimes};
 use super::state::{Indexed, Open};
+use super::writer::INDEX_INTERVAL;
 use super::{check, copy, diff, find, footprint, forget, keyring, list, mount, prune, repair, restore, retag, rewrite, stats};
 use crate::model::entry::Sink;
 use crate::model::progress::{Event, Progress};
@@ -28,7 +29,7 @@ use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary
 use crate::repository::contract::rewrite::{RewriteRequest, RewriteSummary};
 use crate::repository::contract::stats::RepositoryStats;
 use crate::repository::contract::{
-    CheckSummary, Forgotten, KeyInfo, Listed, Noticed, ReadData, Repository, RepositoryError, RepositoryInfo, RestoreRequest,
+    CheckSummary, Forgotten, KeyChange, KeyInfo, Listed, Noticed, ReadData, Repository, RepositoryError, RepositoryInfo, RestoreRequest,
     RestoreSummary, Retagged, Snapshot, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
 };
 
@@ -254,7 +255,8 @@ impl ResticRepository {
         // Of its own: what is claimed in it and not stored is nobody else's business.
         let indexed = target.open.clone().into_indexed()?;
         let (compression, pack_size) = (target.options.compression, target.options.pack_size);
-        let copying = copy::Copying { source: &source, target: &indexed, lock: lock.as_deref(), compression, pack_size, control };
+        let (lock, index_interval) = (lock.as_deref(), INDEX_INTERVAL);
+        let copying = copy::Copying { source: &source, target: &indexed, lock, compression, pack_size, index_interval, control };
         let plan = copy::plan(copying, &request.snapshots.iter().map(id_of).collect::<Result<Vec<_>, _>>()?)?;
         copy::execute(copying, &plan, progress)
     }
@@ -520,19 +522,32 @@ impl Repository for ResticRepository {
         keyring::list(&self.open)
     }
 
-    fn add_key(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError> {
+    fn add_key(&self, password: &Secret<String>, dry_run: bool, control: &Control) -> Result<KeyChange, RepositoryError> {
+        if dry_run {
+            return keyring::plan_addition(&self.open).map(|()| KeyChange::default());
+        }
         let mut held = self.held();
         self.lock(&mut held, Access::Write, control)?;
         drop(held);
-        keyring::add(&self.open, password).map(|id| id.to_string())
+        keyring::add(&self.open, password).map(|id| KeyChange { added: Some(id.to_string()), removed: None })
     }
 
-    fn change_password(&self, password: &Secret<String>, control: &Control) -> Result<String, RepositoryError> {
-        self.exclusively(control, |_| keyring::change(&self.open, password)).map(|id| id.to_string())
+    fn change_password(&self, password: &Secret<String>, dry_run: bool, control: &Control) -> Result<KeyChange, RepositoryError> {
+        let removed = self.open.key_id().map(|id| id.to_string());
+        if dry_run {
+            return Ok(KeyChange { added: None, removed });
+        }
+        let new = self.exclusively(control, |_| keyring::change(&self.open, password))?;
+        Ok(KeyChange { added: Some(new.to_string()), removed })
     }
 
-    fn remove_key(&self, wanted: &str, control: &Control) -> Result<String, RepositoryError> {
-        self.exclusively(control, |_| keyring::remove(&self.open, wanted)).map(|id| id.to_string())
+    fn remove_key(&self, wanted: &str, dry_run: bool, control: &Control) -> Result<KeyChange, RepositoryError> {
+        let removed = if dry_run {
+            keyring::plan_removal(&self.open, wanted)?
+        } else {
+            self.exclusively(control, |_| keyring::remove(&self.open, wanted))?
+        };
+        Ok(KeyChange { added: None, removed: Some(removed.to_string()) })
     }
 }
 

@@ -45,11 +45,19 @@ fn info(open: &Open, id: Id) -> KeyInfo {
 /// # Errors
 /// There is none more than before; [`RepositoryError::KeysFull`] if no program would try it any more.
 pub fn add(open: &Open, password: &Secret<String>) -> Result<Id, RepositoryError> {
-    let count = open.list_ids(FileKind::Key)?.len();
-    if count >= MAX_TRIES {
+    plan_addition(open)?;
+    write(open, password)
+}
+
+/// Whether there is room for another key.
+///
+/// # Errors
+/// [`RepositoryError::KeysFull`] if no program would try it any more.
+pub fn plan_addition(open: &Open) -> Result<(), RepositoryError> {
+    if open.list_ids(FileKind::Key)?.len() >= MAX_TRIES {
         return Err(RepositoryError::KeysFull { location: open.location(), most: MAX_TRIES });
     }
-    write(open, password)
+    Ok(())
 }
 
 fn write(open: &Open, password: &Secret<String>) -> Result<Id, RepositoryError> {
@@ -86,6 +94,16 @@ pub fn change(open: &Open, password: &Secret<String>) -> Result<Id, RepositoryEr
 /// # Errors
 /// There is none, or several, or it is the one in use: nothing was removed.
 pub fn remove(open: &Open, wanted: &str) -> Result<Id, RepositoryError> {
+    let id = plan_removal(open, wanted)?;
+    open.remove(FileKind::Key, &id)?;
+    Ok(id)
+}
+
+/// The key that [`remove`] would remove.
+///
+/// # Errors
+/// There is none, or several, or it is the one in use.
+pub fn plan_removal(open: &Open, wanted: &str) -> Result<Id, RepositoryError> {
     let lower = wanted.to_ascii_lowercase();
     let ids = open.list_ids(FileKind::Key)?;
     let matching: Vec<Id> = ids.iter().copied().filter(|id| !lower.is_empty() && id.to_string().starts_with(&lower)).collect();
@@ -98,7 +116,6 @@ pub fn remove(open: &Open, wanted: &str) -> Result<Id, RepositoryError> {
     if open.key_id() == Some(id) || ids.len() == 1 {
         return Err(RepositoryError::KeyInUse { id: id.to_string() });
     }
-    open.remove(FileKind::Key, &id)?;
     Ok(id)
 }
 

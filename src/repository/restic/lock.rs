@@ -17,7 +17,7 @@ use crate::platform::clock;
 use crate::platform::control::Control;
 use crate::platform::host::{self, Liveness};
 use crate::repository::backend::FileKind;
-use crate::repository::contract::RepositoryError;
+use crate::repository::contract::{LockHolder, RepositoryError, StaleLock};
 
 /// How long things take. Everything but the defaults is for tests: other programs count on them.
 #[derive(Debug, Clone, Copy)]
@@ -525,28 +525,46 @@ fn was_written_lately(open: &Open, id: &Id, lock: &LockFile, own: Option<&Id>, t
     Ok(!is_older(now, written, times.stale))
 }
 
-/// Removes the locks that are stale, or all of them, and says how many.
+/// Finds the locks that are stale, or all of them.
+///
+/// # Errors
+/// [`RepositoryError::Storage`].
+pub fn plan_unlock(open: &Open, all: bool) -> Result<Vec<StaleLock>, RepositoryError> {
+    let mut found = Vec::new();
+    for (id, size) in open.list_sizes(FileKind::Lock)? {
+        // What cannot be read may be anybody's; it only goes with all the others.
+        let times = LockTimes::default();
+        let lock = if size > 0 { read(open, &id).ok() } else { None };
+        let is_over = |lock: &LockFile| -> Result<bool, RepositoryError> {
+            Ok(is_stale(lock, clock::now(), times) && !was_written_lately(open, &id, lock, None, times)?)
+        };
+        if all || lock.as_ref().is_some_and(|lock| is_over(lock).unwrap_or(false)) {
+            found.push(StaleLock { id: id.to_string(), holder: lock.map(holder) });
+        }
+    }
+    Ok(found)
+}
+
+fn holder(lock: LockFile) -> LockHolder {
+    let LockFile { time, exclusive, hostname, username, pid, .. } = lock;
+    LockHolder { host: hostname, user: username, pid: u64::try_from(pid).unwrap_or(0), since: time.instant, exclusive }
+}
+
+/// Removes the locks that are stale, or all of them, and says which they were.
 ///
 /// # Warning
 /// Removing all takes locks from programs that still run: another may then remove the data that they rely on.
 ///
 /// # Errors
 /// [`RepositoryError::Storage`].
-pub fn unlock(open: &Open, remove_all: bool) -> Result<usize, RepositoryError> {
-    let mut removed = 0;
-    for (id, size) in open.list_sizes(FileKind::Lock)? {
-        // What cannot be read may be anybody's; it is only removed with all the others.
-        let times = LockTimes::default();
-        let is_over = |lock: LockFile| -> Result<bool, RepositoryError> {
-            Ok(is_stale(&lock, clock::now(), times) && !was_written_lately(open, &id, &lock, None, times)?)
-        };
-        let goes = remove_all || (size > 0 && read(open, &id).is_ok_and(|lock| is_over(lock).unwrap_or(false)));
-        if goes {
+pub fn unlock(open: &Open, all: bool) -> Result<Vec<StaleLock>, RepositoryError> {
+    let found = plan_unlock(open, all)?;
+    for lock in &found {
+        if let Ok(id) = lock.id.parse() {
             open.remove(FileKind::Lock, &id)?;
-            removed += 1;
         }
     }
-    Ok(removed)
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -55,14 +55,15 @@ pub struct Rewriting<'a> {
 pub fn rewrite(rewriting: Rewriting<'_>, request: &RewriteRequest<'_>, progress: &dyn Progress) -> Result<RewriteSummary, RepositoryError> {
     let encoder = Encoder::new(rewriting.compression, rewriting.repo.version(), true);
     let (pack, indexes) = (PackBuilder::default(), IndexCollector::default());
-    let mut rewriter =
-        Rewriter { rewriting, exclude: request.exclude, known: HashMap::new(), sizes: HashMap::new(), encoder, pack, indexes };
+    let (known, sizes, there) = (HashMap::new(), HashMap::new(), rewritten_before(rewriting.repo)?);
+    let mut rewriter = Rewriter { rewriting, exclude: request.exclude, known, sizes, there, encoder, pack, indexes };
     let mut summary = RewriteSummary::default();
     for snapshot in &request.snapshots {
         let id: Id = snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })?;
         progress.event(Event::Phase(&format!("snapshot {}", id.short())));
         let one = rewriter.snapshot(&id, request.forget)?;
-        summary.changed += u64::from(one.changed);
+        summary.changed += u64::from(one.changed && !one.was_there);
+        summary.were_there += u64::from(one.was_there);
         summary.snapshots.push(one);
     }
     Ok(summary)
@@ -91,6 +92,8 @@ struct Rewriter<'a> {
     known: HashMap<(Id, Vec<u8>), (Id, Left)>,
     /// What is in whole folders that were left out.
     sizes: HashMap<Id, Left>,
+    /// The snapshots that were made of others, by the first of these.
+    there: HashMap<Id, Vec<(Id, SnapshotFile)>>,
     encoder: Encoder,
     pack: PackBuilder,
     indexes: IndexCollector,
@@ -111,14 +114,25 @@ impl Rewriter<'_> {
         let Left { files, others, bytes } = left;
         let changed = tree != file.tree;
         let source = SnapshotId(id.to_string());
-        let mut one = RewrittenSnapshot { source, target: None, changed, forgotten: false, files, others, bytes };
-        let Some(lock) = self.rewriting.lock.filter(|_| changed) else { return Ok(one) };
+        let mut one = RewrittenSnapshot { source, target: None, was_there: false, changed, forgotten: false, files, others, bytes };
+        if !changed {
+            return Ok(one);
+        }
+        let new = changed_file(id, file, tree, left, forget);
+        let there = self.there.get(&new.original.unwrap_or(*id)).into_iter().flatten().find(|(_, other)| is_same(&new, other));
+        if let Some((there, _)) = there {
+            (one.target, one.was_there) = (Some(SnapshotId(there.to_string())), true);
+        }
+        let Some(lock) = self.rewriting.lock else { return Ok(one) };
         self.flush()?;
         self.rewriting.control.checkpoint()?;
-        let json = to_json(&changed_file(id, file, tree, left, forget));
-        let json = json.map_err(|error| RepositoryError::Internal(format!("a snapshot cannot be encoded: {error}")))?;
-        let new = lock.write(FileKind::Snapshot, &json)?;
-        one.target = Some(SnapshotId(new.to_string()));
+        if one.target.is_none() {
+            let json = to_json(&new).map_err(|error| RepositoryError::Internal(format!("a snapshot cannot be encoded: {error}")))?;
+            let written = lock.write(FileKind::Snapshot, &json)?;
+            one.target = Some(SnapshotId(written.to_string()));
+            // An earlier form of the same may become just this, too.
+            self.there.entry(new.original.unwrap_or(*id)).or_default().push((written, new));
+        }
         if forget {
             lock.check()?;
             self.rewriting.repo.remove(FileKind::Snapshot, id)?;
@@ -227,6 +241,29 @@ impl Rewriter<'_> {
         }
         self.indexes.flush(self.rewriting.repo.open())
     }
+}
+
+/// What earlier rewrites, or anybody, made of others. What cannot be read is nobody's second form.
+fn rewritten_before(repo: &Indexed) -> Result<HashMap<Id, Vec<(Id, SnapshotFile)>>, RepositoryError> {
+    let mut there: HashMap<Id, Vec<(Id, SnapshotFile)>> = HashMap::new();
+    for (id, file) in repo.snapshot_files()? {
+        if let Ok(file) = file
+            && let Some(original) = file.original
+        {
+            there.entry(original).or_default().push((id, file));
+        }
+    }
+    Ok(there)
+}
+
+/// Whether two snapshots say the same, but for the tag which says that one stood beside its old form.
+fn is_same(one: &SnapshotFile, other: &SnapshotFile) -> bool {
+    let bare = |file: &SnapshotFile| {
+        let mut file = file.clone();
+        file.tags.retain(|tag| tag != TAG);
+        file
+    };
+    one.tree == other.tree && bare(one) == bare(other)
 }
 
 /// What the new snapshot says.

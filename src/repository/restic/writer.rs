@@ -2,6 +2,8 @@
 //!
 //! A backup has a faster way of its own (`archive`). What goes into a pack is the business of who calls.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 
 use super::codec::BlobKind;
@@ -12,6 +14,8 @@ use super::state::Open;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
 
+/// What is stored is named in an index at least this often, so that work that is killed was not in vain.
+pub const INDEX_INTERVAL: Duration = Duration::from_mins(5);
 /// Blobs in one index file, as in restic.
 pub const INDEX_BLOBS: usize = 50_000;
 /// Blobs in one pack, so that reading its header stays cheap.

@@ -18,9 +18,8 @@ use crate::repository::restic::id::{Id, RunningId};
 use crate::repository::restic::lock::Lock;
 use crate::repository::restic::pack::{self, PackedBlob};
 use crate::repository::restic::state::Indexed;
+use crate::repository::restic::writer::INDEX_INTERVAL;
 
-/// What is stored is named in an index at least this often, so that a run that is killed has not worked in vain.
-const INDEX_INTERVAL: Duration = Duration::from_mins(5);
 /// Blobs in one index file, as in restic.
 const INDEX_BLOBS: usize = 50_000;
 /// Blobs in one pack: far below what a header can hold, and so that reading a header stays cheap.

@@ -13,6 +13,7 @@ use crate::repository::restic::lock::LockTimes;
 use crate::repository::restic::reader::testing::{Builder, file, folder};
 use crate::repository::restic::state::testing::password;
 use crate::repository::restic::state::{Closed, InitOptions, Open};
+use crate::repository::restic::writer::INDEX_INTERVAL;
 
 /// Two snapshots that share a folder; several packs' worth at the small pack size below.
 fn source() -> Builder {
@@ -28,12 +29,23 @@ fn source() -> Builder {
 }
 
 fn copy_to(source: &Builder, target: &Open) -> Result<CopySummary, RepositoryError> {
+    copy_with(source, target, INDEX_INTERVAL)
+}
+
+fn copy_with(source: &Builder, target: &Open, index_interval: Duration) -> Result<CopySummary, RepositoryError> {
     let times = LockTimes { settle: Duration::ZERO, ..LockTimes::default() };
     let control = Control::new();
     let lock = Lock::acquire_with(target, false, Duration::ZERO, &control, times)?;
     let (from, to) = (source.indexed(), target.clone().into_indexed()?);
-    let copying =
-        Copying { source: &from, target: &to, lock: Some(&lock), compression: Compression::Auto, pack_size: 500, control: &control };
+    let copying = Copying {
+        source: &from,
+        target: &to,
+        lock: Some(&lock),
+        compression: Compression::Auto,
+        pack_size: 500,
+        index_interval,
+        control: &control,
+    };
     let ids: Vec<Id> = from.snapshots()?.into_iter().map(|(id, _)| id).collect();
     execute(copying, &plan(copying, &ids)?, &Silent)
 }
@@ -91,4 +103,35 @@ fn a_folder_that_is_there_without_what_is_in_it_is_completed() {
     builder.pack();
     assert_eq!(copy_to(&source, &builder.open).unwrap().copied, 2);
     assert_eq!(read_all(&builder.open), 2);
+}
+
+/// The most index files that a copy which died left before its first snapshot was there.
+fn named_at_death(interval: Duration) -> usize {
+    let (source, mut most) = (source(), 0);
+    for count in 0.. {
+        let memory = Arc::new(MemoryBackend::new());
+        let target = Closed::new(Arc::clone(&memory) as _).init(&password(), InitOptions::default()).unwrap();
+        // As after a kill: from then on nothing is written, not even at the end.
+        memory.fail_after(count);
+        let copied = copy_with(&source, &target, interval);
+        memory.fail_after(i64::MAX);
+        if copied.is_ok() {
+            break;
+        }
+        crate::repository::restic::lock::unlock(&target, true).unwrap();
+        if memory.names(FileKind::Snapshot).is_empty() {
+            let named = memory.names(FileKind::Index).len();
+            most = most.max(named);
+            let again = copy_to(&source, &target).unwrap();
+            assert_eq!((again.copied, read_all(&target)), (2, 2));
+            assert!(named < 2 || again.blobs < 35, "{named} index files, and {} blobs were copied again", again.blobs);
+        }
+    }
+    most
+}
+
+#[test]
+fn a_long_copy_that_dies_has_not_worked_in_vain() {
+    assert!(named_at_death(INDEX_INTERVAL) <= 1);
+    assert!(named_at_death(Duration::ZERO) >= 2);
 }

@@ -4,9 +4,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::Copying;
 use crate::model::progress::{Event, Progress};
+use crate::platform::clock;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
 use crate::repository::restic::codec::{BlobKind, Decoder, Encoder};
@@ -36,6 +38,8 @@ pub(super) struct Transfer<'a> {
 struct Rest {
     packs: PackPair,
     indexes: IndexCollector,
+    /// When the last index was written, or copying began; time since boot.
+    index_written: Duration,
     bytes_stored: u64,
     failed: Option<RepositoryError>,
 }
@@ -61,7 +65,8 @@ struct Scratch {
 
 impl<'a> Transfer<'a> {
     pub(super) fn new(copying: Copying<'a>, progress: &'a dyn Progress) -> Self {
-        Self { copying, progress, rest: Mutex::default() }
+        let rest = Rest { index_written: clock::since_boot(), ..Rest::default() };
+        Self { copying, progress, rest: Mutex::new(rest) }
     }
 
     fn rest(&self) -> MutexGuard<'_, Rest> {
@@ -210,7 +215,14 @@ impl<'a> Transfer<'a> {
     fn write(&self, pack: &mut PackBuilder) -> Result<(), RepositoryError> {
         self.copying.lock.map_or(Ok(()), Lock::confirm)?;
         let (entry, _) = pack.write(self.copying.target.open())?;
-        self.rest().indexes.add(self.copying.target.open(), entry)
+        let open = self.copying.target.open();
+        let mut rest = self.rest();
+        rest.indexes.add(open, entry)?;
+        if clock::since_boot().saturating_sub(rest.index_written) >= self.copying.index_interval {
+            rest.indexes.flush(open)?;
+            rest.index_written = clock::since_boot();
+        }
+        Ok(())
     }
 
     /// Writes what is begun, and the index of everything that was copied.

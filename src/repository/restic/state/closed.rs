@@ -57,13 +57,11 @@ impl Closed {
         if !(1..=2).contains(&options.version) {
             return Err(RepositoryError::UnknownVersion { location, version: options.version });
         }
-        match self.read_config() {
-            Ok(_) => return Err(RepositoryError::Exists { location }),
-            Err(RepositoryError::Missing { .. }) => {}
-            Err(error) => return Err(error),
-        }
+        self.plan_init()?;
         self.backend.create().map_err(|source| storage("create", location.clone(), source))?;
-        self.remove_unused_keys()?;
+        for name in self.unused_keys()? {
+            self.backend.remove(FileKind::Key, &name).map_err(|source| storage("remove", format!("key {name}"), source))?;
+        }
         let polynomial = match options.polynomial {
             Some(polynomial) => polynomial,
             None => Polynomial::random().map_err(internal)?,
@@ -98,12 +96,29 @@ impl Closed {
         Ok(Open::new(self.backend, master, config, Some(key_id)))
     }
 
-    /// Removes keys that an interrupted `init` left: other programs would take them for the repository's own.
-    fn remove_unused_keys(&self) -> Result<(), RepositoryError> {
+    /// Finds out whether a repository can be made here, without writing anything.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Exists`] if there is one; [`RepositoryError::Damaged`] if there is one without its config.
+    pub fn plan_init(&self) -> Result<(), RepositoryError> {
+        match self.read_config() {
+            Ok(_) => return Err(RepositoryError::Exists { location: self.backend.location() }),
+            Err(RepositoryError::Missing { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        match self.unused_keys() {
+            // There is no such folder yet.
+            Err(RepositoryError::Storage { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            keys => keys.map(drop),
+        }
+    }
+
+    /// The keys that an interrupted `init` left: other programs would take them for the repository's own.
+    fn unused_keys(&self) -> Result<Vec<String>, RepositoryError> {
         let list = |kind: FileKind| self.backend.list(kind).map_err(|source| storage("list", folder(kind), source));
         let keys = list(FileKind::Key)?;
         if keys.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
             if !list(kind)?.is_empty() {
@@ -114,10 +129,7 @@ impl Closed {
                 });
             }
         }
-        for (name, _) in keys {
-            self.backend.remove(FileKind::Key, &name).map_err(|source| storage("remove", format!("key {name}"), source))?;
-        }
-        Ok(())
+        Ok(keys.into_iter().map(|(name, _)| name).collect())
     }
 
     /// Opens the repository with a password.
