@@ -100,6 +100,9 @@ mod reading;
 // Looking: what changed between snapshots, where a file is, how large everything is; compared with restic's own answers.
 mod look;
 
+// Every operation over a long history that both programs made.
+mod many;
+
 // Snapshots shown as folders.
 mod mount;
 
