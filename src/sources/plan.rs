@@ -228,6 +228,13 @@ fn unsaved(container: &Container, scope: &Scope) -> Vec<String> {
         let path = printable(mount.source.as_bytes());
         notes.push(format!("container {}: the bind mount {path} is not saved with it{reason}", container.name));
     }
+    for mount in container.mounts.iter().filter(|mount| scope.configs && mount.kind == MountKind::Image) {
+        let path = printable(mount.destination.as_bytes());
+        notes.push(format!(
+            "container {}: the image that it mounts at {path} is not saved, a restore needs it on the Engine",
+            container.name
+        ));
+    }
     let image = printable(container.image.reference.as_bytes());
     if scope.configs && !container.image.present && container.image.digests.is_empty() {
         notes.push(format!(

@@ -7,6 +7,7 @@ mod build;
 mod checks;
 mod choose;
 mod disks;
+mod engines;
 mod images;
 mod in_place;
 mod naming;

@@ -49,6 +49,10 @@ pub struct Host {
     pub unmounted: BTreeMap<String, PathState>,
     /// Volume drivers it has; empty where it does not say.
     pub volume_drivers: BTreeSet<String>,
+    /// Network drivers it has; empty where it does not say.
+    pub network_drivers: BTreeSet<String>,
+    /// Log drivers it has; empty where it does not say.
+    pub log_drivers: BTreeSet<String>,
     /// Runtimes it has; empty where it does not say.
     pub runtimes: BTreeSet<String>,
     /// Paths of its machine that were asked for and are not there; empty where its paths are not those of this machine.
@@ -171,6 +175,8 @@ impl Host {
             api: engine.api_version(),
             containers: containers?.as_array().into_iter().flatten().map(container).collect(),
             volume_drivers: texts(&info.plugins, "/Volume").map(str::to_owned).collect(),
+            network_drivers: texts(&info.plugins, "/Network").map(str::to_owned).collect(),
+            log_drivers: texts(&info.plugins, "/Log").map(str::to_owned).collect(),
             runtimes: info.runtimes.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect(),
             images: images?.as_array().into_iter().flatten().map(image).collect(),
             ..Self::default()

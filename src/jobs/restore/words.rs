@@ -58,6 +58,9 @@ pub(super) fn worded(found: &plan::Conflict) -> Conflict {
             (format!("container {container}"), "Stop what has the port, or give another one with --rename OLD:NEW (8080:18080).")
         }
         C::ImageMissing { image, .. } => (format!("image {image}"), "Build or load the image first."),
+        C::Missing { container, needs, .. } if needs.starts_with("image ") => {
+            (format!("container {container}"), "Pull, build or load the image first.")
+        }
         C::Missing { container, .. } => (format!("container {container}"), "Restore what it needs with it."),
         C::Unsupported { what, .. } => (what.clone(), "Install it on the Engine."),
         C::EngineTooOld { what, .. } => (what.clone(), "Restore it to a newer Engine."),

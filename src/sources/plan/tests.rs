@@ -244,3 +244,15 @@ fn what_is_true_of_the_whole_engine_is_said_once() {
     assert_eq!(said(&host, Images::None), [1, 1, 0]);
     assert_eq!(said(&host, Images::Local), [1, 0, 1]);
 }
+
+#[test]
+fn an_image_that_is_only_mounted_is_named() {
+    let mut host = host();
+    let mount = Mount { kind: MountKind::Image, name: None, source: String::new(), destination: "/models".to_owned(), read_only: true };
+    let shop = host.applications.iter_mut().find(|one| one.name == "shop").unwrap();
+    shop.containers.iter_mut().find(|one| one.name == "shop-web").unwrap().mounts.push(mount);
+    let note = "container shop-web: the image that it mounts at /models is not saved, a restore needs it on the Engine".to_owned();
+    let notes = |scope: Scope| plan(&host, &BackupSet { selection: everything(), scope, ..BackupSet::default() }).unwrap().notes;
+    assert!(notes(Scope::default()).contains(&note));
+    assert!(!notes(Scope { configs: false, ..Scope::default() }).contains(&note), "no container comes back from this one");
+}

@@ -77,6 +77,7 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
     let filled = super::binds::plan(&mut draft);
     draft.plan_containers(&images, &filled)?;
     draft.plan_starts();
+    super::engines::compare(&mut draft);
     super::in_place::frame(&mut draft);
     super::disks::mounted(&mut draft);
     super::disks::space(&mut draft);

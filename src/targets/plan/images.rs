@@ -157,7 +157,7 @@ fn repository(reference: &str) -> &str {
 }
 
 /// A name as the list of images has it: with a tag.
-fn with_tag(reference: &str) -> String {
+pub(super) fn with_tag(reference: &str) -> String {
     let has_tag = reference.contains('@') || reference.rsplit('/').next().is_some_and(|last| last.contains(':'));
     if has_tag { reference.to_owned() } else { format!("{reference}:latest") }
 }

@@ -223,6 +223,51 @@ fn every_conflict_is_told_at_once() {
     );
 }
 
+#[test]
+fn what_the_engine_lacks_or_is_otherwise_is_said() {
+    let mut stored = shop();
+    stored.networks.get_mut("shop_front").unwrap()["Driver"] = json!("weave:latest");
+    let web = stored.containers.get_mut("web").unwrap();
+    web["HostConfig"]["LogConfig"] = json!({"Type": "loki", "Config": {}});
+    let mount = |image: &str| json!({"Type": "image", "Source": image, "Target": "/i"});
+    web["HostConfig"]["Mounts"] = json!([mount("busy:1"), mount("tools"), mount("gone")]);
+    stored.containers.get_mut("db").unwrap()["HostConfig"]["LogConfig"] = json!({"Type": "none", "Config": {}});
+    stored.document.engine.user_namespace = Some("100000.100000".to_owned());
+    stored.document.engine.platform = "linux/arm64".to_owned();
+    let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect::<BTreeSet<_>>();
+    let mut host = Host { network_drivers: words(&["bridge", "macvlan"]), log_drivers: words(&["json-file"]), api: (1, 48), ..host() };
+    host.images.push(HostImage { id: "sha256:t".to_owned(), tags: vec!["tools:latest".to_owned()], ..HostImage::default() });
+    host.identity.platform = "linux/amd64".to_owned();
+    let planned = |host: &Host| plan(std::slice::from_ref(&stored), &RestoreOptions::default(), host).unwrap();
+    let lacking = planned(&host);
+    let mut found = conflicts(&lacking);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "container web needs image gone: it mounts it, and images that are only mounted are not saved",
+            "container web needs log driver loki, which this Engine does not have",
+            "network shop_front needs network driver weave:latest, which this Engine does not have",
+        ]
+    );
+    let said = |plan: &RestorePlan, words: &str| plan.notes.iter().any(|note| note.contains(words));
+    let ids = "the Engine that was saved has 100000.100000 for root of a container, this one does not map user ids";
+    let platform = "shop was saved on linux/arm64, and this Engine is linux/amd64";
+    assert!(said(&lacking, ids) && said(&lacking, platform), "{:?}", lacking.notes);
+
+    host.network_drivers = words(&["weave"]);
+    host.log_drivers.insert("loki".to_owned());
+    host.images.push(HostImage { id: "sha256:g".to_owned(), tags: vec!["gone:latest".to_owned()], ..HostImage::default() });
+    host.identity.user_namespace = Some("100000.100000".to_owned());
+    host.identity.platform = "linux/arm64".to_owned();
+    let fits = planned(&host);
+    assert!(conflicts(&fits).is_empty(), "{:?}", fits.conflicts);
+    assert!(!said(&fits, "userns") && !said(&fits, "was saved on"), "{:?}", fits.notes);
+    // One that does not say what it has is believed to have it.
+    let silent = Host { network_drivers: BTreeSet::new(), log_drivers: BTreeSet::new(), ..host };
+    assert!(conflicts(&planned(&silent)).is_empty());
+}
+
 /// `shop` with a bind mount of `/mnt/disk/app` in `web`, and a volume that stands for a folder of the same disk.
 fn on_a_disk() -> StoredApplication {
     let mut shop = two_builds();
