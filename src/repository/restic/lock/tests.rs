@@ -11,7 +11,9 @@ use std::process::{Child, Stdio};
 
 use super::super::state::testing::{closed, empty_repository, has_restic, password, restic, restic_command};
 use super::super::state::{Closed, InitOptions};
+use super::others::read;
 use super::*;
+use crate::platform::host::Liveness;
 use crate::platform::secret::Secret;
 use crate::repository::backend::Backend;
 use crate::repository::backend::testing::MemoryBackend;

@@ -1,0 +1,171 @@
+//! The locks of others: whether one excludes ours, and which are stale.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{LockTimes, sleep};
+use crate::platform::clock;
+use crate::platform::host::{self, Liveness};
+use crate::repository::backend::FileKind;
+use crate::repository::contract::{LockHolder, RepositoryError, StaleLock};
+use crate::repository::restic::file::{LockFile, damaged_json};
+use crate::repository::restic::id::Id;
+use crate::repository::restic::state::{self, Open};
+
+/// An unreadable lock is read so often before it counts as damaged.
+const READS: u32 = 4;
+
+/// Fails if somebody holds a lock that excludes ours. `own` is not looked at. Stale locks are removed.
+pub(super) fn look_for_others(
+    open: &Open,
+    exclusive: bool,
+    own: Option<&Id>,
+    stop: &dyn Fn() -> bool,
+    times: LockTimes,
+) -> Result<(), RepositoryError> {
+    let mut wait = times.reread;
+    let mut tries = 0;
+    loop {
+        let unreadable = match read_others(open, own)? {
+            Ok(locks) => return judge(open, exclusive, own, &locks, times),
+            Err(error) => error,
+        };
+        // It may be about to be written, or be removed already. What stays unreadable must not be passed over.
+        tries += 1;
+        if tries >= READS {
+            return Err(unreadable);
+        }
+        sleep(wait, stop)?;
+        wait *= 2;
+    }
+}
+
+/// All locks but `own`, or what was wrong with one that could not be read.
+type Others = Result<Vec<(Id, LockFile)>, RepositoryError>;
+
+/// Reads all locks but `own`.
+fn read_others(open: &Open, own: Option<&Id>) -> Result<Others, RepositoryError> {
+    // Locks are refreshed by writing another and removing the first. Where one goes while we read, the other may not be
+    // in our list yet, so the list is read anew; so many refreshes in a row do not happen.
+    let mut rounds = 0;
+    'list: loop {
+        rounds += 1;
+        let mut locks = Vec::new();
+        for (id, size) in open.list_sizes(FileKind::Lock)? {
+            // An empty file is one whose writing was cut off: its writer never held the lock.
+            if Some(&id) == own || size == 0 {
+                continue;
+            }
+            match read(open, &id) {
+                Ok(lock) => locks.push((id, lock)),
+                Err(error) if rounds < 10 && state::is_gone(&error) => continue 'list,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        return Ok(Ok(locks));
+    }
+}
+
+pub(super) fn read(open: &Open, id: &Id) -> Result<LockFile, RepositoryError> {
+    let json = open.read_unpacked(FileKind::Lock, id)?;
+    serde_json::from_slice(&json).map_err(|error| damaged_json(format!("lock {id}"), &json, "a lock in JSON", &error))
+}
+
+/// As long as we have none of our own, stale locks are only passed over: what time it is for the store is not known yet.
+fn judge(open: &Open, exclusive: bool, own: Option<&Id>, locks: &[(Id, LockFile)], times: LockTimes) -> Result<(), RepositoryError> {
+    for (id, lock) in locks {
+        if is_stale(lock, clock::now(), times) && !(own.is_some() && was_written_lately(open, id, lock, own, times)?) {
+            if own.is_some() {
+                open.remove(FileKind::Lock, id)?;
+            }
+        } else if exclusive || lock.exclusive {
+            return Err(RepositoryError::Locked {
+                location: open.location(),
+                pid: u32::try_from(lock.pid).unwrap_or(0),
+                host: lock.hostname.clone(),
+                since: since(lock),
+                exclusive: lock.exclusive,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// When the lock was made, in our time zone.
+fn since(lock: &LockFile) -> String {
+    lock.time.instant.to_zoned(clock::local_zone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// Whether nobody can hold this lock any more: it was not refreshed for long, or its process on this machine is gone. If the
+/// latter cannot be told, it is not stale.
+fn is_stale(lock: &LockFile, now: Timestamp, times: LockTimes) -> bool {
+    is_older(now, lock.time.instant, times.stale) || is_dead(lock)
+}
+
+fn is_older(now: Timestamp, then: Timestamp, limit: Duration) -> bool {
+    now.duration_since(then) > jiff::SignedDuration::try_from(limit).unwrap_or(jiff::SignedDuration::MAX)
+}
+
+/// Whether its process was one of this machine and is gone.
+fn is_dead(lock: &LockFile) -> bool {
+    let is_here = !lock.hostname.is_empty() && lock.hostname == host::hostname();
+    is_here && host::liveness(lock.pid, lock.time.instant) == Liveness::Gone
+}
+
+/// Whether a lock that is old by what is written in it was written lately by the clock of the store, which nobody's own clock
+/// disturbs. Then the clock of its holder, or ours, is wrong, and its holder lives. `own` was written just now.
+fn was_written_lately(open: &Open, id: &Id, lock: &LockFile, own: Option<&Id>, times: LockTimes) -> Result<bool, RepositoryError> {
+    if is_dead(lock) {
+        return Ok(false);
+    }
+    let now = match own {
+        Some(own) => open.modified(FileKind::Lock, own)?,
+        None => Some(clock::now()),
+    };
+    let (Some(now), Some(written)) = (now, open.modified(FileKind::Lock, id)?) else { return Ok(false) };
+    Ok(!is_older(now, written, times.stale))
+}
+
+/// Finds the locks that are stale, or all of them.
+///
+/// # Errors
+/// [`RepositoryError::Storage`].
+pub fn plan_unlock(open: &Open, all: bool) -> Result<Vec<StaleLock>, RepositoryError> {
+    let mut found = Vec::new();
+    for (id, size) in open.list_sizes(FileKind::Lock)? {
+        // What cannot be read may be anybody's; it only goes with all the others.
+        let times = LockTimes::default();
+        let lock = if size > 0 { read(open, &id).ok() } else { None };
+        let is_over = match &lock {
+            Some(lock) if !all => is_stale(lock, clock::now(), times) && !was_written_lately(open, &id, lock, None, times)?,
+            _ => all,
+        };
+        if is_over {
+            found.push(StaleLock { id: id.to_string(), holder: lock.map(holder) });
+        }
+    }
+    Ok(found)
+}
+
+fn holder(lock: LockFile) -> LockHolder {
+    let LockFile { time, exclusive, hostname, username, pid, .. } = lock;
+    LockHolder { host: hostname, user: username, pid: u64::try_from(pid).unwrap_or(0), since: time.instant, exclusive }
+}
+
+/// Removes the locks that are stale, or all of them, and says which they were.
+///
+/// # Warning
+/// Removing all takes locks from programs that still run: another may then remove the data that they rely on.
+///
+/// # Errors
+/// [`RepositoryError::Storage`].
+pub fn unlock(open: &Open, all: bool) -> Result<Vec<StaleLock>, RepositoryError> {
+    let found = plan_unlock(open, all)?;
+    for lock in &found {
+        if let Ok(id) = lock.id.parse() {
+            open.remove(FileKind::Lock, &id)?;
+        }
+    }
+    Ok(found)
+}
