@@ -90,6 +90,11 @@ pub const FEATURES: &[Feature] = &[
         calls: &[call(POST, "/containers/*/pause", "before its volumes are read"), call(POST, "/containers/*/unpause", "afterwards")],
     },
     Feature {
+        name: "seeing who writes to what is read",
+        about: "`backup` where containers have to keep still. Without it a note says that containers that come and go while a volume is read (`docker run --rm`) are not seen; those that are still there are.",
+        calls: &[call(GET, "/events", "containers that are started meanwhile")],
+    },
+    Feature {
         name: "reading volumes through a helper",
         about: "`backup` where a volume, bind mount or compose file cannot be read as files: an Engine on another machine, a driver or options. Without it such a volume or bind mount is an item that failed, and a warning names the compose files.",
         calls: &[

@@ -4,6 +4,7 @@
 
 mod calls;
 mod decide;
+mod events;
 mod hooks;
 mod order;
 mod recover;
@@ -30,7 +31,7 @@ pub use self::hooks::{ContainerHooks, HookError, PlannedHooks};
 pub use self::order::start_order;
 pub use self::recover::{OwedOutcome, RanOwed, Recovery, RepairOutcome, Repaired, held_elsewhere, recover};
 pub use self::release::{Release, StartCause, StartFailure};
-pub use self::watch::{Place, Watch, Writer};
+pub use self::watch::{Meanwhile, Place, Watch, Writer};
 
 /// How long somebody else may hold the gate: the time of a stop that is killed in the end.
 const GATE_LIMIT: Duration = Duration::from_mins(5);

@@ -290,6 +290,13 @@ pub struct Download {
 }
 
 impl Download {
+    /// Waits this long for each next piece.
+    #[must_use]
+    pub fn with_stall(mut self, stall: Duration) -> Self {
+        self.stall = stall;
+        self
+    }
+
     /// The value of a header of the answer.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.response.headers().get(name)?.to_str().ok()

@@ -6,6 +6,7 @@ mod around;
 mod hooks;
 mod kills;
 mod ourselves;
+mod visitors;
 
 use std::path::PathBuf;
 

@@ -1,12 +1,14 @@
 //! Who can write to what is being read, although nobody should: looked at before, and once all is read.
 //!
-//! A container that ran in between and ended again is known by the time of its last start.
+//! A container that ran in between and ended again is known by the time of its last start; one that is gone altogether by the
+//! events of the Engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use super::calls::look;
+use super::events::{Ear, Guest, RawMount};
 use crate::docker::connect::Engine;
 use crate::docker::discover::grounds::{Grounds, meet};
 use crate::docker::error::DockerError;
@@ -32,6 +34,17 @@ pub struct Writer {
     pub place: Place,
 }
 
+/// What happened while it was read.
+#[derive(Debug, Default)]
+pub struct Meanwhile {
+    /// Who could write to what.
+    pub writers: Vec<Writer>,
+    /// Containers of which nobody can tell any more what they mounted: they may have written.
+    pub doubts: Vec<String>,
+    /// Why containers that are gone again may not have been seen.
+    pub missed: Option<DockerError>,
+}
+
 /// A look at what is read before it is, to be compared with one afterwards.
 #[derive(Debug)]
 pub struct Watch {
@@ -39,6 +52,10 @@ pub struct Watch {
     grounds: Grounds,
     /// When containers that could write and do not run were last started, by id.
     started: BTreeMap<String, String>,
+    /// What all containers mount, by id.
+    mounts: BTreeMap<String, Vec<Mount>>,
+    /// Listens to what happens meanwhile.
+    ear: Option<Result<Ear, DockerError>>,
 }
 
 #[derive(Deserialize)]
@@ -50,19 +67,7 @@ struct Line {
     #[serde(default)]
     state: String,
     #[serde(default)]
-    mounts: Option<Vec<LineMount>>,
-}
-
-#[derive(Deserialize)]
-struct LineMount {
-    #[serde(rename = "Type", default)]
-    kind: String,
-    #[serde(rename = "Name", default)]
-    name: Option<String>,
-    #[serde(rename = "Source", default)]
-    source: String,
-    #[serde(rename = "RW", default)]
-    writable: bool,
+    mounts: Option<Vec<RawMount>>,
 }
 
 impl Line {
@@ -72,14 +77,7 @@ impl Line {
     }
 
     fn mounts(&self) -> Vec<Mount> {
-        let mount = |mount: &LineMount| Mount {
-            kind: MountKind::from_engine(&mount.kind),
-            name: mount.name.clone(),
-            source: mount.source.clone(),
-            destination: String::new(),
-            read_only: !mount.writable,
-        };
-        self.mounts.iter().flatten().map(mount).collect()
+        self.mounts.iter().flatten().map(Mount::from).collect()
     }
 
     fn runs(&self) -> bool {
@@ -100,7 +98,10 @@ impl Watch {
             (place, at)
         };
         let places = places.into_iter().map(lies).collect();
-        let mut watch = Self { places, grounds, started: BTreeMap::new() };
+        let ear = Some(Ear::open(engine).await);
+        let containers = applications.iter().flat_map(|application| &application.containers);
+        let mounts = containers.map(|container| (container.id.clone(), container.mounts.clone())).collect();
+        let mut watch = Self { places, grounds, started: BTreeMap::new(), mounts, ear };
         for container in applications.iter().flat_map(|application| &application.containers) {
             if watch.touched(&container.name, &container.mounts).is_empty() {
                 continue;
@@ -113,21 +114,42 @@ impl Watch {
         watch
     }
 
-    /// The containers that could write meanwhile: those that run now, except for the `known`, and those that ran in between. Paused ones
-    /// cannot.
+    /// The containers that could write meanwhile: those that run now, except for the `known`, and those that ran in between, also
+    /// if they are gone. Paused ones cannot.
     ///
     /// # Errors
     /// The Engine cannot be asked.
-    pub async fn end(self, engine: &Engine, known: &BTreeSet<String>) -> Result<Vec<Writer>, DockerError> {
-        let mut writers = Vec::new();
-        for line in list(engine).await?.into_iter().filter(|line| !known.contains(&line.id)) {
+    pub async fn end(mut self, engine: &Engine, known: &BTreeSet<String>) -> Result<Meanwhile, DockerError> {
+        let mut found = Meanwhile::default();
+        let lines = list(engine).await?;
+        for line in lines.iter().filter(|line| !known.contains(&line.id)) {
             let touched = self.touched(line.name(), &line.mounts());
             if !touched.is_empty() && (line.runs() || self.ran(engine, &line.id).await) {
-                let writer = |place: &Place| Writer { id: line.id.clone(), name: line.name().to_owned(), place: place.clone() };
-                writers.extend(touched.into_iter().map(writer));
+                found.writers.extend(writers(&line.id, line.name(), touched));
             }
         }
-        Ok(writers)
+        match self.ear.take() {
+            Some(Ok(ear)) => {
+                let heard = ear.close(engine).await;
+                let is_there = |id: &String| known.contains(id) || lines.iter().any(|line| line.id == *id);
+                let gone = heard.containers.into_iter().filter(|(id, guest)| guest.was_started && !is_there(id));
+                gone.for_each(|(id, guest)| self.judge(&id, &guest, &mut found));
+                found.missed = heard.missed;
+            }
+            Some(Err(error)) => found.missed = Some(error),
+            None => {}
+        }
+        Ok(found)
+    }
+
+    /// What one that ran and is gone could write to.
+    fn judge(&self, id: &str, guest: &Guest, found: &mut Meanwhile) {
+        let all = guest.mounts.as_ref().or_else(|| self.mounts.get(id));
+        let touched = self.touched(&guest.name, all.unwrap_or(&guest.volumes));
+        if all.is_none() && self.places.iter().any(|(place, _)| place.kind == ItemKind::Bind) {
+            found.doubts.push(guest.name.clone());
+        }
+        found.writers.extend(writers(id, &guest.name, touched));
     }
 
     /// Whether a container that does not run now did since we began.
@@ -156,6 +178,10 @@ impl Watch {
         };
         self.places.iter().filter(|(place, at)| touches(place, at)).map(|(place, _)| place).collect()
     }
+}
+
+fn writers<'a>(id: &'a str, name: &'a str, places: Vec<&'a Place>) -> impl Iterator<Item = Writer> {
+    places.into_iter().map(move |place| Writer { id: id.to_owned(), name: name.to_owned(), place: place.clone() })
 }
 
 async fn list(engine: &Engine) -> Result<Vec<Line>, DockerError> {

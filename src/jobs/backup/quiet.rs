@@ -10,8 +10,8 @@ use crate::config::SetHook;
 use crate::docker::journal::Action;
 use crate::docker::labels::Policy;
 use crate::docker::quiesce::{
-    ContainerHooks, Place, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release, Watch, Wishes, Writer, decide,
-    held_elsewhere,
+    ContainerHooks, Meanwhile, Place, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release, Watch, Wishes, Writer,
+    decide, held_elsewhere,
 };
 use crate::jobs::error::JobError;
 use crate::model::application::{Consistency, Container, ItemKind, QuiesceRecord};
@@ -185,7 +185,7 @@ impl Hold {
     pub(super) async fn end(self, run: &Run<'_>) -> Quiet {
         let disturbed = match (&run.host, self.watch, &self.known_writers) {
             (Some(host), Some(watch), Some(known)) => watch.end(&host.engine, known).await,
-            _ => Ok(Vec::new()),
+            _ => Ok(Meanwhile::default()),
         };
         let mut quiet = match self.quiesce {
             Some(quiesce) => {
@@ -197,7 +197,7 @@ impl Hold {
             None => Quiet { notes: self.notes, ..Quiet::default() },
         };
         match disturbed {
-            Ok(disturbed) => quiet.disturbed = disturbed,
+            Ok(meanwhile) => quiet.take(meanwhile),
             Err(error) => {
                 let error = sentence(&error);
                 quiet.warnings.push(format!("whether a container was started while volumes were read cannot be seen: {error}"));
@@ -214,6 +214,21 @@ async fn watch(host: &Host, unit: &Unit, known: Option<&BTreeSet<String>>) -> Op
     let items = unit.planned.items.iter().filter(|item| is_watched(item.kind));
     let places = items.map(|item| Place { kind: item.kind, name: item.name.clone() }).collect();
     Some(Watch::begin(&host.engine, places, &host.discovery.applications).await)
+}
+
+impl Quiet {
+    fn take(&mut self, meanwhile: Meanwhile) {
+        self.disturbed = meanwhile.writers;
+        let doubt = |name: String| {
+            format!(
+                "container {name} ran while bind mounts were read, and was gone before anybody could see what it mounts: if it wrote to one of them, the copy may be torn"
+            )
+        };
+        self.warnings.extend(meanwhile.doubts.into_iter().map(doubt));
+        self.notes.extend(meanwhile.missed.map(|error| {
+            format!("whether a container was started and removed again while volumes were read cannot be seen: {}", sentence(&error))
+        }));
+    }
 }
 
 fn result_of(release: Release, notes: Vec<String>) -> Quiet {
