@@ -13,7 +13,7 @@ use super::address::{self, Address};
 use super::context;
 use super::error::DockerError;
 use super::wire::{Timeouts, Tls, Wire, transport};
-use crate::model::application::EngineIdentity;
+use crate::model::application::{AddressPool, EngineIdentity};
 
 /// The lowest API version that is spoken (Engine 20.10).
 const LOWEST: (u64, u64) = (1, 41);
@@ -95,6 +95,8 @@ struct Info {
     security_options: Option<Vec<String>>,
     #[serde(default)]
     driver_status: Option<Vec<Vec<String>>>,
+    #[serde(default)]
+    default_address_pools: Option<Vec<AddressPool>>,
 }
 
 impl Info {
@@ -144,6 +146,7 @@ impl Engine {
                 name: info.name,
                 version: versions.engine,
                 api_version,
+                address_pools: info.default_address_pools.unwrap_or_default(),
                 platform: format!("{}/{}", versions.os, versions.arch),
             },
             api_version: agreed,
@@ -341,6 +344,7 @@ mod tests {
             docker_root_dir: "/data".to_owned(),
             security_options: None,
             driver_status: None,
+            default_address_pools: None,
         };
         let versions = |component: &str| -> Versions {
             serde_json::from_str(&format!(r#"{{"ApiVersion":"1.41","Version":"4.3.1","Components":[{{"Name":"{component}"}}]}}"#)).unwrap()

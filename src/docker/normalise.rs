@@ -266,7 +266,7 @@ pub fn network(inspect: &Value, names: &Names, addresses: bool) -> Fields {
     if let Some(options) = object(inspect, "/IPAM/Options").filter(|options| !options.is_empty()) {
         fields.insert("IPAM.Options".to_owned(), Value::Object(options.clone()));
     }
-    if addresses || !looks_automatic(inspect) {
+    if addresses || !looks_automatic(inspect, &[]) {
         fields.insert("IPAM.Config".to_owned(), json!(pools(inspect)));
     }
     fields

@@ -214,6 +214,20 @@ pub struct EngineIdentity {
     /// Whether containerd keeps its images: then those that were only built have digests too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub containerd_images: bool,
+    /// The pools from which it takes subnets that nobody asked for, where somebody configured them (`default-address-pools`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub address_pools: Vec<AddressPool>,
+}
+
+/// A range of addresses that an Engine cuts into subnets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressPool {
+    /// The whole of it (`10.77.0.0/16`).
+    #[serde(alias = "Base")]
+    pub base: String,
+    /// Length of the prefix of each subnet (24).
+    #[serde(alias = "Size")]
+    pub size: u8,
 }
 
 #[cfg(test)]

@@ -77,6 +77,51 @@ fn networks(inspect: &Value) -> Vec<&str> {
     inspect["NetworkSettings"]["Networks"].as_object().unwrap().keys().map(String::as_str).collect()
 }
 
+#[test]
+fn addresses_that_nobody_asked_for_give_way_and_fixed_ones_are_a_conflict() {
+    needs!(Part::Engine);
+    // The pools that every Engine has, and some of its own.
+    let own = ["--default-address-pool", "base=10.77.0.0/16,size=24"];
+    for (arguments, fixed, gateway, address) in
+        [(&[][..], "172.29.0.0/16", "172.29.0.1", "172.29.0.9"), (&own, "10.77.200.0/24", "10.77.200.1", "10.77.200.9")]
+    {
+        let home = Home::with_repository();
+        let engine: &'static Engine = Box::leak(Box::new(Engine::start(arguments)));
+        let stage = Stage::on(&home, "pools", engine);
+        let (network, server, client) = (stage.name("net"), stage.name("server"), stage.name("client"));
+        stage.ok(["network", "create", &network]);
+        let on = ["run", "-d", "--network", &network, "--stop-timeout", "0", "--name"];
+        stage.ok([&on[..], &[&server, BUSYBOX, "httpd", "-f", "-p", "80", "-h", "/etc"]].concat());
+        stage.ok([&on[..], &[&client, BUSYBOX, "sleep", "1000"]].concat());
+        let subnet = |network: &str| stage.inspect("network", network)["IPAM"]["Config"][0]["Subnet"].as_str().unwrap().to_owned();
+        let before = subnet(&network);
+        let _ = stage.bbackup(["backup", "--all"]).run().success();
+        stage.ok(["rm", "-f", &server, &client]);
+        stage.ok(["network", "rm", &network]);
+        // Where it was, something else is by now.
+        let squatter = stage.name("squatter");
+        stage.ok(["network", "create", "--subnet", &before, &squatter]);
+        let restored = stage.bbackup(["restore", "latest", "--all"]).run().exits(4);
+        let _ = restored.says(&format!("network {network} gets other addresses: {before} overlaps with network {squatter}"));
+        assert_ne!(subnet(&network), before);
+        stage.wait_for_state(&server, "running");
+        let script = "for i in $(seq 100); do wget -q -O - http://$0/group && exit; sleep 0.1; done; exit 1";
+        assert!(stage.ok(["exec", &client, "sh", "-c", script, &server]).starts_with("root:x:0:"));
+
+        // With an address that somebody asked for, it has to be this subnet, even if an Engine might have chosen it.
+        stage.remove_everything();
+        stage.ok(["network", "create", "--subnet", fixed, "--gateway", gateway, &network]);
+        stage.ok([&on[..], &[&server, "--ip", address, BUSYBOX, "sleep", "1000"]].concat());
+        let _ = stage.bbackup(["backup", "--containers", &server]).run().success();
+        stage.ok(["rm", "-f", &server]);
+        stage.ok(["network", "rm", &network]);
+        stage.ok(["network", "create", "--subnet", fixed, &squatter]);
+        let refused = stage.bbackup(["restore", "latest", "--container", &server]).run().exits(1);
+        let _ = refused.says(&format!("network {network} needs {fixed}, which overlaps with network {squatter}"));
+        assert!(!stage.exists("container", &server) && !stage.exists("network", &network));
+    }
+}
+
 /// When something happened, by the Engine's clock.
 fn time(value: &Value) -> jiff::Timestamp {
     // The health log has a zone of its own.

@@ -2,13 +2,14 @@
 //!
 //! Which containers join it is `create::endpoints`' business.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
 use super::CreateError;
 use super::json::{array, flag, is_empty, object, text};
 use super::names::Names;
+use crate::model::application::AddressPool;
 
 /// How a network is made.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,47 +86,58 @@ fn pool(config: &Value) -> Option<Value> {
     out.contains_key("Subnet").then_some(Value::Object(out))
 }
 
-/// Whether the addresses of a network may have been chosen by the Engine.
+/// Whether the addresses of a network may have been chosen by the Engine, which has these pools of its own configuration.
 ///
 /// The Engine does not say it. What it chooses always has a gateway, the first address of the subnet, no range and no
-/// reserved addresses, and for IPv4 comes from its pools (172.17.0.0/16 to 172.31.0.0/16, 192.168.0.0/20 and so on).
-/// Everything else counts as asked for by somebody; so do the networks of an Engine with pools of its own configuration.
-pub fn looks_automatic(inspect: &Value) -> bool {
+/// reserved addresses, and comes from its pools (for IPv4 172.17.0.0/16 to 172.31.0.0/16, 192.168.0.0/20 and so on). Everything
+/// else counts as asked for by somebody.
+pub fn looks_automatic(inspect: &Value, own: &[AddressPool]) -> bool {
     let pools = array(inspect, "/IPAM/Config");
     text(inspect, "/IPAM/Driver").unwrap_or("default") == "default"
         && object(inspect, "/IPAM/Options").is_none_or(Map::is_empty)
-        && pools.iter().all(pool_looks_automatic)
+        && pools.iter().all(|pool| pool_looks_automatic(pool, own))
 }
 
-fn pool_looks_automatic(pool: &Value) -> bool {
+fn pool_looks_automatic(pool: &Value, own: &[AddressPool]) -> bool {
     let asked = ["IPRange", "AuxiliaryAddresses", "AuxAddress"].iter().any(|field| pool.get(*field).is_some_and(|value| !is_empty(value)));
     let (Some(subnet), Some(gateway)) = (text(pool, "/Subnet"), text(pool, "/Gateway")) else { return false };
     let gateway = gateway.split('/').next().unwrap_or(gateway);
-    let Some((network, length)) = subnet.split_once('/') else { return false };
-    let (Ok(network), Ok(gateway), Ok(length)) = (network.parse(), gateway.parse(), length.parse::<u8>()) else { return false };
-    match (network, gateway) {
-        (IpAddr::V4(network), IpAddr::V4(gateway)) => {
-            !asked
-                && length <= 28
-                && network.is_private()
-                && u32::from(gateway) == u32::from(network).wrapping_add(1)
-                && in_engine_pools(network, length)
-        }
-        // From Engine 27 on unique local addresses are made up as well: fdXX:XXXX:XXXX:N::/64.
-        (IpAddr::V6(network), IpAddr::V6(gateway)) => {
-            !asked && length == 64 && network.octets()[0] == 0xfd && u128::from(gateway) == u128::from(network).wrapping_add(1)
-        }
-        _ => false,
+    let (Some((network, length)), Ok(gateway)) = (cidr(subnet), gateway.parse::<IpAddr>()) else { return false };
+    let is_first = network.is_ipv4() == gateway.is_ipv4() && number(gateway) == number(network).wrapping_add(1);
+    !asked && is_first && (in_engine_pools(network, length) || own.iter().any(|pool| cut_from(pool, network, length)))
+}
+
+/// Address and length of a prefix.
+fn cidr(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = text.split_once('/')?;
+    Some((address.parse().ok()?, length.parse().ok()?))
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
     }
 }
 
-/// The pools that an Engine uses unless it is configured otherwise; with others nothing looks automatic, and the addresses
-/// are kept.
-fn in_engine_pools(network: Ipv4Addr, length: u8) -> bool {
-    let [first, second, third, _] = network.octets();
-    match (first, second) {
-        (172, 17..=31) => length == 16,
-        (192, 168) => length == 20 && third % 16 == 0,
-        _ => false,
+/// The pools that an Engine uses unless it is configured otherwise. It may be so only since the network was made.
+fn in_engine_pools(network: IpAddr, length: u8) -> bool {
+    match network {
+        IpAddr::V4(network) => match network.octets() {
+            [172, 17..=31, ..] => length == 16,
+            [192, 168, third, _] => length == 20 && third % 16 == 0,
+            _ => false,
+        },
+        // From Engine 27 on unique local addresses are made up as well: fdXX:XXXX:XXXX:N::/64.
+        IpAddr::V6(network) => length == 64 && network.octets()[0] == 0xfd,
     }
+}
+
+/// Whether a subnet is one of those that a pool is cut into.
+fn cut_from(pool: &AddressPool, network: IpAddr, length: u8) -> bool {
+    let Some((base, outer)) = cidr(&pool.base) else { return false };
+    let bits: u8 = if base.is_ipv4() { 32 } else { 128 };
+    let Some(rest) = bits.checked_sub(outer) else { return false };
+    let above = |address| number(address).checked_shr(rest.into()).unwrap_or(0);
+    base.is_ipv4() == network.is_ipv4() && length == pool.size && above(base) == above(network)
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 use super::*;
+use crate::model::application::AddressPool;
 
 fn fixture(name: &str) -> Value {
     let path = format!("{}/tests/fixtures/docker/api-1.41/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -148,17 +149,17 @@ fn nonsense_is_an_error_and_no_panic() {
 fn networks_keep_what_was_configured() {
     let names = Names::new();
     let fixed = fixture("net-statnet");
-    assert!(!looks_automatic(&fixed));
+    assert!(!looks_automatic(&fixed, &[]));
     let body = network_body(&fixed, &names, true).unwrap().body;
     assert_eq!(body["IPAM"], json!({"Driver": "default", "Config": [{"Subnet": "172.30.0.0/24", "Gateway": "172.30.0.1"}]}));
     assert_eq!((&body["Labels"], &body["CheckDuplicate"]), (&json!({"a": "b"}), &json!(true)));
 
     let automatic = fixture("net-autonet");
-    assert!(looks_automatic(&automatic));
+    assert!(looks_automatic(&automatic, &[]));
     assert_eq!(network_body(&automatic, &names, false).unwrap().body["IPAM"], json!({"Driver": "default"}));
 
     let v6 = fixture("net-v6net");
-    assert!(!looks_automatic(&v6), "its IPv6 subnet has no gateway");
+    assert!(!looks_automatic(&v6, &[]), "its IPv6 subnet has no gateway");
     let body = network_body(&v6, &names, true).unwrap().body;
     assert_eq!((&body["EnableIPv6"], &body["Internal"], &body["Attachable"]), (&json!(true), &json!(true), &json!(true)));
     assert_eq!(body["Options"], json!({"com.docker.network.bridge.name": "brx"}));
@@ -178,4 +179,33 @@ fn volumes_keep_driver_options_and_labels() {
     let body = volume_body(&inspect, &Names::new()).unwrap();
     assert_eq!(body, json!({"Name": "v", "Driver": "local", "DriverOpts": {"type": "tmpfs", "device": "tmpfs"}, "Labels": {"a": ""}}));
     assert_eq!(volume_body(&json!({"Name": "v", "Options": null, "Labels": null}), &Names::new()).unwrap(), json!({"Name": "v"}));
+}
+
+#[test]
+fn subnets_are_automatic_that_an_engine_cuts_from_its_pools() {
+    let pool = |base: &str, size| AddressPool { base: base.to_owned(), size };
+    let own = [pool("10.77.0.0/16", 24), pool("fd77::/48", 64), pool("nonsense", 24), pool("0.0.0.0/0", 30)];
+    for (subnet, gateway, by_default, configured) in [
+        ("172.18.0.0/16", "172.18.0.1", true, true),
+        ("192.168.32.0/20", "192.168.32.1", true, true),
+        ("192.168.33.0/24", "192.168.33.1", false, false),
+        ("172.16.0.0/16", "172.16.0.1", false, false),
+        ("172.18.0.0/24", "172.18.0.1", false, false),
+        ("10.77.3.0/24", "10.77.3.1", false, true),
+        ("10.77.3.0/24", "10.77.3.254", false, false),
+        ("10.78.3.0/24", "10.78.3.1", false, false),
+        ("10.77.0.0/16", "10.77.0.1", false, false),
+        ("9.9.9.8/30", "9.9.9.9", false, true),
+        ("fdab:1:2:3::/64", "fdab:1:2:3::1/64", true, true),
+        ("fd77:0:0:9::/64", "fd77:0:0:9::1", true, true),
+        ("2001:db8::/64", "2001:db8::1", false, false),
+        ("10.77.3.0/24", "fd77::1", false, false),
+    ] {
+        let network = json!({"IPAM": {"Driver": "default", "Config": [{"Subnet": subnet, "Gateway": gateway}]}});
+        assert_eq!(looks_automatic(&network, &[]), by_default, "{subnet}");
+        assert_eq!(looks_automatic(&network, &own), configured, "{subnet} of own pools");
+        let mut ranged = network.clone();
+        ranged["IPAM"]["Config"][0]["IPRange"] = json!(subnet);
+        assert!(!looks_automatic(&ranged, &own), "{subnet} with a range");
+    }
 }

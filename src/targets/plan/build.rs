@@ -114,7 +114,7 @@ impl<'a> Draft<'a> {
                 continue;
             }
             let target = self.names.network(name);
-            let fixed = self.needs_addresses(name, inspect);
+            let fixed = self.needs_addresses(name, application, inspect);
             if let Some(there) = self.host.networks.get(&target) {
                 match checks::same_network(inspect, there, &self.names, fixed) {
                     Checked::Same => self.step(application, Step::UseNetwork { name: target }),
@@ -162,17 +162,23 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether a network must have exactly the addresses that it had.
-    fn needs_addresses(&self, name: &str, inspect: &Value) -> bool {
+    fn needs_addresses(&self, name: &str, application: &str, inspect: &Value) -> bool {
         let path = |container: &ChosenContainer<'_>| {
             let networks = object(container.inspect, "/NetworkSettings/Networks");
             networks.and_then(|networks| networks.get(name)).is_some_and(|endpoint| static_addresses(endpoint).is_some())
         };
-        !looks_automatic(inspect) || self.containers.iter().any(path)
+        let pools = self.stored(application).map_or(&[][..], |stored| &stored.document.engine.address_pools);
+        !looks_automatic(inspect, pools) || self.containers.iter().any(path)
+    }
+
+    /// What was saved of an application.
+    fn stored(&self, application: &str) -> Option<&StoredApplication> {
+        self.applications.iter().find(|stored| stored.document.application.name == application)
     }
 
     pub(super) fn same_engine(&self, application: &str) -> bool {
-        let stored = self.applications.iter().find(|stored| stored.document.application.name == application);
-        stored.is_some_and(|stored| !stored.document.engine.id.is_empty() && stored.document.engine.id == self.host.identity.id)
+        self.stored(application)
+            .is_some_and(|stored| !stored.document.engine.id.is_empty() && stored.document.engine.id == self.host.identity.id)
     }
 
     fn plan_volumes(&mut self) -> Result<(), PlanError> {
