@@ -210,13 +210,13 @@ impl Worker {
         }
     }
 
-    /// Gives a chunk, or two that follow each other, to an idle worker, or stores them here. `first` is the length of the first.
+    /// Gives a chunk, or two that follow each other, to whoever has nothing else to do, or stores them here. `first` is the length of the first.
     pub(super) fn share_or_store(&mut self, chunks: &[u8], first: usize, file: &Arc<FileInProgress>) -> Result<(), RepositoryError> {
         let number = file.reserve();
         if chunks.len() > first {
             file.reserve();
         }
-        if self.has_idle() {
+        if self.wants_chunks() {
             let item = Arc::clone(&file.dir.item);
             let mut data = self.queues.spare.try_recv().unwrap_or_default();
             data.clear();

@@ -140,6 +140,12 @@ impl Worker {
         self.shared.idle.load(Ordering::Relaxed) > self.queues.share.len()
     }
 
+    /// Whether chunks are to be handed on: somebody waits, or nobody will have a file to go on with. Then some are kept ready, so
+    /// that nobody waits for the one who reads while that one stores.
+    pub(super) fn wants_chunks(&self) -> bool {
+        self.has_idle() || (self.queues.files.is_empty() && self.queues.share.len() < self.shared.workers)
+    }
+
     /// Counts a job as done and wakes the feeder after the last.
     pub(super) fn job_done(&self, item: &Item) {
         if item.jobs.fetch_sub(1, Ordering::AcqRel) == 1 {
