@@ -64,8 +64,9 @@ const CLOCK_ERROR: SignedDuration = SignedDuration::from_mins(5);
 /// The number may be one of a container's own, which only shows in the list of all processes; and if we are in a
 /// container ourselves, the processes outside are hidden from us, so that an absence proves nothing.
 pub fn liveness(pid: i64, seen: Timestamp) -> Liveness {
+    // Before the machine was started, unless its clock was set since: then the process is still there.
     if clock::boot_time().duration_since(seen) > CLOCK_ERROR {
-        return Liveness::Gone;
+        return if runs(pid, &PROGRAMS) { Liveness::Alive } else { Liveness::Gone };
     }
     let Some(number) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else { return Liveness::Unknown };
     if is_process_alive(number) {
@@ -79,6 +80,31 @@ pub fn liveness(pid: i64, seen: Timestamp) -> Liveness {
         Ok(false) => Liveness::Gone,
         Err(_) => Liveness::Unknown,
     }
+}
+
+/// Programs that lock repositories.
+pub const PROGRAMS: [&str; 2] = ["bbackup", "restic"];
+
+/// Whether a process of this number is one of these programs, here or in a container, and is not suspended. Their names may go on
+/// (`restic-0.19`).
+pub fn runs(pid: i64, programs: &[&str]) -> bool {
+    let is_one = |status: &str| {
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let name = field("Name:").unwrap_or_default();
+        programs.iter().any(|program| name.starts_with(program))
+            && !field("State:").is_some_and(|state| state.starts_with(['T', 't', 'Z', 'X']))
+    };
+    let wanted = pid.to_string();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let statuses = processes.filter_map(|entry| fs::read_to_string(entry.path().join("status")).ok());
+    statuses
+        .filter(|status| numbers(status).is_some_and(|mut numbers| numbers.any(|number| number == wanted)))
+        .any(|status| is_one(&status))
+}
+
+/// The numbers of a process in all namespaces that it is in.
+fn numbers(status: &str) -> Option<impl Iterator<Item = &str>> {
+    status.lines().find_map(|line| line.strip_prefix("NSpid:")).map(str::split_whitespace)
 }
 
 /// Whether a process of this number runs in our own process namespace. One that we may not signal is alive too.
@@ -113,8 +139,7 @@ fn is_in_some_namespace(proc: &Path, pid: i64) -> io::Result<bool> {
             }
             Err(error) => return Err(error),
         };
-        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).ok_or(io::ErrorKind::Unsupported)?;
-        if numbers.split_whitespace().any(|number| number == wanted) {
+        if numbers(&status).ok_or(io::ErrorKind::Unsupported)?.any(|number| number == wanted) {
             return Ok(true);
         }
     }
@@ -149,7 +174,21 @@ mod tests {
     #[test]
     fn nothing_survives_a_restart_of_the_machine() {
         let before = clock::boot_time().checked_sub(Duration::from_mins(6)).unwrap();
-        assert_eq!(liveness(i64::from(pid()), before), Liveness::Gone);
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let number = i64::from(other.id());
+        assert_eq!(liveness(number, clock::now()), Liveness::Alive);
+        assert_eq!(liveness(number, before), Liveness::Gone, "another program has its number now");
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+
+    #[test]
+    fn a_clock_that_was_set_forward_ends_no_process() {
+        let before = clock::boot_time().checked_sub(Duration::from_hours(100)).unwrap();
+        assert_eq!(liveness(i64::from(pid()), before), Liveness::Alive);
+        assert!(runs(i64::from(pid()), &PROGRAMS));
+        assert!(!runs(i64::from(pid()), &["restic"]));
+        assert!(!runs(i64::from(i32::MAX), &PROGRAMS));
     }
 
     #[test]

@@ -87,6 +87,15 @@ pub trait Backend: Send + Sync {
     /// It is still there.
     fn remove(&self, kind: FileKind, name: &str) -> io::Result<()>;
 
+    /// Removes what writers that were ended have left of packs, indexes and snapshots, which no listing shows. Only for who holds
+    /// the exclusive lock: nobody else may be writing. Gives the number of files.
+    ///
+    /// # Errors
+    /// Something of it is still there.
+    fn remove_leftovers(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
     /// When a file was last written, by the clock of the store; none where it does not say.
     ///
     /// # Errors

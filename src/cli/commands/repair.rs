@@ -81,8 +81,16 @@ pub(in crate::cli) fn snapshots(session: &Session, arguments: &RepairSnapshots) 
         session.output.result(&snapshot_line(snapshot, dry_run, forget));
     }
     let looked_at = text::count(summary.snapshots, "snapshot");
+    if summary.empty_folder_written {
+        let would = if dry_run { "would be" } else { "was" };
+        session
+            .output
+            .result(&format!("The folder without content could not be read; it {would} written once more, and nothing is lost with it."));
+    }
     if summary.damaged.is_empty() {
-        session.output.result(&format!("Nothing is missing in {looked_at}: nothing to do."));
+        if !summary.empty_folder_written {
+            session.output.result(&format!("Nothing is missing in {looked_at}: nothing to do."));
+        }
         return Done::well(&summary);
     }
     let lost = summary.damaged.iter().filter(|snapshot| snapshot.is_lost && !snapshot.removed).count() as u64;

@@ -74,6 +74,12 @@ impl LocalBackend {
         DirBuilder::new().recursive(true).mode(self.folder_mode()).create(path)
     }
 
+    /// As `make_folder`, durably: what is put into it must not be lost with its name.
+    fn make_folder_durably(&self, path: &Path) -> io::Result<()> {
+        self.make_folder(path)?;
+        path.parent().map_or(Ok(()), sync_folder)
+    }
+
     /// Writes the parts to a new file beside `path`, durably. Gives its name.
     fn write_temporary(&self, path: &Path, parts: &[&[u8]]) -> io::Result<Temporary> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +89,7 @@ impl LocalBackend {
         let mut file = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if let Some(folder) = path.parent() {
-                    self.make_folder(folder)?;
+                    self.make_folder_durably(folder)?;
                 }
                 open()
             }
@@ -139,6 +145,11 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 /// Whether this is 64 lower case hexadecimal digits.
 fn is_name(name: &[u8]) -> bool {
     name.len() == 64 && name.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether this is the name of a file that was being written, by us or by restic.
+fn is_leftover(name: &[u8]) -> bool {
+    name.split_at_checked(64).is_some_and(|(name, rest)| is_name(name) && rest.starts_with(b"-tmp-"))
 }
 
 /// Adds the repository files in `folder` to `found`. `prefix` is how their names must begin.
@@ -258,6 +269,26 @@ impl Backend for LocalBackend {
             Ok(()) if matches!(kind, FileKind::Snapshot | FileKind::Index) => path.parent().map_or(Ok(()), sync_folder),
             Ok(()) => Ok(()),
         }
+    }
+
+    fn remove_leftovers(&self) -> io::Result<u64> {
+        let data = self.folder(FileKind::Pack);
+        let packs = (0..=u8::MAX).map(|first| data.join(format!("{first:02x}")));
+        let mut removed = 0;
+        for folder in packs.chain([self.folder(FileKind::Index), self.folder(FileKind::Snapshot)]) {
+            let entries = match fs::read_dir(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                result => result?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                if is_leftover(entry.file_name().as_encoded_bytes()) && entry.file_type()?.is_file() {
+                    fs::remove_file(entry.path())?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
     }
 
     fn modified(&self, kind: FileKind, name: &str) -> io::Result<Option<SystemTime>> {

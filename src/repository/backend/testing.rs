@@ -216,6 +216,68 @@ impl Backend for FaultyBackend {
     }
 }
 
+/// Does something else after one of the packs was written, as somebody does who has taken the lock away.
+pub(crate) struct IntrudedBackend {
+    inner: std::sync::Arc<MemoryBackend>,
+    at: usize,
+    packs: AtomicUsize,
+    intrude: Box<dyn Fn() + Send + Sync>,
+}
+
+impl IntrudedBackend {
+    /// `intrude` is called after the pack number `at`, the first being number 0.
+    pub(crate) fn new(inner: std::sync::Arc<MemoryBackend>, at: usize, intrude: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { inner, at, packs: AtomicUsize::new(0), intrude: Box::new(intrude) }
+    }
+
+    /// Whether there were so many packs.
+    pub(crate) fn has_struck(&self) -> bool {
+        self.packs.load(Ordering::SeqCst) > self.at
+    }
+}
+
+impl Backend for IntrudedBackend {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn create(&self) -> io::Result<()> {
+        self.inner.create()
+    }
+
+    fn list(&self, kind: FileKind) -> io::Result<Vec<(String, u64)>> {
+        self.inner.list(kind)
+    }
+
+    fn read(&self, kind: FileKind, name: &str) -> io::Result<Vec<u8>> {
+        self.inner.read(kind, name)
+    }
+
+    fn read_at(&self, kind: FileKind, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.inner.read_at(kind, name, offset, buffer)
+    }
+
+    fn write(&self, kind: FileKind, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+        self.inner.write(kind, name, parts)?;
+        if kind == FileKind::Pack && self.packs.fetch_add(1, Ordering::SeqCst) == self.at {
+            (self.intrude)();
+        }
+        Ok(())
+    }
+
+    fn remove(&self, kind: FileKind, name: &str) -> io::Result<()> {
+        self.inner.remove(kind, name)
+    }
+
+    fn connections(&self) -> usize {
+        self.inner.connections()
+    }
+
+    fn is_local(&self) -> bool {
+        self.inner.is_local()
+    }
+}
+
 /// A store that is far away: every call takes its time, and what is asked of it is counted.
 pub(crate) struct SlowBackend {
     inner: std::sync::Arc<MemoryBackend>,

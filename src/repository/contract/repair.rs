@@ -71,6 +71,9 @@ pub struct RepairSnapshotsSummary {
     pub snapshots: u64,
     /// Those that are damaged.
     pub damaged: Vec<DamagedSnapshot>,
+    /// Whether the folder without content, which all snapshots share, could not be read and was written once more, or in a dry
+    /// run would be. Nothing is lost with it.
+    pub empty_folder_written: bool,
 }
 
 /// A snapshot of which something is lost.

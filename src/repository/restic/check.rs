@@ -124,10 +124,17 @@ impl Check<'_> {
 
     fn tree(&self, id: &Id, tree: &Tree, used: &Mutex<Used>) {
         for node in &tree.nodes {
+            let mut size = Some(0);
             for blob in &node.content {
-                if !self.repo.index().contains(BlobKind::Data, blob) {
+                let location = self.repo.index().lookup(BlobKind::Data, blob);
+                if location.is_none() {
                     self.found.bad(BlobKind::Data, *blob, format!("data blob {blob} is in no index"));
                 }
+                size = size.zip(location).map(|(size, location)| size + u64::from(location.plain_length()));
+            }
+            if let Some(size) = size.filter(|size| node.metadata.is_file() && *size != node.metadata.size) {
+                let (name, told) = (printable(&node.name), node.metadata.size);
+                self.found.error(format!("tree {id}: `{name}` is said to have {told} bytes, but its pieces have {size}"));
             }
             if let Err(error) = node.check_name() {
                 self.found.error(format!("tree {id}: {error}"));

@@ -224,7 +224,10 @@ impl Lock {
     pub fn write(&self, kind: FileKind, json: &[u8]) -> Result<Id, RepositoryError> {
         self.confirm()?;
         let id = self.shared.open.write_unpacked(kind, json)?;
-        if let Err(error @ RepositoryError::LockLost { .. }) = self.confirm() {
+        // A storage that does not answer once says nothing.
+        let confirmed =
+            self.confirm().or_else(|error| if matches!(error, RepositoryError::Storage { .. }) { self.confirm() } else { Err(error) });
+        if let Err(error) = confirmed {
             // What it counts on may be gone.
             self.shared.open.remove(kind, &id)?;
             return Err(error);

@@ -97,6 +97,8 @@ pub fn execute(plan: &Plan<'_>, pack_size: usize, guard: Guard<'_>, progress: &d
     let mut summary = plan.summary;
     summary.dry_run = false;
     guard.confirm()?;
+    // What cannot be removed is no reason not to go on: nothing counts on it.
+    drop(plan.repo.backend().remove_leftovers());
     // They may name packs that are not there any more: nothing else may go before they do.
     remove_in_order(plan.repo, plan.repo.superseded(), &guard)?;
     if !plan.unindexed.is_empty() {

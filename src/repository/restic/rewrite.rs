@@ -231,7 +231,7 @@ impl Rewriter<'_> {
         let repo = self.rewriting.repo;
         self.rewriting.lock.map_or(Ok(()), Lock::check)?;
         let (entry, _) = self.pack.write(repo.open())?;
-        self.indexes.add(repo.open(), entry)
+        self.indexes.add(repo.open(), self.rewriting.lock, entry)
     }
 
     /// Everything that was stored is on disk and named by an index.
@@ -239,7 +239,7 @@ impl Rewriter<'_> {
         if !self.pack.is_empty() {
             self.write()?;
         }
-        self.indexes.flush(self.rewriting.repo.open())
+        self.indexes.flush(self.rewriting.repo.open(), self.rewriting.lock)
     }
 }
 

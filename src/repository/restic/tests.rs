@@ -11,10 +11,12 @@ mod parsers;
 mod stopped;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
+use std::{fs, io};
 
 use super::archive::Options;
 use super::codec::BlobKind;
@@ -25,7 +27,7 @@ use super::reader;
 use super::state::Open;
 use super::state::testing::{by_way_of, over};
 use crate::model::compression::Compression;
-use crate::model::entry::{Content, Entry, Kind, Metadata, Source, Step};
+use crate::model::entry::{Content, Entry, Kind, Metadata, Source, Step, Timestamp};
 use crate::model::progress::Silent;
 use crate::platform::control::Control;
 use crate::repository::backend::testing::MemoryBackend;
@@ -84,7 +86,30 @@ impl Source for Script {
     }
 }
 
-/// The folder with these files, each folder before what is in it.
+/// A file of this machine with this content, the same one whenever it is asked for: a snapshot after the first one finds it unchanged.
+fn on_disk(data: &[u8]) -> PathBuf {
+    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+    static WRITING: Mutex<()> = Mutex::new(());
+    let path = FOLDER.path().join(Id::of(data).to_string());
+    let _one = WRITING.lock();
+    if !path.exists() {
+        fs::write(&path, data).unwrap();
+    }
+    path
+}
+
+/// As a walk gives it.
+fn of_a_disk(path: String, data: &[u8]) -> Entry {
+    let source = on_disk(data);
+    let stat = fs::metadata(&source).unwrap();
+    let time = |secs, nanos: i64| Timestamp { secs, nanos: nanos as u32 };
+    let mut metadata = Metadata::virtual_file(data.len() as u64);
+    (metadata.inode, metadata.device) = (stat.ino(), stat.dev());
+    (metadata.mtime, metadata.ctime) = (time(stat.mtime(), stat.mtime_nsec()), time(stat.ctime(), stat.ctime_nsec()));
+    Entry { path: path.into(), metadata, content: Content::File(source) }
+}
+
+/// The folder with these files, each folder before what is in it. Some come from a stream, some from a disk.
 fn script(files: &Files) -> Box<dyn Source> {
     let mut paths: BTreeMap<String, Option<&Vec<u8>>> = BTreeMap::from([(String::new(), None)]);
     for (path, data) in files {
@@ -97,6 +122,7 @@ fn script(files: &Files) -> Box<dyn Source> {
     let mut sorted: Vec<_> = paths.into_iter().collect();
     sorted.sort_by_key(|(path, _)| path.split('/').map(str::to_owned).collect::<Vec<_>>());
     let entry = |(path, data): (String, Option<&Vec<u8>>)| match data {
+        Some(data) if data.len() % 2 == 0 => of_a_disk(path, data),
         Some(data) => {
             Entry { path: path.into(), metadata: Metadata::virtual_file(data.len() as u64), content: Content::Bytes(data.clone()) }
         }

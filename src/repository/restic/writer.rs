@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::codec::BlobKind;
 use super::file::{self, IndexBlob, IndexFile, IndexPack};
 use super::id::Id;
+use super::lock::Lock;
 use super::pack::{self, PackedBlob};
 use super::state::Open;
 use crate::repository::backend::FileKind;
@@ -134,17 +135,18 @@ impl IndexCollector {
     ///
     /// # Errors
     /// The file could not be written; what it was to say is still here.
-    pub fn add(&mut self, open: &Open, pack: IndexPack) -> Result<(), RepositoryError> {
+    pub fn add(&mut self, open: &Open, lock: Option<&Lock>, pack: IndexPack) -> Result<(), RepositoryError> {
         self.blobs += pack.blobs.len();
         self.packs.push(pack);
-        if self.blobs >= INDEX_BLOBS { self.flush(open) } else { Ok(()) }
+        if self.blobs >= INDEX_BLOBS { self.flush(open, lock) } else { Ok(()) }
     }
 
-    /// Writes what was added since the last file.
+    /// Writes what was added since the last file. Without a lock nobody may have removed, meanwhile, packs that it names: the lock
+    /// is asked. There is none only in tests.
     ///
     /// # Errors
     /// As for [`add`](Self::add).
-    pub fn flush(&mut self, open: &Open) -> Result<(), RepositoryError> {
+    pub fn flush(&mut self, open: &Open, lock: Option<&Lock>) -> Result<(), RepositoryError> {
         if self.packs.is_empty() {
             return Ok(());
         }
@@ -157,7 +159,10 @@ impl IndexCollector {
         let index = IndexFile { supersedes: Vec::new(), packs: std::mem::take(&mut self.packs) };
         let written = file::to_json(&index)
             .map_err(|error| RepositoryError::Internal(format!("an index cannot be encoded: {error}")))
-            .and_then(|json| open.write_unpacked(FileKind::Index, &json));
+            .and_then(|json| match lock {
+                Some(lock) => lock.write(FileKind::Index, &json),
+                None => open.write_unpacked(FileKind::Index, &json),
+            });
         match written {
             Ok(id) => {
                 self.written.push(id);
@@ -176,9 +181,9 @@ impl IndexCollector {
     ///
     /// # Errors
     /// As for [`add`](Self::add).
-    pub fn absorb(&mut self, open: &Open, other: Self) -> Result<(), RepositoryError> {
+    pub fn absorb(&mut self, open: &Open, lock: Option<&Lock>, other: Self) -> Result<(), RepositoryError> {
         self.written.extend(other.written);
         self.count += other.count;
-        other.packs.into_iter().try_for_each(|pack| self.add(open, pack))
+        other.packs.into_iter().try_for_each(|pack| self.add(open, lock, pack))
     }
 }

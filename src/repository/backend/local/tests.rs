@@ -55,6 +55,28 @@ fn a_config_is_never_replaced() {
 }
 
 #[test]
+fn what_dead_writers_left_goes_and_nothing_else() {
+    let (_folder, backend) = store();
+    let names: Vec<String> = ["ab", "cd", "ef"].iter().map(|first| name(first)).collect();
+    for kind in KINDS {
+        backend.write(kind, &names[0], &[b"whole"]).unwrap();
+        let folder = backend.path(kind, &names[1]).unwrap().parent().unwrap().to_owned();
+        fs::write(folder.join(format!("{}-tmp-77-0", names[1])), "half").unwrap();
+        fs::write(folder.join("notes-tmp-1"), "somebody's").unwrap();
+    }
+    // Of keys and locks somebody else may be writing one at any time.
+    assert_eq!(backend.remove_leftovers().unwrap(), 3);
+    assert_eq!(backend.remove_leftovers().unwrap(), 0);
+    for kind in KINDS {
+        assert_eq!(backend.read(kind, &names[0]).unwrap(), b"whole");
+        let folder = backend.path(kind, &names[1]).unwrap().parent().unwrap().to_owned();
+        assert!(folder.join("notes-tmp-1").exists());
+        let is_kept = matches!(kind, FileKind::Key | FileKind::Lock);
+        assert_eq!(folder.join(format!("{}-tmp-77-0", names[1])).exists(), is_kept, "{kind:?}");
+    }
+}
+
+#[test]
 fn only_files_of_the_format_are_listed() {
     let (_folder, backend) = store();
     let data = backend.root().join("data");

@@ -79,3 +79,69 @@ pub(super) fn choose(snapshots: Vec<(Id, SnapshotFile)>, request: &SnapshotReque
         .filter(|(_, file)| file.hostname == request.host && file.paths == request.paths && application(&file.tags) == wanted)
         .max_by_key(|(_, file)| file.time.instant)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::repository::contract::SnapshotId;
+    use crate::repository::restic::file::Time;
+
+    fn snapshot(host: &str, paths: &[&str], tags: &[&str], time: i64) -> (Id, SnapshotFile) {
+        let strings = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let file = SnapshotFile {
+            time: Time::utc(jiff::Timestamp::from_second(time).unwrap()),
+            parent: None,
+            tree: Id::of(b"tree"),
+            paths: strings(paths),
+            hostname: host.into(),
+            username: String::new(),
+            uid: 0,
+            gid: 0,
+            excludes: Vec::new(),
+            tags: strings(tags),
+            original: None,
+            program_version: String::new(),
+            summary: None,
+            more: serde_json::Map::new(),
+        };
+        (Id::of(format!("{host} {paths:?} {tags:?} {time}").as_bytes()), file)
+    }
+
+    #[test]
+    fn the_parent_is_the_latest_of_the_same() {
+        let shop = format!("{TAG_APPLICATION}shop");
+        let other = format!("{TAG_APPLICATION}other");
+        let mut request = SnapshotRequest {
+            time: jiff::Timestamp::from_second(100).unwrap(),
+            host: "here".into(),
+            paths: vec!["/a".into(), "/b".into()],
+            tags: vec!["nightly".into(), shop.clone()],
+            excludes: Vec::new(),
+            ignore_parent: false,
+            parent: None,
+            with_atime: false,
+            dry_run: false,
+        };
+        let right = snapshot("here", &["/a", "/b"], &[&shop], 5);
+        let all = vec![
+            snapshot("here", &["/a", "/b"], &[&shop, "older"], 4),
+            right.clone(),
+            // Later, but of something else in one respect each.
+            snapshot("there", &["/a", "/b"], &[&shop], 9),
+            snapshot("here", &["/a"], &[&shop], 9),
+            snapshot("here", &["/b", "/a"], &[&shop], 9),
+            snapshot("here", &["/a", "/b"], &[&other], 9),
+            snapshot("here", &["/a", "/b"], &["nightly"], 9),
+        ];
+        let chosen = |request: &SnapshotRequest| choose(all.clone(), request).map(|(id, _)| id);
+        assert_eq!(chosen(&request), Some(right.0));
+        request.parent = Some(SnapshotId(all[2].0.to_string()));
+        assert_eq!(chosen(&request), Some(all[2].0), "as was asked for");
+        request.ignore_parent = true;
+        assert_eq!(chosen(&request), None);
+        (request.parent, request.ignore_parent, request.host) = (None, false, "nowhere".into());
+        assert_eq!(chosen(&request), None);
+    }
+}

@@ -182,6 +182,21 @@ fn untidiness_is_a_hint() {
 }
 
 #[test]
+fn a_size_that_is_not_that_of_the_pieces_is_damage() {
+    let mut scene = Scene::new();
+    let root = scene.builder.tree(&[
+        file("longer", &[scene.one], 10),
+        file("right", &[scene.one], 9),
+        file("shorter", &[scene.one, scene.one], 9),
+    ]);
+    scene.builder.pack();
+    scene.builder.snapshot(root);
+    let summary = scene.check(ReadData::None);
+    assert_names(&summary.errors, &["`longer` is said to have 10 bytes, but its pieces have 9", "`shorter` is said to have 9 bytes"]);
+    assert_eq!(summary.errors.len(), 2);
+}
+
+#[test]
 fn trees_that_no_restore_takes_are_damage() {
     let mut scene = Scene::new();
     let one = scene.one;

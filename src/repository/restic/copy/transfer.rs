@@ -217,9 +217,9 @@ impl<'a> Transfer<'a> {
         let (entry, _) = pack.write(self.copying.target.open())?;
         let open = self.copying.target.open();
         let mut rest = self.rest();
-        rest.indexes.add(open, entry)?;
+        rest.indexes.add(open, self.copying.lock, entry)?;
         if clock::since_boot().saturating_sub(rest.index_written) >= self.copying.index_interval {
-            rest.indexes.flush(open)?;
+            rest.indexes.flush(open, self.copying.lock)?;
             rest.index_written = clock::since_boot();
         }
         Ok(())
@@ -234,7 +234,7 @@ impl<'a> Transfer<'a> {
             }
         }
         let open = self.copying.target.open();
-        self.rest().indexes.flush(open)
+        self.rest().indexes.flush(open, self.copying.lock)
     }
 
     /// The same at the end, however the copy went. Without a lock nothing was written.

@@ -98,9 +98,15 @@ fn since(lock: &LockFile) -> String {
 }
 
 /// Whether nobody can hold this lock any more: it was not refreshed for long, or its process on this machine is gone. If the
-/// latter cannot be told, it is not stale.
+/// latter cannot be told, it is not stale. One that is old and whose program is seen to run here is not stale either: the clock was
+/// set, and it has not yet come to refreshing. (One that is suspended gives up by itself.)
 fn is_stale(lock: &LockFile, now: Timestamp, times: LockTimes) -> bool {
-    is_older(now, lock.time.instant, times.stale) || is_dead(lock)
+    let runs = || is_here(lock) && host::runs(lock.pid, &host::PROGRAMS);
+    (is_older(now, lock.time.instant, times.stale) && !runs()) || is_dead(lock)
+}
+
+fn is_here(lock: &LockFile) -> bool {
+    !lock.hostname.is_empty() && lock.hostname == host::hostname()
 }
 
 fn is_older(now: Timestamp, then: Timestamp, limit: Duration) -> bool {
@@ -109,8 +115,7 @@ fn is_older(now: Timestamp, then: Timestamp, limit: Duration) -> bool {
 
 /// Whether its process was one of this machine and is gone.
 fn is_dead(lock: &LockFile) -> bool {
-    let is_here = !lock.hostname.is_empty() && lock.hostname == host::hostname();
-    is_here && host::liveness(lock.pid, lock.time.instant) == Liveness::Gone
+    is_here(lock) && host::liveness(lock.pid, lock.time.instant) == Liveness::Gone
 }
 
 /// Whether a lock that is old by what is written in it was written lately by the clock of the store, which nobody's own clock

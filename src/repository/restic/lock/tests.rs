@@ -241,6 +241,8 @@ fn locks_are_stale_when_old_or_when_their_process_is_gone() {
     let told = host::liveness(gone, clock::now()) == Liveness::Gone;
     assert_eq!(judged(&|file| (file.hostname, file.pid) = (here.clone(), gone)), told);
     assert!(!judged(&|file| file.pid = gone), "of another machine");
+    let ours = |file: &mut LockFile| (file.hostname, file.pid, file.time) = (here.clone(), host::pid().into(), minutes_ago(60 * 24 * 400));
+    assert!(!judged_when_written(60 * 24 * 400, &ours), "the clock was set: it runs");
     assert!(!judged(&|file| (file.hostname, file.pid) = (here.clone(), host::pid().into())));
     assert!(!judged(&|file| (file.hostname, file.pid) = (String::new(), gone)));
 }

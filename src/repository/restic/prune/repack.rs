@@ -156,7 +156,7 @@ impl Shared<'_, '_> {
         repacked.packs += 1;
         repacked.bytes += size;
         repacked.blobs += entry.blobs.len() as u64;
-        repacked.indexes.add(self.plan.repo.open(), entry)
+        repacked.indexes.add(self.plan.repo.open(), self.guard.lock, entry)
     }
 
     fn pack(&self, number: u32, scratch: &mut Scratch) -> Result<(), RepositoryError> {
@@ -234,7 +234,7 @@ impl Shared<'_, '_> {
             repacked.packs += 1;
             repacked.bytes += size;
             repacked.blobs += entry.blobs.len() as u64;
-            repacked.indexes.add(self.plan.repo.open(), entry)?;
+            repacked.indexes.add(self.plan.repo.open(), self.guard.lock, entry)?;
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ pub(super) fn write_index(
     }
     index.emit(&stale, guard, &mut repacked.indexes)?;
     guard.check()?;
-    repacked.indexes.flush(open)?;
+    repacked.indexes.flush(open, guard.lock)?;
     index.verify(&repacked)?;
     let obsolete = stale.into_iter().map(|file| file.id).collect();
     Ok(Indexes { written: repacked.indexes.written.len(), obsolete })
@@ -155,10 +155,10 @@ impl<'a, 'p> Rewrite<'a, 'p> {
                 let file = parse(id, &open.read_unpacked(FileKind::Index, id)?)?;
                 for pack in file.packs.into_iter().filter(|pack| self.is_said_by(&pack.id, pack.blobs.len(), *number)) {
                     self.named.fetch_add(pack.blobs.len() as u64, Ordering::Relaxed);
-                    own.add(open, pack)?;
+                    own.add(open, guard.lock, pack)?;
                 }
             }
-            rest.lock().unwrap_or_else(PoisonError::into_inner).0.absorb(open, own)
+            rest.lock().unwrap_or_else(PoisonError::into_inner).0.absorb(open, guard.lock, own)
         };
         let fail = |error: RepositoryError| {
             next.store(files.len(), Ordering::Relaxed);

@@ -97,7 +97,7 @@ pub fn repair(
     repair.emit(&stale)?;
     guard.check()?;
     let mut found = repair.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.indexes.flush(open)?;
+    found.indexes.flush(open, guard.lock)?;
     found.summary.indexes_written = found.indexes.count;
     found.summary.indexes_removed = stale.len() as u64;
     found.summary.packs_missing = found.missing.len() as u64;
@@ -216,7 +216,7 @@ impl Repair<'_> {
         }
         let mut found = self.found();
         found.summary.packs_read += 1;
-        found.indexes.add(self.open, index_pack(*id, &blobs))
+        found.indexes.add(self.open, self.guard.lock, index_pack(*id, &blobs))
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "it ends the reading of a pack")]
@@ -272,7 +272,7 @@ impl Repair<'_> {
         }
         self.guard.check()?;
         let (entry, _) = packs.of(kind).write(self.open)?;
-        self.found().indexes.add(self.open, entry)
+        self.found().indexes.add(self.open, self.guard.lock, entry)
     }
 
     /// What index files say of packs whose headers cannot be read.
@@ -309,7 +309,7 @@ impl Repair<'_> {
                 let blobs = blobs_of(&pack);
                 let is_true = pack::pack_size(&blobs) == known.size && follow_each_other(&blobs);
                 if is_true && known.owner.compare_exchange(file.number, DONE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                    self.found().indexes.add(self.open, pack)?;
+                    self.found().indexes.add(self.open, self.guard.lock, pack)?;
                 }
             }
         }

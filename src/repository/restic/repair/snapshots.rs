@@ -57,8 +57,14 @@ pub fn repair(
         lost: Vec::new(),
         lost_count: 0,
         only_sizes: true,
+        empty_written: false,
     };
-    let mut summary = RepairSnapshotsSummary { dry_run: request.dry_run, snapshots: wanted.len() as u64, damaged: Vec::new() };
+    let mut summary = RepairSnapshotsSummary {
+        dry_run: request.dry_run,
+        snapshots: wanted.len() as u64,
+        damaged: Vec::new(),
+        empty_folder_written: false,
+    };
     let mut successors: Vec<(usize, SnapshotFile)> = Vec::new();
     for (id, snapshot) in all.iter().filter(|(id, _)| wanted.contains(id)) {
         let again = if snapshot.is_err() { Some(confirmed(|| repo.snapshot(id))) } else { None };
@@ -85,7 +91,7 @@ pub fn repair(
             Outcome::New(tree) => {
                 let mut entry = damaged(id, false, lost, count);
                 let successor = successor(id, snapshot, tree, !repair.only_sizes);
-                let before = all.iter().find(|(_, other)| other.as_ref().is_ok_and(|other| is_the_same(other, &successor)));
+                let before = all.iter().find(|(other, file)| other != id && file.as_ref().is_ok_and(|file| is_the_same(file, &successor)));
                 entry.repaired = before.map(|(id, _)| SnapshotId(id.to_string()));
                 entry.was_repaired = before.is_some();
                 if before.is_none() {
@@ -95,6 +101,7 @@ pub fn repair(
             }
         }
     }
+    summary.empty_folder_written = repair.empty_written;
     if request.dry_run {
         return Ok(summary);
     }
@@ -198,6 +205,8 @@ struct Repair<'a> {
     lost_count: u64,
     /// Whether nothing was lost so far but true sizes.
     only_sizes: bool,
+    /// Whether the folder without content, which all snapshots share, could not be read.
+    empty_written: bool,
 }
 
 #[derive(Deserialize)]
@@ -242,7 +251,7 @@ impl Repair<'_> {
             let Some(raw) = frame.nodes.get(frame.next) else {
                 let Some(frame) = stack.pop() else { break };
                 let outcome = if frame.is_changed { Outcome::New(self.store(&frame.nodes)?) } else { Outcome::Same };
-                self.trees.insert(frame.id, outcome);
+                self.trees.insert(frame.id, if outcome == Outcome::New(frame.id) { Outcome::Same } else { outcome });
                 continue;
             };
             let Ok(node) = serde_json::from_str::<Looked>(raw.get()) else {
@@ -299,6 +308,13 @@ impl Repair<'_> {
             if stack.len() >= MAX_DEPTH { Err(format!("more than {MAX_DEPTH} folders in each other")) } else { Ok(tree) }
         });
         match read {
+            // What is in it is known without reading it: written once more, nothing is lost.
+            Err(_) if id == Id::of(EMPTY) => {
+                self.trees.insert(id, Outcome::Lost);
+                self.store_tree(EMPTY)?;
+                self.trees.insert(id, Outcome::Same);
+                self.empty_written = true;
+            }
             Ok(tree) => stack.push(Frame { id, nodes: tree.nodes.unwrap_or_default(), next: 0, is_changed: false, path: path.len() }),
             Err(message) => {
                 self.lose(if path.is_empty() { "/" } else { path }, format!("everything in it is lost: {message}"));
@@ -355,11 +371,22 @@ impl Repair<'_> {
         self.store_tree(&json)
     }
 
-    /// Puts a tree into a pack unless it is in one.
+    /// Whether a tree can be read, from where it is or from where it was put just now.
+    fn is_there(&self, id: &Id) -> Result<bool, RepositoryError> {
+        match self.trees.get(id) {
+            Some(outcome) => Ok(*outcome != Outcome::Lost),
+            None if !self.repo.index().contains(BlobKind::Tree, id) => Ok(false),
+            None => match confirmed(|| self.repo.read_blob(BlobKind::Tree, id, &mut Vec::new())) {
+                Err(error) if is_damage(&error) || matches!(error, RepositoryError::BlobMissing { .. }) => Ok(false),
+                read => read.map(|()| true),
+            },
+        }
+    }
+
+    /// Puts a tree into a pack unless it is in one that can be read.
     fn store_tree(&mut self, json: &[u8]) -> Result<Id, RepositoryError> {
         let id = Id::of(json);
-        let known = self.repo.index().contains(BlobKind::Tree, &id) || self.trees.contains_key(&id);
-        if known || self.dry_run {
+        if self.dry_run || self.is_there(&id)? {
             return Ok(id);
         }
         let mut sealed = Vec::new();
@@ -374,7 +401,7 @@ impl Repair<'_> {
     fn write(&mut self) -> Result<(), RepositoryError> {
         self.guard.check()?;
         let (entry, _) = self.packs.of(BlobKind::Tree).write(self.repo.open())?;
-        self.indexes.add(self.repo.open(), entry)
+        self.indexes.add(self.repo.open(), self.guard.lock, entry)
     }
 
     fn flush(&mut self) -> Result<(), RepositoryError> {
@@ -382,7 +409,7 @@ impl Repair<'_> {
             self.write()?;
         }
         self.guard.check()?;
-        self.indexes.flush(self.repo.open())
+        self.indexes.flush(self.repo.open(), self.guard.lock)
     }
 }
 

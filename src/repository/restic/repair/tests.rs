@@ -315,3 +315,42 @@ fn snapshots_wait_for_the_index() {
     let error = snapshots(&scene.builder, &RepairSnapshotsRequest::default()).unwrap_err();
     assert!(matches!(&error, RepositoryError::Refused { problems, .. } if problems[0].contains("is missing")), "{error:?}");
 }
+
+/// All empty folders of a repository are one tree: lost, it must be made again, and no snapshot may go with it.
+#[test]
+fn the_empty_folder_is_made_again() {
+    let empty = b"{\"nodes\":[]}\n";
+    for is_rotten in [false, true] {
+        for other_is_lost in [false, true] {
+            let mut builder = Builder::new();
+            let blob = builder.blob(BlobKind::Data, b"data");
+            let other = if other_is_lost { Id::of(b"lost") } else { builder.tree(&[file("in", &[blob], 4)]) };
+            let inner = builder.tree(&[folder("empty", Id::of(empty))]);
+            let root = builder.tree(&[folder("a", inner), folder("b", Id::of(empty)), folder("other", other)]);
+            builder.pack();
+            if is_rotten {
+                builder.blob(BlobKind::Tree, empty);
+                let pack = builder.pack();
+                change(&builder.path(&pack), |bytes| bytes[5] ^= 1);
+            }
+            let old = builder.snapshot(root);
+            let request = RepairSnapshotsRequest { forget: true, ..RepairSnapshotsRequest::default() };
+            let foreseen = snapshots(&builder, &RepairSnapshotsRequest { dry_run: true, ..request.clone() }).unwrap();
+            let summary = snapshots(&builder, &request).unwrap();
+            assert!(foreseen.empty_folder_written && summary.empty_folder_written);
+            assert_eq!((foreseen.damaged.len(), summary.damaged.len()), (usize::from(other_is_lost), usize::from(other_is_lost)));
+            for round in 0..2 {
+                let left = names(&builder, FileKind::Snapshot);
+                assert_eq!((left.len(), left.contains(&old)), (1, !other_is_lost), "{is_rotten} {round}");
+                let repo = builder.indexed();
+                let tree = builder.open.snapshot(left.first().unwrap()).unwrap().tree;
+                let root = load_tree(&repo, &tree).unwrap();
+                for node in &root.nodes {
+                    load_tree(&repo, &node.subtree.unwrap()).unwrap();
+                }
+                let again = snapshots(&builder, &request).unwrap();
+                assert!(again.damaged.is_empty() && !again.empty_folder_written, "{again:?}");
+            }
+        }
+    }
+}

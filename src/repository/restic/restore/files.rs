@@ -83,7 +83,12 @@ impl FileJob {
         *self.lock() = FileState { exists: true, reused: true, ..FileState::default() };
     }
 
-    fn size(&self) -> u64 {
+    /// Whether a piece of it is known to be lost.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
     }
 

@@ -57,7 +57,8 @@ pub(super) struct Want {
 /// Compares one file with what is there and appends what is missing to `wants`.
 pub(super) fn file(run: &Run<'_>, files: &OpenFiles<'_>, number: u32, job: &FileJob, buffer: &mut Vec<u8>, wants: &mut Vec<Want>) {
     let Some(pieces) = pieces(run, number, job) else { return };
-    let size = pieces.iter().map(|piece| u64::from(piece.location.plain_length())).sum();
+    // As the snapshot says where pieces are lost: the others keep their places.
+    let size = if job.is_damaged() { job.size() } else { pieces.iter().map(|piece| u64::from(piece.location.plain_length())).sum() };
     job.size.store(size, Ordering::Relaxed);
     let existing = match existing(run, job) {
         Ok(existing) => existing,
@@ -68,6 +69,8 @@ pub(super) fn file(run: &Run<'_>, files: &OpenFiles<'_>, number: u32, job: &File
     };
     let missing = match existing {
         Some(existing) => match missing_pieces(run, &existing, size, &pieces, buffer) {
+            // All that is left of it is there; that it is not whole was told.
+            None if job.is_damaged() => return,
             None => return unchanged(run, job, &existing, size),
             Some(missing) => {
                 if !run.request.dry_run && !reuse(run, job, existing, size) {
@@ -89,17 +92,39 @@ pub(super) fn file(run: &Run<'_>, files: &OpenFiles<'_>, number: u32, job: &File
     }
 }
 
-/// Where each piece of the file is and goes. A file with a piece that no index knows cannot be restored.
+/// Where each piece of the file is and goes. Of a file with a piece that no index knows, the pieces before it have their places,
+/// and those after the last such one, counted from the end; none if that is nothing.
 fn pieces(run: &Run<'_>, number: u32, job: &FileJob) -> Option<Vec<Want>> {
-    let mut at = 0;
-    let mut pieces = Vec::with_capacity(job.content.len());
-    for id in &job.content {
-        let Some(location) = run.repo.index().lookup(BlobKind::Data, id) else {
-            job.damage(run, format!("not restored: its data blob {id} is in no index"));
+    let locations: Vec<Option<Location>> = job.content.iter().map(|id| run.repo.index().lookup(BlobKind::Data, id)).collect();
+    let found = |from: &[Option<Location>]| from.iter().map_while(|location| *location).collect::<Vec<_>>();
+    let length = |locations: &[Location]| locations.iter().map(|location| u64::from(location.plain_length())).sum::<u64>();
+    let mut front = found(&locations);
+    let mut back = Vec::new();
+    let mut back_at = 0;
+    if let Some(lost) = job.content.get(front.len()) {
+        job.damage(run, format!("its data blob {lost} is in no index"));
+        back = locations.iter().rev().map_while(|location| *location).collect();
+        back.reverse();
+        match job.size().checked_sub(length(&back)).filter(|at| *at >= length(&front)) {
+            Some(at) => back_at = at,
+            // The size is not what it was, so nobody knows where they were.
+            None => back.clear(),
+        }
+        if length(&front) > job.size() {
+            front.clear();
+        }
+        if front.is_empty() && back.is_empty() {
             return None;
-        };
-        pieces.push(Want { id: *id, location, file: number, at });
-        at += u64::from(location.plain_length());
+        }
+    }
+    let mut pieces = Vec::with_capacity(front.len() + back.len());
+    let first_of_back = job.content.len() - back.len();
+    for (start, locations, first) in [(0, front, 0), (back_at, back, first_of_back)] {
+        let mut at = start;
+        for (location, id) in locations.into_iter().zip(&job.content[first..]) {
+            pieces.push(Want { id: *id, location, file: number, at });
+            at += u64::from(location.plain_length());
+        }
     }
     Some(pieces)
 }
@@ -145,8 +170,10 @@ fn missing_pieces(run: &Run<'_>, existing: &OwnedFd, size: u64, pieces: &[Want],
     let found = rustix::fs::fstat(existing).map_or(0, |stat| stat.st_size as u64);
     let mut missing = Vec::new();
     for piece in pieces {
+        // What was not compared is not known to be right.
         if run.go_on().is_err() {
-            break;
+            missing.push(*piece);
+            continue;
         }
         let length = piece.location.plain_length() as usize;
         if piece.at + length as u64 > found || !holds(existing, piece, length, buffer) {

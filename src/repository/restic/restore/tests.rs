@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::model::entry::Kind;
-use crate::model::progress::Silent;
+use crate::model::progress::{Event, Silent};
 use crate::repository::contract::SnapshotId;
 use crate::repository::restic::codec::BlobKind;
 use crate::repository::restic::reader::testing::{Builder, file, folder, link, node};
@@ -392,4 +392,67 @@ fn a_destination_that_cannot_be_is_an_error() {
     scene.request.dry_run = true;
     assert_eq!(scene.again(&tree).files_restored, 1);
     assert!(!scene.folder.path().join("not").exists());
+}
+
+/// A piece that no index knows costs itself: what is before it and after it has its place.
+#[test]
+fn what_is_left_of_a_file_is_restored() {
+    let mut scene = Scene::new();
+    let [one, two, three] = ["the first", "the second", "the third"].map(|text| scene.text("x", text).content[0]);
+    let lost = Id::of(b"never stored");
+    let nodes = [
+        file("all-lost", &[lost], 5),
+        file("end", &[one, two, lost], 29),
+        file("middle", &[one, lost, three], 28),
+        file("more", &[one, lost, two, lost, three], 48),
+        file("start", &[lost, two, three], 29),
+        file("wrong-size", &[one, lost, two], 12),
+    ];
+    let tree = scene.builder.tree(&nodes);
+    scene.builder.pack();
+    for _ in 0..2 {
+        let summary = scene.again(&tree);
+        assert_eq!(paths(&summary), ["/all-lost", "/end", "/middle", "/more", "/start", "/wrong-size"]);
+        assert!(summary.problems.iter().all(|problem| problem.message.contains(&lost.to_string())), "{:?}", summary.problems);
+        assert_eq!((summary.files_restored, summary.files_unchanged), (0, 0));
+        assert_eq!(read(scene.target("end")), format!("the firstthe second{}", "\0".repeat(10)));
+        assert_eq!(read(scene.target("middle")), format!("the first{}the third", "\0".repeat(10)));
+        assert_eq!(read(scene.target("more")), format!("the first{}the third", "\0".repeat(30)));
+        assert_eq!(read(scene.target("start")), format!("{}the secondthe third", "\0".repeat(10)));
+        assert_eq!(read(scene.target("wrong-size")), format!("the first{}", "\0".repeat(3)));
+        assert!(!scene.target("all-lost").exists());
+        for name in ["end", "middle", "more", "start"] {
+            assert_eq!(fs::metadata(scene.target(name)).unwrap().mode() & 0o777, 0o600, "it must not look whole");
+        }
+    }
+    // What is on disk in the place of the lost piece is all that there is of it.
+    fs::write(scene.target("middle"), "the first0123456789the third").unwrap();
+    scene.again(&tree);
+    assert_eq!(read(scene.target("middle")), "the first0123456789the third");
+}
+
+/// What was not compared because somebody cancelled is not taken for right.
+#[test]
+fn a_cancelled_comparison_gives_no_file_its_metadata() {
+    let mut scene = Scene::new();
+    let node = scene.text("file", "as it was");
+    let tree = scene.builder.tree(&[node]);
+    scene.builder.pack();
+    fs::create_dir(&scene.request.destination).unwrap();
+    fs::write(scene.target("file"), "otherwise").unwrap();
+    fs::set_permissions(scene.target("file"), fs::Permissions::from_mode(0o640)).unwrap();
+    let run_files = |control: &Control| restore(&scene.builder.indexed(), &tree, &scene.request, control, &Cancels(control.clone()));
+    let control = Control::new();
+    assert!(run_files(&control).is_err());
+    assert_eq!(read(scene.target("file")), "otherwise");
+    assert_eq!(fs::metadata(scene.target("file")).unwrap().mode() & 0o777, 0o640);
+}
+
+/// Cancels as soon as anything is told.
+struct Cancels(Control);
+
+impl Progress for Cancels {
+    fn event(&self, _: Event<'_>) {
+        self.0.cancel();
+    }
 }

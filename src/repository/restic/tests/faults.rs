@@ -1,9 +1,10 @@
 //! The n-th call to the storage goes wrong, for every n, in every operation that writes.
 
 use super::*;
-use crate::repository::backend::testing::{Fault, FaultyBackend};
+use crate::repository::backend::testing::{Fault, FaultyBackend, IntrudedBackend};
 use crate::repository::contract::copy::{CopyRequest, CopySummary};
 use crate::repository::contract::repair::{RepairIndexRequest, RepairSnapshotsRequest};
+use crate::repository::contract::rewrite::{RewriteRequest, RewriteSummary};
 
 const FAULTS: [Fault; 3] = [Fault::Fails, Fault::Ends, Fault::Short];
 
@@ -303,5 +304,149 @@ fn half_an_index_is_repaired() {
         assert!(matches!(prune(&world.repository(), &full_prune()), Err(RepositoryError::Damaged { .. })));
         world.repository().repair_index(&RepairIndexRequest::default(), &Control::new(), Arc::new(Silent)).unwrap();
         world.assert_whole(&name);
+    }
+}
+
+/// Leaves some files out of all snapshots.
+fn rewrite(repository: &ResticRepository, forget: bool) -> Result<RewriteSummary, RepositoryError> {
+    let mut snapshots = repository.snapshots()?;
+    snapshots.sort_by_key(|snapshot| snapshot.time);
+    let request = RewriteRequest {
+        snapshots: snapshots.into_iter().map(|snapshot| snapshot.id).collect(),
+        exclude: &|path| is_left_out(path),
+        forget,
+        dry_run: false,
+    };
+    repository.rewrite(&request, &Control::new(), Arc::new(Silent))
+}
+
+fn is_left_out(path: &[u8]) -> bool {
+    path.starts_with(b"/data/d/1")
+}
+
+fn without(files: &Files) -> Files {
+    files
+        .iter()
+        .filter(|(path, _)| !is_left_out(format!("/data/{path}").as_bytes()))
+        .map(|(path, data)| (path.clone(), data.clone()))
+        .collect()
+}
+
+#[test]
+fn in_a_rewrite() {
+    let base = world();
+    for forget in [false, true] {
+        let count = each(
+            &base,
+            |repository| rewrite(repository, forget).map(|_| ()),
+            |world, done, when| {
+                // Each snapshot is there as it was, or in its new form.
+                let repository = world.repository();
+                for snapshot in repository.snapshots().unwrap() {
+                    if let Some(files) = world.snapshots.get(&snapshot.id) {
+                        assert_eq!(read(&repository, &snapshot.id), *files, "{when}");
+                    } else {
+                        let old = snapshot.original.unwrap();
+                        assert_eq!(read(&repository, &snapshot.id), without(&base.snapshots[&old]), "{when}");
+                        if forget && done {
+                            world.snapshots.remove(&old);
+                        }
+                    }
+                }
+                drop(repository);
+                rewrite(&world.repository(), forget).unwrap();
+                let repository = world.repository();
+                let left = repository.snapshots().unwrap();
+                let changed = base.snapshots.values().filter(|files| without(files) != **files).count();
+                assert_eq!(left.len(), base.snapshots.len() + if forget { 0 } else { changed }, "{when}");
+                world.snapshots = left
+                    .into_iter()
+                    .map(|snapshot| {
+                        let files = base
+                            .snapshots
+                            .get(&snapshot.id)
+                            .cloned()
+                            .unwrap_or_else(|| without(&base.snapshots[&snapshot.original.unwrap()]));
+                        (snapshot.id, files)
+                    })
+                    .collect();
+                drop(repository);
+                world.assert_whole(when);
+                prune(&world.repository(), &full_prune()).unwrap();
+                world.assert_whole(when);
+                world.assert_nothing_unused(when);
+            },
+        );
+        assert!(count > 30, "{count} calls");
+    }
+}
+
+/// Something that writes to a repository.
+type Work<'a> = &'a dyn Fn(&ResticRepository) -> Result<(), RepositoryError>;
+
+/// Somebody takes the lock away while packs are written that no index names yet, and prunes: no index may name them later, as
+/// everybody after us would count on them.
+#[test]
+fn no_index_names_what_was_pruned_when_the_lock_was_gone() {
+    let base = world();
+    // Something for a repair of snapshots to do, too.
+    let broken = base.fork();
+    let repo = broken.open.clone().into_indexed().unwrap();
+    let pack = repo.index().lookup(BlobKind::Data, &Id::of(&content(9))).unwrap().pack;
+    broken.memory.remove(FileKind::Pack, &pack.to_string()).unwrap();
+    drop(repo);
+    broken.repository().repair_index(&RepairIndexRequest::default(), &Control::new(), Arc::new(Silent)).unwrap();
+    let mut source = World::new();
+    for start in 0..3 {
+        source.back_up((0..12).map(|number| (format!("d/{number}"), content(100 + start * 10 + number))).collect());
+    }
+    let files: Files = (0..14).map(|number| (format!("new/{number}"), content(100 + number))).collect();
+    let works: [(&str, bool, Work<'_>); 5] = [
+        ("backup", false, &|repository| back_up(repository, &files, 100).map(|_| ())),
+        ("copy", false, &|repository| copy(&source.repository(), repository).map(|_| ())),
+        ("rewrite", false, &|repository| rewrite(repository, true).map(|_| ())),
+        ("prune", false, &|repository| prune(repository, &full_prune())),
+        ("repair", true, &|repository| {
+            let request = RepairSnapshotsRequest { forget: true, ..RepairSnapshotsRequest::default() };
+            repository.repair_snapshots(&request, &Control::new(), Arc::new(Silent)).map(|_| ())
+        }),
+    ];
+    for (name, on_broken, work) in works {
+        let mut struck = 0;
+        for at in 0.. {
+            let mut world = if on_broken { broken.fork() } else { base.fork() };
+            let open = world.open.clone();
+            let intrude = move || {
+                lock::unlock(&open, true).unwrap();
+                // A repository with something lost cannot be pruned; what no index names goes there, too.
+                let named: BTreeSet<String> =
+                    open.clone().into_indexed().unwrap().index().packs().map(|pack| pack.id.to_string()).collect();
+                for pack in open.list_ids(FileKind::Pack).unwrap().into_iter().filter(|pack| !named.contains(&pack.to_string())) {
+                    open.remove(FileKind::Pack, &pack).unwrap();
+                }
+            };
+            let intruded = Arc::new(IntrudedBackend::new(world.memory.clone(), at, intrude));
+            let repository = repository(&world.open, intruded.clone());
+            let done = work(&repository);
+            drop(repository);
+            if !intruded.has_struck() {
+                assert!(done.is_ok(), "{name} {at}: {done:?}");
+                break;
+            }
+            struck += 1;
+            let when = format!("{name}, after pack {at}: {done:?}");
+            assert!(matches!(done, Err(RepositoryError::LockLost { .. })), "{when}");
+            let there = world.memory.names(FileKind::Pack);
+            let repo = world.open.clone().into_indexed().unwrap();
+            let missing: Vec<Id> = repo.index().packs().map(|pack| pack.id).filter(|pack| !there.contains(&pack.to_string())).collect();
+            assert_eq!(missing, [], "{when}");
+            drop(repo);
+            if !on_broken {
+                let kept = world.repository().snapshots().unwrap();
+                world.snapshots.retain(|id, _| kept.iter().any(|snapshot| snapshot.id == *id));
+                world.assert_restores(&when);
+            }
+        }
+        assert!(struck > 0, "{name} writes packs");
     }
 }
