@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::connect::Engine;
 use super::create::{ContainerBody, NetworkBody};
 use super::error::DockerError;
+use super::quiesce::PATIENCE;
 use super::wire::encode;
 
 /// Longest that a stop may take: far more than anybody gives a container.
@@ -107,6 +108,13 @@ pub async fn start(engine: &Engine, container: &str) -> Result<(), DockerError> 
 /// It cannot be stopped.
 pub async fn stop(engine: &Engine, container: &str, timeout: Option<Duration>) -> Result<(), DockerError> {
     const CALL: &str = "POST /containers/{id}/stop";
+    let timeout = if timeout.is_some() {
+        timeout
+    } else {
+        // Waited for without end, it might end when nobody expects it any more, and stay down.
+        let inspect = get(engine, &format!("/containers/{}/json", encode(container))).await?;
+        inspect.pointer("/Config/StopTimeout").and_then(Value::as_i64).filter(|seconds| *seconds < 0).map(|_| PATIENCE)
+    };
     let seconds = timeout.map_or(String::new(), |timeout| format!("?t={}", timeout.as_secs()));
     let path = format!("/containers/{}/stop{seconds}", encode(container));
     // The answer comes once the container has ended, so the limit on short calls would be the wrong one.

@@ -16,7 +16,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use self::calls::{ENGINE_STOP_TIMEOUT, look, pause, settled_after, stop};
+use self::calls::{ENGINE_STOP_TIMEOUT, Seen, look, pause, settled_after, stop};
 use super::connect::Engine;
 use super::error::DockerError;
 use super::journal::{Action, Entry, Gate, Intent, Journal, JournalError, Journals, OwedHook};
@@ -35,6 +35,8 @@ pub use self::watch::{Meanwhile, Place, Watch, Writer};
 
 /// How long somebody else may hold the gate: the time of a stop that is killed in the end.
 const GATE_LIMIT: Duration = Duration::from_mins(5);
+/// How long a container may take that says that it is never to be killed: whoever waits without end cannot say whether it is down.
+pub const PATIENCE: Duration = Duration::from_mins(5);
 /// What the Engine may take on top of a container's own time to stop.
 const STOP_MARGIN: Duration = Duration::from_mins(1);
 
@@ -278,7 +280,7 @@ impl Inner {
             None if !runs => return Ok(()),
             None => {
                 let own = seen.stop_timeout.unwrap_or(ENGINE_STOP_TIMEOUT);
-                (seen.status, planned.action, settled_after(planned.action, self.stop_timeout(&planned).unwrap_or(own)))
+                (seen.status, planned.action, settled_after(planned.action, self.stop_timeout(&planned, &seen).unwrap_or(own)))
             }
         };
         let intent =
@@ -292,14 +294,14 @@ impl Inner {
         // From here on others see that it is held, so nobody needs to wait until it has stopped.
         drop(gate);
         if runs {
-            self.act(&planned, action, seen.stop_timeout, progress).await?;
+            self.act(&planned, action, &seen, progress).await?;
         }
         Ok(())
     }
 
     /// How long a container may take to stop, if somebody else than itself says so: its label beats the configuration.
-    fn stop_timeout(&self, planned: &Planned) -> Option<Duration> {
-        planned.stop_timeout.or(self.options.stop_timeout)
+    fn stop_timeout(&self, planned: &Planned, seen: &Seen) -> Option<Duration> {
+        planned.stop_timeout.or(self.options.stop_timeout).or(seen.stops_whenever.then_some(PATIENCE))
     }
 
     /// The journal of this guard, started when it is needed first.
@@ -310,19 +312,13 @@ impl Inner {
         }
     }
 
-    async fn act(
-        &mut self,
-        planned: &Planned,
-        action: Action,
-        own_timeout: Option<Duration>,
-        progress: &dyn Progress,
-    ) -> Result<(), QuiesceError> {
+    async fn act(&mut self, planned: &Planned, action: Action, before: &Seen, progress: &dyn Progress) -> Result<(), QuiesceError> {
         let (id, name) = (&planned.id, &planned.name);
         match action {
             Action::Stop => {
                 progress.event(Event::Phase(&format!("stopping {name}")));
-                let timeout = self.stop_timeout(planned);
-                let patience = timeout.or(own_timeout).unwrap_or(ENGINE_STOP_TIMEOUT).saturating_add(STOP_MARGIN);
+                let timeout = self.stop_timeout(planned, before);
+                let patience = timeout.or(before.stop_timeout).unwrap_or(ENGINE_STOP_TIMEOUT).saturating_add(STOP_MARGIN);
                 let stopped = stop(&self.engine, id, timeout, patience).await;
                 stopped.map_err(|source| QuiesceError::Stop { container: name.clone(), source })?;
             }

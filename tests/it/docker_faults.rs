@@ -357,6 +357,9 @@ fn a_restore_that_is_ended_is_done_by_the_next() {
         let mut running = restore().spawn();
         // The new volume lies where the old one lay.
         running.hold_while_it_has_open(&folder.join("noise"));
+        // What an old Engine says of when a volume was made is when its folder was last changed, to the second.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         running.signal(signal);
         running.signal(Signal::CONT);
         let outcome = running.wait();
@@ -451,4 +454,41 @@ fn an_application_of_which_a_part_cannot_be_looked_at_is_not_whole() {
         assert_eq!(stage.bbackup(["snapshots", "--json", "latest"]).run().success().text(), whole);
     }
     stage.wait_for_state(&stage.name("db"), "running");
+}
+
+#[test]
+fn who_is_let_go_on_while_it_is_read_is_seen() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "unpaused");
+    let folder = one_container(&stage, &home, "app", 20, &[]);
+    let name = stage.name("app");
+    stage.ok(["pause", &name]);
+    let mut running = stage.bbackup(["backup", "--json", "--containers", &name]).spawn();
+    running.hold_while_it_has_open(&folder);
+    stage.ok(["unpause", &name]);
+    running.signal(Signal::CONT);
+    let _ = running.wait().exits(4).says(&format!("container {name} ran while it was read"));
+    let snapshots = stage.bbackup(["snapshots", "--json"]).run().success().text();
+    assert!(snapshots.contains("\"partial\""), "{snapshots}");
+    // One that stays paused hinders nobody.
+    stage.ok(["pause", &name]);
+    let _ = stage.bbackup(["backup", "--json", "--containers", &name]).run().success();
+    assert_eq!(state(&stage, "app"), "paused");
+}
+
+#[test]
+fn nobody_is_waited_for_without_end() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "endless");
+    one_container(&stage, &home, "app", 1, &["--stop-timeout=-1"]);
+    let name = stage.name("app");
+    // A stop without a limit would still be waited for by the Engine when nobody here does any more.
+    let decide = |line: &str| if line.contains("/stop") && !line.contains("/stop?t=300") { Action::Fail } else { Action::Pass };
+    let proxy = Proxy::start(&home.path("proxy.sock"), &stage.engine().host(), decide);
+    for arguments in [&["backup", "--containers", &name][..], &["restore", "latest", "--all", "--in-place"]] {
+        let _ = stage.bbackup(arguments).env("DOCKER_HOST", proxy.host()).run().success();
+        stage.wait_for_state(&name, "running");
+    }
 }

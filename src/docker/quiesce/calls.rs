@@ -26,6 +26,8 @@ pub(super) struct Seen {
     pub(super) started_at: String,
     /// How long the Engine lets it take to stop before it kills it.
     pub(super) stop_timeout: Option<Duration>,
+    /// Whether it is never killed, however long it takes (`--stop-timeout -1`).
+    pub(super) stops_whenever: bool,
 }
 
 /// How a container came back.
@@ -92,6 +94,7 @@ pub(super) async fn look(engine: &Engine, id: &str) -> Result<Option<Seen>, Dock
         exit_code: inspect.state.exit_code,
         started_at: inspect.state.started_at,
         stop_timeout: inspect.config.stop_timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
+        stops_whenever: inspect.config.stop_timeout.is_some_and(|seconds| seconds < 0),
     }))
 }
 

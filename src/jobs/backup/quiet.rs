@@ -14,7 +14,7 @@ use crate::docker::quiesce::{
     decide, held_elsewhere,
 };
 use crate::jobs::error::JobError;
-use crate::model::application::{Consistency, Container, ItemKind, QuiesceRecord};
+use crate::model::application::{Consistency, Container, ItemKind, QuiesceRecord, Status};
 use crate::model::hook::{Hook, HookRecord};
 use crate::model::progress::Event;
 
@@ -144,9 +144,10 @@ fn known_writers(request: &QuiesceRequest, plan: &QuiescePlan, consistency: Cons
     }
     let planned: BTreeSet<&str> = plan.planned.iter().map(|planned| planned.id.as_str()).collect();
     let wanted = |container: &Container| request.wishes.get(&container.name).and_then(|wishes| wishes.consistency).unwrap_or(consistency);
-    let left = |container: &&Container| {
-        !planned.contains(container.id.as_str()) && (container.state.status.is_alive() || wanted(container) == Consistency::None)
-    };
+    // One that is paused does not write, and nobody expects it to.
+    let runs = |container: &Container| container.state.status.is_alive() && container.state.status != Status::Paused;
+    let left =
+        |container: &&Container| !planned.contains(container.id.as_str()) && (runs(container) || wanted(container) == Consistency::None);
     Some(request.containers.iter().filter(left).map(|container| container.id.clone()).collect())
 }
 
