@@ -90,6 +90,11 @@ impl Discovery {
         self.policies.get(container).map_or(&[], |(_, warnings)| warnings)
     }
 
+    /// What labels ask for does not count: what is saved before it is overwritten is saved as it is.
+    pub fn forget_labels(&mut self) {
+        self.policies.clear();
+    }
+
     /// The inspect JSON of a container as it was when it was looked at, byte for byte, by its id.
     pub fn raw_container(&self, id: &str) -> Option<&Bytes> {
         self.raw_containers.get(id)

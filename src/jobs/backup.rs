@@ -54,6 +54,8 @@ struct Host {
     discovery: Discovery,
     /// Containers that this very program stands on, by id, and how.
     ourselves: BTreeMap<String, String>,
+    /// Volumes that restores overwrite, or were interrupted while they did, and why they are not whole.
+    half: BTreeMap<String, String>,
 }
 
 /// One application to be saved, with the set that chose it.
@@ -165,7 +167,12 @@ fn has_paths(request: &BackupRequest) -> bool {
 /// The host, or none where its Engine does not answer and other things can be saved all the same.
 async fn look_at_host_if_needed(context: &JobContext, request: &BackupRequest, outcome: &mut Outcome) -> Result<Option<Host>, JobError> {
     match look_at_host(context, request.dry_run, outcome).await {
-        Ok(host) => Ok(Some(host)),
+        Ok(mut host) => {
+            if request.before_restore {
+                host.discovery.forget_labels();
+            }
+            Ok(Some(host))
+        }
         Err(error) if has_paths(request) => {
             outcome.without_engine(request, &error);
             Ok(None)
@@ -183,7 +190,8 @@ async fn look_at_host(context: &JobContext, dry_run: bool, outcome: &mut Outcome
     }
     let discovery = discover(&engine).await?;
     let ourselves = ourselves(&engine, &discovery, &container::clues()).await;
-    Ok(Host { engine, discovery, ourselves })
+    let half = super::restore::half_restored(&context.directories.state, engine.id())?;
+    Ok(Host { engine, discovery, ourselves, half })
 }
 
 /// Removes the helper containers that dead runs have left: what was done, and what could not be, in sentences.

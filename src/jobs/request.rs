@@ -36,6 +36,8 @@ pub struct BackupRequest {
     pub estimate: bool,
     /// So many applications at once.
     pub parallel: usize,
+    /// A restore is about to overwrite all of it: nothing is left out, whatever labels say, and it is saved in whatever state it is.
+    pub before_restore: bool,
 }
 
 /// A restore out of some snapshots.

@@ -9,7 +9,9 @@ mod fill;
 mod in_place;
 mod journal;
 mod words;
+mod work;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +30,8 @@ use crate::repository::contract::{Repository, RepositoryError, Snapshot, Snapsho
 pub struct LeftBehind {
     /// What was put back or removed.
     pub done: Vec<String>,
+    /// What could not be, and is tried again at the next start.
+    pub failed: Vec<String>,
     /// Volumes that are half restored, whose containers stay stopped until they are restored again.
     pub half_restored: Vec<String>,
 }
@@ -43,8 +47,17 @@ pub fn is_anything_left(state: &Path) -> bool {
 /// # Errors
 /// A journal cannot be read, or the Engine does not answer.
 pub async fn clean_up(engine: &Engine, state: &Path) -> Result<LeftBehind, JobError> {
-    let cleaned = journal::clean(engine, state, journal::Next::Other).await?;
-    Ok(LeftBehind { done: cleaned.told, half_restored: cleaned.open })
+    let cleaned = journal::clean(engine, state).await?;
+    let half_restored = cleaned.half.into_values().map(|half| half.told).collect();
+    Ok(LeftBehind { done: cleaned.told, failed: cleaned.failed, half_restored })
+}
+
+/// The volumes of an Engine that a restore overwrites, or was interrupted while it did, each with the reason why it is not whole.
+///
+/// # Errors
+/// A journal cannot be read.
+pub(super) fn half_restored(state: &Path, engine: &str) -> Result<BTreeMap<String, String>, JobError> {
+    journal::half_restored(state, engine)
 }
 
 /// What a restore will do.

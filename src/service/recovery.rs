@@ -79,6 +79,7 @@ pub async fn after_restores(engines: &[config::Docker], state: &Path, recovered:
         match cleaned {
             Ok(left) => {
                 recovered.done.extend(left.done);
+                recovered.failed.extend(left.failed);
                 recovered.half_restored.extend(left.half_restored);
             }
             Err(error) => {

@@ -126,6 +126,9 @@ pub struct RestorePlan {
     pub notes: Vec<String>,
     /// What differs because somebody asked for it, one sentence each.
     pub asked: Vec<String>,
+    /// The volumes that each restored container uses.
+    #[serde(skip)]
+    pub uses: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// One step and the application it is for.
@@ -220,6 +223,9 @@ pub enum Step {
         id: String,
         /// Whether it was frozen, and is again when it is put back.
         paused: bool,
+        /// The volumes that are overwritten and that it uses, for whatever application.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        volumes: Vec<String>,
     },
     /// Save what will be overwritten.
     SaveFirst {

@@ -2,6 +2,7 @@
 //!
 //! In which order, and what happens when one fails, is decided in `jobs`; writing a volume's files is `volume`'s business.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,9 @@ pub struct Stopped {
     pub name: String,
     /// Whether it was frozen.
     pub paused: bool,
+    /// The volumes that are overwritten and that it uses, for whatever application.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
 }
 
 /// A container that was there and that this restore has given another name.
@@ -95,12 +99,22 @@ pub struct Steps {
     unsure: Vec<(String, String)>,
     stopped: Vec<Stopped>,
     aside: Vec<Aside>,
+    /// Containers that are to be started again once nobody writes to their volumes any more.
+    waiting: Vec<Stopped>,
 }
 
 impl Steps {
     /// Nothing was made yet.
     pub fn new(engine: &Engine, limits: Limits) -> Self {
-        Self { engine: engine.clone(), limits, left: Vec::new(), unsure: Vec::new(), stopped: Vec::new(), aside: Vec::new() }
+        Self {
+            engine: engine.clone(),
+            limits,
+            left: Vec::new(),
+            unsure: Vec::new(),
+            stopped: Vec::new(),
+            aside: Vec::new(),
+            waiting: Vec::new(),
+        }
     }
 
     /// Takes one step, and gives what somebody should know. [`Step::FillVolume`] and its like and
@@ -157,10 +171,11 @@ impl Steps {
     async fn move_away(&mut self, PlannedStep { application, step }: &PlannedStep) -> Result<(), DockerError> {
         let engine = &self.engine;
         match step {
-            Step::StopContainer { name, id, paused } => {
+            Step::StopContainer { name, id, paused, volumes } => {
                 // Also one whose stop failed is started again: it may yet end.
                 let (application, id) = (application.clone(), id.clone());
-                self.stopped.push(Stopped { application, id: id.clone(), name: name.clone(), paused: *paused });
+                let volumes = volumes.clone();
+                self.stopped.push(Stopped { application, id: id.clone(), name: name.clone(), paused: *paused, volumes });
                 container::stop(engine, &id, self.limits.stop).await
             }
             Step::SetAside { name, id, aside } => {
@@ -189,14 +204,61 @@ impl Steps {
         self.stopped.iter().any(|one| one.application == application) || self.aside.iter().any(|one| one.application == application)
     }
 
-    /// Gives the containers that were there their names again, and starts them if `start` says so. Gives what could not be
-    /// done, one sentence each.
-    pub async fn put_back(&mut self, application: &str, start: bool) -> Vec<String> {
-        let (aside, others) = std::mem::take(&mut self.aside).into_iter().partition::<Vec<_>, _>(|one| one.application == application);
-        self.aside = others;
-        let (stopped, others) = std::mem::take(&mut self.stopped).into_iter().partition::<Vec<_>, _>(|one| one.application == application);
-        self.stopped = others;
-        put_back(&self.engine, &aside, &stopped, start).await
+    /// Gives the containers that were there their names again, and starts them if `start` says so; those that use a volume that somebody
+    /// may still be writing to wait for [`start_waiting`](Self::start_waiting). Gives what could not be done, one sentence each.
+    pub async fn put_back(&mut self, application: &str, start: bool, busy: &BTreeSet<String>) -> Vec<String> {
+        let aside: Vec<Aside> = self.aside.extract_if(.., |one| one.application == application).collect();
+        let stopped: Vec<Stopped> = self.stopped.extract_if(.., |one| one.application == application).collect();
+        let mut failures: Vec<String> = name_again(&self.engine, &aside).await.into_iter().map(|(_, failure)| failure).collect();
+        if !start {
+            return failures;
+        }
+        let (waiting, stopped): (Vec<_>, Vec<_>) = stopped.into_iter().partition(|one| one.volumes.iter().any(|name| busy.contains(name)));
+        self.waiting.extend(waiting);
+        for one in stopped.iter().rev() {
+            failures.extend(self.start_one(one).await.err());
+        }
+        failures
+    }
+
+    async fn start_one(&self, one: &Stopped) -> Result<(), String> {
+        match start_again(&self.engine, &one.id, one.paused).await {
+            Err(error) if !error.is_not_found() => Err(format!("container {} is down: {error}", printable(one.name.as_bytes()))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether containers of an application wait for others to come to their end.
+    pub fn is_waiting(&self, application: &str) -> bool {
+        self.waiting.iter().any(|one| one.application == application)
+    }
+
+    /// Starts what waited, the last that was stopped first, except for what uses one of the volumes that are `half` restored. Gives what
+    /// stays down, with its application, and why.
+    pub async fn start_waiting(&mut self, half: &BTreeSet<String>) -> Vec<(String, String)> {
+        let mut failures = Vec::new();
+        for one in std::mem::take(&mut self.waiting).into_iter().rev() {
+            let started = match half_restored(&one.name, &one.volumes, half) {
+                Some(reason) => Err(reason),
+                None => self.start_one(&one).await,
+            };
+            failures.extend(started.err().map(|failure| (one.application.clone(), failure)));
+        }
+        failures
+    }
+
+    /// Why a container that was stopped must not be started again; none if it may be.
+    pub fn why_not_again(&self, id: &str, half: &BTreeSet<String>) -> Option<String> {
+        let one = self.stopped.iter().find(|one| one.id == id)?;
+        half_restored(&one.name, &one.volumes, half)
+    }
+
+    /// Gives what was made for one application to another one, which has use for it.
+    pub fn hand_over(&mut self, volume: &str, from: &str, to: &str) -> Option<Left> {
+        let is_it = |left: &&mut Left| left.application == from && left.kind == Kind::Volume && left.name == volume;
+        let left = self.left.iter_mut().find(is_it)?;
+        to.clone_into(&mut left.application);
+        Some(left.clone())
     }
 
     /// What was made for an application, in the order in which it was made.
@@ -257,21 +319,22 @@ pub fn never_started<'a>(inspect: &'a Value, name: &str) -> Option<&'a str> {
     text(inspect, "/Id").filter(|_| is_it)
 }
 
-/// Gives containers their names again, and starts those that were stopped, the last first, if `start` says so. Gives what
-/// could not be done, one sentence each.
-pub async fn put_back(engine: &Engine, aside: &[Aside], stopped: &[Stopped], start: bool) -> Vec<String> {
+fn half_restored(container: &str, volumes: &[String], half: &BTreeSet<String>) -> Option<String> {
+    let volume = volumes.iter().find(|name| half.contains(*name))?;
+    let (container, volume) = (printable(container.as_bytes()), printable(volume.as_bytes()));
+    Some(format!("container {container} stays stopped, as its volume {volume} is half restored"))
+}
+
+/// Gives containers their names again. Gives what could not be done, with its application, one sentence each.
+pub async fn name_again(engine: &Engine, aside: &[Aside]) -> Vec<(String, String)> {
     let mut failures = Vec::new();
     for one in aside.iter().rev() {
         match container::rename(engine, &one.id, &one.name).await {
             Err(error) if !error.is_not_found() && !has_name(engine, one).await => {
-                failures.push(format!("container {} is still called {}: {error}", printable(one.name.as_bytes()), one.aside));
+                let failure = format!("container {} is still called {}: {error}", printable(one.name.as_bytes()), one.aside);
+                failures.push((one.application.clone(), failure));
             }
             _ => {}
-        }
-    }
-    for one in stopped.iter().rev().filter(|_| start) {
-        if let Err(error) = start_again(engine, &one.id, one.paused).await {
-            failures.push(format!("container {} is down: {error}", printable(one.name.as_bytes())));
         }
     }
     failures
@@ -283,7 +346,17 @@ async fn has_name(engine: &Engine, one: &Aside) -> bool {
     seen.is_ok_and(|seen| text(&seen, "/Name") == Some(&format!("/{}", one.name)))
 }
 
-async fn start_again(engine: &Engine, id: &str, paused: bool) -> Result<(), DockerError> {
-    container::start(engine, id).await?;
-    if paused { container::pause(engine, id).await } else { Ok(()) }
+/// Starts a container that does not run, and freezes it if it was frozen.
+///
+/// # Errors
+/// The Engine refuses, or there is no such container.
+pub async fn start_again(engine: &Engine, container: &str, paused: bool) -> Result<(), DockerError> {
+    let seen = make::get(engine, &format!("/containers/{}/json", encode(container))).await?;
+    match text(&seen, "/State/Status") {
+        // An Engine refuses to start one that is frozen.
+        Some("paused") => return Ok(()),
+        Some("running" | "restarting") => {}
+        _ => container::start(engine, container).await?,
+    }
+    if paused { container::pause(engine, container).await } else { Ok(()) }
 }

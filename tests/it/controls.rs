@@ -121,6 +121,7 @@ fn back_up(context: &JobContext, paths: &[&Path], control: &Control, hand: &Arc<
         dry_run: false,
         estimate: false,
         parallel: 1,
+        before_restore: false,
     };
     block_on(backup::run(context, request, control, Arc::clone(hand) as Arc<dyn Progress>)).unwrap()
 }

@@ -14,20 +14,20 @@ use crate::support::parts::{Part, needs};
 use crate::support::proxy::{Action, Proxy};
 
 /// An application of two containers with one volume, and a container of somebody else that uses the volume too.
-struct Ground<'a> {
-    stage: Stage<'a>,
-    project: String,
+pub(crate) struct Ground<'a> {
+    pub(crate) stage: Stage<'a>,
+    pub(crate) project: String,
     web: String,
-    db: String,
-    guest: String,
-    volume: String,
+    pub(crate) db: String,
+    pub(crate) guest: String,
+    pub(crate) volume: String,
     network: String,
     port: u16,
 }
 
 impl<'a> Ground<'a> {
     /// Saved with one content, and changed afterwards.
-    fn lay(home: &'a Home, name: &str, number: u8) -> Self {
+    pub(crate) fn lay(home: &'a Home, name: &str, number: u8) -> Self {
         let stage = Stage::new(home, name);
         let project = stage.name("p");
         let named = |word: &str| format!("{project}-{word}");
@@ -101,15 +101,15 @@ impl<'a> Ground<'a> {
         self.stage.mountpoint(&self.volume)
     }
 
-    fn write(&self, file: &str, content: &str) {
+    pub(crate) fn write(&self, file: &str, content: &str) {
         fs::write(self.folder().join(file), content).unwrap();
     }
 
-    fn read(&self, file: &str) -> Option<String> {
+    pub(crate) fn read(&self, file: &str) -> Option<String> {
         fs::read_to_string(self.folder().join(file)).ok()
     }
 
-    fn restore(&self, more: &[&str]) -> crate::support::run::Program {
+    pub(crate) fn restore(&self, more: &[&str]) -> crate::support::run::Program {
         let tag = format!("app:{}", self.project);
         self.stage.bbackup(["restore", "latest", "--tag", &tag, "--json"]).args(more)
     }
@@ -119,7 +119,7 @@ impl<'a> Ground<'a> {
     }
 
     #[track_caller]
-    fn assert_saved_state(&self) {
+    pub(crate) fn assert_saved_state(&self) {
         assert_eq!(self.read("kept").as_deref(), Some("as saved"));
         assert_eq!(self.read("folder/gone-later").as_deref(), Some("as saved"));
         assert_eq!(self.read("new"), None, "what came since is still there");
@@ -128,7 +128,7 @@ impl<'a> Ground<'a> {
     }
 
     #[track_caller]
-    fn assert_state_before(&self, ids: &[String]) {
+    pub(crate) fn assert_state_before(&self, ids: &[String]) {
         assert_eq!(self.read("kept").as_deref(), Some("changed since"));
         assert_eq!(self.read("new").as_deref(), Some("came since"));
         assert_eq!(self.read("folder/gone-later"), None);
@@ -137,7 +137,7 @@ impl<'a> Ground<'a> {
     }
 
     #[track_caller]
-    fn assert_all_run(&self) {
+    pub(crate) fn assert_all_run(&self) {
         for name in [&self.web, &self.db, &self.guest] {
             self.stage.wait_for_state(name, "running");
         }
@@ -145,13 +145,13 @@ impl<'a> Ground<'a> {
         assert!(!all.contains("replaced"), "{all}");
     }
 
-    fn ids(&self) -> Vec<String> {
+    pub(crate) fn ids(&self) -> Vec<String> {
         [&self.web, &self.db, &self.guest].map(|name| self.stage.inspect("container", name)["Id"].as_str().unwrap().to_owned()).to_vec()
     }
 }
 
 /// The snapshots that restores have made.
-fn saved_first(home: &Home) -> Vec<Value> {
+pub(crate) fn saved_first(home: &Home) -> Vec<Value> {
     let mut all = Restic::new(home).snapshots();
     all.retain(|one| one["tags"].as_array().unwrap().iter().any(|tag| tag == "before-restore"));
     all

@@ -46,6 +46,9 @@ mod docker_host;
 // Restores in the place of what is there.
 mod docker_in_place;
 
+// Restores that are killed or fail, and what is half of one and half of another content after them.
+mod docker_half;
+
 // Bind mounts: files of the host that containers mount.
 mod docker_binds;
 mod docker_choice;

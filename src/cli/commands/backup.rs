@@ -69,6 +69,7 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
             dry_run: arguments.dry_run,
             estimate: session.output.has_bars() || session.output.is_json(),
             parallel: usize::from(arguments.parallel),
+            before_restore: false,
         };
         match one(session, &place, request) {
             Ok(result) => {

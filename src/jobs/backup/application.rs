@@ -241,6 +241,12 @@ impl Work<'_> {
     async fn volume(&mut self, item: &PlannedItem, filter: &Filter) -> Result<(), JobError> {
         let run = self.run;
         run.control.checkpoint().map_err(RepositoryError::from)?;
+        let half = if item.kind == ItemKind::Volume { run.host.as_ref().and_then(|host| host.half.get(&item.name)) } else { None };
+        if let Some(reason) = half.filter(|_| !run.request.before_restore) {
+            // Half of one and half of another content, told as whole, would be the worst that a backup can be.
+            self.record(item.kind, item.name.clone(), item.path.clone(), ItemOutcome::Failed { reason: reason.clone() }, None);
+            return Ok(());
+        }
         let label = format!("{} {}", item.kind.as_str(), item.name);
         run.progress.event(Event::ItemStarted { label: &label });
         let mut filter = filter.clone();
@@ -278,6 +284,7 @@ impl Work<'_> {
         };
         run.progress.event(Event::ItemFinished { label: &label });
         if let Some((outcome, helper_reason)) = read {
+            let outcome = less_whole(outcome, half.cloned().into_iter().collect());
             self.record(item.kind, item.name.clone(), item.path.clone(), outcome, helper_reason);
             let mounted_at = self.mounted_at(item).await;
             if let Some(record) = self.records.last_mut() {

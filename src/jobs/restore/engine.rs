@@ -3,17 +3,18 @@
 //!
 //! How containers, networks and volumes are made is `targets`' business; where their data comes from, the repository's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::fill::Fill;
 use super::in_place::{InPlace, Wanted};
+use super::journal;
 use super::words::{shown, worded};
-use super::{counter, journal, untouched};
+use super::work::Work;
+use crate::docker::Engine;
 use crate::docker::helper::Owner;
-use crate::docker::{Engine, make};
 use crate::jobs::backup::{sentence, sweep_helpers};
 use crate::jobs::engine::connect;
 use crate::jobs::error::JobError;
@@ -31,16 +32,25 @@ use crate::targets::steps::{Limits, Steps};
 /// How long is waited for one container to be healthy.
 const HEALTH_LIMIT: Duration = Duration::from_mins(2);
 
-/// How long is waited for an Engine that is gone before what was stopped is left to the next start.
-const ENGINE_LIMIT: Duration = Duration::from_mins(3);
-
 /// What goes back to the Engine.
 pub(super) struct EngineRestore {
-    engine: Engine,
-    plan: plan::RestorePlan,
-    limits: Limits,
+    pub(super) engine: Engine,
+    pub(super) plan: plan::RestorePlan,
+    pub(super) limits: Limits,
     /// The snapshot of each application.
-    snapshots: BTreeMap<String, Snapshot>,
+    pub(super) snapshots: BTreeMap<String, Snapshot>,
+    /// Volumes that a restore which died has left half restored.
+    pub(super) half: BTreeMap<String, journal::Half>,
+}
+
+impl EngineRestore {
+    /// The snapshot that has what was in a volume before anybody wrote to it; `saved` is that of now.
+    fn saved_before(&self, volume: &str, saved: Option<&SnapshotId>) -> Option<String> {
+        match self.half.get(volume) {
+            Some(half) => half.saved.clone(),
+            None => saved.map(|id| id.short().to_owned()),
+        }
+    }
 }
 
 /// Plans the restore of applications.
@@ -66,14 +76,14 @@ pub(super) async fn plan(
         }
         stored.push(application);
     }
-    let mut held_down = BTreeSet::new();
+    let mut cleaned = journal::Cleaned::default();
     if !job.dry_run {
         let (notes, warnings) = sweep_helpers(&engine).await;
         preview.notes.extend(notes);
         preview.warnings.extend(warnings);
-        let cleaned = journal::clean(&engine, &context.directories.state, journal::Next::Restore).await?;
-        preview.notes.extend(cleaned.told);
-        held_down = cleaned.held_down;
+        cleaned = journal::clean(&engine, &context.directories.state).await?;
+        preview.notes.append(&mut cleaned.told);
+        preview.warnings.append(&mut cleaned.failed);
     }
     let selection = &job.selection;
     let options = RestoreOptions {
@@ -83,15 +93,18 @@ pub(super) async fn plan(
         no_start: job.no_start,
         in_place: job.in_place,
         save_first: job.save_first,
-        held_down,
+        held_down: cleaned.held_down,
     };
     let plan = crate::targets::prepare(&engine, &stored, &options).await?;
     preview.steps.extend(plan.steps.iter().map(|planned| shown(&planned.step)));
     preview.conflicts.extend(plan.conflicts.iter().map(worded));
     preview.warnings.extend(plan.notes.iter().cloned());
     preview.notes.extend(plan.asked.iter().cloned());
+    let is_filled =
+        |volume: &String| plan.steps.iter().any(|planned| matches!(&planned.step, Step::FillVolume { name, .. } if name == volume));
+    preview.warnings.extend(cleaned.half.iter().filter(|(volume, _)| !is_filled(volume)).map(|(_, half)| half.told.clone()));
     let limits = Limits { health: HEALTH_LIMIT, stop: context.config.docker.stop_timeout };
-    Ok(EngineRestore { engine, plan, limits, snapshots: by_name })
+    Ok(EngineRestore { engine, plan, limits, snapshots: by_name, half: cleaned.half })
 }
 
 /// An application is never put together from two snapshots: its containers and volumes would not fit each other.
@@ -151,7 +164,7 @@ fn folder(repository: &dyn Repository, snapshot: &Snapshot) -> Result<String, Jo
     found.ok_or_else(|| RepositoryError::NoPath { snapshot: snapshot.id.clone(), path: format!("{DOCKER_ROOT}/…/{DOCUMENT_NAME}") }.into())
 }
 
-/// Takes the steps. What fails costs its own application only.
+/// Takes the steps. What fails costs its own application, and those that use its volumes.
 ///
 /// # Errors
 /// The journal cannot be written: nothing was done, or what was done is named in it.
@@ -162,25 +175,17 @@ pub(super) async fn execute(
     control: &Control,
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<RestoredApplication>, JobError> {
-    let mut steps = Steps::new(&restore.engine, restore.limits);
-    let mut in_place = InPlace::default();
-    let mut results: BTreeMap<&str, RestoredApplication> = BTreeMap::new();
-    for (name, snapshot) in &restore.snapshots {
-        results.insert(name, untouched(name.clone(), snapshot));
-    }
     let run = ulid::Ulid::from_datetime(clock::now().into()).to_string();
     let owner = Owner::of_run(&run);
-    let mut journal = journal::Journal::create(&context.directories.state, &run, &restore.engine)?;
+    let journal = journal::Journal::create(&context.directories.state, &run, &restore.engine)?;
     let started = clock::monotonic();
-    // Applications whose data is not all there: a program that starts on half of its data may destroy the rest.
-    let mut incomplete: BTreeSet<&str> = BTreeSet::new();
-    let mut filled: BTreeSet<&str> = BTreeSet::new();
+    let mut work = Work::new(context, repository, restore, (control, progress), (&owner, journal));
     for (number, planned) in restore.plan.steps.iter().enumerate() {
-        let Some(result) = results.get_mut(planned.application.as_str()) else { continue };
+        let Some(result) = work.results.get_mut(planned.application.as_str()) else { continue };
         if result.failure.is_some() {
             continue;
         }
-        if !is_content(&planned.step) && incomplete.contains(planned.application.as_str()) {
+        if !is_content(&planned.step) && work.incomplete.contains(planned.application.as_str()) {
             if let Step::StartContainer { name } = &planned.step {
                 let name = printable(name.as_bytes());
                 result.warnings.push(format!("container {name} is not started, as not all of its application's data could be restored"));
@@ -192,84 +197,54 @@ pub(super) async fn execute(
             progress.event(Event::Phase(&planned.step.to_string()));
         }
         let saved = match &planned.step {
-            Step::FillVolume { name, .. } => in_place.saved(&planned.application, name),
+            Step::FillVolume { name, .. } => restore.saved_before(name, work.in_place.saved(&planned.application, name)),
             _ => None,
         };
-        let written = journal.before(planned, saved).map_err(|error| sentence(&error));
+        let written = work.journal.before(planned, saved.as_deref()).await.map_err(|error| sentence(&error));
         let done = match go_on {
             _ if written.is_err() => written.map(|()| 0),
             // What was stopped is not left down, and what was replaced not left over.
-            _ if is_clean_up(&planned.step) => Ok(clean_up(&mut steps, planned, result).await),
+            _ if is_clean_up(&planned.step) => Ok(clean_up(&mut work.steps, planned, &work.in_place, result).await),
             // Everything is there and runs: that nobody waits any more is no reason to remove it.
             Err(_) if matches!(planned.step, Step::WaitHealthy { .. }) => Ok(0),
             Err(_) => Err("it was cancelled".to_owned()),
             Ok(()) => match &planned.step {
                 Step::SaveFirst { containers, volumes, paths } => {
-                    let wanted = Wanted { containers, volumes, paths };
-                    in_place.save(context, &planned.application, wanted, result, control, progress).await.map(|()| 0)
+                    let wanted = Wanted { containers, volumes, paths, half: &restore.half };
+                    work.in_place.save(context, &planned.application, wanted, result, control, progress).await.map(|()| 0)
                 }
                 step => {
                     match step {
-                        Step::FillVolume { name, replace: true, .. } => in_place.overwriting(&planned.application, name),
-                        Step::FillVolume { name, .. } => drop(filled.insert(name)),
+                        Step::FillVolume { name, replace: true, .. } => work.in_place.overwriting(&planned.application, name),
+                        Step::FillVolume { name, .. } => drop(work.filled.insert(name)),
                         _ => {}
                     }
-                    take(repository, restore, planned, &mut steps, &owner, result, control, progress).await
+                    take(repository, restore, planned, &mut work.steps, &owner, result, control, progress).await
                 }
             },
         };
         let recorded = match done {
-            Ok(lost) if lost > 0 && steps.has_moved(&planned.application) => {
+            Ok(lost) if lost > 0 && work.steps.has_moved(&planned.application) => {
                 Err(format!("{} of {} could not be restored", entries(lost), planned.step))
             }
             Ok(lost) => {
-                if lost > 0 {
-                    incomplete.insert(&planned.application);
-                }
-                record(&mut journal, &steps, planned, &restore.plan.steps[number + 1..]).await
+                work.filled_in(planned, lost);
+                work.record(number).await
             }
             Err(reason) => Err(reason),
         };
         match recorded {
-            Ok(()) => result.steps.push(shown(&planned.step)),
-            Err(reason) => {
-                let refill = Refill { repository, owner: &owner, progress };
-                if steps.has_moved(&planned.application) {
-                    until_it_answers(&restore.engine, control, progress).await;
-                }
-                let reason = reason + &stays_written(restore, &planned.application, &filled);
-                let undone = roll_back(&mut steps, &mut in_place, restore, &refill, &planned.application, reason, result).await;
-                if let Err(error) = journal.undone(&planned.application, undone) {
-                    result.warnings.push(sentence(&error));
-                }
-            }
+            Ok(()) => work.did(planned),
+            Err(reason) => work.fails(planned, reason).await,
         }
-        result.duration = started.elapsed();
+        if let Some(result) = work.results.get_mut(planned.application.as_str()) {
+            result.duration = started.elapsed();
+        }
     }
-    journal.close();
-    Ok(results.into_values().collect())
+    work.end().await
 }
 
-/// Writes down what the step has made, and whether its application is then complete or done.
-async fn record(journal: &mut journal::Journal, steps: &Steps, planned: &PlannedStep, later: &[PlannedStep]) -> Result<(), String> {
-    let application = &planned.application;
-    if is_made(&planned.step)
-        && let Some(left) = steps.left(application).last()
-    {
-        journal.made(left).await.map_err(|error| sentence(&error))?;
-    }
-    let mut later = later.iter().filter(|later| later.application == *application).map(|later| &later.step).peekable();
-    let is_last = later.peek().is_none();
-    if is_content(&planned.step) && !later.any(is_content) {
-        journal.complete(application).map_err(|error| sentence(&error))?;
-    }
-    if is_last {
-        journal.done(application).map_err(|error| sentence(&error))?;
-    }
-    Ok(())
-}
-
-fn entries(count: u64) -> String {
+pub(super) fn entries(count: u64) -> String {
     if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }
 
@@ -279,20 +254,25 @@ fn is_clean_up(step: &Step) -> bool {
 }
 
 /// Everything is in its place: what fails now is a warning.
-async fn clean_up(steps: &mut Steps, planned: &PlannedStep, result: &mut RestoredApplication) -> u64 {
-    if let Err(error) = steps.take(planned).await {
+async fn clean_up(steps: &mut Steps, planned: &PlannedStep, in_place: &InPlace, result: &mut RestoredApplication) -> u64 {
+    // Another application may have left a volume half restored that this container uses.
+    if let Step::StartAgain { id, .. } = &planned.step
+        && let Some(reason) = steps.why_not_again(id, in_place.half())
+    {
+        result.warnings.push(reason);
+    } else if let Err(error) = steps.take(planned).await {
         result.warnings.push(sentence(&error));
     }
     0
 }
 
 /// Whether the step belongs to putting everything in its place, and not to starting it.
-fn is_content(step: &Step) -> bool {
+pub(super) fn is_content(step: &Step) -> bool {
     !matches!(step, Step::StartContainer { .. } | Step::WaitHealthy { .. } | Step::PauseContainer { .. }) && !is_clean_up(step)
 }
 
 /// Whether the step makes something that was not there.
-fn is_made(step: &Step) -> bool {
+pub(super) fn is_made(step: &Step) -> bool {
     matches!(step, Step::CreateNetwork { .. } | Step::CreateVolume { .. } | Step::CreateContainer { .. })
 }
 
@@ -362,76 +342,4 @@ async fn until_cancelled<T>(work: impl Future<Output = T>, control: &Control) ->
         done = work => Some(done),
         () = cancelled => None,
     }
-}
-
-/// How volumes get back what was in them.
-struct Refill<'a> {
-    repository: &'a dyn Repository,
-    owner: &'a Owner,
-    progress: &'a Arc<dyn Progress>,
-}
-
-impl Refill<'_> {
-    async fn run(&self, engine: &Engine, snapshot: &SnapshotId, path: &str, name: &str) -> Result<(), String> {
-        // Not the run's own: what was cancelled is to be as it was all the same.
-        let control = Control::new();
-        let Self { repository, owner, progress } = *self;
-        let fill = Fill { repository, engine, snapshot, path, name, replace: true, owner, control: &control, progress };
-        let mut counted = counter(snapshot);
-        match fill.volume(&mut counted).await? {
-            0 => Ok(()),
-            lost => Err(format!("{} could not be written", entries(lost))),
-        }
-    }
-}
-
-/// Waits for an Engine that is gone, as it is while it restarts: containers that were stopped are not left down for that.
-async fn until_it_answers(engine: &Engine, control: &Control, progress: &Arc<dyn Progress>) {
-    let deadline = clock::monotonic() + ENGINE_LIMIT;
-    while clock::monotonic() < deadline && !control.is_cancelled() {
-        match make::get(engine, "/info").await {
-            Err(error) if error.is_unreachable() => progress.event(Event::Phase("waiting for the Docker Engine")),
-            _ => return,
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-/// What is said of volumes that were there, empty, and were begun to be filled.
-fn stays_written(restore: &EngineRestore, application: &str, filled: &BTreeSet<&str>) -> String {
-    let used = restore.plan.steps.iter().filter(|planned| planned.application == application).filter_map(|planned| match &planned.step {
-        Step::UseVolume { name } if filled.contains(name.as_str()) => Some(printable(name.as_bytes())),
-        _ => None,
-    });
-    let told = used.map(|name| {
-        format!("; what was written into volume {name}, which was there and empty, stays in it: empty it, or restore with --in-place")
-    });
-    told.collect::<Vec<_>>().concat()
-}
-
-async fn roll_back(
-    steps: &mut Steps,
-    in_place: &mut InPlace,
-    restore: &EngineRestore,
-    refill: &Refill<'_>,
-    application: &str,
-    reason: String,
-    result: &mut RestoredApplication,
-) -> journal::Undone {
-    let stays = steps.roll_back(application).await;
-    result.started.clear();
-    let mut stays: Vec<String> = stays.iter().map(|(left, error)| format!("{} {} ({error})", left.kind.as_str(), left.name)).collect();
-    stays.extend(steps.unsure(application).map(|name| format!("container {name}, if it was made")));
-    let rest = if stays.is_empty() {
-        "everything that was made for it was removed again".to_owned()
-    } else {
-        let stays = stays.join(", ");
-        format!("what was made for it was removed again, except {stays}; the next restore, backup or `bbackup recover` removes that")
-    };
-    let refill = async |engine: &Engine, snapshot: &SnapshotId, path: &str, name: &str| refill.run(engine, snapshot, path, name).await;
-    let back = in_place.put_back(steps, application, &restore.engine, refill).await;
-    let moved = back.as_ref().is_none_or(|(_, whole)| *whole);
-    let back = back.map_or_else(String::new, |(back, _)| format!("; {back}"));
-    result.failure = Some(format!("{reason}; {rest}{back}"));
-    journal::Undone { made: stays.is_empty(), moved }
 }

@@ -236,7 +236,7 @@ pub(super) async fn execute(
     let mut result = untouched(restore.name.clone(), &restore.snapshot);
     let saved = match restore.save_first.as_slice() {
         [] => Ok(None),
-        paths => save_paths(context, paths, control, progress).await,
+        paths => save_paths(context, paths, &mut result, control, progress).await,
     };
     match saved {
         Ok(saved) => result.saved_first = saved,

@@ -2,11 +2,11 @@
 //!
 //! In which order things are stopped and set aside is decided in `targets/plan`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::journal::Half;
 use crate::config::{BackupSet, Consistency, Scope, Selection};
-use crate::docker::Engine;
 use crate::jobs::backup::{self, sentence};
 use crate::jobs::request::{BackupRequest, JobContext};
 use crate::jobs::results::{ApplicationResult, RestoredApplication};
@@ -16,7 +16,6 @@ use crate::model::progress::Progress;
 use crate::model::text::printable;
 use crate::platform::control::Control;
 use crate::repository::contract::{SnapshotId, TAG_BEFORE_RESTORE};
-use crate::targets::steps::Steps;
 
 /// Where what was in the volumes is.
 #[derive(Debug, Default)]
@@ -25,6 +24,8 @@ pub(super) struct InPlace {
     saved: BTreeMap<String, BTreeMap<String, (SnapshotId, String)>>,
     /// By application: volumes that were begun to be overwritten.
     overwritten: BTreeMap<String, Vec<String>>,
+    /// Volumes that could not be put back.
+    half: BTreeSet<String>,
 }
 
 /// What is to be saved.
@@ -36,6 +37,18 @@ pub(super) struct Wanted<'a> {
     pub(super) volumes: &'a [String],
     /// Paths of the machine.
     pub(super) paths: &'a [String],
+    /// Volumes that an older restore has left half restored: what is in them is saved as it is.
+    pub(super) half: &'a BTreeMap<String, Half>,
+}
+
+impl Wanted<'_> {
+    /// Whether it is lost if this item is not saved whole.
+    fn needs(&self, item: &str) -> bool {
+        match item.split_once(' ') {
+            Some(("volume", name)) => self.volumes.iter().any(|one| printable(one.as_bytes()) == name && !self.half.contains_key(one)),
+            _ => true,
+        }
+    }
 }
 
 /// A snapshot of something that will be overwritten.
@@ -52,10 +65,12 @@ fn unsaved(reason: String) -> String {
 pub(super) async fn save_paths(
     context: &JobContext,
     paths: &[String],
+    result: &mut RestoredApplication,
     control: &Control,
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<SnapshotId>, String> {
-    let saved = save_whole(context, Wanted { containers: &[], volumes: &[], paths }, control, progress).await?;
+    let saved =
+        save_whole(context, Wanted { containers: &[], volumes: &[], paths, half: &BTreeMap::new() }, result, control, progress).await?;
     Ok(saved.into_iter().next().map(|one| one.id))
 }
 
@@ -63,6 +78,7 @@ pub(super) async fn save_paths(
 async fn save_whole(
     context: &JobContext,
     wanted: Wanted<'_>,
+    result: &mut RestoredApplication,
     control: &Control,
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<SavedFirst>, String> {
@@ -73,7 +89,16 @@ async fn save_whole(
             paths: wanted.paths.iter().map(Into::into).collect(),
             ..Selection::default()
         },
-        scope: Scope { volumes: !wanted.volumes.is_empty(), binds: false, logs: false, ..Scope::default() },
+        // The containers are removed in the end, and what they wrote outside their mounts with them.
+        scope: Scope {
+            volumes: !wanted.volumes.is_empty(),
+            layers: !wanted.containers.is_empty(),
+            binds: false,
+            logs: false,
+            // They are not overwritten.
+            compose: false,
+            ..Scope::default()
+        },
         // Whoever uses it is down already.
         consistency: Consistency::None,
         ..BackupSet::default()
@@ -85,20 +110,30 @@ async fn save_whole(
         dry_run: false,
         estimate: false,
         parallel: 1,
+        before_restore: true,
     };
     // A backup is a job of its own size; boxed, it does not make this one bigger.
     let saved = Box::pin(backup::run(context, request, control, Arc::clone(progress))).await;
     let saved = saved.map_err(|error| unsaved(sentence(&error)))?;
     let mut whole = Vec::new();
-    for one in saved.applications {
+    result.warnings.extend(saved.warnings);
+    for mut one in saved.applications {
         for item in &one.items {
-            if let ItemOutcome::Failed { reason } = &item.outcome {
+            let reason = match &item.outcome {
+                ItemOutcome::Complete { .. } => continue,
+                ItemOutcome::Failed { reason } => reason.clone(),
+                ItemOutcome::Partial { reasons, .. } => reasons.join("; "),
+                ItemOutcome::Skipped => "it was skipped".to_owned(),
+            };
+            if wanted.needs(&item.item) {
                 return Err(unsaved(format!("{}: {reason}", item.item)));
             }
+            result.warnings.push(format!("{} is not in the snapshot {TAG_BEFORE_RESTORE} as a whole: {reason}", item.item));
         }
+        result.warnings.append(&mut one.warnings);
         match one.snapshot.clone().filter(|_| one.saved) {
             Some(id) => whole.push(SavedFirst { id, saved: one }),
-            None => return Err(unsaved(one.warnings.join("; "))),
+            None => return Err(unsaved(result.warnings.join("; "))),
         }
     }
     Ok(whole)
@@ -116,10 +151,13 @@ impl InPlace {
         control: &Control,
         progress: &Arc<dyn Progress>,
     ) -> Result<(), String> {
-        for one in save_whole(context, wanted, control, progress).await? {
+        let is_kept = |outcome: &ItemOutcome, volume: &String| {
+            outcome.is_complete() || wanted.half.contains_key(volume) && matches!(outcome, ItemOutcome::Partial { .. })
+        };
+        for one in save_whole(context, wanted, result, control, progress).await? {
             for volume in wanted.volumes {
                 let label = format!("volume {volume}");
-                if one.saved.items.iter().any(|item| item.item == label && item.outcome.is_complete()) {
+                if one.saved.items.iter().any(|item| item.item == label && is_kept(&item.outcome, volume)) {
                     let path = format!("{DOCKER_ROOT}/{}/volumes/{}", segment(&one.saved.application), segment(volume));
                     self.saved.entry(application.to_owned()).or_default().insert(volume.clone(), (one.id.clone(), path));
                 }
@@ -138,50 +176,28 @@ impl InPlace {
         self.saved.get(application)?.get(volume).map(|(id, _)| id)
     }
 
+    /// Where what was in a volume is: the snapshot, and the place in it.
+    pub(super) fn content(&self, application: &str, volume: &str) -> Option<(SnapshotId, String)> {
+        self.saved.get(application)?.get(volume).cloned()
+    }
+
     /// A volume is overwritten from now on.
     pub(super) fn overwriting(&mut self, application: &str, volume: &str) {
         self.overwritten.entry(application.to_owned()).or_default().push(volume.to_owned());
     }
 
-    /// Puts back what had been there: the content of the volumes, by `refill`, then the containers. Gives the end of a
-    /// sentence that says how that went, and whether all is as it was.
-    pub(super) async fn put_back(
-        &mut self,
-        steps: &mut Steps,
-        application: &str,
-        engine: &Engine,
-        mut refill: impl AsyncFnMut(&Engine, &SnapshotId, &str, &str) -> Result<(), String>,
-    ) -> Option<(String, bool)> {
-        let volumes = self.overwritten.remove(application).unwrap_or_default();
-        if volumes.is_empty() && !steps.has_moved(application) {
-            return None;
-        }
-        let mut lost = Vec::new();
-        for volume in &volumes {
-            let shown = printable(volume.as_bytes());
-            match self.saved.get(application).and_then(|saved| saved.get(volume)) {
-                Some((snapshot, path)) => {
-                    if let Err(reason) = refill(engine, snapshot, path, volume).await {
-                        lost.push(format!(
-                            "volume {shown} is half restored ({reason}); what was in it is in snapshot {}",
-                            snapshot.short()
-                        ));
-                    }
-                }
-                None => lost.push(format!("volume {shown} is half restored, and what was in it was not saved")),
-            }
-        }
-        // A program that starts on half of its data may destroy the rest.
-        let failures = steps.put_back(application, lost.is_empty()).await;
-        let whole = lost.is_empty() && failures.is_empty();
-        let end = if whole {
-            "what was there before is back, and runs if it ran".to_owned()
-        } else if lost.is_empty() {
-            format!("what was there before is back, except: {}", failures.join("; "))
-        } else {
-            lost.extend(failures);
-            format!("{}; the containers that were there are back and stay stopped", lost.join("; "))
-        };
-        Some((end, whole))
+    /// The volumes of an application that were begun to be overwritten; whoever asks puts them back.
+    pub(super) fn overwritten(&mut self, application: &str) -> Vec<String> {
+        self.overwritten.remove(application).unwrap_or_default()
+    }
+
+    /// A volume could not be put back.
+    pub(super) fn stays_half(&mut self, volume: String) {
+        self.half.insert(volume);
+    }
+
+    /// The volumes that could not be put back.
+    pub(super) fn half(&self) -> &BTreeSet<String> {
+        &self.half
     }
 }

@@ -1,32 +1,29 @@
 //! What a restore has made so far, on disk: a restore that died in the middle leaves volumes and containers that stand in the
-//! way of the next one, which removes them first.
+//! way of the next one, and volumes that are half of one and half of another content.
 //!
-//! Only what is named here, by id, and belongs to an application that was not finished is ever removed.
+//! How that is put right is `clean`'s business.
+
+mod clean;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::docker::create::json::{flag, text};
 use crate::docker::discover::inspect_volume;
-use crate::docker::wire::encode;
-use crate::docker::{DockerError, Engine, make};
-use crate::jobs::backup::sentence;
+use crate::docker::{DockerError, Engine, mountpoint};
 use crate::jobs::error::JobError;
 use crate::model::text::printable;
 use crate::platform::files;
 use crate::platform::journal_file::{self, LockedFile};
-use crate::repository::contract::SnapshotId;
 use crate::targets::plan::{PlannedStep, Step};
-use crate::targets::steps::{self, Aside, Kind, Left, Stopped};
-use crate::targets::{container, network, volume};
+use crate::targets::steps::{Aside, Kind, Left, Stopped};
+
+pub(super) use self::clean::{Cleaned, Half, clean, restored};
 
 const FOLDER: &str = "restores";
 const SUFFIX: &str = ".jsonl";
-/// How long the Engine may go on with the last call of a restore that died.
-const SETTLES: Duration = Duration::from_secs(2);
 /// Far more than any restore writes.
 const LIMIT: u64 = 64 << 20;
 
@@ -45,13 +42,66 @@ enum Line {
     /// A container that was there is about to get another name.
     Aside { aside: Aside },
     /// A volume that was there is about to be overwritten; `saved` is the snapshot that has what was in it.
-    Overwriting { application: String, volume: String, saved: Option<String> },
+    /// `created` tells the volume from another of the same name.
+    Overwriting {
+        application: String,
+        volume: String,
+        saved: Option<String>,
+        #[serde(default)]
+        created: String,
+    },
+    /// A volume has again what was in it before.
+    Refilled { application: String, volume: String },
+    /// Another restore has given a volume a whole content, or it is gone: that it was half of one does not matter any more.
+    Restored { volume: String },
     /// Everything of an application is in its place; from now on it may be used, and only starting it is left.
-    Complete { application: String },
+    Complete {
+        application: String,
+        #[serde(default)]
+        owed: Vec<Owed>,
+    },
+    /// A step for an application has failed, also if it was complete before: what was done for it is being undone.
+    Undoing { application: String },
+    /// What was made for an application is removed, and what was renamed has its name; its volumes are still half restored.
+    Undone { application: String },
     /// What had been there for an application is as it was before, though not everything that was made for it could be removed.
     Back { application: String },
     /// An application needs nothing more.
     Done { application: String },
+}
+
+/// What is left to do for a container of an application that is complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owed {
+    /// Its place in the order of the whole restore.
+    number: u64,
+    action: Action,
+    /// Name of the container.
+    name: String,
+    /// Volumes that it uses.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    volumes: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Action {
+    Start,
+    Wait,
+    Pause,
+}
+
+impl Owed {
+    /// What a step owes, if it is one that starts something; `uses` are the volumes of each container.
+    pub(super) fn of(number: usize, step: &Step, uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Self> {
+        let (action, name) = match step {
+            Step::StartContainer { name } => (Action::Start, name),
+            Step::WaitHealthy { name } => (Action::Wait, name),
+            Step::PauseContainer { name } => (Action::Pause, name),
+            _ => return None,
+        };
+        Some(Self { number: number as u64, action, name: name.clone(), volumes: uses.get(name).cloned().unwrap_or_default() })
+    }
 }
 
 /// The journal of a running restore; held locked while it lives.
@@ -76,33 +126,45 @@ impl Journal {
 
     /// Records what was just made.
     pub(super) async fn made(&mut self, left: &Left) -> Result<(), JobError> {
-        let created =
-            if left.kind == Kind::Volume { inspect_volume(self.engine.wire(), &left.id).await?.created_at } else { String::new() };
+        let created = if left.kind == Kind::Volume { identity(&self.engine, &left.id).await? } else { String::new() };
         self.write(&Line::Made { left: left.clone(), created })
     }
 
-    /// Records what is about to be done to what was there before, and which container is about to be made.
-    pub(super) fn before(&mut self, planned: &PlannedStep, saved: Option<&SnapshotId>) -> Result<(), JobError> {
+    /// Records what is about to be done to what was there before, and which container is about to be made. `saved` is the snapshot
+    /// that has what was in a volume that is overwritten.
+    pub(super) async fn before(&mut self, planned: &PlannedStep, saved: Option<&str>) -> Result<(), JobError> {
         let application = planned.application.clone();
         match &planned.step {
-            Step::StopContainer { name, id, paused } => {
-                let stopped = Stopped { application, id: id.clone(), name: name.clone(), paused: *paused };
+            Step::StopContainer { name, id, paused, volumes } => {
+                let stopped = Stopped { application, id: id.clone(), name: name.clone(), paused: *paused, volumes: volumes.clone() };
                 self.write(&Line::Stopping { stopped })
             }
             Step::SetAside { name, id, aside } => {
                 self.write(&Line::Aside { aside: Aside { application, id: id.clone(), name: name.clone(), aside: aside.clone() } })
             }
             Step::FillVolume { name, replace: true, .. } => {
-                self.write(&Line::Overwriting { application, volume: name.clone(), saved: saved.map(|id| id.short().to_owned()) })
+                let created = identity(&self.engine, name).await?;
+                self.write(&Line::Overwriting { application, volume: name.clone(), saved: saved.map(str::to_owned), created })
             }
             Step::CreateContainer { container } => self.write(&Line::Making { application, name: container.name.clone() }),
             _ => Ok(()),
         }
     }
 
+    /// Records that what was done for an application is being undone.
+    pub(super) fn undoing(&mut self, application: &str) -> Result<(), JobError> {
+        self.write(&Line::Undoing { application: application.to_owned() })
+    }
+
+    /// Records that a volume that was overwritten has again what was in it before.
+    pub(super) fn refilled(&mut self, application: &str, volume: &str) -> Result<(), JobError> {
+        self.write(&Line::Refilled { application: application.to_owned(), volume: volume.to_owned() })
+    }
+
     /// Records that everything of an application is in its place. Then none of it is ever removed by another run.
-    pub(super) fn complete(&mut self, application: &str) -> Result<(), JobError> {
-        self.write(&Line::Complete { application: application.to_owned() })
+    /// What is left is to start them.
+    pub(super) fn complete(&mut self, application: &str, owed: Vec<Owed>) -> Result<(), JobError> {
+        self.write(&Line::Complete { application: application.to_owned(), owed })
     }
 
     /// Records that an application needs nothing more.
@@ -129,11 +191,27 @@ impl Journal {
     }
 
     fn write(&mut self, line: &Line) -> Result<(), JobError> {
-        let path = self.file.path().to_owned();
-        let mut bytes = serde_json::to_vec(line).map_err(|error| JobError::Internal(format!("a journal line: {error}")))?;
-        bytes.push(b'\n');
-        self.file.append(&bytes).map_err(|source| failed(&path, source))
+        write(&mut self.file, line)
     }
+}
+
+/// What tells a volume from another one of its name: its folder, where that is seen, else the Engine's word, which for a plain volume
+/// of Engine 20.10 is the time of the last change to its folder.
+async fn identity(engine: &Engine, name: &str) -> Result<String, DockerError> {
+    let volume = inspect_volume(engine.wire(), name).await?;
+    let folder = mountpoint::agreed(engine, &volume).await.ok().and_then(|path| std::fs::metadata(path).ok());
+    let made = folder.as_ref().and_then(|folder| folder.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok());
+    Ok(match (folder, made) {
+        (Some(folder), Some(made)) => format!("{}:{}", folder.ino(), made.as_nanos()),
+        _ => volume.created_at,
+    })
+}
+
+fn write(file: &mut LockedFile, line: &Line) -> Result<(), JobError> {
+    let path = file.path().to_owned();
+    let mut bytes = serde_json::to_vec(line).map_err(|error| JobError::Internal(format!("a journal line: {error}")))?;
+    bytes.push(b'\n');
+    file.append(&bytes).map_err(|source| failed(&path, source))
 }
 
 /// What of an application that failed is as if its restore had never begun.
@@ -149,189 +227,92 @@ fn failed(path: &Path, source: std::io::Error) -> JobError {
     JobError::Own { action: format!("write the journal {}", path.display()), source }
 }
 
-/// What restores that died have left, put right.
-#[derive(Debug, Default)]
-pub(super) struct Cleaned {
-    /// What was done, and what could not be, one sentence each.
-    pub(super) told: Vec<String>,
-    /// Ids of containers that stay stopped because their volumes are half restored: whoever restores these starts them.
-    pub(super) held_down: BTreeSet<String>,
-    /// What stays as it is, because only another restore can put it right, one sentence each.
-    pub(super) open: Vec<String>,
-}
-
-/// What comes after the cleaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// A restore, which can complete what is half restored.
-    Restore,
-    /// Something else: what is half restored stays written down for the next restore.
-    Other,
-}
-
 /// Whether a restore has left a journal, be it of one that lives. Where that cannot be seen there may be one: reading it says why.
 pub(super) fn any(state: &Path) -> bool {
     !journal_file::list(&state.join(FOLDER), SUFFIX).is_ok_and(|paths| paths.is_empty())
 }
 
-/// Removes what restores that died have left unfinished on this Engine, and puts back what had been there.
-pub(super) async fn clean(engine: &Engine, state: &Path, next: Next) -> Result<Cleaned, JobError> {
+/// The volumes of an Engine that are, or may be, half of one and half of another content, each with a reason: restores overwrite them, or were
+/// interrupted while they did.
+pub(super) fn half_restored(state: &Path, engine: &str) -> Result<BTreeMap<String, String>, JobError> {
     let folder = state.join(FOLDER);
-    let read = |path: PathBuf| move |source| JobError::Own { action: format!("read the journal {}", path.display()), source };
-    let (mut told, mut open) = (Vec::new(), Vec::new());
-    let mut held_down = BTreeSet::new();
-    for path in journal_file::list(&folder, SUFFIX).map_err(read(folder.clone()))? {
-        let Some(mut file) = LockedFile::open_unheld(&path).map_err(read(path.clone()))? else { continue };
-        let bytes = file.read(LIMIT).map_err(read(path.clone()))?;
-        let Some(Unfinished { mut made, making, not_started, moved }) = unfinished(&bytes, engine.id()) else { continue };
-        let half = |(application, moved): &(&String, &Moved)| !moved.overwritten.is_empty() && !not_started.contains(*application);
-        if next == Next::Other && moved.iter().any(|one| half(&one)) {
-            open.extend(moved.iter().filter(half).flat_map(|(application, moved)| overwritten(application, moved)));
-            continue;
-        }
-        if !(made.is_empty() && making.is_empty() && moved.is_empty() && not_started.is_empty()) {
-            // What the dead one asked for last, the Engine may still be doing.
-            tokio::time::sleep(SETTLES).await;
-        }
-        for (application, name) in making {
-            made.extend(just_made(engine, application, name, &moved).await?.map(|left| (left, String::new())));
-        }
-        for application in &not_started {
-            let name = printable(application.as_bytes());
-            told.push(format!("everything of {name} is there, but its restore was interrupted while it was started"));
-        }
-        let mut all_gone = true;
-        let mut in_use = BTreeSet::new();
-        for (left, created) in made.into_iter().rev() {
-            if in_use.contains(&left.application) {
-                continue;
-            }
-            let what =
-                format!("{} {}, which an interrupted restore has left unfinished,", left.kind.as_str(), printable(left.name.as_bytes()));
-            match remove(engine, &left, &created).await {
-                Ok(Found::Removed) => told.push(format!("{what} was removed")),
-                Ok(Found::Gone) => {}
-                Ok(Found::InUse) => {
-                    told.push(format!("{what} runs; it and everything that was made with it is left alone"));
-                    in_use.insert(left.application);
-                }
-                Err(error) => {
-                    all_gone = false;
-                    told.push(format!("{what} cannot be removed: {}", sentence(&error)));
-                }
-            }
-        }
-        for (application, moved) in moved {
-            if !in_use.contains(&application) {
-                if !moved.overwritten.is_empty() && !not_started.contains(&application) {
-                    held_down.extend(moved.stopped.iter().map(|stopped| stopped.id.clone()));
-                }
-                told.extend(put_back(engine, &application, &moved, not_started.contains(&application)).await);
-            }
-        }
-        if all_gone {
-            drop(file.remove());
+    let mut found = BTreeMap::new();
+    for path in journal_file::list(&folder, SUFFIX).map_err(|source| unread(&folder, source))? {
+        let Some(bytes) = journal_file::read_unlocked(&path, LIMIT).map_err(|source| unread(&path, source))? else { continue };
+        for (_, one) in unfinished(&bytes, engine).unwrap_or_default().half() {
+            found.entry(one.volume.clone()).or_insert_with(|| {
+                format!(
+                    "a restore overwrites it, or was interrupted while it did, so only a part of it would be saved: restore it again{}",
+                    one.whence()
+                )
+            });
         }
     }
-    Ok(Cleaned { told, held_down, open })
+    Ok(found)
+}
+
+fn unread(path: &Path, source: std::io::Error) -> JobError {
+    JobError::Own { action: format!("read the journal {}", path.display()), source }
 }
 
 /// What a restore that died has left.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 struct Unfinished {
     /// What was made for applications that are not complete, oldest first.
     made: Vec<(Left, String)>,
     /// Application and name of each container that was asked for, and may have been made.
     making: Vec<(String, String)>,
-    /// Applications that are complete, but of which not everything may have been started.
-    not_started: BTreeSet<String>,
-    /// What was done to what had been there, by application.
-    moved: BTreeMap<String, Moved>,
-}
-
-/// What was done to what had been there.
-#[derive(Debug, Default, PartialEq)]
-struct Moved {
+    /// Applications that are complete, but of which not everything may have been started, and what is left to do for them.
+    not_started: BTreeMap<String, Vec<Owed>>,
+    /// Applications that were just being undone: what was made for them may run.
+    undoing: BTreeSet<String>,
+    /// Containers that had been there and were stopped, in that order.
     stopped: Vec<Stopped>,
+    /// Containers that had been there and were renamed.
     aside: Vec<Aside>,
-    /// Volumes, each with the snapshot that has what was in it.
-    overwritten: Vec<(String, Option<String>)>,
+    /// Volumes that had been there and were overwritten, with their application.
+    overwritten: Vec<(String, Overwritten)>,
 }
 
-/// The container that a restore had asked for when it died, if the Engine has made it: it has the name, which was free then, and was never started.
-async fn just_made(
-    engine: &Engine,
-    application: String,
-    name: String,
-    moved: &BTreeMap<String, Moved>,
-) -> Result<Option<Left>, DockerError> {
-    let found = match make::get(engine, &format!("/containers/{}/json", encode(&name))).await {
-        Ok(found) => found,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let was_there = |id: &str| moved.values().any(|moved| moved.aside.iter().any(|aside| aside.id == id));
-    let id = steps::never_started(&found, &name).filter(|id| !was_there(id));
-    Ok(id.map(|id| Left { application, kind: Kind::Container, name: name.clone(), id: id.to_owned() }))
+/// A volume that was overwritten.
+#[derive(Debug, Clone, PartialEq)]
+struct Overwritten {
+    volume: String,
+    /// The snapshot that has what was in it.
+    saved: Option<String>,
+    /// What tells it from another one of its name.
+    created: String,
 }
 
-/// Puts back what a restore that died has stopped or renamed; what it did, one sentence each.
-async fn put_back(engine: &Engine, application: &str, moved: &Moved, complete: bool) -> Vec<String> {
-    let mut told = Vec::new();
-    if complete {
-        // Its successors are there: only what was merely stopped runs again.
-        let replaced = |stopped: &&Stopped| moved.aside.iter().any(|aside| aside.id == stopped.id);
-        let (_, users): (Vec<&Stopped>, Vec<&Stopped>) = moved.stopped.iter().partition(replaced);
-        let users: Vec<Stopped> = users.into_iter().cloned().collect();
-        told.extend(steps::put_back(engine, &[], &users, true).await);
-        for aside in &moved.aside {
-            let shown = printable(aside.aside.as_bytes());
-            match remove_replaced(engine, aside).await {
-                Ok(true) => told.push(format!("container {shown}, which was replaced, was removed")),
-                Ok(false) => {}
-                Err(error) => told.push(format!("container {shown}, which was replaced, cannot be removed: {}", sentence(&error))),
-            }
-        }
-        return told;
+impl Overwritten {
+    /// Where its content of before is: the end of a sentence.
+    fn whence(&self) -> String {
+        let saved = self.saved.as_ref().map(|id| format!("; what was in it is in snapshot {}", printable(id.as_bytes())));
+        saved.unwrap_or_else(|| "; nothing of it was saved before".to_owned())
     }
-    let intact = moved.overwritten.is_empty();
-    told.extend(steps::put_back(engine, &moved.aside, &moved.stopped, intact).await);
-    if intact {
-        let application = printable(application.as_bytes());
-        told.push(format!("an interrupted restore of {application} had stopped {}: what was there is back", names(&moved.stopped)));
+}
+
+impl Unfinished {
+    /// The volumes that are half restored, with their applications.
+    fn half(&self) -> impl Iterator<Item = &(String, Overwritten)> {
+        self.overwritten.iter().filter(|(application, _)| !self.not_started.contains_key(application))
     }
-    told.extend(overwritten(application, moved));
-    told
-}
 
-/// What is said of volumes that are half restored, one sentence each.
-fn overwritten(application: &str, moved: &Moved) -> Vec<String> {
-    let (application, stopped) = (printable(application.as_bytes()), names(&moved.stopped));
-    let told = |(volume, saved): &(String, Option<String>)| {
-        let volume = printable(volume.as_bytes());
-        let saved = saved.as_ref().map_or("nothing of it was saved before".to_owned(), |id| format!("what was in it is in snapshot {id}"));
-        format!(
-            "volume {volume} was being overwritten when a restore of {application} was interrupted, so {stopped} stays stopped: restore it again; {saved}"
-        )
-    };
-    moved.overwritten.iter().map(told).collect()
-}
-
-fn names(stopped: &[Stopped]) -> String {
-    stopped.iter().map(|one| printable(one.name.as_bytes())).collect::<Vec<_>>().join(", ")
-}
-
-/// Removes a container that was set aside, if its successor is there. Gives whether it was removed.
-async fn remove_replaced(engine: &Engine, aside: &Aside) -> Result<bool, DockerError> {
-    for container in [&aside.name, &aside.id] {
-        match make::get(engine, &format!("/containers/{}/json", encode(container))).await {
-            Ok(found) if *container == aside.name && text(&found, "/Id") == Some(&aside.id) => return Ok(false),
-            Ok(_) => {}
-            Err(error) if error.is_not_found() => return Ok(false),
-            Err(error) => return Err(error),
-        }
+    /// The applications of which a volume is half restored.
+    fn half_applications(&self) -> BTreeSet<String> {
+        self.half().map(|(application, _)| application.clone()).collect()
     }
-    container::remove(engine, &aside.id).await.map(|()| true)
+
+    /// All applications that are named.
+    fn applications(&self) -> BTreeSet<String> {
+        let made = self.made.iter().map(|(left, _)| &left.application).chain(self.making.iter().map(|(application, _)| application));
+        let moved = self.stopped.iter().map(|one| &one.application).chain(self.aside.iter().map(|one| &one.application));
+        made.chain(moved)
+            .chain(self.not_started.keys())
+            .chain(self.overwritten.iter().map(|(application, _)| application))
+            .cloned()
+            .collect()
+    }
 }
 
 /// What a journal says; none if it is all on another Engine.
@@ -341,64 +322,55 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
     if !lines.iter().any(|line| matches!(line, Line::Engine { id } if id == engine)) {
         return None;
     }
-    let (mut made, mut complete, mut done) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-    let mut making: Vec<(String, String)> = Vec::new();
-    let mut moved: BTreeMap<String, Moved> = BTreeMap::new();
+    let mut found = Unfinished::default();
+    let mut done = BTreeSet::new();
     for line in lines {
         match line {
             Line::Engine { .. } => {}
-            Line::Making { application, name } => making.push((application, name)),
+            Line::Making { application, name } => found.making.push((application, name)),
             Line::Made { left, created } => {
-                making.retain(|(_, name)| *name != left.name);
-                made.push((left, created));
+                found.making.retain(|(_, name)| *name != left.name);
+                found.made.push((left, created));
             }
-            Line::Stopping { stopped } => moved.entry(stopped.application.clone()).or_default().stopped.push(stopped),
-            Line::Aside { aside } => moved.entry(aside.application.clone()).or_default().aside.push(aside),
-            Line::Overwriting { application, volume, saved } => moved.entry(application).or_default().overwritten.push((volume, saved)),
+            Line::Stopping { stopped } => found.stopped.push(stopped),
+            Line::Aside { aside } => found.aside.push(aside),
+            Line::Overwriting { application, volume, saved, created } => {
+                found.overwritten.push((application, Overwritten { volume, saved, created }));
+            }
+            Line::Refilled { application, volume } => found.overwritten.retain(|(of, one)| (of, &one.volume) != (&application, &volume)),
+            Line::Restored { volume } => found.overwritten.retain(|(_, one)| one.volume != volume),
             Line::Back { application } => {
                 // What has a name again was never made.
-                let back = moved.remove(&application).unwrap_or_default();
-                making.retain(|(_, name)| !back.aside.iter().any(|aside| aside.name == *name));
+                let has_name = |name: &String| found.aside.iter().any(|aside| aside.application == application && aside.name == *name);
+                found.making.retain(|(_, name)| !has_name(name));
+                found.stopped.retain(|one| one.application != application);
+                found.aside.retain(|one| one.application != application);
+                found.overwritten.retain(|(of, _)| *of != application);
             }
-            Line::Complete { application } => drop(complete.insert(application)),
+            Line::Undone { application } => {
+                found.making.retain(|(of, _)| *of != application);
+                found.made.retain(|(left, _)| left.application != application);
+                found.aside.retain(|one| one.application != application);
+            }
+            Line::Undoing { application } => {
+                found.not_started.remove(&application);
+                found.undoing.insert(application);
+            }
+            Line::Complete { application, owed } => drop(found.not_started.insert(application, owed)),
             Line::Done { application } => drop(done.insert(application)),
         }
     }
-    made.retain(|(left, _)| !complete.contains(&left.application) && !done.contains(&left.application));
-    moved.retain(|application, _| !done.contains(application));
+    let open = |application: &String| !done.contains(application);
+    found.not_started.retain(|application, _| open(application));
+    // What was made for an application that is complete is never removed.
+    let complete: BTreeSet<String> = found.not_started.keys().cloned().collect();
+    found.made.retain(|(left, _)| open(&left.application) && !complete.contains(&left.application));
     // A restore that goes on to another application has put this one right itself.
-    making.retain(|(application, _)| !complete.contains(application) && !done.contains(application));
-    Some(Unfinished { made, making, not_started: complete.difference(&done).cloned().collect(), moved })
-}
-
-/// What became of something that a dead restore has left.
-enum Found {
-    Removed,
-    Gone,
-    /// Somebody runs it: it is theirs now.
-    InUse,
-}
-
-async fn remove(engine: &Engine, left: &Left, created: &str) -> Result<Found, DockerError> {
-    let removed = match left.kind {
-        Kind::Container => match make::get(engine, &format!("/containers/{}/json", encode(&left.id))).await {
-            Ok(inspect) if flag(&inspect, "/State/Running") => return Ok(Found::InUse),
-            Ok(_) => container::remove(engine, &left.id).await,
-            Err(error) => Err(error),
-        },
-        Kind::Network => network::remove(engine, &left.id).await,
-        Kind::Volume => match inspect_volume(engine.wire(), &left.id).await {
-            // Somebody has made another one of that name.
-            Ok(found) if found.created_at != created => return Ok(Found::Gone),
-            Ok(_) => volume::remove(engine, &left.id).await,
-            Err(error) => Err(error),
-        },
-    };
-    match removed {
-        Ok(()) => Ok(Found::Removed),
-        Err(DockerError::NotFound { .. }) => Ok(Found::Gone),
-        Err(error) => Err(error),
-    }
+    found.making.retain(|(application, _)| open(application) && !complete.contains(application));
+    found.stopped.retain(|one| open(&one.application));
+    found.aside.retain(|one| open(&one.application));
+    found.overwritten.retain(|(application, _)| open(application));
+    Some(found)
 }
 
 #[cfg(test)]
@@ -426,9 +398,9 @@ mod tests {
             Line::Made { left: left("a", "a1"), created: "t".to_owned() },
             Line::Made { left: left("b", "b1"), created: "t".to_owned() },
             Line::Made { left: left("c", "c1"), created: "t".to_owned() },
-            Line::Complete { application: "a".to_owned() },
+            Line::Complete { application: "a".to_owned(), owed: Vec::new() },
             Line::Done { application: "a".to_owned() },
-            Line::Complete { application: "c".to_owned() },
+            Line::Complete { application: "c".to_owned(), owed: Vec::new() },
         ];
         let making = Line::Making { application: "d".to_owned(), name: "d1".to_owned() };
         let mut bytes = Vec::new();
@@ -442,7 +414,7 @@ mod tests {
         let found = unfinished(&bytes, "e").unwrap();
         assert_eq!(found.made, [("b", "b1"), ("d", "d1")].map(|(application, name)| (left(application, name), "t".to_owned())));
         assert_eq!(found.making, []);
-        assert_eq!(found.not_started.into_iter().collect::<Vec<_>>(), ["c"]);
+        assert_eq!(found.not_started.into_keys().collect::<Vec<_>>(), ["c"]);
         assert_eq!(unfinished(&bytes, "other"), None);
     }
 }

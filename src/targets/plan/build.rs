@@ -68,7 +68,7 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
         volumes: BTreeMap::new(),
         networks: BTreeMap::new(),
         overwritten: Vec::new(),
-        plan: RestorePlan { steps: Vec::new(), conflicts: Vec::new(), notes: Vec::new(), asked: Vec::new() },
+        plan: RestorePlan { steps: Vec::new(), conflicts: Vec::new(), notes: Vec::new(), asked: Vec::new(), uses: BTreeMap::new() },
     };
     draft.choose();
     let images = super::images::plan(&mut draft);
@@ -192,7 +192,6 @@ impl<'a> Draft<'a> {
                         if let Some(reason) = super::in_place::why_not_overwritten(volume, &target, self.host) {
                             self.conflict(Conflict::VolumeExists { name: target.clone(), reason });
                         }
-                        self.overwritten.push((application.to_owned(), target.clone()));
                         replace = true;
                     }
                     Some(reason) => self.conflict(Conflict::VolumeExists { name: target.clone(), reason }),
@@ -221,6 +220,9 @@ impl<'a> Draft<'a> {
 
     fn plan_fill(&mut self, stored: &StoredApplication, volume: &Volume, target: String, replace: bool) {
         let shown = printable(target.as_bytes());
+        // What is not overwritten stays as it is.
+        let (stays, begins) =
+            if replace { ("keeps what is in it now", "keeps what is in it now") } else { ("stays empty", "begins empty") };
         if volume.options.get("type").is_some_and(|kind| kind == "tmpfs") {
             self.note(format!("volume {shown} lives in memory: it is made, and its files are not restored"));
             return;
@@ -236,18 +238,21 @@ impl<'a> Draft<'a> {
                 (proof, path)
             }
             Some((ItemOutcome::Failed { reason }, _)) => {
-                self.note(format!("volume {shown} stays empty, saving it failed: {}", printable(reason.as_bytes())));
+                self.note(format!("volume {shown} {stays}, saving it failed: {}", printable(reason.as_bytes())));
                 return;
             }
             None if stored.document.leaves_out_volume(&volume.name) => {
-                self.asked(format!("volume {shown} begins empty: it is left out of backups"));
+                self.asked(format!("volume {shown} {begins}: it is left out of backups"));
                 return;
             }
             Some((ItemOutcome::Skipped, _)) | None => {
-                self.note(format!("volume {shown} stays empty: its files are not in the snapshot"));
+                self.note(format!("volume {shown} {stays}: its files are not in the snapshot"));
                 return;
             }
         };
+        if replace {
+            self.overwritten.push((stored.document.application.name.clone(), target.clone()));
+        }
         let step = Step::FillVolume { name: target, path: path.clone(), bytes: proof.bytes, replace };
         self.step(&stored.document.application.name, step);
     }
@@ -276,6 +281,8 @@ impl<'a> Draft<'a> {
             for note in std::mem::take(&mut made.notes) {
                 self.note(format!("container {}: {note}", printable(made.name.as_bytes())));
             }
+            let volumes = container.volume_names().map(|name| self.names.volume(name)).collect();
+            self.plan.uses.insert(made.name.clone(), volumes);
             self.step(application, Step::CreateContainer { container: Box::new(made) });
             if let Some(step) = super::images::layer(self.applications, application, container, self.names.container(&container.name)) {
                 self.step(application, step);

@@ -22,8 +22,10 @@ impl Draft<'_> {
                 let mut starts = !self.options.no_start && container.state.status.is_alive();
                 let empty = container.volume_names().find(|volume| saving_failed(stored, volume) || self.stays_empty(stored, volume));
                 if let Some(volume) = empty.filter(|_| starts) {
+                    let there = self.host.volumes.get(&self.names.volume(volume)).is_some_and(|there| there.empty != Some(true));
+                    let what = if there { "what is in it may not fit" } else { "it would begin anew" };
                     let (container, volume) = (printable(container.name.as_bytes()), printable(volume.as_bytes()));
-                    self.note(format!("container {container} is not started: its volume {volume} was not saved, and it would begin anew"));
+                    self.note(format!("container {container} is not started: its volume {volume} was not saved, and {what}"));
                     starts = false;
                 }
                 if let Some(inspect) = stored.containers.get(&container.name) {

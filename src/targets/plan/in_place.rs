@@ -38,7 +38,8 @@ pub(super) fn frame(draft: &mut Draft<'_>) {
     // Who uses a volume from outside goes first; then each before what it depends on.
     for (application, container) in users.iter().chain(replaced.iter().rev()).filter(|(_, container)| runs(container)) {
         let (name, id) = (container.name.clone(), container.id.clone());
-        before.push(planned(application, Step::StopContainer { name, id, paused: container.status == "paused" }));
+        let volumes = uses(draft, container);
+        before.push(planned(application, Step::StopContainer { name, id, paused: container.status == "paused", volumes }));
     }
     if draft.options.save_first {
         before.extend(save_first(draft, &replaced));
@@ -62,6 +63,11 @@ pub(super) fn frame(draft: &mut Draft<'_>) {
         .map_or(0, |last| last + 1);
     steps.splice(first..first, before);
     steps.extend(after);
+}
+
+/// The volumes that are overwritten, for whatever application, and that a container uses.
+fn uses(draft: &Draft<'_>, container: &HostContainer) -> Vec<String> {
+    draft.overwritten.iter().map(|(_, volume)| volume).filter(|volume| container.volumes.contains(volume)).cloned().collect()
 }
 
 type Concerned<'a> = Vec<(String, &'a HostContainer)>;

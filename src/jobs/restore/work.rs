@@ -1,0 +1,380 @@
+//! The state of a restore to the Engine while it runs, and how applications are undone of which a step has failed.
+//!
+//! In which order the steps are taken is `engine`'s business; what is on disk of it, the journal's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::engine::{EngineRestore, entries, is_content, is_made};
+use super::fill::Fill;
+use super::in_place::InPlace;
+use super::journal::{self, Journal, Owed, Undone};
+use super::words::shown;
+use super::{counter, untouched};
+use crate::docker::helper::Owner;
+use crate::docker::{Engine, make};
+use crate::jobs::backup::sentence;
+use crate::jobs::error::JobError;
+use crate::jobs::request::JobContext;
+use crate::jobs::results::RestoredApplication;
+use crate::model::progress::{Event, Progress};
+use crate::model::text::printable;
+use crate::platform::clock;
+use crate::platform::control::Control;
+use crate::repository::contract::{Repository, SnapshotId};
+use crate::targets::plan::{PlannedStep, Step};
+use crate::targets::steps::Steps;
+
+/// How long is waited for an Engine that is gone before what was stopped is left to the next start.
+const ENGINE_LIMIT: Duration = Duration::from_mins(3);
+
+/// A restore that runs.
+pub(super) struct Work<'a> {
+    context: &'a JobContext,
+    restore: &'a EngineRestore,
+    control: &'a Control,
+    progress: &'a Arc<dyn Progress>,
+    refill: Refill<'a>,
+    pub(super) steps: Steps,
+    pub(super) in_place: InPlace,
+    pub(super) journal: Journal,
+    pub(super) results: BTreeMap<&'a str, RestoredApplication>,
+    /// Applications whose data is not all there: a program that starts on half of its data may destroy the rest.
+    pub(super) incomplete: BTreeSet<&'a str>,
+    /// Volumes that were begun to be filled and not overwritten.
+    pub(super) filled: BTreeSet<&'a str>,
+    /// Volumes of which all files are written.
+    whole: BTreeSet<&'a str>,
+    /// Applications that failed, of which containers wait to be started again, and how far they are undone.
+    waiting: BTreeMap<&'a str, Undone>,
+}
+
+impl<'a> Work<'a> {
+    /// Nothing was done yet.
+    pub(super) fn new(
+        context: &'a JobContext,
+        repository: &'a dyn Repository,
+        restore: &'a EngineRestore,
+        (control, progress): (&'a Control, &'a Arc<dyn Progress>),
+        (owner, journal): (&'a Owner, Journal),
+    ) -> Self {
+        let results = restore.snapshots.iter().map(|(name, snapshot)| (name.as_str(), untouched(name.clone(), snapshot))).collect();
+        Self {
+            context,
+            restore,
+            control,
+            progress,
+            refill: Refill { repository, owner, progress },
+            steps: Steps::new(&restore.engine, restore.limits),
+            in_place: InPlace::default(),
+            journal,
+            results,
+            incomplete: BTreeSet::new(),
+            filled: BTreeSet::new(),
+            whole: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// A step was taken.
+    pub(super) fn did(&mut self, planned: &PlannedStep) {
+        if let Some(result) = self.results.get_mut(planned.application.as_str()) {
+            result.steps.push(shown(&planned.step));
+        }
+    }
+
+    /// A step was taken that may have lost entries: then nobody starts on what it filled.
+    pub(super) fn filled_in(&mut self, planned: &'a PlannedStep, lost: u64) {
+        match &planned.step {
+            Step::FillVolume { name, .. } if lost > 0 => {
+                let others: Vec<&str> = self.users(|volume| volume == name).collect();
+                self.incomplete.extend(others);
+                self.incomplete.insert(&planned.application);
+            }
+            _ if lost > 0 => drop(self.incomplete.insert(&planned.application)),
+            Step::FillVolume { name, .. } => drop(self.whole.insert(name)),
+            _ => {}
+        }
+    }
+
+    /// The applications that did not fail and of which a restored container uses one of these volumes.
+    fn users(&self, is_meant: impl Fn(&str) -> bool) -> impl Iterator<Item = &'a str> {
+        let mut users = BTreeSet::new();
+        for planned in &self.restore.plan.steps {
+            let Step::CreateContainer { container } = &planned.step else { continue };
+            let uses = self.restore.plan.uses.get(&container.name).is_some_and(|volumes| volumes.iter().any(|volume| is_meant(volume)));
+            if uses && self.results.get(planned.application.as_str()).is_some_and(|result| result.failure.is_none()) {
+                users.insert(planned.application.as_str());
+            }
+        }
+        users.into_iter()
+    }
+
+    /// Writes down what a step has made, and whether its application is then complete or done.
+    pub(super) async fn record(&mut self, number: usize) -> Result<(), String> {
+        let steps = &self.restore.plan.steps;
+        let planned = &steps[number];
+        let application = planned.application.as_str();
+        if is_made(&planned.step)
+            && let Some(left) = self.steps.left(application).last()
+        {
+            self.journal.made(left).await.map_err(|error| sentence(&error))?;
+        }
+        let later = || steps.iter().enumerate().skip(number + 1).filter(|(_, later)| later.application == application);
+        if is_content(&planned.step) && !later().any(|(_, later)| is_content(&later.step)) {
+            let starts = !self.incomplete.contains(application);
+            let owed = later().filter(|_| starts).filter_map(|(number, later)| Owed::of(number, &later.step, &self.restore.plan.uses));
+            self.journal.complete(application, owed.collect()).map_err(|error| sentence(&error))?;
+            let whole = steps.iter().filter(|planned| planned.application == application).filter_map(|planned| match &planned.step {
+                Step::FillVolume { name, .. } if self.whole.contains(name.as_str()) => Some(name.as_str()),
+                _ => None,
+            });
+            let whole = whole.filter(|name| self.restore.half.contains_key(*name));
+            journal::restored(&self.restore.engine, &self.context.directories.state, whole).map_err(|error| sentence(&error))?;
+        }
+        if later().next().is_none() {
+            self.journal.done(application).map_err(|error| sentence(&error))?;
+        }
+        Ok(())
+    }
+
+    /// A step has failed: what was made for its application, and for those that use its volumes, is removed, and what was there is back.
+    pub(super) async fn fails(&mut self, planned: &'a PlannedStep, reason: String) {
+        let application = planned.application.as_str();
+        if self.steps.has_moved(application) {
+            until_it_answers(&self.restore.engine, self.control, self.progress).await;
+        }
+        let reason = reason + &stays_written(self.restore, application, &self.filled);
+        let mut failing = vec![(application, reason)];
+        let mut next = 0;
+        while let Some((application, _)) = failing.get(next).cloned() {
+            next += 1;
+            self.hand_over(application).await;
+            let spoilt = self.spoilt(application);
+            let with: Vec<&str> = self.users(|volume| spoilt.contains(volume)).collect();
+            for other in with {
+                if !failing.iter().any(|(name, _)| *name == other) {
+                    let (name, volumes) = (printable(application.as_bytes()), spoilt.iter().map(|name| printable(name.as_bytes())));
+                    let volumes = volumes.collect::<Vec<_>>().join(", ");
+                    failing.push((other, format!("it uses what is restored with {name}, which failed (volume {volumes})")));
+                }
+            }
+        }
+        // Those that use a volume go before it does.
+        let mut told = Vec::new();
+        for (application, reason) in failing.iter().rev() {
+            let noted = self.journal.undoing(application).err();
+            let (made, rest) = self.remove_made(application).await;
+            if let Some(result) = self.results.get_mut(application) {
+                result.started.clear();
+                result.warnings.extend(noted.map(|error| sentence(&error)));
+                result.failure = Some(format!("{reason}; {rest}"));
+            }
+            told.push((*application, made));
+        }
+        // All content before anybody starts on it.
+        let mut lost = BTreeMap::new();
+        for (application, _) in &told {
+            lost.insert(*application, self.refill_all(application).await);
+        }
+        let busy = self.busy();
+        for (application, made) in told {
+            let lost = lost.remove(application).unwrap_or_default();
+            self.put_back(application, made, lost, &busy).await;
+        }
+    }
+
+    /// Volumes that others may still write to.
+    fn busy(&self) -> BTreeSet<String> {
+        let steps = self.restore.plan.steps.iter();
+        let living = steps.filter(|planned| self.results.get(planned.application.as_str()).is_some_and(|result| result.failure.is_none()));
+        let overwritten = living.filter_map(|planned| match &planned.step {
+            Step::FillVolume { name, replace: true, .. } => Some(name.clone()),
+            _ => None,
+        });
+        overwritten.chain(self.in_place.half().iter().cloned()).collect()
+    }
+
+    /// Volumes that a failing application was to make, to fill or to overwrite, and that therefore are not what they should be.
+    fn spoilt(&self, application: &str) -> BTreeSet<&'a str> {
+        let mine = self.restore.plan.steps.iter().filter(|planned| planned.application == application);
+        let volumes = mine.filter_map(|planned| match &planned.step {
+            Step::CreateVolume { name, .. } => Some((name.as_str(), false)),
+            Step::FillVolume { name, replace, .. } => Some((name.as_str(), *replace)),
+            _ => None,
+        });
+        // One that was made or empty, and is filled, is as good as it can be.
+        volumes.filter(|(name, replaced)| *replaced || !self.whole.contains(name)).map(|(name, _)| name).collect()
+    }
+
+    /// Volumes that were made for a failing application and are whole stay where another one uses them.
+    async fn hand_over(&mut self, application: &'a str) {
+        let spoilt = self.spoilt(application);
+        let made: Vec<String> = self.steps.left(application).iter().map(|left| left.name.clone()).collect();
+        for volume in made.iter().filter(|name| !spoilt.contains(name.as_str())) {
+            let other = self.users(|used| used == volume).find(|other| *other != application);
+            let Some(left) = other.and_then(|other| self.steps.hand_over(volume, application, other)) else { continue };
+            if let Err(error) = self.journal.made(&left).await
+                && let Some(result) = self.results.get_mut(application)
+            {
+                result.warnings.push(sentence(&error));
+            }
+        }
+    }
+
+    /// Removes what was made for an application; whether all of it is gone, and a sentence about it.
+    async fn remove_made(&mut self, application: &str) -> (bool, String) {
+        let stays = self.steps.roll_back(application).await;
+        let mut stays: Vec<String> = stays.iter().map(|(left, error)| format!("{} {} ({error})", left.kind.as_str(), left.name)).collect();
+        stays.extend(self.steps.unsure(application).map(|name| format!("container {name}, if it was made")));
+        if stays.is_empty() {
+            return (true, "everything that was made for it was removed again".to_owned());
+        }
+        let stays = stays.join(", ");
+        (
+            false,
+            format!("what was made for it was removed again, except {stays}; the next restore, backup or `bbackup recover` removes that"),
+        )
+    }
+
+    /// Gives the volumes of an application back what was in them. None if nothing of it was touched; else what could not be put back.
+    async fn refill_all(&mut self, application: &str) -> Option<Vec<String>> {
+        let volumes = self.in_place.overwritten(application);
+        if volumes.is_empty() && !self.steps.has_moved(application) {
+            return None;
+        }
+        let mut lost = Vec::new();
+        for volume in volumes {
+            let saved = self.in_place.content(application, &volume);
+            let refilled = match &saved {
+                Some((snapshot, path)) => self
+                    .refill
+                    .run(&self.restore.engine, snapshot, path, &volume)
+                    .await
+                    .map_err(|reason| format!("is half restored ({reason}); what was in it is in snapshot {}", snapshot.short())),
+                None => Err("is half restored, and what was in it was not saved".to_owned()),
+            };
+            let refilled = refilled.and_then(|()| match self.restore.half.get(&volume) {
+                Some(_) => Err("was half restored before, and is so again".to_owned()),
+                None => self.journal.refilled(application, &volume).map_err(|error| sentence(&error)),
+            });
+            if let Err(reason) = refilled {
+                lost.push(format!("volume {} {reason}", printable(volume.as_bytes())));
+                self.in_place.stays_half(volume);
+            }
+        }
+        Some(lost)
+    }
+
+    /// Gives containers that were there their names, and starts them, and says how that went.
+    async fn put_back(&mut self, application: &'a str, made: bool, lost: Option<Vec<String>>, busy: &BTreeSet<String>) {
+        let Some(mut lost) = lost else {
+            self.undone(application, Undone { made, moved: true });
+            return;
+        };
+        // A program that starts on half of its data may destroy the rest.
+        let failures = self.steps.put_back(application, lost.is_empty(), busy).await;
+        let whole = lost.is_empty() && failures.is_empty();
+        let waits = self.steps.is_waiting(application);
+        let end = if whole && waits {
+            "what was there before is back, and runs again once nobody writes to its volumes".to_owned()
+        } else if whole {
+            "what was there before is back, and runs if it ran".to_owned()
+        } else if lost.is_empty() {
+            format!("what was there before is back, except: {}", failures.join("; "))
+        } else {
+            lost.extend(failures);
+            format!("{}; the containers that were there are back and stay stopped", lost.join("; "))
+        };
+        self.says(application, &end);
+        let undone = Undone { made, moved: whole };
+        if waits {
+            self.waiting.insert(application, undone);
+        } else {
+            self.undone(application, undone);
+        }
+    }
+
+    fn says(&mut self, application: &str, end: &str) {
+        if let Some(failure) = self.results.get_mut(application).and_then(|result| result.failure.as_mut()) {
+            failure.push_str("; ");
+            failure.push_str(end);
+        }
+    }
+
+    fn undone(&mut self, application: &str, undone: Undone) {
+        if let Err(error) = self.journal.undone(application, undone)
+            && let Some(result) = self.results.get_mut(application)
+        {
+            result.warnings.push(sentence(&error));
+        }
+    }
+
+    /// Everything was tried: starts what had to wait for others, and what an older restore had left down.
+    pub(super) async fn end(mut self) -> Result<Vec<RestoredApplication>, JobError> {
+        for (application, failure) in self.steps.start_waiting(self.in_place.half()).await {
+            self.says(&application, &failure);
+            if let Some((_, undone)) = self.waiting.iter_mut().find(|(name, _)| **name == application) {
+                undone.moved = false;
+            }
+        }
+        for (application, undone) in std::mem::take(&mut self.waiting) {
+            self.undone(application, undone);
+        }
+        self.journal.close();
+        if !self.restore.half.is_empty() {
+            let cleaned = journal::clean(&self.restore.engine, &self.context.directories.state).await;
+            let stays = cleaned.map_or_else(|error| vec![sentence(&error)], |cleaned| cleaned.failed);
+            if let Some(result) = self.results.values_mut().next() {
+                result.warnings.extend(stays);
+            }
+        }
+        Ok(self.results.into_values().collect())
+    }
+}
+
+/// How volumes get back what was in them.
+struct Refill<'a> {
+    repository: &'a dyn Repository,
+    owner: &'a Owner,
+    progress: &'a Arc<dyn Progress>,
+}
+
+impl Refill<'_> {
+    async fn run(&self, engine: &Engine, snapshot: &SnapshotId, path: &str, name: &str) -> Result<(), String> {
+        // Not the run's own: what was cancelled is to be as it was all the same.
+        let control = Control::new();
+        let Self { repository, owner, progress } = *self;
+        let fill = Fill { repository, engine, snapshot, path, name, replace: true, owner, control: &control, progress };
+        let mut counted = counter(snapshot);
+        match fill.volume(&mut counted).await? {
+            0 => Ok(()),
+            lost => Err(format!("{} could not be written", entries(lost))),
+        }
+    }
+}
+
+/// Waits for an Engine that is gone, as it is while it restarts: containers that were stopped are not left down for that.
+async fn until_it_answers(engine: &Engine, control: &Control, progress: &Arc<dyn Progress>) {
+    let deadline = clock::monotonic() + ENGINE_LIMIT;
+    while clock::monotonic() < deadline && !control.is_cancelled() {
+        match make::get(engine, "/info").await {
+            Err(error) if error.is_unreachable() => progress.event(Event::Phase("waiting for the Docker Engine")),
+            _ => return,
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// What is said of volumes that were there, empty, and were begun to be filled.
+fn stays_written(restore: &EngineRestore, application: &str, filled: &BTreeSet<&str>) -> String {
+    let used = restore.plan.steps.iter().filter(|planned| planned.application == application).filter_map(|planned| match &planned.step {
+        Step::UseVolume { name } if filled.contains(name.as_str()) => Some(printable(name.as_bytes())),
+        _ => None,
+    });
+    let told = used.map(|name| {
+        format!("; what was written into volume {name}, which was there and empty, stays in it: empty it, or restore with --in-place")
+    });
+    told.collect::<Vec<_>>().concat()
+}
