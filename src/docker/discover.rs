@@ -6,7 +6,7 @@ mod applications;
 pub mod binds;
 pub mod grounds;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -14,10 +14,10 @@ use serde::de::DeserializeOwned;
 
 use super::connect::Engine;
 use super::error::DockerError;
-use super::inspect::{self, ContainerLine, ImageLine, RawNetwork, RawVolume, RawVolumes};
+use super::inspect::{self, ContainerLine, ImageLine, RawNetwork, RawPlatform, RawVolume, RawVolumes};
 use super::labels::{HELPER_LABEL, Policy};
 use super::wire::{Wire, encode};
-use crate::model::application::{Application, Container, EngineIdentity, Network, Volume};
+use crate::model::application::{Application, Container, EngineIdentity, Image, Network, Volume};
 
 /// Calls that are under way at the same time.
 const PARALLEL: usize = 16;
@@ -139,7 +139,8 @@ pub async fn discover(engine: &Engine) -> Result<Discovery, DockerError> {
         }
     };
     let containers = containers?.into_iter().filter(|line| !line.labels.contains_key(HELPER_LABEL));
-    let (containers, raw_containers) = inspect_containers(wire, containers, &digests, &mut warnings, &mut unseen).await;
+    let (mut containers, raw_containers) = inspect_containers(wire, containers, &digests, &mut warnings, &mut unseen).await;
+    platforms(wire, &mut containers, &mut warnings).await;
     let (networks, default_networks, raw_networks) = inspect_networks(wire, networks, &mut warnings, &mut unseen).await;
 
     let volumes = volumes.volumes.into_iter().map(Volume::from).collect();
@@ -191,6 +192,26 @@ async fn inspect_containers(
         }
     }
     (inspect::resolve(found), raw)
+}
+
+/// Fills in what the images of containers are made for.
+async fn platforms(wire: &Wire, containers: &mut [Container], warnings: &mut Vec<String>) {
+    let is_open = |image: &Image| image.present && image.platform.is_empty();
+    let open: BTreeSet<String> =
+        containers.iter().map(|container| &container.image).filter(|image| is_open(image)).map(|image| image.id.clone()).collect();
+    let answers = stream::iter(open.into_iter().map(|id| async move {
+        let answer = list::<RawPlatform>(wire, &format!("/images/{}/json", encode(&id))).await;
+        (id, answer)
+    }));
+    let answers: HashMap<String, Result<RawPlatform, DockerError>> = answers.buffer_unordered(PARALLEL).collect().await;
+    for image in containers.iter_mut().map(|container| &mut container.image) {
+        if let Some(Ok(platform)) = answers.get(&image.id) {
+            image.platform = platform.name();
+        }
+    }
+    // One sentence for all: where one is forbidden, all are.
+    let failed = answers.into_values().filter_map(Result::err).find(|error| !error.is_not_found());
+    warnings.extend(failed.map(|error| format!("what images are made for is not recorded: {error}")));
 }
 
 async fn inspect_networks(

@@ -68,6 +68,32 @@ pub(crate) struct ImageLine {
     pub(crate) repo_digests: Vec<String>,
 }
 
+/// What an image is made for, in `GET /images/{id}/json` and, in other letters, in the description of a container.
+#[derive(Debug, Deserialize, Default)]
+pub(crate) struct RawPlatform {
+    #[serde(alias = "Os", default)]
+    os: String,
+    #[serde(alias = "Architecture", default)]
+    architecture: String,
+    #[serde(alias = "Variant", default, deserialize_with = "nullable")]
+    variant: String,
+}
+
+impl RawPlatform {
+    /// `linux/arm64/v8`; empty if nothing is said.
+    pub(crate) fn name(&self) -> String {
+        let parts = [&self.os, &self.architecture, &self.variant].map(String::as_str);
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+    }
+}
+
+/// Which of an image's variants a container was made from (API 1.48).
+#[derive(Debug, Deserialize, Default)]
+struct RawManifest {
+    #[serde(default, deserialize_with = "nullable")]
+    platform: RawPlatform,
+}
+
 /// `GET /containers/{id}/json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -87,6 +113,8 @@ struct RawContainer {
     mounts: Vec<RawMount>,
     #[serde(default, deserialize_with = "nullable")]
     network_settings: RawNetworkSettings,
+    #[serde(default, deserialize_with = "nullable")]
+    image_manifest_descriptor: RawManifest,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -334,6 +362,7 @@ pub(crate) fn container(raw: &[u8], digests: &HashMap<String, Vec<String>>) -> R
             reference: raw.config.image,
             present: digests.contains_key(&raw.image),
             digests: digests.get(&raw.image).cloned().unwrap_or_default(),
+            platform: raw.image_manifest_descriptor.platform.name(),
             id: raw.image,
         },
         state: ContainerState {

@@ -41,7 +41,7 @@ pub const FEATURES: &[Feature] = &[
     Feature {
         name: "looking at the Engine",
         about: "Every command that has to do with Docker; `list-containers`, `list-volumes`, `list-networks`, `coverage` need nothing \
-                else, and a `--dry-run` only logs and changes besides. Without `GET /images/json` the digests of images are not recorded, and a warning says so; without one of the others nothing is done.",
+                else, and a `--dry-run` only logs and changes besides. Without those on images their digests and what they are made for are not recorded, and a warning says so; without one of the others nothing is done.",
         calls: &[
             call(GET, "/version", "which API the Engine speaks"),
             call(GET, "/info", "which Engine it is, where its data is"),
@@ -52,6 +52,7 @@ pub const FEATURES: &[Feature] = &[
             call(GET, "/networks", "which networks there are"),
             call(GET, "/networks/*", "the configuration of each, which is what is saved of it"),
             call(GET, "/images/json", "the digests of images"),
+            call(GET, "/images/*/json", "what those of the containers are made for"),
         ],
     },
     Feature {

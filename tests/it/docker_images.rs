@@ -214,3 +214,77 @@ fn what_a_container_wrote_into_its_layer_is_told_or_saved_and_put_back() {
     stage.ok(["start", &name]);
     assert_eq!(stage.ok(["exec", &name, "cat", "/opt/app/hard", "/data/volume-file"]), "kept\nin");
 }
+
+/// What `docker save` gives of an image, made for another processor.
+fn for_another_processor(stage: &Stage<'_>, home: &Home, image: &str) -> std::path::PathBuf {
+    let (before, after) = (home.path("saved.tar"), home.path("foreign.tar"));
+    stage.ok(["save", "-o", before.to_str().unwrap(), image]);
+    let (mut saved, mut foreign) =
+        (tar::Archive::new(fs::File::open(&before).unwrap()), tar::Builder::new(fs::File::create(&after).unwrap()));
+    let mut list = Vec::new();
+    for entry in saved.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().into_owned();
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+        if entry.header().entry_type().is_file() {
+            list.push((path, content));
+        }
+    }
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&list.iter().find(|(path, _)| path.ends_with("manifest.json")).unwrap().1).unwrap();
+    let config = manifest[0]["Config"].as_str().unwrap();
+    for (path, mut content) in list {
+        if path.to_str() == Some(config) {
+            let mut changed: serde_json::Value = serde_json::from_slice(&content).unwrap();
+            changed["architecture"] = "s390x".into();
+            content = serde_json::to_vec(&changed).unwrap();
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        foreign.append_data(&mut header, path, content.as_slice()).unwrap();
+    }
+    foreign.into_inner().unwrap();
+    after
+}
+
+#[test]
+fn an_image_for_another_processor_is_known_and_told() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "foreign");
+    let (image, own) = ("bbackup-test/foreign:1", stage.name("own"));
+    build(&stage, image, "foreign");
+    let archive = for_another_processor(&stage, &home, image);
+    stage.ok(["rmi", "-f", image]);
+    stage.ok(["load", "-i", archive.to_str().unwrap()]);
+    assert_eq!(stage.ok(["inspect", "--type", "image", "--format", "{{.Architecture}}", image]), "s390x");
+    let name = stage.name("app");
+    stage.ok(["create", "--name", &name, image, "true"]);
+    stage.ok(["create", "--name", &own, BUSYBOX, "true"]);
+    let config = configuration(&home, &[&name, &own], "{images: local}");
+    let _ = stage.bbackup(["backup", "s", "--config", &config]).run().success();
+    let recorded = |name: &str| -> (serde_json::Value, String) {
+        let tag = format!("app:{name}");
+        let document = stage.bbackup(["dump", "latest", "--tag", &tag, &format!("/docker/{name}/application.json")]).run().success().text();
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        (document["application"]["containers"][0]["image"]["platform"].clone(), document["engine"]["platform"].as_str().unwrap().to_owned())
+    };
+    let (platform, engine) = recorded(&own);
+    assert!(platform.as_str().unwrap().starts_with(&engine), "{platform}");
+    assert_eq!(recorded(&name).0, "linux/s390x");
+    stage.ok(["rm", &name, &own]);
+    // As it is loaded from the snapshot, and as it is there.
+    let said = format!("image {image} was made for linux/s390x, and this Engine is {engine}: it does not run unless");
+    for removed in [true, false] {
+        if removed {
+            stage.ok(["rmi", "-f", image]);
+        }
+        let _ = stage.bbackup(["restore", "latest", "--container", &name, "--dry-run"]).run().success().says(&said);
+        let _ = stage.bbackup(["restore", "latest", "--container", &name]).run().exits(4).says(&said);
+        stage.ok(["rm", &name]);
+    }
+    let _ = stage.bbackup(["restore", "latest", "--container", &own]).run().success().says_nothing_of("made for");
+    stage.ok(["rmi", "-f", image]);
+}

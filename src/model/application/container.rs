@@ -123,6 +123,9 @@ pub struct Image {
     pub digests: Vec<String>,
     /// Whether the Engine still has it.
     pub present: bool,
+    /// What it is made for (`linux/arm64/v8`); empty where the Engine does not say it.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub platform: String,
 }
 
 /// The restart policy of a container.

@@ -2,6 +2,8 @@
 //!
 //! Pure. Runtimes and volume drivers are looked at where their containers and volumes are planned.
 
+use std::collections::BTreeSet;
+
 use super::build::Draft;
 use super::checks::has_driver;
 use super::images::with_tag;
@@ -101,18 +103,61 @@ fn user_ids(draft: &mut Draft<'_>) {
 /// What was built for another processor does not run.
 fn platforms(draft: &mut Draft<'_>) {
     let is = &draft.host.identity.platform;
-    let mut notes = Vec::new();
-    for stored in draft.applications {
-        let (was, application) = (&stored.document.engine.platform, &stored.document.application.name);
-        let restores = draft.containers.iter().any(|chosen| chosen.application == application);
-        if restores && !was.is_empty() && !is.is_empty() && was != is {
-            let (application, was, is) = (printable(application.as_bytes()), printable(was.as_bytes()), printable(is.as_bytes()));
-            notes.push(format!(
+    let mut notes = BTreeSet::new();
+    for chosen in draft.containers.iter().filter(|_| !is.is_empty()) {
+        let image = &chosen.container.image;
+        let stored = draft.applications.iter().find(|stored| stored.document.application.name == chosen.application);
+        let was = stored.map_or("", |stored| stored.document.engine.platform.as_str());
+        let shown = |text: &str| printable(text.as_bytes());
+        if !image.platform.is_empty() {
+            if !runs_on(&image.platform, is) {
+                let pulled = |step: &Step| matches!(step, Step::PullImage { reference, .. } if image.digests.contains(reference));
+                let (name, made, is) = (shown(&image.reference), shown(&image.platform), shown(is));
+                let otherwise = if draft.plan.steps.iter().any(|planned| pulled(&planned.step)) {
+                    "unless its registry has it for this one, too, it does not run"
+                } else {
+                    "it does not run unless that is emulated"
+                };
+                notes.insert(format!("image {name} was made for {made}, and this Engine is {is}: {otherwise}"));
+            }
+        } else if !was.is_empty() && was != is {
+            let (application, was, is) = (shown(chosen.application), shown(was), shown(is));
+            notes.insert(format!(
                 "{application} was saved on {was}, and this Engine is {is}: images that are not made for {is} do not run on it"
             ));
         }
     }
     for note in notes {
         draft.note(note);
+    }
+}
+
+/// Whether an Engine's processor (`linux/amd64`) runs by itself what an image is made for (`linux/arm/v7`).
+fn runs_on(image: &str, engine: &str) -> bool {
+    let parts = |text: &str| {
+        let mut parts = text.split('/').map(str::to_owned);
+        (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+    };
+    let ((image_os, image), (engine_os, engine)) = (parts(image), parts(engine));
+    image_os == engine_os && (image == engine || matches!((&*image, &*engine), ("386", "amd64") | ("arm", "arm64")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_runs_its_own_and_what_it_has_grown_out_of() {
+        for (image, engine, expected) in [
+            ("linux/amd64", "linux/amd64", true),
+            ("linux/arm64/v8", "linux/arm64", true),
+            ("linux/386", "linux/amd64", true),
+            ("linux/arm/v7", "linux/arm64", true),
+            ("linux/arm64/v8", "linux/arm/v7", false),
+            ("linux/arm64", "linux/amd64", false),
+            ("windows/amd64", "linux/amd64", false),
+        ] {
+            assert_eq!(runs_on(image, engine), expected, "{image} on {engine}");
+        }
     }
 }

@@ -109,7 +109,7 @@ fn container(name: &str, status: Status) -> Container {
         id: if name == "web" { "a".repeat(64) } else { "b".repeat(64) },
         name: name.to_owned(),
         service: None,
-        image: Image { reference: "busy:1".to_owned(), id: IMAGE.to_owned(), digests: Vec::new(), present: true },
+        image: Image { reference: "busy:1".to_owned(), id: IMAGE.to_owned(), digests: Vec::new(), present: true, platform: String::new() },
         state: ContainerState { status, health: Health::None, exit_code: 0, started_at: String::new(), finished_at: String::new() },
         labels: BTreeMap::new(),
         mounts: Vec::new(),
@@ -264,6 +264,21 @@ fn what_the_engine_lacks_or_is_otherwise_is_said() {
     assert!(conflicts(&fits).is_empty(), "{:?}", fits.conflicts);
     assert!(!said(&fits, "userns") && !said(&fits, "was saved on"), "{:?}", fits.notes);
     // One that does not say what it has is believed to have it.
+    // What each image is made for is better than what the Engine was.
+    let mut known = stored.clone();
+    for container in &mut known.document.application.containers {
+        container.image.platform = "linux/arm64/v8".to_owned();
+    }
+    let planned_known = |host: &Host| plan(std::slice::from_ref(&known), &RestoreOptions::default(), host).unwrap();
+    assert!(!said(&planned_known(&host), "made for"), "{:?}", planned_known(&host).notes);
+    host.identity.platform = "linux/amd64".to_owned();
+    let other = planned_known(&host);
+    assert!(
+        said(&other, "image busy:1 was made for linux/arm64/v8, and this Engine is linux/amd64: it does not run unless"),
+        "{:?}",
+        other.notes
+    );
+    assert_eq!(other.notes.iter().filter(|note| note.contains("was made for")).count(), 1);
     let silent = Host { network_drivers: BTreeSet::new(), log_drivers: BTreeSet::new(), ..host };
     assert!(conflicts(&planned(&silent)).is_empty());
 }
