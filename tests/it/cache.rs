@@ -92,3 +92,28 @@ fn a_cache_that_cannot_be_written_is_told_and_costs_nothing_else() {
     let _ = ls(&home).run().success().says_nothing_of("the cache in");
     assert!(!files_below(&home.path("cache/bbackup")).is_empty());
 }
+
+#[test]
+fn processes_share_a_cache() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 8);
+    configured(&home, "always");
+    let first = home.back_up(&folder).snapshot;
+    let listed = home.bare(["ls", &first]).run().success().text();
+    for round in 0..3 {
+        tree::write(&folder.join(format!("new-{round}")), &tree::noise(round + 70, 2_000_000));
+        // All of them find nothing, or what is just being put there by another.
+        let _ = fs::remove_dir_all(home.path("cache/bbackup/repositories"));
+        let listers: Vec<_> = (0..3).map(|_| home.bare(["ls", &first]).spawn()).collect();
+        let checker = home.bare(["check"]).spawn();
+        let writer = home.bare(["backup", "--paths"]).arg(&folder).spawn();
+        for lister in listers {
+            assert_eq!(lister.wait().success().text(), listed);
+        }
+        let _ = checker.wait().success();
+        let _ = writer.wait().success();
+    }
+    let _ = home.bare(["check", "--read-data"]).run().success();
+    home.assert_restores("latest", &folder, "restored");
+}

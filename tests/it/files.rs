@@ -11,7 +11,8 @@ use rustix::process::Signal;
 
 use crate::support::home::{Home, Summary, files_below};
 use crate::support::manifest::Manifest;
-use crate::support::parts::{Part, needs};
+use crate::support::oracle::Restic;
+use crate::support::parts::{Part, needs, skipped};
 use crate::support::run::traced;
 use crate::support::tree;
 
@@ -433,4 +434,27 @@ fn nothing_is_made_where_a_repository_cannot_be() {
     fs::remove_file(home.repository().join("data")).unwrap();
     fs::write(home.repository().join("config"), b"of another program").unwrap();
     let _ = home.bbackup(["snapshots"]).run().exits(1).says("has no key");
+}
+
+/// The kernel takes paths of 4095 bytes. What is restored has a longer path than what was saved, and may not be longer than that here.
+#[test]
+fn paths_may_be_as_long_as_they_can_be() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("long");
+    let room = 4095 - folder.as_os_str().len() - home.path("restored").as_os_str().len() - 10;
+    let mut deep = folder.clone();
+    let mut left = room;
+    while left > 200 {
+        deep.push("d".repeat(150));
+        left -= 151;
+    }
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("f".repeat(left)), "at the end").unwrap();
+    let summary = home.back_up(&folder);
+    home.assert_restores(&summary.snapshot, &folder, "restored");
+    let _ = home.bbackup(["find", &format!("{}*", "f".repeat(left))]).run().success().says("fff");
+    let _ = home.bbackup(["check", "--read-data"]).run().success();
+    if !skipped(&[Part::Restic]) {
+        Restic::new(&home).check();
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::home::{Home, Summary};
+use crate::support::home::{Home, Summary, files_below};
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
 use crate::support::run::Running;
@@ -133,4 +133,22 @@ fn a_lock_of_another_host_is_honoured() {
     assert!(found, "restic left no lock");
     let _ = home.bbackup(["backup", "--paths"]).arg(&folder).run().exits(11).says("elsewhere");
     assert_eq!(home.locks().len(), 1, "nobody can know whether a process of another host is dead");
+}
+
+/// restic asks whether the process of a lock lives by sending it a hang-up.
+#[test]
+fn a_backup_outlives_the_question_whether_it_lives() {
+    needs!(Part::Restic);
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 120);
+    let data = home.repository().join("data");
+    let mut running = home.bbackup(["backup", "--json", "--paths"]).arg(&folder).spawn();
+    running.until("the first pack", || !files_below(&data).is_empty());
+    running.signal(Signal::STOP);
+    let _ = Restic::new(&home).call(["unlock"]).run().success();
+    assert_eq!(home.locks().len(), 1, "restic took the lock of a living process");
+    running.signal(Signal::CONT);
+    let summary = Summary::of(&running.wait().success());
+    home.assert_restores(&summary.snapshot, &folder, "restored");
 }

@@ -17,6 +17,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use jiff::tz::TimeZone;
@@ -27,14 +28,15 @@ use self::item::Item;
 use self::read::FileJob;
 use self::shared::{Failure, Shared, Stats};
 pub use self::upload::Held;
-use self::upload::{OpenPack, Uploads};
-use self::worker::{Queues, Worker};
+use self::upload::Uploads;
+use self::worker::{Packs, Queues, Worker};
 use super::chunker::Chunker;
 use super::codec::Encoder;
 use super::file::{self, SnapshotFile, SummaryFile, Time};
 use super::id::Id;
 use super::state::Indexed;
 use super::tree::{self, Node};
+use super::writer::INDEX_INTERVAL;
 use crate::model::compression::Compression;
 use crate::model::entry::{Metadata, Source};
 use crate::model::progress::Progress;
@@ -52,11 +54,13 @@ pub struct Options {
     pub pack_size: usize,
     /// Undo every blob's encoding before it is written, and compare.
     pub verify: bool,
+    /// What is stored is named in an index at least this often, so that work that is killed was not in vain.
+    pub index_interval: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { compression: Compression::Auto, pack_size: 16 << 20, verify: true }
+        Self { compression: Compression::Auto, pack_size: 16 << 20, verify: true, index_interval: INDEX_INTERVAL }
     }
 }
 
@@ -70,7 +74,7 @@ pub struct Archive {
     worker: Worker,
     /// Closing it ends the workers.
     files: Option<Sender<FileJob>>,
-    threads: Vec<JoinHandle<(OpenPack, OpenPack)>>,
+    threads: Vec<JoinHandle<Packs>>,
     root: Folder,
 }
 
@@ -103,7 +107,7 @@ impl Archive {
         let parent = parent::choose(candidates, &request);
         let zone = clock::local_zone();
         let failure = Arc::new(Failure::default());
-        let uploads = Uploads::start(Arc::clone(&repository), Arc::clone(&failure), lock, request.dry_run)?;
+        let uploads = Uploads::start(Arc::clone(&repository), Arc::clone(&failure), lock, options.index_interval, request.dry_run)?;
         let workers = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
         let version = repository.open().version();
         let chunker = Arc::new(Chunker::new(repository.open().config().chunker_polynomial));
@@ -156,8 +160,8 @@ impl Archive {
     fn drain(&mut self) -> Result<(), RepositoryError> {
         self.files.take();
         for thread in std::mem::take(&mut self.threads) {
-            let (data, trees) = thread.join().map_err(|_| RepositoryError::Internal("a worker of the backup panicked".into()))?;
-            self.worker.absorb(data, trees)?;
+            let packs = thread.join().map_err(|_| RepositoryError::Internal("a worker of the backup panicked".into()))?;
+            self.worker.absorb(packs)?;
         }
         self.worker.flush()?;
         self.shared.uploads.finish()?;

@@ -14,7 +14,6 @@ use super::file::{SnapshotFile, SummaryFile};
 use super::id::Id;
 use super::lock::{Guard, Lock, LockTimes};
 use super::state::{Indexed, Open};
-use super::writer::INDEX_INTERVAL;
 use super::{check, copy, diff, find, footprint, forget, keyring, list, mount, prune, repair, restore, retag, rewrite, stats};
 use crate::model::entry::Sink;
 use crate::model::progress::{Event, Progress};
@@ -143,7 +142,7 @@ impl ResticRepository {
         if let Some(indexed) = held.indexed.as_ref().filter(usable) {
             return Ok(Arc::clone(indexed));
         }
-        let loaded = self.open.clone().into_indexed_in_part().and_then(|(indexed, mut errors)| match access {
+        let loaded = self.open.clone().into_indexed_in_part(control).and_then(|(indexed, mut errors)| match access {
             Access::Read => Ok((indexed, errors)),
             // Whoever writes or removes must know everything.
             _ if errors.is_empty() => Ok((indexed, errors)),
@@ -253,9 +252,9 @@ impl ResticRepository {
             held.lock.clone()
         };
         // Of its own: what is claimed in it and not stored is nobody else's business.
-        let indexed = target.open.clone().into_indexed()?;
-        let (compression, pack_size) = (target.options.compression, target.options.pack_size);
-        let (lock, index_interval) = (lock.as_deref(), INDEX_INTERVAL);
+        let indexed = target.open.clone().into_indexed_under(control)?;
+        let Options { compression, pack_size, index_interval, .. } = target.options;
+        let lock = lock.as_deref();
         let copying = copy::Copying { source: &source, target: &indexed, lock, compression, pack_size, index_interval, control };
         let plan = copy::plan(copying, &request.snapshots.iter().map(id_of).collect::<Result<Vec<_>, _>>()?)?;
         copy::execute(copying, &plan, progress)
@@ -386,7 +385,7 @@ impl Repository for ResticRepository {
         // from a cache, and the index is loaded in part if parts are damaged: the damage is what is looked for.
         let open = self.open.uncached();
         let snapshots = open.snapshot_files()?;
-        let (indexed, errors) = open.into_indexed_in_part()?;
+        let (indexed, errors) = open.into_indexed_in_part(control)?;
         let checked = check::check(&indexed, &errors, snapshots, read_data, control, &*progress);
         match checked {
             Ok(summary) if summary.errors.is_empty() => Ok(summary),
@@ -402,7 +401,7 @@ impl Repository for ResticRepository {
         self.alone(request.dry_run, control, |lock| {
             let guard = Guard { lock, control };
             progress.event(Event::Phase("loading the index"));
-            let indexed = self.open.clone().into_indexed()?;
+            let indexed = self.open.clone().into_indexed_under(control)?;
             let plan = prune::plan(&indexed, request, self.options.pack_size, guard, &*progress)?;
             match lock {
                 Some(_) => prune::execute(&plan, self.options.pack_size, guard, &*progress),
@@ -430,7 +429,7 @@ impl Repository for ResticRepository {
     ) -> Result<RepairSnapshotsSummary, RepositoryError> {
         self.alone(request.dry_run, control, |lock| {
             progress.event(Event::Phase("loading the index"));
-            let indexed = self.open.uncached().into_indexed()?;
+            let indexed = self.open.uncached().into_indexed_under(control)?;
             repair::snapshots::repair(&indexed, request, self.options.pack_size, Guard { lock, control }, &*progress)
         })
     }
@@ -474,7 +473,7 @@ impl Repository for ResticRepository {
         let (compression, pack_size) = (self.options.compression, self.options.pack_size);
         let work = |lock: Option<&Lock>| {
             // Of its own: what is claimed in it and not stored is nobody else's business.
-            let repo = self.open.clone().into_indexed()?;
+            let repo = self.open.clone().into_indexed_under(control)?;
             rewrite::rewrite(rewrite::Rewriting { repo: &repo, lock, compression, pack_size, control }, request, &*progress)
         };
         if request.forget || request.dry_run {

@@ -349,9 +349,13 @@ impl Formatter for GoFormatter {
 
 /// What is wrong with a file whose JSON is not what it should be: where in it, and why.
 pub fn damaged_json(file: String, json: &[u8], expected: &str, error: &serde_json::Error) -> RepositoryError {
+    RepositoryError::Damaged { file, offset: offset_of(json, error), expected: format!("{expected} ({error})") }
+}
+
+/// The byte at which JSON is not what it should be.
+pub fn offset_of(json: &[u8], error: &serde_json::Error) -> u64 {
     let lines = json.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
-    let offset = lines.map(<[u8]>::len).sum::<usize>() + error.column().saturating_sub(1);
-    RepositoryError::Damaged { file, offset: offset as u64, expected: format!("{expected} ({error})") }
+    (lines.map(<[u8]>::len).sum::<usize>() + error.column().saturating_sub(1)) as u64
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::crypto::{self, CryptoError, MasterKey, OVERHEAD};
-use super::file::{Base64, KeyFile, Time, to_json};
+use super::file::{Base64, KeyFile, Time, offset_of, to_json};
 use super::id::Id;
 use crate::platform::secret::Secret;
 use crate::platform::{clock, host};
@@ -134,7 +134,7 @@ impl ClosedKey {
     }
 
     fn parse(id: Id, json: &[u8]) -> Result<Self, RepositoryError> {
-        let file = serde_json::from_slice(json).map_err(|_| damaged(&id, "a key file in JSON"))?;
+        let file = serde_json::from_slice(json).map_err(|error| not_json(&id, json, "a key file in JSON", &error))?;
         Ok(Self { id, file })
     }
 
@@ -165,7 +165,8 @@ impl ClosedKey {
             Err(CryptoError::TooShort) => Err(damaged(&self.id, "at least 32 bytes of data")),
             Err(_) => Ok(None),
             Ok(plain) => {
-                let sealed: Sealed = serde_json::from_slice(plain).map_err(|_| damaged(&self.id, "a master key in JSON"))?;
+                let sealed: Sealed =
+                    serde_json::from_slice(plain).map_err(|error| not_json(&self.id, plain, "a master key in JSON", &error))?;
                 master_key(&sealed).map(Some).ok_or_else(|| damaged(&self.id, "a master key of 64 bytes"))
             }
         }
@@ -205,6 +206,11 @@ fn master_key(sealed: &Sealed) -> Option<MasterKey> {
         target.copy_from_slice(&part.0);
     }
     Some(MasterKey::from_bytes(&bytes)).filter(MasterKey::is_plausible)
+}
+
+/// Where it is wrong, but not how: that could show a part of the key.
+fn not_json(id: &Id, json: &[u8], expected: &str, error: &serde_json::Error) -> RepositoryError {
+    RepositoryError::Damaged { file: format!("key {id}"), offset: offset_of(json, error), expected: expected.into() }
 }
 
 fn damaged(id: &Id, expected: &str) -> RepositoryError {

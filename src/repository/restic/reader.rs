@@ -8,9 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::vec;
 
 use super::codec::BlobKind;
+use super::file::damaged_json;
 use super::id::{BuildIdHasher, Id};
 use super::state::Indexed;
-use super::tree::{self, Node, Tree};
+use super::tree::{self, Node, Tree, TreeError};
 use crate::model::entry::Kind;
 use crate::model::text::printable;
 use crate::repository::contract::{RepositoryError, SnapshotId};
@@ -36,10 +37,16 @@ pub fn load_tree(repo: &Indexed, id: &Id) -> Result<Tree, RepositoryError> {
 
 fn load_sized(repo: &Indexed, id: &Id, buffer: &mut Vec<u8>) -> Result<Tree, RepositoryError> {
     repo.read_blob(BlobKind::Tree, id, buffer)?;
-    tree::parse(buffer).map_err(|error| {
-        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(" ({cause})"));
-        RepositoryError::Damaged { file: format!("tree {id}"), offset: 0, expected: format!("the JSON of a tree{cause}") }
-    })
+    tree::parse(buffer).map_err(|error| damaged_tree(id, buffer, &error))
+}
+
+/// The error for a tree of this JSON.
+pub fn damaged_tree(id: &Id, json: &[u8], error: &TreeError) -> RepositoryError {
+    let file = format!("tree {id}");
+    match error {
+        TreeError::Json { source } => damaged_json(file, json, "the JSON of a tree", source),
+        TreeError::Name { .. } => RepositoryError::Damaged { file, offset: 0, expected: error.to_string() },
+    }
 }
 
 /// What a path in a snapshot leads to.

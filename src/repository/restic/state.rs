@@ -18,6 +18,7 @@ use super::crypto::{CryptoError, MasterKey, OVERHEAD};
 use super::file::{ConfigFile, IndexFile, SnapshotFile, damaged_json};
 use super::id::Id;
 use super::index::{Index, IndexBuilder, Location};
+use crate::platform::control::Control;
 use crate::repository::backend::{Backend, FileKind};
 use crate::repository::contract::RepositoryError;
 
@@ -260,6 +261,9 @@ impl Open {
         let work = || {
             while let Some((number, id)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, ids.get(n)?))) {
                 let result = self.read_unpacked(kind, id).and_then(|plain| read(id, plain));
+                if matches!(result, Err(RepositoryError::Cancelled)) {
+                    next.store(ids.len(), Ordering::Relaxed);
+                }
                 results.lock().unwrap_or_else(PoisonError::into_inner).push((number, *id, result));
             }
         };
@@ -288,33 +292,42 @@ impl Open {
     /// # Errors
     /// The first index file that cannot be read, by its name.
     pub fn into_indexed(self) -> Result<Indexed, RepositoryError> {
-        let (indexed, mut errors) = self.into_indexed_in_part()?;
+        self.into_indexed_under(&Control::new())
+    }
+
+    /// The same, unless it is cancelled.
+    ///
+    /// # Errors
+    /// The same; [`RepositoryError::Cancelled`].
+    pub fn into_indexed_under(self, control: &Control) -> Result<Indexed, RepositoryError> {
+        let (indexed, mut errors) = self.into_indexed_in_part(control)?;
         if errors.is_empty() { Ok(indexed) } else { Err(errors.swap_remove(0)) }
     }
 
     /// Loads what can be loaded of the index, and says what could not: blobs of which only that knows are missing.
     ///
     /// # Errors
-    /// The index files cannot be listed.
-    pub fn into_indexed_in_part(self) -> Result<(Indexed, Vec<RepositoryError>), RepositoryError> {
+    /// The index files cannot be listed; [`RepositoryError::Cancelled`].
+    pub fn into_indexed_in_part(self, control: &Control) -> Result<(Indexed, Vec<RepositoryError>), RepositoryError> {
         // Who removes index files has written others before; three rounds are more than any such program needs.
         for _ in 0..3 {
-            let (index, superseded, errors) = self.load_index()?;
+            let (index, superseded, errors) = self.load_index(control)?;
             if !errors.iter().any(is_gone) {
                 return Ok((Indexed { open: self, index, superseded }, errors));
             }
         }
-        let (index, superseded, errors) = self.load_index()?;
+        let (index, superseded, errors) = self.load_index(control)?;
         Ok((Indexed { open: self, index, superseded }, errors))
     }
 
     /// The index, the files that it leaves out because others stand for them, and what could not be read.
-    fn load_index(&self) -> Result<(Index, Vec<Id>, Vec<RepositoryError>), RepositoryError> {
+    fn load_index(&self, control: &Control) -> Result<(Index, Vec<Id>, Vec<RepositoryError>), RepositoryError> {
         let all = self.list_ids(FileKind::Index)?;
         let mut ids = all.clone();
         loop {
             let builder = IndexBuilder::new();
             let results = self.read_all(FileKind::Index, &ids, |id, json| {
+                control.checkpoint()?;
                 let damaged = |expected: &str| RepositoryError::Damaged {
                     file: file_name(FileKind::Index, id),
                     offset: 0,
@@ -326,6 +339,7 @@ impl Open {
                 builder.add(&file).map_err(damaged)?;
                 Ok(file.supersedes)
             });
+            control.checkpoint()?;
             let mut errors = Vec::new();
             let mut superseded = Vec::new();
             for (id, result) in results {

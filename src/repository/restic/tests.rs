@@ -26,6 +26,7 @@ use super::lock::{self, LockTimes};
 use super::reader;
 use super::state::Open;
 use super::state::testing::{by_way_of, over};
+use super::writer::INDEX_INTERVAL;
 use crate::model::compression::Compression;
 use crate::model::entry::{Content, Entry, Kind, Metadata, Source, Step, Timestamp};
 use crate::model::progress::Silent;
@@ -36,7 +37,7 @@ use crate::repository::contract::prune::{MaxUnused, PruneRequest};
 use crate::repository::contract::{ReadData, Repository, RepositoryError, SnapshotId, SnapshotRequest};
 
 /// Small, so that a few files make several packs.
-const OPTIONS: Options = Options { compression: Compression::Auto, pack_size: 6000, verify: true };
+const OPTIONS: Options = Options { compression: Compression::Auto, pack_size: 6000, verify: true, index_interval: INDEX_INTERVAL };
 const TIMES: LockTimes = LockTimes {
     refresh: Duration::from_mins(5),
     lost: Duration::from_mins(22),

@@ -538,8 +538,47 @@ prop_compose! {
     }
 }
 
+/// Streams of other programs, and broken ones.
+fn corpus() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/tar");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() > 1);
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+fn read_or_refused(bytes: &[u8]) -> bool {
+    let read = read_tar(bytes, "");
+    let leaves = |entry: &Whole| entry.path.starts_with(b"/") || entry.path.split(|byte| *byte == b'/').any(|name| name == b"..");
+    assert!(!read.iter().flatten().any(leaves), "{read:?}");
+    read.is_ok()
+}
+
+#[test]
+fn the_corpus_is_read() {
+    let read: Vec<bool> = corpus().iter().map(|bytes| read_or_refused(bytes)).collect();
+    assert!(read.contains(&true) && read.contains(&false), "{read:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_stream_of_the_corpus_with_changes_is_read_or_refused(
+        bytes in prop::sample::select(corpus()),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 0..4),
+    ) {
+        let mut bytes = bytes;
+        for (at, byte, mends) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if mends {
+                let block = (at / 512 * 512).min(bytes.len() - 512);
+                fix_checksum(&mut bytes[block..block + 512]);
+            }
+        }
+        read_or_refused(&bytes);
+    }
 
     #[test]
     fn every_entry_survives_the_stream(mut files in prop::collection::vec(any_file(), 0..8), top in "[a-z]{0,120}") {

@@ -7,8 +7,9 @@ use crate::repository::contract::{RepositoryError, SnapshotRequest, TAG_APPLICAT
 use crate::repository::restic::codec::BlobKind;
 use crate::repository::restic::file::SnapshotFile;
 use crate::repository::restic::id::Id;
+use crate::repository::restic::reader;
 use crate::repository::restic::state::Indexed;
-use crate::repository::restic::tree::{self, Node, Tree, TreeError};
+use crate::repository::restic::tree::{self, Node, Tree};
 
 /// One folder of the parent snapshot, asked for its entries in the order of their names.
 pub(super) struct ParentTree {
@@ -48,8 +49,7 @@ impl ParentTree {
 fn load(repository: &Indexed, id: &Id) -> Result<Tree, RepositoryError> {
     let mut json = Vec::new();
     repository.read_blob(BlobKind::Tree, id, &mut json)?;
-    let damaged = |error: TreeError| RepositoryError::Damaged { file: format!("tree {id}"), offset: 0, expected: error.to_string() };
-    tree::parse(&json).map_err(damaged)
+    tree::parse(&json).map_err(|error| reader::damaged_tree(id, &json, &error))
 }
 
 /// The node at an absolute path below `root`.

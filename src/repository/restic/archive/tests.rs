@@ -437,7 +437,7 @@ fn a_snapshot_does_not_count_on_what_an_earlier_one_of_the_run_failed_to_store()
     for stored in 0..2 {
         let bench = Bench::new();
         let open = Closed::new(bench.backend.clone()).open(&password()).unwrap();
-        let repository = ResticRepository::new(open, Options::default(), Locking::Retry(std::time::Duration::ZERO));
+        let repository = ResticRepository::new(open, Options::default(), Locking::Retry(Duration::ZERO));
         let write = || repository.write_snapshot(Bench::request(), &bench.control, Arc::new(Silent)).unwrap();
         let mut given_up = write();
         given_up.add(b"/x", script(vec![dir(""), stream("f", &data)])).unwrap();
@@ -522,4 +522,66 @@ fn names_of_attributes_that_the_format_cannot_hold_are_told_once() {
     assert!(added.warnings[0].message.contains("not UTF-8"), "{added:?}");
     let (_, added) = bench.archive(script(vec![dir(""), with("a", "user.ü".as_bytes())]));
     assert_eq!(added.warning_count, 0);
+}
+
+/// Ids of the data blobs of each pack, in the order in which they stand in it.
+fn packs(bench: &Bench) -> Vec<Vec<Id>> {
+    let repository = bench.repository();
+    let mut packs: BTreeMap<Id, Vec<(u32, Id)>> = BTreeMap::new();
+    for (pack, blob) in repository.index().blobs().filter(|(_, blob)| blob.kind == BlobKind::Data) {
+        packs.entry(pack).or_default().push((blob.offset, blob.id));
+    }
+    let sorted = |mut blobs: Vec<(u32, Id)>| {
+        blobs.sort_unstable();
+        blobs.into_iter().map(|(_, id)| id).collect()
+    };
+    packs.into_values().map(sorted).collect()
+}
+
+/// The sizes of packs must not tell the sizes of a file's chunks in their order.
+#[test]
+fn what_follows_in_a_file_need_not_follow_in_a_pack() {
+    let bench = Bench::new();
+    let files: Vec<Vec<u8>> = (0..80).map(|number| noise(500, 2 * number + 1)).collect();
+    let mut entries = vec![dir("")];
+    entries.extend(files.iter().enumerate().map(|(number, data)| bytes(&format!("{number:02}"), data)));
+    bench.archive(script(entries));
+    let order: Vec<Id> = files.iter().map(|data| Id::of(data)).collect();
+    let place = |id: &Id| order.iter().position(|other| other == id).unwrap();
+    let places: Vec<usize> = packs(&bench).concat().iter().map(place).collect();
+    assert_eq!(places.len(), order.len());
+    let gaps = places.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+    assert!(gaps > 10, "{places:?}");
+}
+
+/// The most index files that a backup which died left.
+fn named_at_death(interval: Duration) -> usize {
+    let data = noise(12 << 20, 17);
+    let mut most = 0;
+    for calls in (0..).step_by(3) {
+        let bench = Bench::new();
+        let start =
+            |options| Archive::start(bench.repository(), Bench::request(), Vec::new(), options, &bench.control, Arc::new(Silent), None);
+        bench.backend.fail_after(calls);
+        let done = start(Options { index_interval: interval, pack_size: 1 << 20, ..Options::default() }).and_then(|mut archive| {
+            archive.add(b"/x", script(vec![dir(""), stream("f", &data)]))?;
+            Box::new(archive).finish(Vec::new())
+        });
+        bench.backend.fail_after(i64::MAX);
+        if done.is_ok() {
+            return most;
+        }
+        let named = bench.backend.names(FileKind::Index).len();
+        let (summary, _) = bench.archive(script(vec![dir(""), stream("f", &data)]));
+        let spared = (data.len() as u64).saturating_sub(summary.data_added);
+        assert!(spared >= (named as u64) << 19, "{named} index files, {spared} bytes were not stored again");
+        most = most.max(named);
+    }
+    most
+}
+
+#[test]
+fn a_long_backup_that_dies_has_not_worked_in_vain() {
+    assert!(named_at_death(INDEX_INTERVAL) <= 1);
+    assert!(named_at_death(Duration::ZERO) >= 2);
 }

@@ -18,7 +18,6 @@ use crate::repository::restic::id::{Id, RunningId};
 use crate::repository::restic::lock::Lock;
 use crate::repository::restic::pack::{self, PackedBlob};
 use crate::repository::restic::state::Indexed;
-use crate::repository::restic::writer::INDEX_INTERVAL;
 
 /// Blobs in one index file, as in restic.
 const INDEX_BLOBS: usize = 50_000;
@@ -96,6 +95,7 @@ struct PackWriter {
     failure: Arc<Failure>,
     lock: Held,
     dry_run: bool,
+    index_interval: Duration,
     /// When an index was last written; held while one is.
     index_written: Mutex<Duration>,
 }
@@ -105,11 +105,18 @@ impl Uploads {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub(super) fn start(repository: Arc<Indexed>, failure: Arc<Failure>, lock: Held, dry_run: bool) -> Result<Self, RepositoryError> {
+    pub(super) fn start(
+        repository: Arc<Indexed>,
+        failure: Arc<Failure>,
+        lock: Held,
+        index_interval: Duration,
+        dry_run: bool,
+    ) -> Result<Self, RepositoryError> {
         let connections = repository.open().backend().connections().clamp(1, 16);
         let (queue, packs) = bounded::<OpenPack>(1);
         let (returns, spare) = bounded(connections + 1);
-        let writer = Arc::new(PackWriter { repository, failure, lock, dry_run, index_written: Mutex::new(clock::since_boot()) });
+        let index_written = Mutex::new(clock::since_boot());
+        let writer = Arc::new(PackWriter { repository, failure, lock, dry_run, index_interval, index_written });
         let mut threads = Vec::with_capacity(connections);
         for number in 0..connections {
             let (writer, packs, returns) = (Arc::clone(&writer), packs.clone(), returns.clone());
@@ -201,7 +208,7 @@ impl PackWriter {
         self.repository.index().publish(id, &blobs);
         let due = {
             let mut written = self.index_written.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = clock::since_boot().saturating_sub(*written) >= INDEX_INTERVAL;
+            let due = clock::since_boot().saturating_sub(*written) >= self.index_interval;
             if due {
                 *written = clock::since_boot();
             }

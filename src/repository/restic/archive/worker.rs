@@ -18,6 +18,7 @@ use super::upload::OpenPack;
 use crate::model::progress::{Event, FileOutcome};
 use crate::repository::contract::RepositoryError;
 use crate::repository::restic::codec::{BlobKind, Encoder};
+use crate::repository::restic::crypto;
 use crate::repository::restic::id::Id;
 use crate::repository::restic::pack::PackedBlob;
 use crate::repository::restic::tree::{self, Node};
@@ -56,13 +57,41 @@ pub(super) struct Queues {
     pub(super) returns: Sender<Vec<u8>>,
 }
 
+/// The packs that a thread fills. Data goes into one of two, at random, so that the sizes of packs do not tell in which order a file
+/// has chunks of which size: that could show which file it is.
+#[derive(Default)]
+pub(super) struct Packs([OpenPack; 3]);
+
+/// Which of [`Packs`] is for folders. The others are for data.
+const TREES: usize = 2;
+
+/// Random bits, drawn many at once.
+#[derive(Default)]
+struct Lot {
+    bits: u64,
+    left: u32,
+}
+
+impl Lot {
+    fn draw(&mut self) -> Result<usize, RepositoryError> {
+        if self.left == 0 {
+            let mut bytes = [0; 8];
+            crypto::random(&mut bytes).map_err(|error| RepositoryError::Internal(error.to_string()))?;
+            (self.bits, self.left) = (u64::from_le_bytes(bytes), u64::BITS);
+        }
+        let bit = self.bits & 1;
+        (self.bits, self.left) = (self.bits >> 1, self.left - 1);
+        Ok(bit as usize)
+    }
+}
+
 /// What one thread needs to store blobs: its encoder and its open packs.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) queues: Queues,
     encoder: Encoder,
-    data: OpenPack,
-    trees: OpenPack,
+    packs: Packs,
+    lot: Lot,
     pack_size: usize,
     /// File data is read into it.
     pub(super) buffer: Vec<u8>,
@@ -71,20 +100,11 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, queues: Queues, encoder: Encoder, pack_size: usize) -> Self {
-        Self {
-            shared,
-            queues,
-            encoder,
-            data: OpenPack::default(),
-            trees: OpenPack::default(),
-            pack_size,
-            buffer: Vec::new(),
-            json: Vec::new(),
-        }
+        Self { shared, queues, encoder, packs: Packs::default(), lot: Lot::default(), pack_size, buffer: Vec::new(), json: Vec::new() }
     }
 
     /// Works until there are no more files, then gives back the packs that did not become full.
-    pub(super) fn run(mut self) -> (OpenPack, OpenPack) {
+    pub(super) fn run(mut self) -> Packs {
         while let Some(work) = self.next() {
             let shared = Arc::clone(&self.shared);
             // A panic must not leave the feeder waiting for ever.
@@ -98,7 +118,7 @@ impl Worker {
                 Err(_) => shared.failure().set(RepositoryError::Internal("a worker of the backup panicked".into())),
             }
         }
-        (self.data, self.trees)
+        self.packs
     }
 
     fn next(&self) -> Option<Work> {
@@ -172,10 +192,12 @@ impl Worker {
     ) -> Result<(), RepositoryError> {
         let (one, two) = data.split_at(first);
         // Two at once are hashed in less time, but for where something else is there to be hashed beside each.
-        let mut known = (!two.is_empty() && self.data.is_hashed()).then(|| Id::of_pair(one, two).into_iter());
+        let all_hashed = self.packs.0[..TREES].iter().all(OpenPack::is_hashed);
+        let mut known = (!two.is_empty() && all_hashed).then(|| Id::of_pair(one, two).into_iter());
         for (number, chunk) in (number..).zip([one, two].into_iter().filter(|chunk| !chunk.is_empty())) {
-            let id = known.as_mut().and_then(Iterator::next).unwrap_or_else(|| self.data.id_of_next(chunk));
-            if self.store_known(BlobKind::Data, id, chunk)? {
+            let pack = self.choose(BlobKind::Data)?;
+            let id = known.as_mut().and_then(Iterator::next).unwrap_or_else(|| self.packs.0[pack].id_of_next(chunk));
+            if self.store_known(BlobKind::Data, id, chunk, pack)? {
                 file.dir.item.bytes_added.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             }
             file.set(number, id);
@@ -221,27 +243,26 @@ impl Worker {
 
     /// As `store`, and says whether the blob is new.
     pub(super) fn store_blob(&mut self, kind: BlobKind, plain: &[u8]) -> Result<(Id, bool), RepositoryError> {
-        let id = self.pack(kind).id_of_next(plain);
-        Ok((id, self.store_known(kind, id, plain)?))
+        let pack = self.choose(kind)?;
+        let id = self.packs.0[pack].id_of_next(plain);
+        Ok((id, self.store_known(kind, id, plain, pack)?))
     }
 
-    fn pack(&mut self, kind: BlobKind) -> &mut OpenPack {
+    /// The pack that the next blob goes into.
+    fn choose(&mut self, kind: BlobKind) -> Result<usize, RepositoryError> {
         match kind {
-            BlobKind::Data => &mut self.data,
-            BlobKind::Tree => &mut self.trees,
+            BlobKind::Data => self.lot.draw(),
+            BlobKind::Tree => Ok(TREES),
         }
     }
 
-    /// Stores a blob of which the id is known; false if the repository has it.
-    fn store_known(&mut self, kind: BlobKind, id: Id, plain: &[u8]) -> Result<bool, RepositoryError> {
+    /// Stores a blob of which the id is known in this pack; false if the repository has it.
+    fn store_known(&mut self, kind: BlobKind, id: Id, plain: &[u8], chosen: usize) -> Result<bool, RepositoryError> {
         let repository = Arc::clone(&self.shared.repository);
         if !repository.index().claim(kind, &id) {
             return Ok(false);
         }
-        let pack = match kind {
-            BlobKind::Data => &mut self.data,
-            BlobKind::Tree => &mut self.trees,
-        };
+        let pack = &mut self.packs.0[chosen];
         let offset = pack.len() as u32;
         let encoded = self.encoder.encode(repository.open().key(), kind, plain, &mut pack.buffer)?;
         let (length, uncompressed): (u32, Option<NonZeroU32>) = (encoded.length, encoded.uncompressed);
@@ -255,7 +276,7 @@ impl Worker {
         self.shared.progress.event(Event::Stored { raw: plain.len() as u64, stored: u64::from(length) });
         if full {
             let fresh = self.shared.uploads.fresh();
-            let pack = std::mem::replace(self.pack(kind), fresh);
+            let pack = std::mem::replace(&mut self.packs.0[chosen], fresh);
             self.shared.uploads.send(pack)?;
         }
         Ok(true)
@@ -313,8 +334,8 @@ impl Worker {
     }
 
     /// Takes over the packs that another worker left.
-    pub(super) fn absorb(&mut self, data: OpenPack, trees: OpenPack) -> Result<(), RepositoryError> {
-        for (own, other) in [(&mut self.data, data), (&mut self.trees, trees)] {
+    pub(super) fn absorb(&mut self, packs: Packs) -> Result<(), RepositoryError> {
+        for (own, other) in self.packs.0.iter_mut().zip(packs.0) {
             own.absorb(other);
             if own.is_full(self.pack_size) {
                 let fresh = self.shared.uploads.fresh();
@@ -324,9 +345,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Hands over the packs that are not full.
+    /// Hands over the packs that are not full. What is left of data fits one, or is more than one pack's worth.
     pub(super) fn flush(&mut self) -> Result<(), RepositoryError> {
-        for pack in [&mut self.data, &mut self.trees] {
+        let [one, two, _] = &mut self.packs.0;
+        if one.len() + two.len() <= self.pack_size {
+            one.absorb(std::mem::take(two));
+        }
+        for pack in &mut self.packs.0 {
             if !pack.is_empty() {
                 self.shared.uploads.send(std::mem::take(pack))?;
             }

@@ -34,7 +34,7 @@ impl Scene {
     }
 
     fn check(&self, read_data: ReadData) -> CheckSummary {
-        let (repo, errors) = self.builder.open.clone().into_indexed_in_part().unwrap();
+        let (repo, errors) = self.builder.open.clone().into_indexed_in_part(&Control::new()).unwrap();
         check(&repo, &errors, repo.snapshot_files().unwrap(), read_data, &Control::new(), &Silent).unwrap()
     }
 

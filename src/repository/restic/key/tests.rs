@@ -174,3 +174,14 @@ fn the_corpus_of_keys_is_read() {
     let usable = |json: &Vec<u8>| ClosedKey::parse(Id::of(json), json).is_ok_and(|key| key.params().is_ok());
     assert_eq!(read.iter().filter(|json| usable(json)).count(), 1, "only the real one");
 }
+
+#[test]
+fn where_a_key_file_is_no_json_is_told() {
+    for length in [1, 40, OF_RESTIC.len() - 1] {
+        let parsed = ClosedKey::parse(Id([2; 32]), &OF_RESTIC.as_bytes()[..length]);
+        assert!(
+            matches!(&parsed, Err(RepositoryError::Damaged { file, offset, .. }) if file.starts_with("key 02") && *offset + 1 == length as u64),
+            "{length}"
+        );
+    }
+}

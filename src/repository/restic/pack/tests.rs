@@ -9,6 +9,7 @@ use std::io;
 use proptest::prelude::*;
 
 use super::*;
+use crate::repository::restic::state::testing::corpus;
 
 /// A store with one pack.
 struct OnePack(Vec<u8>);
@@ -124,15 +125,51 @@ fn damaged_packs_are_told() {
     assert!(matches!(read_header(&OnePack(file), &key, &Id([1; 32]), 1 << 40), Err(RepositoryError::Storage { .. })));
 }
 
+/// What is read is written as it was read.
+fn read_or_refused(plain: &[u8]) -> bool {
+    let Some(blobs) = parse_header(plain) else { return false };
+    let key = MasterKey::generate().unwrap();
+    let mut sealed = encode_header(&key, &blobs).unwrap();
+    sealed.truncate(sealed.len() - LENGTH_FIELD);
+    assert_eq!(key.open(&mut sealed).unwrap(), plain);
+    true
+}
+
+/// Headers as lists of bytes in hexadecimal: a good one of restic's, and bad ones.
+#[test]
+fn the_corpus_is_read() {
+    let read: Vec<bool> = headers().iter().map(|plain| read_or_refused(plain)).collect();
+    assert!(read.contains(&true) && read.contains(&false), "{read:?}");
+}
+
+fn headers() -> Vec<Vec<u8>> {
+    let unhex = |text: Vec<u8>| -> Vec<u8> {
+        let digits: Vec<u8> = text.into_iter().filter(u8::is_ascii_hexdigit).collect();
+        digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    };
+    corpus("pack-header").into_iter().map(unhex).collect()
+}
+
 proptest! {
     #[test]
     fn no_header_is_taken_for_another(plain in proptest::collection::vec(prop_oneof![0..4_u8, any::<u8>()], 0..200)) {
-        if let Some(blobs) = parse_header(&plain) {
-            let key = MasterKey::generate().unwrap();
-            let mut sealed = encode_header(&key, &blobs).unwrap();
-            sealed.truncate(sealed.len() - LENGTH_FIELD);
-            prop_assert_eq!(key.open(&mut sealed).unwrap(), &plain[..]);
+        read_or_refused(&plain);
+    }
+
+    #[test]
+    fn a_header_with_changes_is_read_or_refused(
+        header in proptest::sample::select(headers()),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+        cut in 0..8_usize,
+    ) {
+        let mut header = header;
+        let changes = if header.is_empty() { Vec::new() } else { changes };
+        for (at, byte) in changes {
+            let at = at.index(header.len());
+            header[at] = byte;
         }
+        header.truncate(header.len().saturating_sub(cut));
+        read_or_refused(&header);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::repack::Repacked;
 use crate::model::progress::{Event, Progress};
 use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
-use crate::repository::restic::file::IndexFile;
+use crate::repository::restic::file::{IndexFile, damaged_json};
 use crate::repository::restic::id::{BuildIdHasher, Id};
 use crate::repository::restic::lock::Guard;
 use crate::repository::restic::reader;
@@ -202,9 +202,5 @@ impl<'a, 'p> Rewrite<'a, 'p> {
 }
 
 fn parse(id: &Id, json: &[u8]) -> Result<IndexFile, RepositoryError> {
-    IndexFile::parse(json).map_err(|_| RepositoryError::Damaged {
-        file: format!("index {id}"),
-        offset: 0,
-        expected: "an index in JSON".into(),
-    })
+    IndexFile::parse(json).map_err(|error| damaged_json(format!("index {id}"), json, "an index in JSON", &error))
 }

@@ -12,7 +12,7 @@ use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
 use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary};
 use crate::repository::restic::codec::{BlobKind, Decoder};
-use crate::repository::restic::file::{IndexFile, IndexPack};
+use crate::repository::restic::file::{IndexFile, IndexPack, damaged_json};
 use crate::repository::restic::id::{BuildIdHasher, Id};
 use crate::repository::restic::lock::Guard;
 use crate::repository::restic::pack::{self, PackedBlob};
@@ -365,9 +365,5 @@ fn follow_each_other(blobs: &[PackedBlob]) -> bool {
 }
 
 fn parse(id: &Id, json: &[u8]) -> Result<IndexFile, RepositoryError> {
-    IndexFile::parse(json).map_err(|_| RepositoryError::Damaged {
-        file: format!("index {id}"),
-        offset: 0,
-        expected: "an index in JSON".into(),
-    })
+    IndexFile::parse(json).map_err(|error| damaged_json(format!("index {id}"), json, "an index in JSON", &error))
 }

@@ -9,15 +9,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::closed::open_config;
-use super::testing::{PASSWORD, closed, empty_repository, has_restic, password, restic};
+use super::testing::{PASSWORD, closed, empty_repository, has_restic, over, password, restic};
 use super::*;
 use crate::model::compression::Compression;
 use crate::platform::secret::Secret;
+use crate::repository::backend::testing::MemoryBackend;
 use crate::repository::restic::chunker::Chunker;
-use crate::repository::restic::codec::Encoder;
+use crate::repository::restic::codec::{BlobKind, Encoder};
 use crate::repository::restic::crypto;
 use crate::repository::restic::file::{IndexBlob, IndexPack, to_json};
 use crate::repository::restic::pack::{PackedBlob, encode_header, read_header};
+use crate::repository::restic::reader::load_tree;
+use crate::repository::restic::reader::testing::Builder;
 
 fn is_damaged<T>(result: Result<T, RepositoryError>, wanted: &str) -> bool {
     match result {
@@ -114,7 +117,7 @@ fn documents_come_back_and_damage_is_told() {
             assert!(is_damaged(open.read_unpacked(FileKind::Index, &id), &format!("index {id}")));
             assert!(is_damaged(open.clone().into_indexed(), &format!("index {id}")));
         }
-        let (_, errors) = open.clone().into_indexed_in_part().unwrap();
+        let (_, errors) = open.clone().into_indexed_in_part(&Control::new()).unwrap();
         assert_eq!(errors.len(), 1);
         open.remove(FileKind::Index, &id).unwrap();
         open.remove(FileKind::Index, &id).unwrap();
@@ -371,4 +374,32 @@ proptest::proptest! {
     fn any_config_is_opened_or_refused(json in testing::documents("config")) {
         opened(&json);
     }
+}
+
+#[test]
+fn loading_the_index_ends_when_it_is_cancelled() {
+    let memory = Arc::new(MemoryBackend::new());
+    let open = over(memory.clone(), 2);
+    for number in 0..200 {
+        open.write_unpacked(FileKind::Index, format!("{{\"packs\":[],\"number\":{number}}}").as_bytes()).unwrap();
+    }
+    let control = Control::new();
+    assert!(open.clone().into_indexed_under(&control).is_ok());
+    let all = memory.reads.swap(0, Ordering::Relaxed);
+    control.cancel();
+    assert!(matches!(open.into_indexed_under(&control), Err(RepositoryError::Cancelled)));
+    let few = memory.reads.load(Ordering::Relaxed);
+    assert!(all >= 200 && few < 100, "{few} of {all} files were read");
+}
+
+#[test]
+fn where_a_folder_is_no_json_is_told() {
+    let mut builder = Builder::new();
+    let tree = builder.blob(BlobKind::Tree, b"{\"nodes\":[{\"name\":7}]}\n");
+    builder.pack();
+    let error = load_tree(&builder.indexed(), &tree).unwrap_err();
+    assert!(
+        matches!(&error, RepositoryError::Damaged { file, offset, .. } if *file == format!("tree {tree}") && *offset == 18),
+        "{error:?}"
+    );
 }

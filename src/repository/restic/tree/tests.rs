@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::entry::{Timestamp, Xattr};
+use crate::repository::restic::state::testing::{corpus, documents};
 
 /// The tree blob that restic 0.19.1 made in the zone Europe/Berlin of a folder with links, devices, a fifo, attributes, ACLs,
 /// set-user-id, sticky, mode 0, holes, odd owners, and names and link targets with quotes, controls, HTML, Unicode and
@@ -135,6 +136,23 @@ fn what_is_no_tree_is_refused() {
     }
 }
 
+/// What is read is written so that it is read again as the same.
+fn read_or_refused(json: &[u8]) {
+    let Ok(tree) = parse(json) else { return };
+    let mut again = Vec::new();
+    Encoder::new(TimeZone::UTC).encode(&tree.nodes, &mut again);
+    let mut once = Vec::new();
+    Encoder::new(TimeZone::UTC).encode(&parse(&again).unwrap().nodes, &mut once);
+    assert_eq!(String::from_utf8(once), String::from_utf8(again));
+}
+
+#[test]
+fn the_corpus_is_read() {
+    for json in corpus("tree") {
+        read_or_refused(&json);
+    }
+}
+
 #[test]
 fn unknown_fields_and_types_do_not_hide_the_rest() {
     let tree = parse(
@@ -240,6 +258,11 @@ proptest! {
         let alike = one.is_described_as(&two);
         (two.content, two.subtree) = (one.content.clone(), one.subtree);
         prop_assert_eq!(alike, encoded("UTC", &[one]) == encoded("UTC", &[two]));
+    }
+
+    #[test]
+    fn a_tree_is_read_or_refused(json in documents("tree")) {
+        read_or_refused(&json);
     }
 
     #[test]
