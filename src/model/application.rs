@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 pub use self::container::{
-    Container, ContainerState, Dependency, DependencyCondition, DependencyReason, Health, Image, RestartPolicy, Status,
+    Container, ContainerState, Dependency, DependencyCondition, DependencyReason, Health, Image, RestartPolicy, Status, SwarmService,
 };
 pub use self::document::{ApplicationDocument, Consistency, DOCUMENT_VERSION, DocumentError, ItemKind, ItemRecord, LeftOut, QuiesceRecord};
 pub use self::storage::{Mount, MountKind, Network, Volume, VolumeUser};
@@ -30,6 +30,10 @@ pub const DOCKER_ROOT: &str = "/docker";
 pub enum ApplicationKind {
     /// A compose project.
     Project,
+    /// A stack of swarm services.
+    Stack,
+    /// A swarm service outside any stack. Its tasks come and go; it stays.
+    Service,
     /// A container outside any project.
     Container,
     /// A volume that no container uses.

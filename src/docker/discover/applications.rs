@@ -9,6 +9,8 @@ use crate::model::application::{Application, ApplicationKind, Compose, Container
 
 pub(super) const WORKING_DIR_LABEL: &str = "com.docker.compose.project.working_dir";
 const CONFIG_FILES_LABEL: &str = "com.docker.compose.project.config_files";
+/// The label in which `docker stack` names the stack.
+const STACK_LABEL: &str = "com.docker.stack.namespace";
 const ENVIRONMENT_FILE_LABEL: &str = "com.docker.compose.project.environment_file";
 
 /// What an application is known by while they are built: no two kinds collide.
@@ -19,10 +21,11 @@ pub(super) fn build(containers: Vec<Container>, volumes: Vec<Volume>, networks: 
     let mut built: BTreeMap<Key, Application> = BTreeMap::new();
     let mut home: HashMap<String, Key> = HashMap::new();
     for container in containers {
-        let key = match project(&container.labels) {
-            Some(project) => (ApplicationKind::Project, project.to_owned()),
-            None => (ApplicationKind::Container, container.name.clone()),
-        };
+        let key = group(&container.labels)
+            .or_else(|| {
+                container.swarm_service().and_then(|service| Some((ApplicationKind::Service, folder_name(service.name)?.to_owned())))
+            })
+            .unwrap_or_else(|| (ApplicationKind::Container, container.name.clone()));
         home.insert(container.name.clone(), key.clone());
         entry(&mut built, &key).containers.push(container);
     }
@@ -40,8 +43,18 @@ pub(super) fn build(containers: Vec<Container>, volumes: Vec<Volume>, networks: 
 }
 
 pub(super) fn project(labels: &BTreeMap<String, String>) -> Option<&str> {
-    // The name becomes a folder in the snapshot, so one that is no name is no project.
-    labels.get(PROJECT_LABEL).map(String::as_str).filter(|name| !name.is_empty() && !name.contains('/') && *name != "." && *name != "..")
+    labels.get(PROJECT_LABEL).and_then(|name| folder_name(name))
+}
+
+/// The name becomes a folder in the snapshot, so one that is no name is no project.
+fn folder_name(name: &str) -> Option<&str> {
+    Some(name).filter(|name| !name.is_empty() && !name.contains('/') && *name != "." && *name != "..")
+}
+
+/// The project or stack that made a container, volume or network.
+fn group(labels: &BTreeMap<String, String>) -> Option<Key> {
+    let stack = || Some((ApplicationKind::Stack, folder_name(labels.get(STACK_LABEL)?)?.to_owned()));
+    project(labels).map(|project| (ApplicationKind::Project, project.to_owned())).or_else(stack)
 }
 
 fn entry<'a>(built: &'a mut BTreeMap<Key, Application>, key: &Key) -> &'a mut Application {
@@ -79,7 +92,7 @@ fn place_volumes(built: &mut BTreeMap<Key, Application>, volumes: Vec<Volume>, g
         let mut users = users.remove(&volume.name).unwrap_or_default();
         users.sort_by(|(_, a), (_, b)| a.container.cmp(&b.container));
         let applications: BTreeSet<Key> = users.iter().map(|(key, _)| key.clone()).collect();
-        let owner = project(&volume.labels).map(|project| (ApplicationKind::Project, project.to_owned()));
+        let owner = group(&volume.labels);
         let by_name = applications.iter().min_by(|a, b| (&a.1, a.0).cmp(&(&b.1, b.0))).cloned();
         let chosen = match (owner, by_name) {
             // Its project, if that uses it or nobody does.
@@ -119,7 +132,7 @@ fn place_networks(built: &mut BTreeMap<Key, Application>, home: &HashMap<String,
     for mut network in networks {
         let containers = joined.remove(&network.name).unwrap_or_default();
         let mut applications: BTreeSet<Key> = containers.iter().filter_map(|name| home.get(name).cloned()).collect();
-        applications.extend(project(&network.labels).map(|project| (ApplicationKind::Project, project.to_owned())));
+        applications.extend(group(&network.labels));
         if applications.is_empty() {
             applications.insert((ApplicationKind::Network, network.name.clone()));
         }
@@ -142,6 +155,8 @@ fn name(built: BTreeMap<Key, Application>) -> Vec<Application> {
                 name.push_str(match key.0 {
                     ApplicationKind::Volume => ".volume",
                     ApplicationKind::Network => ".network",
+                    ApplicationKind::Stack => ".stack",
+                    ApplicationKind::Service => ".service",
                     ApplicationKind::Container | ApplicationKind::Project => ".container",
                 });
             }

@@ -220,7 +220,23 @@ pub struct Container {
     pub stop_timeout_secs: Option<i64>,
 }
 
+/// The swarm service of which a container is a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SwarmService<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its name.
+    pub name: &'a str,
+}
+
 impl Container {
+    /// The service of which it is a task.
+    pub fn swarm_service(&self) -> Option<SwarmService<'_>> {
+        let label = |key: &str| self.labels.get(key).map(String::as_str).filter(|value| !value.is_empty());
+        let id = label("com.docker.swarm.service.id").filter(|_| self.swarm_task)?;
+        Some(SwarmService { id, name: label("com.docker.swarm.service.name").unwrap_or(id) })
+    }
+
     /// Names of the volumes that it mounts.
     pub fn volume_names(&self) -> impl Iterator<Item = &str> {
         self.mounts.iter().filter_map(|mount| match mount.kind {

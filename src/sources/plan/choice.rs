@@ -147,9 +147,8 @@ impl Patterns {
 
     /// What was named and matched nothing.
     pub(super) fn misses(&self, discovery: &Discovery) -> Vec<Miss> {
-        let projects = discovery.applications.iter().filter(|one| one.kind == ApplicationKind::Project);
-        let projects: Vec<&str> = projects.filter_map(|one| Some(one.compose.as_ref()?.project.as_str())).collect();
-        let containers: Vec<&str> = discovery.containers().map(|one| one.name.as_str()).collect();
+        let projects: Vec<&str> = discovery.applications.iter().filter_map(project).collect();
+        let containers: Vec<&str> = discovery.containers().flat_map(names).collect();
         let volumes: Vec<&str> = discovery.volumes().map(|one| one.name.as_str()).collect();
         let lists = [
             ("container", &self.containers, containers),
@@ -172,6 +171,17 @@ fn closest(wanted: &str, names: &[&str]) -> Option<String> {
     let likeness = |name: &&&str| (strsim::jaro_winkler(wanted, name) * 1000.0) as u32;
     let alike = || names.iter().filter(|name| likeness(name) >= 750).max_by_key(likeness).copied();
     suggest::closest(wanted, names.iter().copied()).or_else(alike).map(str::to_owned)
+}
+
+/// The name by which a compose project or a stack is chosen as a whole.
+fn project(application: &Application) -> Option<&str> {
+    let stack = || (application.kind == ApplicationKind::Stack).then_some(application.name.as_str());
+    application.compose.as_ref().map(|compose| compose.project.as_str()).or_else(stack)
+}
+
+/// The names by which a container is chosen: a task of a swarm has another one each time, so that of its service counts as well.
+fn names(container: &Container) -> impl Iterator<Item = &str> {
+    std::iter::once(container.name.as_str()).chain(container.swarm_service().map(|service| service.name))
 }
 
 /// What a selection means on this Engine.
@@ -203,7 +213,7 @@ impl<'a> Choice<'a> {
             notes: Vec::new(),
         };
         for application in &discovery.applications {
-            let project = application.compose.as_ref().map(|compose| compose.project.as_str());
+            let project = project(application);
             let wanted = project.is_some_and(|project| patterns.projects.wants(project)) || patterns.everything;
             let refused = project.is_some_and(|project| patterns.projects.refuses(project));
             if wanted && !refused {
@@ -231,7 +241,10 @@ impl<'a> Choice<'a> {
         refused: bool,
     ) {
         let name = container.name.as_str();
-        let named = patterns.containers.wants(name);
+        let mut named = false;
+        for name in names(container) {
+            named |= patterns.containers.wants(name);
+        }
         let labels: Vec<(String, &str)> = container.labels.iter().map(|(key, value)| (format!("{key}={value}"), key.as_str())).collect();
         let mut labelled = false;
         for (pair, key) in &labels {
@@ -239,7 +252,7 @@ impl<'a> Choice<'a> {
         }
         let joins = set.is_some_and(|set| policy.is_some_and(|policy| policy.sets.iter().any(|one| one == set)));
         let taken_away = refused
-            || patterns.containers.refuses(name)
+            || names(container).any(|name| patterns.containers.refuses(name))
             || labels.iter().any(|(pair, key)| patterns.labels.refuses(pair) || patterns.labels.refuses(key));
         if !(wanted || named || labelled || joins) || taken_away {
             // What somebody typed for once says nothing about what belongs to the application.
@@ -251,7 +264,8 @@ impl<'a> Choice<'a> {
         if let Some(policy) = policy.filter(|policy| policy.enable == Some(false)) {
             let text = format!("container {name} is left out: its label {} is false", policy.enable_label());
             // Somebody who asked for it by name should see that it was not done.
-            let list = if patterns.containers.names(name) { &mut self.warnings } else { &mut self.notes };
+            let named = names(container).any(|name| patterns.containers.names(name));
+            let list = if named { &mut self.warnings } else { &mut self.notes };
             list.push(text);
             self.left_out_containers.insert(name);
             return;

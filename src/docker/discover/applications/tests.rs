@@ -163,6 +163,36 @@ fn a_project_name_that_is_no_folder_name_is_no_project() {
 }
 
 #[test]
+fn tasks_of_a_swarm_are_of_their_service_whatever_they_are_called() {
+    let task = |name: &str, service: &str, stack: Option<&str>, volumes: &[(&str, bool)]| {
+        let mut task = container(name, None, volumes, &["mesh"]);
+        task.swarm_task = true;
+        let stack = stack.map(|stack| (STACK_LABEL.to_owned(), stack.to_owned()));
+        task.labels.extend(stack);
+        let labels = [("com.docker.swarm.service.id", format!("{service}-id")), ("com.docker.swarm.service.name", service.to_owned())];
+        task.labels.extend(labels.map(|(key, value)| (key.to_owned(), value)));
+        task
+    };
+    let mut kept = volume("shop_old", None);
+    kept.labels.insert(STACK_LABEL.to_owned(), "shop".to_owned());
+    let containers = vec![
+        task("db.1.x7", "db", None, &[("data", false)]),
+        task("db.2.k2", "db", None, &[("data", false)]),
+        task("shop_web.1.a", "shop_web", Some("shop"), &[("shop_files", false)]),
+        task("shop_db.1.b", "shop_db", Some("shop"), &[]),
+        container("db", None, &[], &[]),
+    ];
+    let built = build(containers, vec![volume("data", None), volume("shop_files", None), kept], Vec::new());
+    let expected = [
+        "db Service c=db.1.x7,db.2.k2 v=data s= n=",
+        "db.container Container c=db v= s= n=",
+        "shop Stack c=shop_db.1.b,shop_web.1.a v=shop_files,shop_old s= n=",
+    ];
+    assert_eq!(outline(&built), expected);
+    assert!(built.iter().all(|one| one.compose.is_none()));
+}
+
+#[test]
 fn compose_files_come_from_the_labels() {
     let mut one = container("shop-web-1", Some("shop"), &[], &[]);
     one.labels.insert(WORKING_DIR_LABEL.to_owned(), "/srv/shop".to_owned());
