@@ -20,7 +20,7 @@ pub mod validate;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use crate::model::application::Consistency;
+pub use crate::model::application::{Consistency, SwarmTasks};
 pub use crate::model::compression::Compression;
 use crate::model::hook::Hook;
 pub use crate::model::retention::Retention;
@@ -97,6 +97,8 @@ pub struct Docker {
     pub save_before_restore: bool,
     /// Whether what is read through a helper is streamed a second time, to compare.
     pub check_streams: bool,
+    /// What is done to tasks of a swarm where other containers are stopped.
+    pub swarm: SwarmTasks,
 }
 
 /// Default of [`Docker::timeout`].
@@ -114,6 +116,7 @@ impl Default for Docker {
             stop_timeout: None,
             save_before_restore: true,
             check_streams: false,
+            swarm: SwarmTasks::default(),
         }
     }
 }

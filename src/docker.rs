@@ -22,6 +22,7 @@ pub mod normalise;
 pub mod ourselves;
 pub mod permissions;
 pub mod quiesce;
+pub mod swarm;
 pub mod wire;
 
 pub use connect::{Engine, EngineOptions};

@@ -25,6 +25,7 @@ pub(super) struct Docker {
     pub(super) stop_timeout: Option<String>,
     pub(super) save_before_restore: Option<bool>,
     pub(super) check_streams: Option<bool>,
+    pub(super) swarm: Option<String>,
     /// Only of a further Engine.
     pub(super) hostname: Option<String>,
     /// Never of a further Engine.

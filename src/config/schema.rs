@@ -86,6 +86,7 @@ const DOCKER: &[Key] = &[
     key("stop_timeout", Kind::Duration),
     key("save_before_restore", Kind::Boolean),
     key("check_streams", Kind::Boolean),
+    key("swarm", Kind::Choice(&["pause", "scale"], &[])),
     key("engines", Kind::Named(ENGINE)),
 ];
 
@@ -99,6 +100,7 @@ const ENGINE: &[Key] = &[
     key("stop_timeout", Kind::Duration),
     key("save_before_restore", Kind::Boolean),
     key("check_streams", Kind::Boolean),
+    key("swarm", Kind::Choice(&["pause", "scale"], &[])),
 ];
 
 const REPOSITORY: &[Key] = &[

@@ -59,6 +59,7 @@ fn engine(one: &super::Docker) -> Engine {
         stop_timeout: one.stop_timeout.map(duration::show),
         save_before_restore: one.save_before_restore,
         check_streams: one.check_streams,
+        swarm: one.swarm.word(),
     }
 }
 
@@ -165,6 +166,7 @@ struct Engine {
     stop_timeout: Option<String>,
     save_before_restore: bool,
     check_streams: bool,
+    swarm: &'static str,
 }
 
 #[derive(Serialize)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::load::{self, ConfigError};
 use super::password::PasswordSource;
-use super::{Compression, Config, Consistency, Filter, PACK_SIZE, Scope, Selection, show};
+use super::{Compression, Config, Consistency, Filter, PACK_SIZE, Scope, Selection, SwarmTasks, show};
 use crate::model::hook::Hook;
 use crate::model::retention::Count;
 use crate::model::size::ByteSize;
@@ -335,7 +335,7 @@ host: here
 docker:
   timeout: 90
   engines:
-    nas: {host: \"ssh://nas\", stop_timeout: 5s}
+    nas: {host: \"ssh://nas\", stop_timeout: 5s, swarm: scale}
     lab: {context: lab, hostname: laboratory}
     far: {host: \"tcp://far:2376\", cert_path: tls}
 sets:
@@ -347,6 +347,7 @@ sets:
     let (host, docker) = of("nas").unwrap();
     assert_eq!((host.as_str(), docker.host.as_deref()), ("nas", Some("ssh://nas")));
     assert_eq!((docker.timeout, docker.stop_timeout), (Duration::from_secs(90), Some(Duration::from_secs(5))));
+    assert_eq!(docker.swarm, SwarmTasks::Scale);
     assert_eq!(of("lab").map(|(host, docker)| (host, docker.context)), Some(("laboratory".to_owned(), Some("lab".to_owned()))));
     assert_eq!(of("far").unwrap().1.cert_path.as_deref(), Some(Path::new("/etc/bbackup/tls")));
     assert_eq!(of("default").unwrap().0, "here");

@@ -11,7 +11,7 @@ use super::{
     BackupSet, CACHE_SIZE, CacheUse, Config, DEFAULT_ENGINE, Docker, EngineConfig, Filter, Hooks, Images, RepositoryConfig, Retention,
     Scope, Selection,
 };
-use super::{Consistency, LOG_LINES, SetHook, duration, raw, suggest};
+use super::{Consistency, LOG_LINES, SetHook, SwarmTasks, duration, raw, suggest};
 use crate::model::hook::{HOOK_TIMEOUT, Hook};
 use crate::model::retention::tag_list;
 use crate::platform::directories::Directories;
@@ -110,6 +110,7 @@ impl Validator<'_> {
             stop_timeout: time(docker.stop_timeout).or(usual.stop_timeout),
             save_before_restore: docker.save_before_restore.unwrap_or(usual.save_before_restore),
             check_streams: docker.check_streams.unwrap_or(usual.check_streams),
+            swarm: docker.swarm.as_deref().and_then(SwarmTasks::of_word).unwrap_or(usual.swarm),
         }
     }
 

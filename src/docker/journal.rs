@@ -33,6 +33,21 @@ pub enum Action {
     Stop,
     /// Frozen; to be unfrozen.
     Pause,
+    /// Not a container, but a service of a swarm: scaled to 0; to be scaled back.
+    Scale,
+}
+
+/// What has to be known of a service that is scaled to 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaledService {
+    /// How many tasks it was to have.
+    pub replicas: u64,
+    /// How many of them ran.
+    pub running: u64,
+    /// Which version of the service that was: as long as it is the same, nothing was done to it.
+    pub version: u64,
+    /// The volumes and paths that its tasks mount: they are not seen while there are none.
+    pub mounts: Vec<String>,
 }
 
 /// One container that is to come back.
@@ -42,7 +57,7 @@ pub struct Entry {
     pub engine: String,
     /// The run.
     pub run: String,
-    /// Id of the container.
+    /// Id of the container, or of the service.
     pub container: String,
     /// Its name.
     pub name: String,
@@ -50,6 +65,9 @@ pub struct Entry {
     pub before: Status,
     /// What is about to be done to it.
     pub action: Action,
+    /// Only of a service.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<ScaledService>,
     /// Counts the entries of a run from zero. They are undone from the highest to the lowest.
     pub order: u64,
     /// When the container was started last, in the Engine's words: if that changes, somebody has started it since.
@@ -98,6 +116,8 @@ pub struct Intent {
     pub before: Status,
     /// What is about to be done.
     pub action: Action,
+    /// Only of a service.
+    pub service: Option<ScaledService>,
     /// When it was started last, in the Engine's words.
     pub started_at: String,
     /// From when on the action is done or will never be.
@@ -345,7 +365,7 @@ impl Journal {
     /// # Errors
     /// It is not written down, so it must not be done.
     pub fn hold(&mut self, intent: Intent) -> Result<Entry, JournalError> {
-        let Intent { container, name, before, action, started_at, settled } = intent;
+        let Intent { container, name, before, action, service, started_at, settled } = intent;
         let entry = Entry {
             engine: self.engine.clone(),
             run: self.run.clone(),
@@ -353,6 +373,7 @@ impl Journal {
             name,
             before,
             action,
+            service,
             order: self.next,
             started_at,
             settled,

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::read::{HookLabels, Reader};
-use crate::model::application::Consistency;
+use crate::model::application::{Consistency, SwarmTasks};
 use crate::model::hook::Hook;
 
 /// The label of helper containers; its value says which run made one (`helper`).
@@ -29,6 +29,8 @@ pub struct Policy {
     pub sets: Vec<String>,
     /// `bbackup.stop` and `bbackup.pause`: how it is kept from writing, whatever its set says.
     pub consistency: Option<Consistency>,
+    /// `bbackup.swarm`: what is done to it as a task of a swarm, whatever the configuration says.
+    pub swarm: Option<SwarmTasks>,
     /// `bbackup.stop-timeout`: how long it may take to stop, whatever the configuration says.
     pub stop_timeout: Option<Duration>,
     /// `bbackup.priority`: among containers that do not depend on each other, a higher one is stopped earlier and started
@@ -87,6 +89,18 @@ impl Policy {
         (policy, reader.warnings)
     }
 
+    /// Reads the labels of a service of a swarm itself, not of its containers; the second part are the warnings. Only what is said
+    /// of scaling it counts.
+    pub fn of_service(service: &str, labels: &BTreeMap<String, String>) -> (Self, Vec<String>) {
+        let mut reader = Reader::of("service", service, labels);
+        let mut policy = Self::default();
+        if let Some(value) = labels.get("bbackup.swarm") {
+            policy.swarm = reader.swarm("bbackup.swarm", value);
+        }
+        let policy = policy.or(aliases::of_service(&mut reader));
+        (policy, reader.warnings)
+    }
+
     fn own(reader: &mut Reader<'_>) -> Self {
         let mut policy = Self::default();
         let (mut stop, mut pause) = (None, None);
@@ -97,6 +111,7 @@ impl Policy {
                 "enable" => policy.enable = reader.flag(label, value),
                 "stop" => stop = reader.flag(label, value),
                 "pause" => pause = reader.flag(label, value),
+                "swarm" => policy.swarm = reader.swarm(label, value),
                 "stop-timeout" => policy.stop_timeout = reader.duration(label, value),
                 "priority" => policy.priority = reader.number(label, value),
                 "set" => policy.sets = read::list(value),
@@ -151,6 +166,7 @@ impl Policy {
             enable: self.enable.or(other.enable),
             sets: self.sets,
             consistency: self.consistency.or(other.consistency),
+            swarm: self.swarm.or(other.swarm),
             stop_timeout: self.stop_timeout.or(other.stop_timeout),
             priority: self.priority.or(other.priority),
             exclude: self.exclude,

@@ -96,6 +96,18 @@ pub const FEATURES: &[Feature] = &[
         calls: &[call(GET, "/events", "containers that are started meanwhile")],
     },
     Feature {
+        name: "scaling services of a swarm",
+        about: "`backup` where a task of a swarm would be stopped. The first is asked for its labels, also by a `--dry-run`; the others only with `docker.swarm: scale` or the label \
+                `bbackup.swarm`. Without it the tasks are paused, and a note says why; nobody must forbid it in the middle: what was scaled to 0 would stay so.",
+        calls: &[
+            call(GET, "/services/*", "whether and how it is to be scaled, and whether somebody else changed it"),
+            call(POST, "/services/*/update", "to 0 before volumes are read, and back afterwards"),
+            call(GET, "/tasks", "whether all of its tasks have ended, and run again"),
+            call(GET, "/containers/json", "the same of those on this node"),
+            call(GET, "/nodes/*", "whether a node with such a task is lost"),
+        ],
+    },
+    Feature {
         name: "reading volumes through a helper",
         about: "`backup` where a volume, bind mount or compose file cannot be read as files: an Engine on another machine, a driver or options. Without it such a volume or bind mount is an item that failed, and a warning names the compose files.",
         calls: &[

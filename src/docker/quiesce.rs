@@ -9,6 +9,7 @@ mod hooks;
 mod order;
 mod recover;
 mod release;
+mod services;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -26,7 +27,7 @@ use crate::model::progress::{Event, Progress};
 use crate::platform::clock;
 use crate::platform::control::Control;
 
-pub use self::decide::{Planned, QuiescePlan, QuiesceRequest, Wishes, decide};
+pub use self::decide::{Planned, PlannedService, QuiescePlan, QuiesceRequest, Wishes, decide, scaled_elsewhere};
 pub use self::hooks::{ContainerHooks, HookError, PlannedHooks};
 pub use self::order::start_order;
 pub use self::recover::{OwedOutcome, RanOwed, Recovery, RepairOutcome, Repaired, held_elsewhere, recover};
@@ -87,6 +88,34 @@ pub enum QuiesceError {
         /// `stop`, `pause`.
         action: &'static str,
     },
+    /// A service could not be scaled to 0, or it is not known whether it was.
+    #[error("cannot scale service {service} to 0")]
+    Scale {
+        /// Its name.
+        service: String,
+        /// Cause.
+        #[source]
+        source: DockerError,
+    },
+    /// A service is changed by somebody else, again and again.
+    #[error("cannot scale service {service} to 0: somebody else keeps changing it")]
+    Overtaken {
+        /// Its name.
+        service: String,
+    },
+    /// Tasks of a service go on after it was scaled to 0.
+    #[error(
+        "{service} was scaled to 0, and {seconds} seconds later a task of it still runs{}",
+        if .node.is_empty() { String::new() } else { format!(" on node {node}") }
+    )]
+    TasksRun {
+        /// Its name.
+        service: String,
+        /// Where; empty if only here and unknown to the swarm.
+        node: String,
+        /// How long was waited.
+        seconds: u64,
+    },
     /// The state of a container cannot be had.
     #[error("cannot see what container {container} does")]
     Look {
@@ -117,9 +146,11 @@ impl QuiesceError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Stop { source, .. } | Self::Pause { source, .. } | Self::Look { source, .. } => source.is_transient(),
+            Self::Stop { source, .. } | Self::Pause { source, .. } | Self::Scale { source, .. } | Self::Look { source, .. } => {
+                source.is_transient()
+            }
             Self::Journal(error) => error.is_transient(),
-            Self::StillRunning { .. } => true,
+            Self::StillRunning { .. } | Self::TasksRun { .. } | Self::Overtaken { .. } => true,
             Self::Hook { .. } | Self::Cancelled => false,
         }
     }
@@ -152,6 +183,8 @@ struct Inner {
     journal: Option<Journal>,
     options: QuiesceOptions,
     held: Vec<Held>,
+    /// When we began with the first of them.
+    first: Option<Instant>,
     /// Commands that must run once everything is back.
     owed: Vec<OwedHook>,
     hook_records: Vec<HookRecord>,
@@ -191,6 +224,7 @@ impl Quiesce {
             journal: None,
             options,
             held: Vec::new(),
+            first: None,
             owed: Vec::new(),
             hook_records: Vec::new(),
             notes: plan.notes,
@@ -264,6 +298,9 @@ impl Drop for Quiesce {
 
 impl Inner {
     async fn quiet(&mut self, planned: Planned, run: &str, progress: &dyn Progress) -> Result<(), QuiesceError> {
+        if planned.action == Action::Scale {
+            return self.quiet_service(planned, run, progress).await;
+        }
         let gate = self.journals.gate(GATE_LIMIT).await?;
         let other = self.journals.held_by_others(&gate, self.journal.as_ref(), self.engine.id())?;
         let other = other.into_iter().map(|holding| holding.entry).find(|entry| entry.container == planned.id);
@@ -283,8 +320,15 @@ impl Inner {
                 (seen.status, planned.action, settled_after(planned.action, self.stop_timeout(&planned, &seen).unwrap_or(own)))
             }
         };
-        let intent =
-            Intent { container: planned.id.clone(), name: name.clone(), before, action, started_at: seen.started_at.clone(), settled };
+        let intent = Intent {
+            container: planned.id.clone(),
+            name: name.clone(),
+            before,
+            action,
+            service: None,
+            started_at: seen.started_at.clone(),
+            settled,
+        };
         let since = clock::monotonic();
         let entry = self.journal(&gate, run)?.hold(intent)?;
         self.held.push(Held { planned: planned.clone(), entry, since, still: !runs });
@@ -326,6 +370,8 @@ impl Inner {
                 progress.event(Event::Phase(&format!("pausing {name}")));
                 pause(&self.engine, id).await.map_err(|source| QuiesceError::Pause { container: name.clone(), source })?;
             }
+            // Services go another way.
+            Action::Scale => return Ok(()),
         }
         let seen = look(&self.engine, id).await.map_err(|source| QuiesceError::Look { container: name.clone(), source })?;
         // One that is gone, or ended instead of being frozen, is still as well.

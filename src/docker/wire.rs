@@ -104,6 +104,18 @@ impl Wire {
         }))
     }
 
+    /// The same way, in the newest API version of the Engine, whether or not this program knows it.
+    pub(crate) fn unversioned(&self) -> Self {
+        let inner = &self.0;
+        Self(Arc::new(Inner {
+            dial: inner.dial.clone(),
+            timeouts: inner.timeouts,
+            prefix: String::new(),
+            host: inner.host.clone(),
+            pool: inner.pool.clone(),
+        }))
+    }
+
     /// Where the Engine listens.
     pub fn address(&self) -> &Address {
         &self.0.dial.address

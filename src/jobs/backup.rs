@@ -97,6 +97,10 @@ pub async fn run(
         host,
     };
     let units = run.units(&mut outcome)?;
+    if units.iter().any(|unit| unit.planned.application.containers.iter().any(|container| container.swarm_task)) {
+        let note = "of a swarm the tasks are saved, not the services, secrets and configs that they are made of: keep the files of these";
+        outcome.notes.push(note.to_owned());
+    }
     let single = outcome.applications.len() + units.len() + request.sets.iter().filter(|set| !set.selection.paths.is_empty()).count() == 1;
     if request.parallel > 1 && units.len() > 1 {
         tokio::task::block_in_place(|| together::back_up(&run, &units, &mut outcome))?;

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 pub use self::container::{
     Container, ContainerState, Dependency, DependencyCondition, DependencyReason, Health, Image, RestartPolicy, Status, SwarmService,
 };
-pub use self::document::{ApplicationDocument, Consistency, DOCUMENT_VERSION, DocumentError, ItemKind, ItemRecord, LeftOut, QuiesceRecord};
+pub use self::document::{
+    ApplicationDocument, Consistency, DOCUMENT_VERSION, DocumentError, ItemKind, ItemRecord, LeftOut, QuiesceRecord, SwarmTasks,
+};
 pub use self::storage::{Mount, MountKind, Network, Volume, VolumeUser};
 
 /// Name of the document in the application's folder.

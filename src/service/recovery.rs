@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config;
 use crate::docker::Engine;
-use crate::docker::journal::Journals;
+use crate::docker::journal::{Action, Journals};
 use crate::docker::quiesce::{OwedOutcome, RanOwed, RepairOutcome, Repaired, recover};
 use crate::jobs::engine::connect;
 use crate::jobs::restore;
@@ -117,14 +117,32 @@ async fn repair(engine: &Engine, state: &Path, recovered: &mut Recovered) {
 fn sentence(repaired: &Repaired) -> (bool, String) {
     let container = printable(repaired.container.as_bytes());
     let run = printable(repaired.run.as_bytes());
+    if repaired.action == Action::Scale {
+        return service_sentence(&container, &run, &repaired.outcome);
+    }
     match &repaired.outcome {
         RepairOutcome::Restored => (false, format!("container {container}, which run {run} had left down, runs again")),
         RepairOutcome::Ran => (false, format!("container {container}, which run {run} had taken down, runs")),
         RepairOutcome::Gone => (false, format!("container {container}, which run {run} had left down, was removed by somebody")),
+        RepairOutcome::Rescaled { .. } => {
+            (false, format!("container {container}, which run {run} had taken down, was changed by somebody"))
+        }
         RepairOutcome::LeftTo { run: other } => {
             (false, format!("container {container} is left to run {}, which holds it", printable(other.as_bytes())))
         }
         RepairOutcome::Failed(error) => (true, format!("container {container}, which run {run} had left down, cannot be started: {error}")),
+    }
+}
+
+fn service_sentence(service: &str, run: &str, outcome: &RepairOutcome) -> (bool, String) {
+    let whose = format!("service {service}, which run {run} had scaled to 0,");
+    match outcome {
+        RepairOutcome::Restored => (false, format!("{whose} has its replicas again")),
+        RepairOutcome::Ran => (false, format!("{whose} has its replicas")),
+        RepairOutcome::Gone => (false, format!("{whose} was removed by somebody")),
+        RepairOutcome::Rescaled { replicas } => (false, format!("{whose} was scaled to {replicas} by somebody, and is left so")),
+        RepairOutcome::LeftTo { run: other } => (false, format!("{whose} is left to run {}, which holds it", printable(other.as_bytes()))),
+        RepairOutcome::Failed(error) => (true, format!("{whose} cannot be scaled back: {error}")),
     }
 }
 

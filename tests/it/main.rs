@@ -70,6 +70,9 @@ mod docker_reach;
 // Containers kept still for a backup, by the real program: hooks, deaths at every step, Engines that restart, what it stands on.
 mod docker_quiesce;
 
+// Tasks of a real swarm: paused, or their service scaled to 0 and back, and what is done where that is not possible.
+mod docker_swarm;
+
 // Restores of more than one thing: beside the original under other names, whole runs of several applications, Engines that end in the middle.
 mod docker_restores;
 

@@ -17,6 +17,7 @@ fn intent(container: &str, name: &str, action: Action) -> Intent {
         name: name.to_owned(),
         before: Status::Running,
         action,
+        service: None,
         started_at: String::new(),
         settled: Timestamp::UNIX_EPOCH,
     }

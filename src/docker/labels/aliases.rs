@@ -6,7 +6,7 @@
 
 use super::Policy;
 use super::read::{self, HookLabels, Reader};
-use crate::model::application::Consistency;
+use crate::model::application::{Consistency, SwarmTasks};
 
 /// What the labels of all other tools ask for. Where two tools' labels contradict each other, the first of offen's,
 /// stack-back's and nautical's counts, except that whoever wants a stop gets it.
@@ -26,6 +26,15 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Policy {
         policy.consistency = Some(Consistency::Stop);
     }
     policy
+}
+
+/// What offen's label asks for on a service itself: there the service is scaled to 0 and back.
+pub(super) fn of_service(reader: &mut Reader<'_>) -> Policy {
+    let stops = reader.labels.get("docker-volume-backup.stop-during-backup").filter(|value| !value.trim().is_empty());
+    if stops.is_none_or(|value| read::boolean(value) == Some(false)) {
+        return Policy::default();
+    }
+    Policy { consistency: Some(Consistency::Stop), swarm: Some(SwarmTasks::Scale), ..Policy::default() }
 }
 
 /// `docker-volume-backup.*`

@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::duration;
+use crate::model::application::SwarmTasks;
 use crate::model::hook::{HOOK_TIMEOUT, Hook};
 use crate::model::text::printable;
 use crate::platform::process::split_words;
 
 /// The labels of one container and what is wrong with them.
 pub(super) struct Reader<'a> {
-    container: &'a str,
+    /// `container`, `service`.
+    kind: &'static str,
+    name: &'a str,
     pub(super) labels: &'a BTreeMap<String, String>,
     pub(super) warnings: Vec<String>,
 }
@@ -48,7 +51,11 @@ impl HookLabels {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(container: &'a str, labels: &'a BTreeMap<String, String>) -> Self {
-        Self { container, labels, warnings: Vec::new() }
+        Self::of("container", container, labels)
+    }
+
+    pub(super) fn of(kind: &'static str, name: &'a str, labels: &'a BTreeMap<String, String>) -> Self {
+        Self { kind, name, labels, warnings: Vec::new() }
     }
 
     /// A warning about a label.
@@ -56,15 +63,23 @@ impl<'a> Reader<'a> {
         self.say(&format!("label {}: {what}", printable(label.as_bytes())));
     }
 
-    /// A warning about the container.
+    /// A warning about the container or service.
     pub(super) fn say(&mut self, what: &str) {
-        self.warnings.push(format!("container {}: {what}", self.container));
+        self.warnings.push(format!("{} {}: {what}", self.kind, self.name));
     }
 
     pub(super) fn flag(&mut self, label: &str, value: &str) -> Option<bool> {
         let read = boolean(value);
         if read.is_none() {
             self.warn(label, &format!("`{}` is neither true nor false; the label is ignored", printable(value.trim().as_bytes())));
+        }
+        read
+    }
+
+    pub(super) fn swarm(&mut self, label: &str, value: &str) -> Option<SwarmTasks> {
+        let read = SwarmTasks::of_word(&value.trim().to_ascii_lowercase());
+        if read.is_none() {
+            self.warn(label, &format!("`{}` is neither pause nor scale; the label is ignored", printable(value.trim().as_bytes())));
         }
         read
     }

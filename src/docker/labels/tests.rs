@@ -195,3 +195,23 @@ fn tools_that_contradict_each_other_stop() {
     let agreed = good(&[("nautical-backup.stop-before-backup", "true"), ("docker-volume-backup.stop-during-backup", "true")]);
     assert_eq!(agreed.consistency, Some(Consistency::Stop));
 }
+
+#[test]
+fn a_service_says_for_itself_whether_it_is_scaled() {
+    let of = |list: &[(&str, &str)]| {
+        let labels = list.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let (policy, warnings) = Policy::of_service("web", &labels);
+        (policy.swarm, policy.consistency, warnings)
+    };
+    let (scale, pause) = (Some(SwarmTasks::Scale), Some(SwarmTasks::Pause));
+    let offen = "docker-volume-backup.stop-during-backup";
+    assert_eq!(of(&[]), (None, None, Vec::new()));
+    assert_eq!(of(&[("bbackup.swarm", " Scale ")]), (scale, None, Vec::new()));
+    assert_eq!(of(&[(offen, "nightly")]), (scale, Some(Consistency::Stop), Vec::new()));
+    assert_eq!(of(&[(offen, "false")]), (None, None, Vec::new()));
+    assert_eq!(of(&[(offen, "true"), ("bbackup.swarm", "pause")]), (pause, Some(Consistency::Stop), Vec::new()));
+    let wrong = vec!["service web: label bbackup.swarm: `drain` is neither pause nor scale; the label is ignored".to_owned()];
+    assert_eq!(of(&[("bbackup.swarm", "drain")]), (None, None, wrong));
+    let labels = [("bbackup.swarm".to_owned(), "scale".to_owned())].into();
+    assert_eq!(Policy::parse("web.1", &labels).0.swarm, scale, "and so do its containers");
+}

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::docker::connect::Engine;
 use crate::docker::error::DockerError;
 use crate::docker::journal::{Action, Entry};
+use crate::docker::swarm::{self, Change};
 use crate::docker::wire::encode;
 use crate::model::application::{Health, Status};
 use crate::platform::clock;
@@ -41,6 +42,8 @@ pub(super) enum Undone {
     Ran,
     /// It is gone.
     Gone,
+    /// A service that somebody else has scaled meanwhile; it is left so.
+    Rescaled(u64),
 }
 
 /// How long the Engine lets a container take to stop unless it or somebody else says otherwise.
@@ -130,6 +133,13 @@ async fn post(engine: &Engine, id: &str, verb: &str) -> Result<(), DockerError> 
 pub(super) async fn undo(engine: &Engine, entry: &Entry) -> Result<Undone, DockerError> {
     let id = &entry.container;
     loop {
+        if entry.action == Action::Scale {
+            if let Some(undone) = scale_back(engine, entry).await? {
+                return Ok(undone);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        }
         let Some(seen) = look(engine, id).await? else { return Ok(Undone::Gone) };
         match seen.status {
             Status::Paused if entry.action == Action::Pause => return post(engine, id, "unpause").await.map(|()| Undone::Restored),
@@ -150,11 +160,26 @@ pub(super) async fn undo(engine: &Engine, entry: &Entry) -> Result<Undone, Docke
     }
 }
 
+/// Gives a service its replicas back, unless somebody has given it others. None: not yet.
+async fn scale_back(engine: &Engine, entry: &Entry) -> Result<Option<Undone>, DockerError> {
+    let Some(before) = &entry.service else { return Ok(Some(Undone::Ran)) };
+    let Some(service) = swarm::service(engine, &entry.container).await? else { return Ok(Some(Undone::Gone)) };
+    Ok(match service.replicas {
+        Some(0) => (swarm::scale(engine, &service, before.replicas).await? == Change::Made).then_some(Undone::Restored),
+        // The order to scale it may still be on its way to the Engine.
+        Some(_) if service.version == before.version && clock::now() < entry.settled => None,
+        Some(now) if now == before.replicas => Some(Undone::Ran),
+        Some(now) => Some(Undone::Rescaled(now)),
+        None => Some(Undone::Ran),
+    })
+}
+
 /// From when on an action asked for now is done or will never be.
 pub(super) fn settled_after(action: Action, stop_timeout: Duration) -> Timestamp {
     let time = match action {
         Action::Stop => stop_timeout.saturating_add(Duration::from_secs(5)),
         Action::Pause => Duration::from_secs(3),
+        Action::Scale => Duration::from_secs(5),
     };
     clock::now().checked_add(time).unwrap_or(Timestamp::MAX)
 }

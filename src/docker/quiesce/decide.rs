@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::hooks::{ContainerHooks, PlannedHooks};
 use super::order::start_order_by;
-use crate::docker::journal::Action;
+use crate::docker::journal::{Action, Entry};
 use crate::docker::labels::DEFAULT_PRIORITY;
-use crate::model::application::{Consistency, Container, DependencyCondition, DependencyReason, Health, Status};
+use crate::model::application::{Consistency, Container, DependencyCondition, DependencyReason, Health, MountKind, Status, SwarmService};
 
 /// What is to be kept still, and what must be known for it.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +29,11 @@ pub struct QuiesceRequest {
     pub volatile_volumes: BTreeSet<String>,
     /// Ids of containers that other living runs keep still: they do not run now, and will as soon as nobody holds them.
     pub held_elsewhere: BTreeSet<String>,
+    /// Services of a swarm that are to be scaled to 0 where their tasks would be paused instead of stopped, by id; or why one
+    /// cannot be.
+    pub services: BTreeMap<String, Result<(), String>>,
+    /// Names of containers whose own layer is read: they must still be there.
+    pub layers_read: BTreeSet<String>,
 }
 
 /// What one container asks for.
@@ -42,7 +47,7 @@ pub struct Wishes {
     pub priority: Option<i64>,
 }
 
-/// One container and what is done to it.
+/// One container, or a service of a swarm, and what is done to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
     /// Its id.
@@ -63,6 +68,17 @@ pub struct Planned {
     pub auto_remove: bool,
     /// How long it may take to stop, whatever the configuration says.
     pub stop_timeout: Option<Duration>,
+    /// Only of a service.
+    pub service: Option<PlannedService>,
+}
+
+/// What belongs to a service that is scaled to 0.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PlannedService {
+    /// Its tasks on this node; they are paused if the swarm refuses.
+    pub tasks: Vec<Planned>,
+    /// The volumes and paths that they mount.
+    pub mounts: Vec<String>,
 }
 
 /// What is done to whom, in this order.
@@ -95,11 +111,7 @@ pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan
             plan.notes.push(format!("{} is left running: {reason}", container.name));
             continue;
         }
-        let (action, note) = match (consistency, why_not_stopped(container, request)) {
-            (Consistency::Stop, None) => (Action::Stop, None),
-            (Consistency::Stop, Some(reason)) => (Action::Pause, Some(reason)),
-            _ => (Action::Pause, None),
-        };
+        let (action, note) = if consistency == Consistency::Stop { stopping(container, request) } else { (Action::Pause, None) };
         // A container that is about to be restarted has no process to freeze.
         if action == Action::Pause && container.state.status == Status::Restarting {
             plan.notes.push(format!("{} keeps restarting and cannot be paused", container.name));
@@ -107,8 +119,14 @@ pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan
         }
         actions.push((container, action, note));
     }
-    keep_shared_namespaces(&mut actions, request);
-    plan.planned = actions.into_iter().map(|(container, action, note)| planned(request, container, action, note)).collect();
+    while keep_shared_namespaces(&mut actions, request) || keep_services_whole(&mut actions, request) {}
+    for (container, action, note) in actions {
+        let one = planned(request, container, action, note);
+        match container.swarm_service().filter(|_| action == Action::Scale) {
+            Some(service) => scale(&mut plan.planned, service, container, one),
+            None => plan.planned.push(one),
+        }
+    }
     plan
 }
 
@@ -123,47 +141,125 @@ impl QuiesceRequest {
     }
 }
 
-fn why_not_stopped(container: &Container, request: &QuiesceRequest) -> Option<String> {
+/// What is done to a container that is to be stopped, and why that is something else.
+fn stopping(container: &Container, request: &QuiesceRequest) -> (Action, Option<String>) {
+    let paused = |why: &str| (Action::Pause, Some(format!("paused instead of stopped: {why}")));
+    let volatile = container.volume_names().find(|name| request.volatile_volumes.contains(*name));
+    let volatile = volatile.map(|volume| format!("volume {volume} lives in memory and would be emptied"));
     if container.auto_remove {
-        return Some("paused instead of stopped: stopping removes it and its anonymous volumes (--rm)".to_owned());
+        return paused("stopping removes it and its anonymous volumes (--rm)");
     }
     if container.swarm_task {
-        return Some("paused instead of stopped: it is a swarm task, which the orchestrator would replace".to_owned());
+        let Some(asked) = container.swarm_service().and_then(|service| request.services.get(service.id)) else {
+            return paused("it is a swarm task, which the orchestrator would replace");
+        };
+        return match asked.clone().err().or(volatile).or_else(|| why_not_removed(container, request)) {
+            Some(why) => (Action::Pause, Some(format!("paused instead of its service scaled to 0: {why}"))),
+            None => (Action::Scale, None),
+        };
     }
-    let volatile = container.volume_names().find(|name| request.volatile_volumes.contains(*name));
-    if let Some(volume) = volatile {
-        return Some(format!("paused instead of stopped: volume {volume} lives in memory and would be emptied"));
+    volatile.map_or((Action::Stop, None), |why| paused(&why))
+}
+
+/// A service that is scaled to 0 loses its containers; new ones come back.
+fn why_not_removed(container: &Container, request: &QuiesceRequest) -> Option<String> {
+    let is_anonymous = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if let Some(volume) = container.volume_names().find(|name| is_anonymous(name)) {
+        return Some(format!("the swarm would remove its anonymous volume {volume}"));
     }
-    None
+    if request.layers_read.contains(&container.name) {
+        return Some("what it wrote outside its mounts is saved, and the swarm would remove it".to_owned());
+    }
+    let has_post = request.hooks.get(&container.name).is_some_and(|hooks| !hooks.post.is_empty());
+    has_post.then(|| "its exec-post is to run in the same container".to_owned())
+}
+
+/// Whether a container of these is not there any more while it is kept still, and so has given up what it lends.
+fn ends(action: Action) -> bool {
+    matches!(action, Action::Stop | Action::Scale)
 }
 
 /// A container whose network, ipc or process space another one shares must not be stopped while that other one is not:
-/// after the start it has a new one, and the other one is left with nothing.
-fn keep_shared_namespaces(actions: &mut [(&Container, Action, Option<String>)], request: &QuiesceRequest) {
-    loop {
-        let stopped: BTreeSet<&str> =
-            actions.iter().filter(|(_, action, _)| *action == Action::Stop).map(|(container, ..)| container.name.as_str()).collect();
-        let everybody = request.containers.iter().chain(&request.bystanders);
-        let guests = everybody.filter(|container| request.runs(container) && !stopped.contains(container.name.as_str()));
-        let mut hosts: Vec<(String, String)> = Vec::new();
-        for guest in guests {
-            let shared = guest.depends_on.iter().filter(|needs| needs.reason == DependencyReason::Namespace);
-            hosts.extend(
-                shared
-                    .filter(|needs| stopped.contains(needs.container.as_str()))
-                    .map(|needs| (needs.container.clone(), guest.name.clone())),
-            );
-        }
-        if hosts.is_empty() {
-            return;
-        }
-        for (host, guest) in hosts {
-            for (_, action, note) in actions.iter_mut().filter(|(container, ..)| container.name == host) {
-                *action = Action::Pause;
-                *note = Some(format!("paused instead of stopped: {guest} runs in its network or process space"));
-            }
+/// after the start it has a new one, and the other one is left with nothing. Gives whether something was changed.
+fn keep_shared_namespaces(actions: &mut [(&Container, Action, Option<String>)], request: &QuiesceRequest) -> bool {
+    let stopped: BTreeSet<&str> =
+        actions.iter().filter(|(_, action, _)| ends(*action)).map(|(container, ..)| container.name.as_str()).collect();
+    let everybody = request.containers.iter().chain(&request.bystanders);
+    let guests = everybody.filter(|container| request.runs(container) && !stopped.contains(container.name.as_str()));
+    let mut hosts: Vec<(String, String)> = Vec::new();
+    for guest in guests {
+        let shared = guest.depends_on.iter().filter(|needs| needs.reason == DependencyReason::Namespace);
+        hosts.extend(
+            shared.filter(|needs| stopped.contains(needs.container.as_str())).map(|needs| (needs.container.clone(), guest.name.clone())),
+        );
+    }
+    for (host, guest) in &hosts {
+        for (_, action, note) in actions.iter_mut().filter(|(container, ..)| container.name == *host) {
+            *action = Action::Pause;
+            *note = Some(format!("paused instead of stopped: {guest} runs in its network or process space"));
         }
     }
+    !hosts.is_empty()
+}
+
+/// A service is scaled only if every task of it here may end. Gives whether something was changed.
+fn keep_services_whole(actions: &mut [(&Container, Action, Option<String>)], request: &QuiesceRequest) -> bool {
+    let service = |container: &Container| container.swarm_service().map(|service| service.id.to_owned());
+    let scaled: BTreeSet<&str> =
+        actions.iter().filter(|(_, action, _)| *action == Action::Scale).map(|(container, ..)| container.id.as_str()).collect();
+    let concerned = request.containers.iter().filter(|container| request.runs(container));
+    let others = request.bystanders.iter().filter(|container| request.protected.contains_key(&container.id));
+    let staying = concerned.chain(others).filter(|container| !scaled.contains(container.id.as_str()));
+    let staying: BTreeMap<String, String> = staying.filter_map(|one| Some((service(one)?, one.name.clone()))).collect();
+    let mut changed = false;
+    for (container, action, note) in actions.iter_mut().filter(|(_, action, _)| *action == Action::Scale) {
+        if let Some(other) = service(container).and_then(|service| staying.get(&service)) {
+            *action = Action::Pause;
+            *note = Some(format!("paused instead of its service scaled to 0: its task {other} must not end"));
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Adds a task to its service in the plan.
+fn scale(plan: &mut Vec<Planned>, service: SwarmService<'_>, container: &Container, task: Planned) {
+    let task = Planned { action: Action::Pause, ..task };
+    let mounted = container.mounts.iter().filter_map(|mount| match mount.kind {
+        MountKind::Volume => mount.name.clone(),
+        _ => Some(mount.source.clone()).filter(|source| !source.is_empty()),
+    });
+    let there = plan.iter_mut().find(|planned| planned.action == Action::Scale && planned.id == service.id);
+    if let Some(there) = there.and_then(|planned| planned.service.as_mut()) {
+        there.tasks.push(task);
+        there.mounts.extend(mounted);
+        there.mounts.sort_unstable();
+        there.mounts.dedup();
+    } else {
+        let whole = PlannedService { tasks: vec![task], mounts: mounted.collect() };
+        plan.push(planned_service(service.id, service.name, whole));
+    }
+}
+
+fn planned_service(id: &str, name: &str, service: PlannedService) -> Planned {
+    Planned {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        before: Status::Running,
+        has_health: false,
+        action: Action::Scale,
+        note: None,
+        needs_healthy: Vec::new(),
+        auto_remove: false,
+        stop_timeout: None,
+        service: Some(service),
+    }
+}
+
+/// A service that another living run has scaled to 0. Its tasks are not seen, and it has to stay so while we read, too.
+pub fn scaled_elsewhere(entry: &Entry) -> Planned {
+    let mounts = entry.service.iter().flat_map(|service| service.mounts.clone()).collect();
+    planned_service(&entry.container, &entry.name, PlannedService { tasks: Vec::new(), mounts })
 }
 
 fn planned(request: &QuiesceRequest, container: &Container, action: Action, note: Option<String>) -> Planned {
@@ -182,5 +278,6 @@ fn planned(request: &QuiesceRequest, container: &Container, action: Action, note
             .collect(),
         auto_remove: container.auto_remove,
         stop_timeout: request.wishes(container).stop_timeout,
+        service: None,
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Called at every start of bbackup that knows an Engine, and by the boot unit.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::GATE_LIMIT;
@@ -69,6 +68,11 @@ pub enum RepairOutcome {
     Ran,
     /// Somebody had removed it.
     Gone,
+    /// A service that somebody has scaled meanwhile: it is left so.
+    Rescaled {
+        /// To how many tasks.
+        replicas: u64,
+    },
     /// A living run holds it as well, and starts it when it ends.
     LeftTo {
         /// That run.
@@ -78,18 +82,18 @@ pub enum RepairOutcome {
     Failed(DockerError),
 }
 
-/// Ids of the containers on this Engine that living runs keep still.
+/// The containers and services on this Engine that living runs keep still.
 ///
 /// # Errors
 /// The journals cannot be read.
-pub async fn held_elsewhere(state: &Path, engine: &Engine) -> Result<BTreeSet<String>, JournalError> {
+pub async fn held_elsewhere(state: &Path, engine: &Engine) -> Result<Vec<Entry>, JournalError> {
     let journals = Journals::new(state);
     if !journals.any()? {
-        return Ok(BTreeSet::new());
+        return Ok(Vec::new());
     }
     let gate = journals.gate(GATE_LIMIT).await?;
     let held = journals.held_by_others(&gate, None, engine.id())?;
-    Ok(held.into_iter().filter(|holding| holding.living).map(|holding| holding.entry.container).collect())
+    Ok(held.into_iter().filter(|holding| holding.living).map(|holding| holding.entry).collect())
 }
 
 /// Brings back every container that a dead run had stopped or paused on this Engine, in dependency order. Containers of
@@ -162,6 +166,7 @@ async fn bring_back(engine: &Engine, entry: &Entry) -> RepairOutcome {
             Ok(Undone::Restored | Undone::Revived) => return RepairOutcome::Restored,
             Ok(Undone::Ran) => return RepairOutcome::Ran,
             Ok(Undone::Gone) => return RepairOutcome::Gone,
+            Ok(Undone::Rescaled(replicas)) => return RepairOutcome::Rescaled { replicas },
             Err(error) => {
                 let Some(wait) = BACKOFF.get(attempt) else { return RepairOutcome::Failed(error) };
                 attempt += 1;

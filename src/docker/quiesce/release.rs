@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::calls::{Seen, Undone, look, start, undo};
-use super::{GATE_LIMIT, Held, Inner};
+use super::{GATE_LIMIT, Held, Inner, services};
 use crate::docker::error::DockerError;
 use crate::docker::journal::{Action, Entry};
 use crate::model::application::{Consistency, Health, QuiesceRecord, Status};
@@ -39,7 +39,7 @@ pub struct Release {
 
 /// A container that did not come back. Its entry stays in the journal, so that the next start of bbackup tries again.
 #[derive(Debug, thiserror::Error)]
-#[error("container {container} was {before} before the backup and could not be started again", before = .before.as_str())]
+#[error("{what} {container} was {before} before the backup and could not be started again", before = .before.as_str(), what = what(*.action))]
 pub struct StartFailure {
     /// Its name.
     pub container: String,
@@ -47,6 +47,8 @@ pub struct StartFailure {
     pub id: String,
     /// What it did before.
     pub before: Status,
+    /// What was done to it.
+    pub action: Action,
     /// Why the last attempt failed.
     #[source]
     pub cause: StartCause,
@@ -85,13 +87,19 @@ impl Inner {
     pub(super) async fn release(&mut self, progress: &dyn Progress) -> Release {
         let mut release = Release { notes: std::mem::take(&mut self.notes), ..Release::default() };
         let first = self.held.first().map(|held| held.since);
+        self.first = first;
         let deadline = clock::monotonic() + self.options.health_limit;
         let mut back: Vec<Held> = Vec::new();
+        let mut scaled: Vec<(usize, Held)> = Vec::new();
         let mut left: Vec<String> = Vec::new();
         // Taken from the end one by one: whoever gives up waiting for us leaves the rest in the guard.
         while let Some(held) = self.held.last().cloned() {
             self.wait_for_needs(&held, &back, deadline).await;
-            let verb = if held.entry.action == Action::Stop { "starting" } else { "resuming" };
+            let verb = match held.entry.action {
+                Action::Stop => "starting",
+                Action::Pause => "resuming",
+                Action::Scale => "scaling back service",
+            };
             progress.event(Event::Phase(&format!("{verb} {}", held.planned.name)));
             let result = self.bring_back(&held.entry).await;
             let now = clock::monotonic();
@@ -99,7 +107,13 @@ impl Inner {
             release.downtime = first.map_or(Duration::ZERO, |first| now.duration_since(first));
             let mut record = record(&held, now);
             match result {
+                Ok(Back::Undone(Undone::Restored)) if held.entry.action == Action::Scale => scaled.push((release.records.len(), held)),
                 Ok(Back::Undone(Undone::Restored)) => back.push(held),
+                Ok(Back::Undone(Undone::Rescaled(now))) => {
+                    let note = format!("somebody else scaled it to {now} while it was being read, and it is left so");
+                    release.notes.push(format!("service {}: {note}", held.planned.name));
+                    record.note = Some(note);
+                }
                 Ok(Back::Undone(Undone::Revived)) => {
                     record.note = Some("it ended while it was paused, and was started again".to_owned());
                     release.notes.push(format!("{} ended while it was paused, and was started again", held.planned.name));
@@ -121,11 +135,14 @@ impl Inner {
             }
             release.records.push(record);
         }
-        if !back.is_empty() {
+        if !back.is_empty() || !scaled.is_empty() {
             progress.event(Event::Phase("waiting for health"));
         }
         for held in &back {
             self.settle(held, deadline, &mut release).await;
+        }
+        for (record, held) in &scaled {
+            self.settle_service(held, *record, deadline, &mut release).await;
         }
         self.after(&left, &mut release, progress).await;
         release.hooks = std::mem::take(&mut self.hook_records);
@@ -173,7 +190,7 @@ impl Inner {
     }
 
     /// A line that cannot be written costs the next start a look at a container that runs.
-    fn released(&mut self, entry: &Entry) {
+    pub(super) fn released(&mut self, entry: &Entry) {
         if let Some(journal) = &mut self.journal {
             let _ = journal.released(entry.order);
         }
@@ -222,14 +239,25 @@ fn record(held: &Held, now: Instant) -> QuiesceRecord {
         container: held.planned.name.clone(),
         before: held.entry.before,
         action: match held.entry.action {
-            Action::Stop => Consistency::Stop,
+            Action::Stop | Action::Scale => Consistency::Stop,
             Action::Pause => Consistency::Pause,
         },
         downtime_seconds: now.duration_since(held.since).as_secs_f64(),
-        note: held.planned.note.clone(),
+        note: held.planned.note.clone().or_else(|| services::scaled(&held.entry)),
     }
 }
 
+/// What somebody has to look for.
+fn what(action: Action) -> &'static str {
+    if action == Action::Scale { "service" } else { "container" }
+}
+
 fn failure(held: &Held, cause: StartCause) -> StartFailure {
-    StartFailure { container: held.planned.name.clone(), id: held.planned.id.clone(), before: held.entry.before, cause }
+    StartFailure {
+        container: held.planned.name.clone(),
+        id: held.planned.id.clone(),
+        before: held.entry.before,
+        action: held.entry.action,
+        cause,
+    }
 }

@@ -111,6 +111,64 @@ fn what_a_stop_would_destroy_is_paused() {
     );
 }
 
+/// A running task of the service `web`.
+fn task(name: &str) -> Container {
+    let mut task = container(name, &[]);
+    task.swarm_task = true;
+    let labels = [("com.docker.swarm.service.id", "s1"), ("com.docker.swarm.service.name", "web")];
+    task.labels.extend(labels.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    task.mounts.push(Mount {
+        kind: MountKind::Volume,
+        name: Some("data".to_owned()),
+        source: String::new(),
+        destination: "/data".to_owned(),
+        read_only: false,
+    });
+    task
+}
+
+#[test]
+fn a_service_is_scaled_as_a_whole_where_that_is_asked_for() {
+    let asked =
+        |containers: Vec<Container>| QuiesceRequest { containers, services: [("s1".to_owned(), Ok(()))].into(), ..Default::default() };
+    let both = || vec![task("web.1"), task("web.2"), container("db", &[])];
+    let plan = decide(&asked(both()), Consistency::Stop);
+    let found: Vec<_> = plan.planned.iter().map(|planned| (planned.id.as_str(), planned.name.as_str(), planned.action)).collect();
+    assert_eq!(found, [("s1", "web", Action::Scale), ("id-db", "db", Action::Stop)]);
+    let service = plan.planned[0].service.as_ref().unwrap();
+    let tasks: Vec<_> = service.tasks.iter().map(|task| (task.name.as_str(), task.action)).collect();
+    assert_eq!(tasks, [("web.2", Action::Pause), ("web.1", Action::Pause)]);
+    assert_eq!(service.mounts, ["data"]);
+    let paused = named(&[("web.2", Action::Pause), ("web.1", Action::Pause), ("db", Action::Stop)]);
+    assert_eq!(actions(&QuiesceRequest { containers: both(), ..Default::default() }, Consistency::Stop), paused, "nobody has asked for it");
+    assert!(actions(&asked(both()), Consistency::Pause).iter().all(|(_, action)| *action == Action::Pause));
+}
+
+#[test]
+fn a_service_is_not_scaled_where_one_of_its_tasks_must_not_end() {
+    let mut nameless = task("web.2");
+    nameless.mounts.push(Mount { name: Some("0123456789abcdef".repeat(4)), ..nameless.mounts[0].clone() });
+    let containers = || vec![task("web.1"), task("web.2")];
+    let base = || QuiesceRequest { containers: containers(), services: [("s1".to_owned(), Ok(()))].into(), ..Default::default() };
+    let post = ContainerHooks { pre: Vec::new(), post: vec![crate::model::hook::Hook::of_line("true", "test".to_owned())] };
+    for (request, why) in [
+        (QuiesceRequest { services: [("s1".to_owned(), Err("it is a job".to_owned()))].into(), ..base() }, "it is a job"),
+        (QuiesceRequest { containers: vec![task("web.1"), nameless], ..base() }, "its anonymous volume"),
+        (QuiesceRequest { layers_read: ["web.1".to_owned()].into(), ..base() }, "outside its mounts"),
+        (QuiesceRequest { volatile_volumes: ["data".to_owned()].into(), ..base() }, "lives in memory"),
+        (QuiesceRequest { hooks: [("web.2".to_owned(), post)].into(), ..base() }, "exec-post"),
+        (QuiesceRequest { bystanders: vec![guest_of("torrent", "web.1")], ..base() }, "torrent"),
+    ] {
+        let plan = decide(&request, Consistency::Stop);
+        assert!(plan.planned.len() == 2 && plan.planned.iter().all(|planned| planned.action == Action::Pause), "{why}: {plan:?}");
+        assert!(plan.planned.iter().any(|planned| planned.note.as_ref().unwrap().contains(why)), "{why}: {plan:?}");
+    }
+    let ours = QuiesceRequest { protected: [("id-web.1".to_owned(), "bbackup runs in it".to_owned())].into(), ..base() };
+    assert_eq!(actions(&ours, Consistency::Stop), named(&[("web.2", Action::Pause)]));
+    let elsewhere = QuiesceRequest { containers: vec![task("web.2")], bystanders: vec![task("web.1")], ..ours };
+    assert_eq!(actions(&elsewhere, Consistency::Stop), named(&[("web.2", Action::Pause)]));
+}
+
 #[test]
 fn we_do_not_stop_what_we_stand_on() {
     let request = QuiesceRequest {
@@ -168,7 +226,7 @@ fn a_container_that_lends_its_network_is_not_stopped_under_its_guest() {
 #[test]
 fn failures_name_the_container_and_what_it_was() {
     let cause = StartCause::Ended { exit_code: 3 };
-    let failure = StartFailure { container: "db".to_owned(), id: String::new(), before: Status::Running, cause };
+    let failure = StartFailure { container: "db".to_owned(), id: String::new(), before: Status::Running, action: Action::Stop, cause };
     assert_eq!(failure.to_string(), "container db was running before the backup and could not be started again");
     assert_eq!(std::error::Error::source(&failure).unwrap().to_string(), "it ended at once with exit code 3");
 }

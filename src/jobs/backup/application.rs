@@ -15,6 +15,7 @@ use super::estimate::Estimate;
 use super::paths::judge;
 use super::quiet::{self, Quiet};
 use super::{Run, Unit, Unsaved, closing_tags, filter_of, sentence};
+use crate::docker::DockerError;
 use crate::docker::helper::Owner;
 use crate::docker::layer::{changes, missed};
 use crate::docker::mountpoint;
@@ -134,6 +135,12 @@ impl Work<'_> {
             ItemKind::Logs => match application.container(&item.name) {
                 Some(found) => {
                     let lines = logs::lines(&host.engine, application, found, self.unit.set.scope.log_lines).await;
+                    if found.swarm_task && lines.as_ref().is_err_and(DockerError::is_not_found) {
+                        // So it is after an update, or when its service was scaled for another application of this run.
+                        let name = printable(item.name.as_bytes());
+                        self.result.notes.push(format!("container {name}: the swarm has replaced this task, and its log is gone with it"));
+                        return Ok(());
+                    }
                     lines.map(|one| vec![one]).map_err(|error| sentence(&error))
                 }
                 None => Err(gone()),

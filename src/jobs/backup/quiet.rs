@@ -2,16 +2,19 @@
 //!
 //! How it is done, and undone after a crash, is `docker/quiesce`'s business.
 
+mod services;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use self::services::Services;
 use super::{Host, Run, Unit, sentence};
 use crate::config::SetHook;
-use crate::docker::journal::Action;
+use crate::docker::journal::{Action, Entry};
 use crate::docker::labels::Policy;
 use crate::docker::quiesce::{
     ContainerHooks, Meanwhile, Place, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release, Watch, Wishes, Writer,
-    decide, held_elsewhere,
+    decide, held_elsewhere, scaled_elsewhere,
 };
 use crate::jobs::error::JobError;
 use crate::model::application::{Consistency, Container, ItemKind, QuiesceRecord, Status};
@@ -43,6 +46,7 @@ pub(super) struct Quiet {
 pub(super) struct Hold {
     quiesce: Option<Quiesce>,
     notes: Vec<String>,
+    warnings: Vec<String>,
     /// Ids of containers that are known to write meanwhile; none where nobody has to keep still.
     known_writers: Option<BTreeSet<String>>,
     /// To see who writes all the same; none where nobody has to keep still.
@@ -55,26 +59,29 @@ pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Qui
     let Some(host) = &run.host else { return Ok(Ok(Hold::of_nobody(Vec::new()))) };
     let state = &run.context.directories.state;
     // A dry run takes no lock, so it tells of those that others hold as if they did not run.
-    let held = if run.request.dry_run { Ok(BTreeSet::new()) } else { held_elsewhere(state, &host.engine).await };
+    let held = if run.request.dry_run { Ok(Vec::new()) } else { held_elsewhere(state, &host.engine).await };
     let held = match held {
         Ok(held) => held,
         Err(error) => return Ok(Err(Quiet { failure: Some(not_still(&error)), ..Quiet::default() })),
     };
-    let (request, plan) = plan(host, unit, held);
+    let (concerned, bystanders) = concerned(host, unit);
+    let services = services::ask(run, host, &concerned).await;
+    let (request, plan) = plan(host, unit, (concerned, bystanders), held, services);
     if run.request.dry_run {
         return Ok(Ok(Hold::of_nobody(foretold(&plan))));
     }
     let known_writers = known_writers(&request, &plan, unit.set.consistency);
     if plan.planned.is_empty() && plan.hooks.is_empty() {
         let watch = watch(host, unit, known_writers.as_ref()).await;
-        return Ok(Ok(Hold { quiesce: None, notes: plan.notes, known_writers, watch }));
+        return Ok(Ok(Hold { quiesce: None, notes: plan.notes, warnings: Vec::new(), known_writers, watch }));
     }
+    let warnings = unseen(&plan);
     let options = QuiesceOptions { stop_timeout: run.context.config.docker.stop_timeout, ..QuiesceOptions::default() };
     match Quiesce::begin(&host.engine, state, &run.id, plan, options, run.control, &**run.progress).await {
         Ok(quiesce) => {
             let notes = quiesce.notes().to_vec();
             let watch = watch(host, unit, known_writers.as_ref()).await;
-            Ok(Ok(Hold { quiesce: Some(quiesce), notes, known_writers, watch }))
+            Ok(Ok(Hold { quiesce: Some(quiesce), notes, warnings, known_writers, watch }))
         }
         Err(failed) => {
             let mut quiet = result_of(failed.release, Vec::new());
@@ -87,22 +94,41 @@ pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Qui
     }
 }
 
+/// What is missing because another run keeps it from being seen.
+fn unseen(plan: &QuiescePlan) -> Vec<String> {
+    let without_tasks = plan.planned.iter().filter(|planned| planned.service.as_ref().is_some_and(|service| service.tasks.is_empty()));
+    let sentence =
+        |name: &str| format!("another run of bbackup has scaled service {name} to 0: its tasks are not seen, and not saved here");
+    without_tasks.map(|planned| sentence(&planned.name)).collect()
+}
+
 fn not_still(error: &dyn std::error::Error) -> String {
     format!("it was not read because its containers could not be kept still: {}", sentence(error))
 }
 
-/// What is done to whom for the unit.
-fn plan(host: &Host, unit: &Unit, held_elsewhere: BTreeSet<String>) -> (QuiesceRequest, QuiescePlan) {
+/// The containers of the unit and those that write to what it saves, and all others.
+fn concerned<'a>(host: &'a Host, unit: &Unit) -> (Vec<&'a Container>, Vec<&'a Container>) {
     let writers = unit.planned.writers();
     let own: BTreeSet<&str> = unit.planned.application.containers.iter().map(|container| container.name.as_str()).collect();
-    let (concerned, bystanders): (Vec<&Container>, Vec<&Container>) = host
-        .discovery
-        .containers()
-        .partition(|container| own.contains(container.name.as_str()) || writers.contains(container.name.as_str()));
+    let is_concerned = |container: &&Container| own.contains(container.name.as_str()) || writers.contains(container.name.as_str());
+    host.discovery.containers().partition(is_concerned)
+}
+
+/// What is done to whom for the unit.
+fn plan(
+    host: &Host,
+    unit: &Unit,
+    (concerned, bystanders): (Vec<&Container>, Vec<&Container>),
+    held_elsewhere: Vec<Entry>,
+    services: Services,
+) -> (QuiesceRequest, QuiescePlan) {
+    let writers = unit.planned.writers();
     let policy = |container: &Container| host.discovery.policy(&container.name).cloned().unwrap_or_default();
     let wishes = |container: &&Container| {
         let policy = policy(container);
-        let wishes = Wishes { consistency: policy.consistency, stop_timeout: policy.stop_timeout, priority: policy.priority };
+        let of_service = || services.consistency.get(container.swarm_service()?.id).copied();
+        let wishes =
+            Wishes { consistency: policy.consistency.or_else(of_service), stop_timeout: policy.stop_timeout, priority: policy.priority };
         (container.name.clone(), wishes)
     };
     let hooks = |container: &&Container| Some((container.name.clone(), hooks_of(&container.name, policy(container), unit)?));
@@ -112,7 +138,9 @@ fn plan(host: &Host, unit: &Unit, held_elsewhere: BTreeSet<String>) -> (QuiesceR
         hooks: concerned.iter().filter_map(hooks).collect(),
         volatile_volumes: in_memory.map(|volume| volume.name.clone()).collect(),
         protected: host.ourselves.clone(),
-        held_elsewhere,
+        held_elsewhere: held_elsewhere.iter().map(|entry| entry.container.clone()).collect(),
+        services: services.scaled,
+        layers_read: services.layers_read,
         containers: concerned.into_iter().cloned().collect(),
         bystanders: bystanders.into_iter().cloned().collect(),
     };
@@ -123,6 +151,14 @@ fn plan(host: &Host, unit: &Unit, held_elsewhere: BTreeSet<String>) -> (QuiesceR
         // Nobody is stopped for what nobody writes to.
         (plan.planned, plan.notes) = (Vec::new(), Vec::new());
     }
+    let is_read = |place: &String| unit.planned.items.iter().any(|item| is_mounted(item.kind) && item.name == *place);
+    for entry in held_elsewhere.iter().filter(|_| unit.set.consistency != Consistency::None) {
+        let reads = entry.service.as_ref().is_some_and(|service| service.mounts.iter().any(is_read));
+        if reads && !plan.planned.iter().any(|planned| planned.id == entry.container) {
+            plan.planned.push(scaled_elsewhere(entry));
+        }
+    }
+    plan.notes.extend(services.notes);
     (request, plan)
 }
 
@@ -142,7 +178,8 @@ fn known_writers(request: &QuiesceRequest, plan: &QuiescePlan, consistency: Cons
     if consistency == Consistency::None && plan.planned.is_empty() {
         return None;
     }
-    let planned: BTreeSet<&str> = plan.planned.iter().map(|planned| planned.id.as_str()).collect();
+    let tasks = plan.planned.iter().filter_map(|planned| planned.service.as_ref()).flat_map(|service| &service.tasks);
+    let planned: BTreeSet<&str> = plan.planned.iter().chain(tasks).map(|planned| planned.id.as_str()).collect();
     let wanted = |container: &Container| request.wishes.get(&container.name).and_then(|wishes| wishes.consistency).unwrap_or(consistency);
     // One that is paused does not write, and nobody expects it to.
     let runs = |container: &Container| container.state.status.is_alive() && container.state.status != Status::Paused;
@@ -162,7 +199,7 @@ fn foretold(plan: &QuiescePlan) -> Vec<String> {
             notes.extend(list.iter().map(|hook| format!("would run {when} in {} ({})", hooks.name, hook.asked_by)));
         }
     }
-    for (verb, action) in [("stop", Action::Stop), ("pause", Action::Pause)] {
+    for (verb, action) in [("stop", Action::Stop), ("pause", Action::Pause), ("scale to 0, and back: service", Action::Scale)] {
         let names = names(action);
         if !names.is_empty() {
             notes.push(format!("would {verb} {}", names.join(", then ")));
@@ -174,7 +211,7 @@ fn foretold(plan: &QuiescePlan) -> Vec<String> {
 
 impl Hold {
     fn of_nobody(notes: Vec<String>) -> Self {
-        Self { quiesce: None, notes, known_writers: None, watch: None }
+        Self { quiesce: None, notes, warnings: Vec::new(), known_writers: None, watch: None }
     }
 
     /// Ids of containers that are known to write meanwhile; none where nobody has to keep still.
@@ -197,6 +234,7 @@ impl Hold {
             }
             None => Quiet { notes: self.notes, ..Quiet::default() },
         };
+        quiet.warnings.extend(self.warnings);
         match disturbed {
             Ok(meanwhile) => quiet.take(meanwhile),
             Err(error) => {
@@ -211,7 +249,7 @@ impl Hold {
 /// Begins to watch what is read of the unit, where somebody has to keep still.
 async fn watch(host: &Host, unit: &Unit, known: Option<&BTreeSet<String>>) -> Option<Watch> {
     known?;
-    let is_watched = |kind| matches!(kind, ItemKind::Volume | ItemKind::Bind | ItemKind::Layer);
+    let is_watched = |kind| is_mounted(kind) || kind == ItemKind::Layer;
     let items = unit.planned.items.iter().filter(|item| is_watched(item.kind));
     let places = items.map(|item| Place { kind: item.kind, name: item.name.clone() }).collect();
     Some(Watch::begin(&host.engine, places, &host.discovery.applications).await)
@@ -230,6 +268,10 @@ impl Quiet {
             format!("whether a container was started and removed again while volumes were read cannot be seen: {}", sentence(&error))
         }));
     }
+}
+
+fn is_mounted(kind: ItemKind) -> bool {
+    matches!(kind, ItemKind::Volume | ItemKind::Bind)
 }
 
 fn result_of(release: Release, notes: Vec<String>) -> Quiet {

@@ -116,10 +116,36 @@ impl Consistency {
     }
 }
 
+/// What is done to a task of a swarm where any other container would be stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SwarmTasks {
+    /// It is frozen.
+    #[default]
+    Pause,
+    /// Its service is scaled to 0, on all nodes, and back.
+    Scale,
+}
+
+impl SwarmTasks {
+    /// The word of configuration and labels.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Scale => "scale",
+        }
+    }
+
+    /// What a word of configuration or labels means.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Pause, Self::Scale].into_iter().find(|one| one.word() == word)
+    }
+}
+
 /// What was done to one container for the time of the read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuiesceRecord {
-    /// Name of the container.
+    /// Name of the container, or of the service that was scaled to 0.
     pub container: String,
     /// Its status before.
     pub before: Status,

@@ -121,6 +121,11 @@ impl Engine {
         engine
     }
 
+    /// A call of Docker's own client.
+    pub(crate) fn client<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, arguments: I) -> Program {
+        self.docker_in(&self.folder, arguments)
+    }
+
     /// Its address, as `DOCKER_HOST` takes it.
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.folder.join("docker.sock").display())
