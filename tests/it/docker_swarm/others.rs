@@ -59,7 +59,8 @@ fn what_a_swarm_has_besides_is_in_nobodys_way_and_what_is_not_saved_is_said() {
     for list in ["list-containers", "list-volumes"] {
         let _ = stage.bbackup([list]).run().success().says(&service.name);
     }
-    let _ = stage.bbackup(["coverage"]).run().says(&service.name);
+    let config_file = configured(&home, "pause");
+    let _ = stage.bbackup(["--config", &config_file, "coverage"]).run().exits(4).says(&service.name);
     let names = format!("{},{}", service.name, stage.name("plain"));
     let outcome = stage.bbackup(["backup", "-C", &names]).run();
     assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
