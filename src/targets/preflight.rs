@@ -14,11 +14,12 @@ use serde_json::Value;
 use crate::docker::create::is_predefined_network;
 use crate::docker::create::json::{array, object, text, texts};
 use crate::docker::create::names::mounted_volume;
+use crate::docker::discover::grounds::Grounds;
 use crate::docker::discover::{discover, inspect_volume};
 use crate::docker::ourselves::ourselves;
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make, mountpoint};
-use crate::model::application::{Container, EngineIdentity};
+use crate::model::application::{Consistency, Container, EngineIdentity, Mount};
 use crate::platform::container::clues;
 use crate::platform::mounts;
 
@@ -35,6 +36,8 @@ pub struct Host {
     pub containers: Vec<HostContainer>,
     /// Its volumes.
     pub volumes: BTreeMap<String, HostVolume>,
+    /// Where the files of its volumes lie; known only where containers may have to make room.
+    pub grounds: Grounds,
     /// What inspect says of its networks, by name.
     pub networks: BTreeMap<String, Value>,
     /// Its images.
@@ -117,6 +120,10 @@ pub struct HostContainer {
     pub network_of: Option<String>,
     /// Why it cannot be stopped and put back; known only where that matters.
     pub fixed: Option<String>,
+    /// What it mounts; known only where that matters.
+    pub mounts: Vec<Mount>,
+    /// Whether it keeps running though it can reach what is overwritten by another name: bbackup stands on it, or its label wants it so.
+    pub left_running: bool,
 }
 
 impl HostContainer {
@@ -220,15 +227,20 @@ impl Host {
         Ok(host)
     }
 
-    /// Finds out which of the containers that run cannot be stopped and put back.
+    /// Finds out which of the containers that run cannot be stopped and put back, and what they can write to.
     async fn find_fixed(&mut self, engine: &Engine) -> Result<(), DockerError> {
         let discovery = discover(engine).await?;
         let mut ours = ourselves(engine, &discovery, &clues()).await;
         let known: BTreeMap<&str, &Container> = discovery.containers().map(|one| (one.id.as_str(), one)).collect();
-        for one in self.containers.iter_mut().filter(|one| one.is_alive()) {
+        for one in &mut self.containers {
             let why = || known.get(one.id.as_str()).and_then(|container| why_fixed(container)).map(str::to_owned);
-            one.fixed = ours.remove(&one.id).or_else(why);
+            let ours = ours.remove(&one.id);
+            let wanted = discovery.policy(&one.name).and_then(|policy| policy.consistency);
+            one.left_running = ours.is_some() || wanted == Some(Consistency::None);
+            one.fixed = ours.or_else(why).filter(|_| one.is_alive());
+            one.mounts = known.get(one.id.as_str()).map(|container| container.mounts.clone()).unwrap_or_default();
         }
+        self.grounds = Grounds::of(discovery.volumes());
         Ok(())
     }
 
@@ -312,6 +324,8 @@ fn container(line: &Value) -> HostContainer {
             .collect(),
         network_of: text(line, "/HostConfig/NetworkMode").and_then(|mode| mode.strip_prefix("container:")).map(str::to_owned),
         fixed: None,
+        mounts: Vec::new(),
+        left_running: false,
     }
 }
 

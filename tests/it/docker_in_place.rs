@@ -448,3 +448,42 @@ fn what_an_engine_that_stays_away_has_stopped_is_put_back_by_the_next_start() {
     ground.assert_saved_state();
     let _ = ground.stage.bbackup(["recover"]).run().success().says("Nothing was left down");
 }
+
+#[test]
+fn who_writes_to_the_same_files_by_another_name_is_stopped_meanwhile() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let ground = Ground::lay(&home, "othername", 77);
+    let stage = &ground.stage;
+    let folder = ground.folder();
+    let names = ["writer", "reader", "wanted", "again"].map(|name| stage.name(name));
+    let bound = format!("{}:/x", folder.display());
+    let start = |name: &str, options: &[&str]| {
+        stage.ok([&["run", "-d", "--name", name, "--stop-timeout", "0"], options, &[BUSYBOX, "sleep", "1000"]].concat());
+    };
+    start(&names[0], &["-v", &bound]);
+    start(&names[1], &["-v", &format!("{bound}:ro")]);
+    start(&names[2], &["-v", &bound, "--label", "bbackup.stop=false"]);
+    // A volume that stands for the folder.
+    let alias = stage.name("alias");
+    stage.ok(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &format!("device={}", folder.display()), &alias]);
+    start(&names[3], &["-v", &format!("{alias}:/y")]);
+    let started = || names.clone().map(|name| stage.inspect("container", &name)["State"]["StartedAt"].to_string());
+    let before = started();
+    let restored = ground.restore(&["--in-place"]).run();
+    assert!(matches!(restored.code(), Some(0 | 4)), "{}", restored.describe());
+    assert_eq!(ground.read("kept").as_deref(), Some("as saved"), "{}", restored.describe());
+    let after = started();
+    let changed: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before != after).collect();
+    assert_eq!(changed, [true, false, false, true], "{}", restored.describe());
+    for name in &names {
+        stage.wait_for_state(name, "running");
+    }
+    // One that cannot be put back is in the way, and nothing is done.
+    let fleeting = stage.name("fleeting");
+    start(&fleeting, &["--rm", "-v", &bound]);
+    ground.write("kept", "changed since");
+    let refused = ground.restore(&["--in-place"]).run().exits(1);
+    let _ = refused.says(&format!("container {fleeting} can write to its files and cannot be stopped")).says(&ground.volume);
+    assert_eq!((ground.read("kept").as_deref(), started()), (Some("changed since"), after));
+}

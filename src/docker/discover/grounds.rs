@@ -9,7 +9,7 @@ use super::binds::{above, data_path};
 use crate::model::application::{Mount, MountKind, Volume};
 
 /// The places of volumes, by their names.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Grounds(HashMap<String, BTreeSet<String>>);
 
 impl Grounds {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::build::Draft;
 use super::{Conflict, PlannedStep, Step};
+use crate::docker::discover::grounds::meet;
 use crate::model::application::Volume;
 use crate::targets::preflight::{Host, HostContainer};
 
@@ -28,17 +29,18 @@ pub(super) fn frame(draft: &mut Draft<'_>) {
     }
     let host = draft.host;
     let replaced = replaced_in_order(draft);
-    let users = users(draft, &replaced);
-    refuse_fixed(draft, &replaced, &users);
+    let targets = targets(draft);
+    let users = users(draft, &replaced, &targets);
+    refuse_fixed(draft, &replaced, &users, &targets);
 
     let planned = |application: &str, step: Step| PlannedStep { application: application.to_owned(), step };
     let held_down = &draft.options.held_down;
     let runs = |container: &HostContainer| container.is_alive() || held_down.contains(&container.id);
     let mut before = Vec::new();
-    // Who uses a volume from outside goes first; then each before what it depends on.
+    // Who reaches the files from outside goes first; then each before what it depends on.
     for (application, container) in users.iter().chain(replaced.iter().rev()).filter(|(_, container)| runs(container)) {
         let (name, id) = (container.name.clone(), container.id.clone());
-        let volumes = uses(draft, container);
+        let volumes = uses(draft, container, &targets);
         before.push(planned(application, Step::StopContainer { name, id, paused: container.status == "paused", volumes }));
     }
     if draft.options.save_first {
@@ -65,9 +67,12 @@ pub(super) fn frame(draft: &mut Draft<'_>) {
     steps.extend(after);
 }
 
-/// The volumes that are overwritten, for whatever application, and that a container uses.
-fn uses(draft: &Draft<'_>, container: &HostContainer) -> Vec<String> {
-    draft.overwritten.iter().map(|(_, volume)| volume).filter(|volume| container.volumes.contains(volume)).cloned().collect()
+/// The volumes that are overwritten, for whatever application, and that a container uses or can write to.
+fn uses(draft: &Draft<'_>, container: &HostContainer, targets: &[Target]) -> Vec<String> {
+    let reached = |volume: &&String| {
+        targets.iter().any(|target| target.is_volume && target.name == **volume && target.reached_by(container, draft.host).is_some())
+    };
+    draft.overwritten.iter().map(|(_, volume)| volume).filter(reached).cloned().collect()
 }
 
 type Concerned<'a> = Vec<(String, &'a HostContainer)>;
@@ -82,17 +87,76 @@ fn replaced_in_order<'a>(draft: &Draft<'a>) -> Concerned<'a> {
     in_order.collect()
 }
 
-/// The containers that run, use a volume that is overwritten, and are not replaced.
-fn users<'a>(draft: &Draft<'a>, replaced: &Concerned<'a>) -> Concerned<'a> {
+/// Something that is overwritten.
+struct Target {
+    application: String,
+    /// The volume of that name, else the path.
+    is_volume: bool,
+    name: String,
+    /// Where its files lie.
+    places: BTreeSet<String>,
+}
+
+/// How a container reaches what is overwritten.
+#[derive(PartialEq, Eq)]
+enum Reach {
+    /// It uses the volume.
+    Uses,
+    /// It can write to the same files.
+    Writes,
+}
+
+impl Target {
+    fn reached_by(&self, container: &HostContainer, host: &Host) -> Option<Reach> {
+        if self.is_volume && container.volumes.contains(&self.name) {
+            return Some(Reach::Uses);
+        }
+        let mut writable = container.mounts.iter().filter(|mount| !mount.read_only);
+        let writes = !container.left_running && writable.any(|mount| meet(&self.places, &host.grounds.mount(mount)));
+        writes.then_some(Reach::Writes)
+    }
+}
+
+/// Everything that is overwritten, or may be: a bind mount, and what a volume stands for, may hold something.
+fn targets(draft: &Draft<'_>) -> Vec<Target> {
+    let volume = |application: &str, name: &str, places| Target {
+        application: application.to_owned(),
+        is_volume: true,
+        name: name.to_owned(),
+        places,
+    };
+    let overwritten = draft.overwritten.iter().map(|(application, name)| volume(application, name, draft.host.grounds.volume(name, "")));
+    let mut targets: Vec<Target> = overwritten.collect();
+    for planned in &draft.plan.steps {
+        let application = planned.application.as_str();
+        match &planned.step {
+            Step::FillPath { path, .. } => targets.push(Target {
+                application: application.to_owned(),
+                is_volume: false,
+                name: path.clone(),
+                places: [path.clone()].into(),
+            }),
+            Step::FillVolume { name, replace: false, .. } => {
+                let stored = draft.volumes.values().map(|(_, volume)| volume).find(|volume| draft.names.volume(&volume.name) == *name);
+                if let Some(folder) = stored.and_then(|volume| volume.bound_folder()) {
+                    targets.push(volume(application, name, [folder.trim_end_matches('/').to_owned()].into()));
+                }
+            }
+            _ => {}
+        }
+    }
+    targets
+}
+
+/// The containers that run, reach what is overwritten, and are not replaced.
+fn users<'a>(draft: &Draft<'a>, replaced: &Concerned<'a>, targets: &[Target]) -> Concerned<'a> {
     let mut known: BTreeSet<&str> = replaced.iter().map(|(_, container)| container.id.as_str()).collect();
     let mut users = Vec::new();
-    for (application, volume) in &draft.overwritten {
-        for container in draft.host.containers.iter().filter(|one| one.volumes.contains(volume)) {
-            if !(container.is_alive() || draft.options.held_down.contains(&container.id)) {
-                continue;
-            }
-            if known.insert(&container.id) {
-                users.push((application.clone(), container));
+    let runs = |container: &&HostContainer| container.is_alive() || draft.options.held_down.contains(&container.id);
+    for target in targets {
+        for container in draft.host.containers.iter().filter(runs) {
+            if target.reached_by(container, draft.host).is_some() && known.insert(&container.id) {
+                users.push((target.application.clone(), container));
             }
         }
     }
@@ -100,7 +164,7 @@ fn users<'a>(draft: &Draft<'a>, replaced: &Concerned<'a>) -> Concerned<'a> {
 }
 
 /// What cannot be stopped and put back is not touched.
-fn refuse_fixed(draft: &mut Draft<'_>, replaced: &Concerned<'_>, users: &Concerned<'_>) {
+fn refuse_fixed(draft: &mut Draft<'_>, replaced: &Concerned<'_>, users: &Concerned<'_>, targets: &[Target]) {
     let host = draft.host;
     let down = |id: &str| replaced.iter().chain(users).any(|(_, other)| other.id == id);
     let guest = |container: &HostContainer| {
@@ -115,10 +179,15 @@ fn refuse_fixed(draft: &mut Draft<'_>, replaced: &Concerned<'_>, users: &Concern
     }
     for (_, container) in users {
         let Some(reason) = container.fixed.clone().or_else(|| guest(container)) else { continue };
-        let volumes = draft.overwritten.iter().map(|(_, volume)| volume).filter(|volume| container.volumes.contains(*volume));
-        for name in volumes.cloned().collect::<Vec<_>>() {
-            let reason = format!("container {} uses it and cannot be stopped: {reason}", container.name);
-            draft.conflict(Conflict::VolumeExists { name, reason });
+        for target in targets {
+            let Some(reach) = target.reached_by(container, host) else { continue };
+            let how = if reach == Reach::Uses { "uses it" } else { "can write to its files" };
+            let (name, reason) = (target.name.clone(), format!("container {} {how} and cannot be stopped: {reason}", container.name));
+            draft.conflict(if target.is_volume {
+                Conflict::VolumeExists { name, reason }
+            } else {
+                Conflict::PathExists { path: name, reason }
+            });
         }
     }
 }

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::*;
+use crate::docker::discover::grounds::Grounds;
 use crate::model::application::{
     Application, ApplicationKind, Compose, Container, ContainerState, Dependency, DependencyCondition, DependencyReason, EngineIdentity,
-    Health, Image, ItemKind, ItemRecord, Network, RestartPolicy, SharedVolume, Status, Volume,
+    Health, Image, ItemKind, ItemRecord, Mount, MountKind, Network, RestartPolicy, SharedVolume, Status, Volume,
 };
 use crate::model::outcome::{EndMark, ItemOutcome, Proof, ReadMethod};
 use crate::targets::preflight::{Disk, Host, HostContainer, HostImage, HostPort, HostVolume, PathState, Protocol};
@@ -26,8 +27,8 @@ fn shop() -> StoredApplication {
     });
     let mut db = container("db", Status::Running);
     db.state.health = Health::Healthy;
-    db.mounts.push(crate::model::application::Mount {
-        kind: crate::model::application::MountKind::Volume,
+    db.mounts.push(Mount {
+        kind: MountKind::Volume,
         name: Some("shop_data".to_owned()),
         source: String::new(),
         destination: "/data".to_owned(),
@@ -263,7 +264,6 @@ fn what_the_engine_lacks_or_is_otherwise_is_said() {
     let fits = planned(&host);
     assert!(conflicts(&fits).is_empty(), "{:?}", fits.conflicts);
     assert!(!said(&fits, "userns") && !said(&fits, "was saved on"), "{:?}", fits.notes);
-    // One that does not say what it has is believed to have it.
     // What each image is made for is better than what the Engine was.
     let mut known = stored.clone();
     for container in &mut known.document.application.containers {
@@ -279,6 +279,7 @@ fn what_the_engine_lacks_or_is_otherwise_is_said() {
         other.notes
     );
     assert_eq!(other.notes.iter().filter(|note| note.contains("was made for")).count(), 1);
+    // One that does not say what it has is believed to have it.
     let silent = Host { network_drivers: BTreeSet::new(), log_drivers: BTreeSet::new(), ..host };
     assert!(conflicts(&planned(&silent)).is_empty());
 }
@@ -286,13 +287,8 @@ fn what_the_engine_lacks_or_is_otherwise_is_said() {
 /// `shop` with a bind mount of `/mnt/disk/app` in `web`, and a volume that stands for a folder of the same disk.
 fn on_a_disk() -> StoredApplication {
     let mut shop = two_builds();
-    let mount = crate::model::application::Mount {
-        kind: crate::model::application::MountKind::Bind,
-        name: None,
-        source: "/mnt/disk/app".to_owned(),
-        destination: "/app".to_owned(),
-        read_only: false,
-    };
+    let mount =
+        Mount { kind: MountKind::Bind, name: None, source: "/mnt/disk/app".to_owned(), destination: "/app".to_owned(), read_only: false };
     shop.document.application.containers[1].mounts.push(mount);
     shop.document.application.volumes[0].options =
         [("type", "none"), ("o", "bind"), ("device", "/mnt/disk/data")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
@@ -884,6 +880,31 @@ fn in_place_what_is_there_makes_room_and_comes_back_in_the_end() {
     let held_down = RestoreOptions { held_down: ["3".to_owned()].into(), ..in_place.clone() };
     assert!(lines(&planned(&held_down, &held)).contains(&"start container guest again".to_owned()), "a dead restore had stopped it");
 
+    // By another name: the volume's own folder, or another volume that stands for it.
+    let mount = |source: &str, read_only| Mount {
+        kind: MountKind::Bind,
+        name: None,
+        source: source.to_owned(),
+        destination: "/x".to_owned(),
+        read_only,
+    };
+    let at = "/var/lib/docker/volumes/shop_data/_data";
+    let mut data = shop().document.application.volumes[0].clone();
+    (data.name, data.mountpoint) = ("shop_data".to_owned(), at.to_owned());
+    let stops = |mounts: Vec<Mount>, left_running| {
+        let mut host = host.clone();
+        host.grounds = Grounds::of([&data]);
+        (host.containers[3].mounts, host.containers[3].left_running) = (mounts, left_running);
+        let planned = lines(&planned(&in_place, &host));
+        (planned.contains(&"stop container other".to_owned()), planned.contains(&"start container other again".to_owned()))
+    };
+    for place in [at, "/var/lib/docker/volumes", "/var/lib/docker/volumes/shop_data/_data/inner"] {
+        assert_eq!(stops(vec![mount(place, false)], false), (true, true), "{place}");
+        assert_eq!(stops(vec![mount(place, true)], false), (false, false), "{place}, read-only");
+        assert_eq!(stops(vec![mount(place, false)], true), (false, false), "{place}, left running");
+    }
+    assert_eq!(stops(vec![mount("/var/lib/docker/volumes/other", false)], false), (false, false));
+
     let conflict = |change: &dyn Fn(&mut Host)| {
         let mut host = host.clone();
         change(&mut host);
@@ -900,6 +921,14 @@ fn in_place_what_is_there_makes_room_and_comes_back_in_the_end() {
     assert_eq!(
         conflict(&|host| host.containers[3].network_of = Some("2".to_owned())),
         ["container db exists already (container other runs in its network, and would lose it)"]
+    );
+    assert_eq!(
+        conflict(&|host| {
+            host.grounds = Grounds::of([&data]);
+            host.containers[3].mounts = vec![mount(at, false)];
+            host.containers[3].fixed = Some("it was started with --rm".to_owned());
+        }),
+        ["volume shop_data exists already: container other can write to its files and cannot be stopped: it was started with --rm"]
     );
     assert_eq!(
         conflict(&|host| host.containers[3].network_of = Some("3".to_owned())),
