@@ -224,7 +224,7 @@ pub(super) async fn execute(
             },
         };
         let recorded = match done {
-            Ok(lost) if lost > 0 && work.steps.has_moved(&planned.application) => {
+            Ok(lost) if lost > 0 && work.must_be_whole(planned) => {
                 Err(format!("{} of {} could not be restored", entries(lost), planned.step))
             }
             Ok(lost) => {

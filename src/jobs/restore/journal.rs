@@ -354,6 +354,7 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
             }
             Line::Undoing { application } => {
                 found.not_started.remove(&application);
+                done.remove(&application);
                 found.undoing.insert(application);
             }
             Line::Complete { application, owed } => drop(found.not_started.insert(application, owed)),
@@ -416,5 +417,27 @@ mod tests {
         assert_eq!(found.making, []);
         assert_eq!(found.not_started.into_keys().collect::<Vec<_>>(), ["c"]);
         assert_eq!(unfinished(&bytes, "other"), None);
+
+        // What was complete, or done, and is being undone is not complete any more; what has its content again is not half restored.
+        let application = || "c".to_owned();
+        let overwriting =
+            |volume: &str| Line::Overwriting { application: application(), volume: volume.to_owned(), saved: None, created: String::new() };
+        let more = [
+            overwriting("c2"),
+            overwriting("c3"),
+            overwriting("c4"),
+            Line::Complete { application: application(), owed: Vec::new() },
+            Line::Done { application: application() },
+            Line::Undoing { application: application() },
+            Line::Refilled { application: application(), volume: "c2".to_owned() },
+            Line::Restored { volume: "c3".to_owned() },
+        ];
+        for line in &more {
+            bytes.push(b'\n');
+            bytes.extend(serde_json::to_vec(line).unwrap());
+        }
+        let found = unfinished(&bytes, "e").unwrap();
+        assert_eq!(found.half().map(|(_, one)| one.volume.as_str()).collect::<Vec<_>>(), ["c4"]);
+        assert!(found.not_started.is_empty() && found.made.iter().any(|(left, _)| left.name == "c1"));
     }
 }

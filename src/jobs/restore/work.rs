@@ -84,6 +84,16 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Whether losing entries in a step is a failure: what is there would have to run on what is left.
+    pub(super) fn must_be_whole(&self, planned: &PlannedStep) -> bool {
+        let replaced = match &planned.step {
+            Step::FillVolume { name, replace: true, .. } => Some(name),
+            _ => None,
+        };
+        let others = replaced.is_some_and(|name| self.users(|volume| volume == name).any(|user| user != planned.application));
+        others || self.steps.has_moved(&planned.application)
+    }
+
     /// A step was taken that may have lost entries: then nobody starts on what it filled.
     pub(super) fn filled_in(&mut self, planned: &'a PlannedStep, lost: u64) {
         match &planned.step {

@@ -874,6 +874,17 @@ fn in_place_what_is_there_makes_room_and_comes_back_in_the_end() {
     let quick = planned(&RestoreOptions { save_first: false, ..in_place.clone() }, &host);
     assert!(!lines(&quick).iter().any(|line| line.starts_with("save")));
 
+    // What the snapshot does not have is not overwritten, and nobody is stopped for it but who is replaced.
+    let mut unsaved = shop();
+    unsaved.document.items[0].outcome = ItemOutcome::Failed { reason: "cut off".to_owned() };
+    let unsaved = super::plan(&[unsaved], &in_place, &host).unwrap();
+    assert!(
+        unsaved.notes.contains(&"volume shop_data keeps what is in it now, saving it failed: cut off".to_owned()),
+        "{:?}",
+        unsaved.notes
+    );
+    assert!(!lines(&unsaved).iter().any(|line| line.contains("guest") || line.contains("files of volume")), "{:?}", lines(&unsaved));
+
     let mut held = host.clone();
     held.containers[2].status = "exited".to_owned();
     assert!(!lines(&planned(&in_place, &held)).contains(&"start container guest again".to_owned()), "it did not run");
