@@ -9,10 +9,12 @@ use serde::Deserialize;
 
 use super::calls::look;
 use super::events::{Ear, Guest, RawMount};
+use super::release::{ENGINE_LIMIT, ENGINE_WAIT};
 use crate::docker::connect::Engine;
 use crate::docker::discover::grounds::{Grounds, meet};
 use crate::docker::error::DockerError;
 use crate::model::application::{Application, ItemKind, Mount, MountKind, Status};
+use crate::platform::clock;
 
 /// What is read, and so watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,14 +116,20 @@ impl Watch {
         watch
     }
 
+    /// What is watched.
+    pub fn places(&self) -> Vec<Place> {
+        self.places.iter().map(|(place, _)| place.clone()).collect()
+    }
+
     /// The containers that could write meanwhile: those that run now, except for the `known`, and those that ran in between, also
-    /// if they are gone. Paused ones cannot.
+    /// if they are gone. Paused ones cannot. An Engine that is gone at that moment is waited for, as one that restarts starts containers by
+    /// itself.
     ///
     /// # Errors
     /// The Engine cannot be asked.
     pub async fn end(mut self, engine: &Engine, known: &BTreeSet<String>) -> Result<Meanwhile, DockerError> {
         let mut found = Meanwhile::default();
-        let lines = list(engine).await?;
+        let lines = list_patiently(engine).await?;
         for line in lines.iter().filter(|line| !known.contains(&line.id)) {
             let touched = self.touched(line.name(), &line.mounts());
             if !touched.is_empty() && (line.runs() || self.ran(engine, &line.id).await) {
@@ -182,6 +190,17 @@ impl Watch {
 
 fn writers<'a>(id: &'a str, name: &'a str, places: Vec<&'a Place>) -> impl Iterator<Item = Writer> {
     places.into_iter().map(move |place| Writer { id: id.to_owned(), name: name.to_owned(), place: place.clone() })
+}
+
+/// The same, also where the Engine comes back only in a while.
+async fn list_patiently(engine: &Engine) -> Result<Vec<Line>, DockerError> {
+    let deadline = clock::monotonic() + ENGINE_LIMIT;
+    loop {
+        match list(engine).await {
+            Err(error) if error.is_unreachable() && clock::monotonic() < deadline => tokio::time::sleep(ENGINE_WAIT).await,
+            listed => return listed,
+        }
+    }
 }
 
 async fn list(engine: &Engine) -> Result<Vec<Line>, DockerError> {

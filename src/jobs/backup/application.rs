@@ -214,19 +214,23 @@ impl Work<'_> {
         self.result.quiesced = quiet.records;
         self.result.hooks = quiet.hooks;
         for writer in quiet.disturbed {
-            self.disturbed(&writer.place, &writer.name);
+            let reason = format!("container {} ran while it was read, and was not running or was kept still before", writer.name);
+            self.disturbed(&writer.place, &reason);
+        }
+        let (unknown, reason) = quiet.unknown.unwrap_or_default();
+        for place in unknown {
+            self.disturbed(&place, &reason);
         }
     }
 
     /// What somebody wrote to, or may have, while it was read is not whole, however well it was read.
-    fn disturbed(&mut self, place: &Place, writer: &str) {
-        let reason = format!("container {writer} ran while it was read, and was not running or was kept still before");
+    fn disturbed(&mut self, place: &Place, reason: &str) {
         let records = self.records.iter_mut().filter(|record| record.kind == place.kind && record.name == place.name);
         let label = format!("{} {}", place.kind.as_str(), printable(place.name.as_bytes()));
         let results = self.result.items.iter_mut().filter(|result| result.item == label);
         for outcome in records.map(|record| &mut record.outcome).chain(results.map(|result| &mut result.outcome)) {
             let was = std::mem::replace(outcome, ItemOutcome::Skipped);
-            *outcome = less_whole(was, vec![reason.clone()]);
+            *outcome = less_whole(was, vec![reason.to_owned()]);
         }
     }
 

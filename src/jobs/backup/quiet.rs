@@ -38,6 +38,8 @@ pub(super) struct Quiet {
     pub(super) notes: Vec<String>,
     /// What was not left alone while it was read, and by whom.
     pub(super) disturbed: Vec<Writer>,
+    /// Of what nobody can tell whether it was left alone, and why.
+    pub(super) unknown: Option<(Vec<Place>, String)>,
     /// Why the containers could not be kept still.
     pub(super) failure: Option<String>,
 }
@@ -221,8 +223,10 @@ impl Hold {
 
     /// Starts what was stopped, whatever else has happened.
     pub(super) async fn end(self, run: &Run<'_>) -> Quiet {
+        let watched = self.watch.as_ref().map(Watch::places);
         let disturbed = match (&run.host, self.watch, &self.known_writers) {
-            (Some(host), Some(watch), Some(known)) => watch.end(&host.engine, known).await,
+            // What was read of a backup that is cancelled is not kept.
+            (Some(host), Some(watch), Some(known)) if !run.control.is_cancelled() => watch.end(&host.engine, known).await,
             _ => Ok(Meanwhile::default()),
         };
         let mut quiet = match self.quiesce {
@@ -238,8 +242,8 @@ impl Hold {
         match disturbed {
             Ok(meanwhile) => quiet.take(meanwhile),
             Err(error) => {
-                let error = sentence(&error);
-                quiet.warnings.push(format!("whether a container was started while volumes were read cannot be seen: {error}"));
+                let reason = format!("whether a container was started while it was read cannot be seen: {}", sentence(&error));
+                quiet.unknown = watched.map(|places| (places, reason));
             }
         }
         quiet
@@ -285,6 +289,7 @@ fn result_of(release: Release, notes: Vec<String>) -> Quiet {
         warnings: unforeseen.chain(release.hook_failures).collect(),
         notes,
         disturbed: Vec::new(),
+        unknown: None,
         failure: None,
     }
 }

@@ -276,3 +276,59 @@ fn an_engine_that_restarts_while_a_helper_reads_costs_only_that_volume() {
     let _ = backup().run().success();
     assert_eq!(stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper"]), "", "a helper is left");
 }
+
+#[test]
+fn who_wrote_is_looked_at_once_the_engine_is_back_and_what_is_not_known_is_partial() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "gonelook");
+    start(&stage, "app", 50, &[], POLITE);
+    let name = stage.name("app");
+    // 0: all is well; 1: there is no Engine; 2: it is in trouble with the list of containers.
+    let (mood, lost) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (rule, counter) = (Arc::clone(&mood), Arc::clone(&lost));
+    let proxy = Proxy::start(&home.path("proxy.sock"), &stage.engine().host(), move |line| match rule.load(Ordering::SeqCst) {
+        1 => {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Action::Drop
+        }
+        2 if line.contains("/containers/json") => Action::Fail,
+        _ => Action::Pass,
+    });
+    let held = || {
+        let backup = stage.bbackup(["backup", "--json", "--full", "--containers", &name]).env("DOCKER_HOST", proxy.host());
+        let mut running = backup.spawn();
+        running.hold_while_it_has_open(&stage.mountpoint(&stage.name("app-data")));
+        assert_eq!(state(&stage, "app"), "exited");
+        running
+    };
+    // Whether somebody started it, as an Engine that restarts may do by itself, or nobody did.
+    for started in [true, false] {
+        let mut running = held();
+        mood.store(1, Ordering::SeqCst);
+        let before = lost.load(Ordering::SeqCst);
+        running.signal(Signal::CONT);
+        running.until("the Engine to be asked for in vain", || lost.load(Ordering::SeqCst) > before + 1);
+        if started {
+            stage.ok(["start", &name]);
+            stage.ok(["kill", &name]);
+        }
+        mood.store(0, Ordering::SeqCst);
+        let outcome = running.wait();
+        let outcome = if started {
+            outcome.exits(4).says(&format!("container {name} ran while it was read"))
+        } else {
+            outcome.success().says_nothing_of("ran while it was read")
+        };
+        let outcome_of = volume(&document(&stage, &application(&outcome)))["outcome"].to_string();
+        assert!(outcome_of.contains(if started { "partial" } else { "complete" }), "{outcome_of}");
+        assert_eq!(state(&stage, "app"), "running");
+    }
+    let running = held();
+    mood.store(2, Ordering::SeqCst);
+    let outcome = go_on(running).exits(4).says("whether a container was started while it was read cannot be seen");
+    mood.store(0, Ordering::SeqCst);
+    assert!(volume(&document(&stage, &application(&outcome))).to_string().contains("\"partial\""), "{}", outcome.describe());
+    assert_eq!(state(&stage, "app"), "running");
+    assert!(journals(&home).is_empty());
+}
