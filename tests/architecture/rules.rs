@@ -64,7 +64,8 @@ const ENGINE: &[&[&str]] = &[
     &["pack", "key"],
     &["index", "tree"],
     &["state"],
-    &["lock", "reader", "writer"],
+    &["lock", "reader"],
+    &["writer"],
     &[
         "archive",
         "restore",
