@@ -91,6 +91,8 @@ pub(super) struct Worker {
     pub(super) queues: Queues,
     encoder: Encoder,
     packs: Packs,
+    /// The one that a blob was put into last: what is in it is hashed beside the next blob, wherever that goes.
+    last: usize,
     lot: Lot,
     pack_size: usize,
     /// File data is read into it.
@@ -100,7 +102,17 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, queues: Queues, encoder: Encoder, pack_size: usize) -> Self {
-        Self { shared, queues, encoder, packs: Packs::default(), lot: Lot::default(), pack_size, buffer: Vec::new(), json: Vec::new() }
+        Self {
+            shared,
+            queues,
+            encoder,
+            packs: Packs::default(),
+            last: 0,
+            lot: Lot::default(),
+            pack_size,
+            buffer: Vec::new(),
+            json: Vec::new(),
+        }
     }
 
     /// Works until there are no more files, then gives back the packs that did not become full.
@@ -192,12 +204,10 @@ impl Worker {
     ) -> Result<(), RepositoryError> {
         let (one, two) = data.split_at(first);
         // Two at once are hashed in less time, but for where something else is there to be hashed beside each.
-        let all_hashed = self.packs.0[..TREES].iter().all(OpenPack::is_hashed);
-        let mut known = (!two.is_empty() && all_hashed).then(|| Id::of_pair(one, two).into_iter());
+        let mut known = (!two.is_empty() && self.packs.0[self.last].is_hashed()).then(|| Id::of_pair(one, two).into_iter());
         for (number, chunk) in (number..).zip([one, two].into_iter().filter(|chunk| !chunk.is_empty())) {
-            let pack = self.choose(BlobKind::Data)?;
-            let id = known.as_mut().and_then(Iterator::next).unwrap_or_else(|| self.packs.0[pack].id_of_next(chunk));
-            if self.store_known(BlobKind::Data, id, chunk, pack)? {
+            let id = known.as_mut().and_then(Iterator::next).unwrap_or_else(|| self.packs.0[self.last].id_of_next(chunk));
+            if self.store_known(BlobKind::Data, id, chunk)? {
                 file.dir.item.bytes_added.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             }
             file.set(number, id);
@@ -243,9 +253,8 @@ impl Worker {
 
     /// As `store`, and says whether the blob is new.
     pub(super) fn store_blob(&mut self, kind: BlobKind, plain: &[u8]) -> Result<(Id, bool), RepositoryError> {
-        let pack = self.choose(kind)?;
-        let id = self.packs.0[pack].id_of_next(plain);
-        Ok((id, self.store_known(kind, id, plain, pack)?))
+        let id = self.packs.0[self.last].id_of_next(plain);
+        Ok((id, self.store_known(kind, id, plain)?))
     }
 
     /// The pack that the next blob goes into.
@@ -256,18 +265,20 @@ impl Worker {
         }
     }
 
-    /// Stores a blob of which the id is known in this pack; false if the repository has it.
-    fn store_known(&mut self, kind: BlobKind, id: Id, plain: &[u8], chosen: usize) -> Result<bool, RepositoryError> {
+    /// Stores a blob of which the id is known; false if the repository has it.
+    fn store_known(&mut self, kind: BlobKind, id: Id, plain: &[u8]) -> Result<bool, RepositoryError> {
         let repository = Arc::clone(&self.shared.repository);
         if !repository.index().claim(kind, &id) {
             return Ok(false);
         }
+        let chosen = self.choose(kind)?;
         let pack = &mut self.packs.0[chosen];
         let offset = pack.len() as u32;
         let encoded = self.encoder.encode(repository.open().key(), kind, plain, &mut pack.buffer)?;
         let (length, uncompressed): (u32, Option<NonZeroU32>) = (encoded.length, encoded.uncompressed);
         pack.push(PackedBlob { id, kind, offset, length, uncompressed });
         let full = pack.is_full(self.pack_size);
+        self.last = chosen;
         let stats = &self.shared.stats;
         let blobs = if kind == BlobKind::Data { &stats.data_blobs } else { &stats.tree_blobs };
         blobs.fetch_add(1, Ordering::Relaxed);
