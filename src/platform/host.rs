@@ -66,7 +66,8 @@ const CLOCK_ERROR: SignedDuration = SignedDuration::from_mins(5);
 pub fn liveness(pid: i64, seen: Timestamp) -> Liveness {
     // Before the machine was started, unless its clock was set since: then the process is still there.
     if clock::boot_time().duration_since(seen) > CLOCK_ERROR {
-        return if runs(pid, &PROGRAMS) { Liveness::Alive } else { Liveness::Gone };
+        let is_another = pid != i64::from(self::pid());
+        return if is_another && runs(pid, &PROGRAMS) { Liveness::Alive } else { Liveness::Gone };
     }
     let Some(number) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else { return Liveness::Unknown };
     if is_process_alive(number) {
@@ -185,10 +186,25 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_forward_ends_no_process() {
         let before = clock::boot_time().checked_sub(Duration::from_hours(100)).unwrap();
-        assert_eq!(liveness(i64::from(pid()), before), Liveness::Alive);
-        assert!(runs(i64::from(pid()), &PROGRAMS));
-        assert!(!runs(i64::from(pid()), &["restic"]));
-        assert!(!runs(i64::from(i32::MAX), &PROGRAMS));
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("restic-0.19");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut other = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let number = i64::from(other.id());
+        while !runs(number, &PROGRAMS) {
+            // Between its birth and the first instruction of its own it has our name.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(liveness(number, before), Liveness::Alive);
+        assert!(!runs(number, &["bbackup"]));
+        rustix::process::kill_process(Pid::from_raw(other.id().cast_signed()).unwrap(), rustix::process::Signal::STOP).unwrap();
+        while runs(number, &PROGRAMS) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(!runs(number, &PROGRAMS));
+        assert_eq!(liveness(i64::from(pid()), before), Liveness::Gone, "a dead one had our number");
     }
 
     #[test]

@@ -113,6 +113,8 @@ pub struct RestoreOptions {
     pub save_first: bool,
     /// Ids of containers that a restore which died has left stopped: they count as running.
     pub held_down: BTreeSet<String>,
+    /// Volumes that a restore which died has left half restored: nobody is started on those that stay so.
+    pub half: BTreeSet<String>,
 }
 
 /// Everything that a restore does, in its order, and what stands in its way.

@@ -252,8 +252,8 @@ impl Work<'_> {
     async fn volume(&mut self, item: &PlannedItem, filter: &Filter) -> Result<(), JobError> {
         let run = self.run;
         run.control.checkpoint().map_err(RepositoryError::from)?;
-        let half = if item.kind == ItemKind::Volume { run.host.as_ref().and_then(|host| host.half.get(&item.name)) } else { None };
-        if let Some(reason) = half.filter(|_| !run.request.before_restore) {
+        let half = self.half_restored(item)?;
+        if let Some(reason) = half.as_ref().filter(|_| !run.request.before_restore) {
             // Half of one and half of another content, told as whole, would be the worst that a backup can be.
             self.record(item.kind, item.name.clone(), item.path.clone(), ItemOutcome::Failed { reason: reason.clone() }, None);
             return Ok(());
@@ -295,7 +295,9 @@ impl Work<'_> {
         };
         run.progress.event(Event::ItemFinished { label: &label });
         if let Some((outcome, helper_reason)) = read {
-            let outcome = less_whole(outcome, half.cloned().into_iter().collect());
+            // A restore may have begun to overwrite it meanwhile.
+            let half = if half.is_none() { self.half_restored(item)? } else { half };
+            let outcome = less_whole(outcome, half.into_iter().collect());
             self.record(item.kind, item.name.clone(), item.path.clone(), outcome, helper_reason);
             let mounted_at = self.mounted_at(item).await;
             if let Some(record) = self.records.last_mut() {
@@ -303,6 +305,16 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Why a volume is half of one and half of another content, if it is so just now. What is saved before it is overwritten is looked at once,
+    /// as all of that is ours.
+    fn half_restored(&self, item: &PlannedItem) -> Result<Option<String>, JobError> {
+        let Some(host) = self.run.host.as_ref().filter(|_| item.kind == ItemKind::Volume) else { return Ok(None) };
+        if self.run.request.before_restore {
+            return Ok(host.half.get(&item.name).cloned());
+        }
+        Ok(crate::jobs::restore::half_restored(&self.run.context.directories.state, host.engine.id())?.remove(&item.name))
     }
 
     /// On which disk of the machine files of it lie, so that they are not written to another one for want of a mount.

@@ -94,6 +94,7 @@ pub(super) async fn plan(
         in_place: job.in_place,
         save_first: job.save_first,
         held_down: cleaned.held_down,
+        half: cleaned.half.keys().cloned().collect(),
     };
     let plan = crate::targets::prepare(&engine, &stored, &options).await?;
     preview.steps.extend(plan.steps.iter().map(|planned| shown(&planned.step)));

@@ -24,7 +24,7 @@ pub(super) struct InPlace {
     saved: BTreeMap<String, BTreeMap<String, (SnapshotId, String)>>,
     /// By application: volumes that were begun to be overwritten.
     overwritten: BTreeMap<String, Vec<String>>,
-    /// Volumes that could not be put back.
+    /// Volumes that are half restored: since before, or as they could not be put back.
     half: BTreeSet<String>,
 }
 
@@ -191,7 +191,12 @@ impl InPlace {
         self.overwritten.remove(application).unwrap_or_default()
     }
 
-    /// A volume could not be put back.
+    /// All files of a volume are written, also if it was half restored before.
+    pub(super) fn is_whole(&mut self, volume: &str) {
+        self.half.remove(volume);
+    }
+
+    /// A volume could not be put back, or is half restored since before.
     pub(super) fn stays_half(&mut self, volume: String) {
         self.half.insert(volume);
     }

@@ -172,6 +172,11 @@ impl Journal {
         self.write(&Line::Done { application: application.to_owned() })
     }
 
+    /// The next start needs to know of this.
+    pub(super) fn stays(&mut self) {
+        self.open = true;
+    }
+
     /// Records how undoing what was done for an application that failed went. What could not be undone, as the Engine was gone, is
     /// left to the next start.
     pub(super) fn undone(&mut self, application: &str, undone: Undone) -> Result<(), JobError> {
@@ -203,14 +208,21 @@ async fn identity(engine: &Engine, name: &str) -> Result<String, DockerError> {
     let made = folder.as_ref().and_then(|folder| folder.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok());
     Ok(match (folder, made) {
         (Some(folder), Some(made)) => format!("{}:{}", folder.ino(), made.as_nanos()),
+        (Some(folder), None) => folder.ino().to_string(),
         _ => volume.created_at,
     })
 }
 
+/// Whether both are of one kind, a folder's or the Engine's word: only then do they tell two volumes apart.
+fn are_comparable(one: &str, other: &str) -> bool {
+    one.contains('T') == other.contains('T')
+}
+
 fn write(file: &mut LockedFile, line: &Line) -> Result<(), JobError> {
     let path = file.path().to_owned();
-    let mut bytes = serde_json::to_vec(line).map_err(|error| JobError::Internal(format!("a journal line: {error}")))?;
-    bytes.push(b'\n');
+    let line = serde_json::to_string(line).map_err(|error| JobError::Internal(format!("a journal line: {error}")))?;
+    // Half a line that is there, as a disk was full, does not spoil this one.
+    let bytes = format!("\n{line}\n").into_bytes();
     file.append(&bytes).map_err(|source| failed(&path, source))
 }
 
@@ -330,6 +342,8 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
             Line::Making { application, name } => found.making.push((application, name)),
             Line::Made { left, created } => {
                 found.making.retain(|(_, name)| *name != left.name);
+                // What was handed over is the other application's alone.
+                found.made.retain(|(one, _)| (one.kind, &one.id) != (left.kind, &left.id));
                 found.made.push((left, created));
             }
             Line::Stopping { stopped } => found.stopped.push(stopped),

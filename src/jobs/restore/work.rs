@@ -59,6 +59,8 @@ impl<'a> Work<'a> {
         (control, progress): (&'a Control, &'a Arc<dyn Progress>),
         (owner, journal): (&'a Owner, Journal),
     ) -> Self {
+        let mut in_place = InPlace::default();
+        restore.half.keys().for_each(|volume| in_place.stays_half(volume.clone()));
         let results = restore.snapshots.iter().map(|(name, snapshot)| (name.as_str(), untouched(name.clone(), snapshot))).collect();
         Self {
             context,
@@ -67,7 +69,7 @@ impl<'a> Work<'a> {
             progress,
             refill: Refill { repository, owner, progress },
             steps: Steps::new(&restore.engine, restore.limits),
-            in_place: InPlace::default(),
+            in_place,
             journal,
             results,
             incomplete: BTreeSet::new(),
@@ -86,11 +88,13 @@ impl<'a> Work<'a> {
 
     /// Whether losing entries in a step is a failure: what is there would have to run on what is left.
     pub(super) fn must_be_whole(&self, planned: &PlannedStep) -> bool {
-        let replaced = match &planned.step {
-            Step::FillVolume { name, replace: true, .. } => Some(name),
-            _ => None,
+        let others = match &planned.step {
+            Step::FillVolume { name, replace, .. } => {
+                let mut users = self.users(|volume| volume == name).filter(|user| *user != planned.application);
+                users.any(|user| *replace || self.steps.has_moved(user))
+            }
+            _ => false,
         };
-        let others = replaced.is_some_and(|name| self.users(|volume| volume == name).any(|user| user != planned.application));
         others || self.steps.has_moved(&planned.application)
     }
 
@@ -103,7 +107,10 @@ impl<'a> Work<'a> {
                 self.incomplete.insert(&planned.application);
             }
             _ if lost > 0 => drop(self.incomplete.insert(&planned.application)),
-            Step::FillVolume { name, .. } => drop(self.whole.insert(name)),
+            Step::FillVolume { name, .. } => {
+                self.whole.insert(name);
+                self.in_place.is_whole(name);
+            }
             _ => {}
         }
     }
@@ -144,7 +151,14 @@ impl<'a> Work<'a> {
             journal::restored(&self.restore.engine, &self.context.directories.state, whole).map_err(|error| sentence(&error))?;
         }
         if later().next().is_none() {
-            self.journal.done(application).map_err(|error| sentence(&error))?;
+            // Who stays stopped, as the Engine or half a volume hinders, is not forgotten: the next start goes on here.
+            let noted = if self.steps.has_moved(application) { Ok(()) } else { self.journal.done(application) };
+            if self.steps.has_moved(application) || noted.is_err() {
+                self.journal.stays();
+            }
+            if let (Err(error), Some(result)) = (noted, self.results.get_mut(application)) {
+                result.warnings.push(sentence(&error));
+            }
         }
         Ok(())
     }

@@ -67,12 +67,14 @@ pub(super) fn frame(draft: &mut Draft<'_>) {
     steps.extend(after);
 }
 
-/// The volumes that are overwritten, for whatever application, and that a container uses or can write to.
+/// The volumes that are overwritten, for whatever application, or are half restored already, and that a container uses or can write to.
 fn uses(draft: &Draft<'_>, container: &HostContainer, targets: &[Target]) -> Vec<String> {
     let reached = |volume: &&String| {
         targets.iter().any(|target| target.is_volume && target.name == **volume && target.reached_by(container, draft.host).is_some())
     };
-    draft.overwritten.iter().map(|(_, volume)| volume).filter(reached).cloned().collect()
+    let overwritten = draft.overwritten.iter().map(|(_, volume)| volume).filter(reached);
+    let half = draft.options.half.iter().filter(|volume| container.volumes.contains(*volume));
+    overwritten.chain(half).cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 type Concerned<'a> = Vec<(String, &'a HostContainer)>;

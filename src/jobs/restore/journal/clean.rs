@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Action, FOLDER, LIMIT, Line, Overwritten, SUFFIX, Unfinished, identity, unfinished, unread, write};
+use super::{Action, FOLDER, LIMIT, Line, Overwritten, SUFFIX, Unfinished, are_comparable, identity, unfinished, unread, write};
 use crate::docker::create::json::{flag, text};
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make};
@@ -123,7 +123,7 @@ async fn forget_whole(engine: &Engine, dead: &mut [Dead]) -> Result<(), JobError
         let half: Vec<Overwritten> = dead[number].left.half().map(|(_, one)| one.clone()).collect();
         for one in half {
             match identity(engine, &one.volume).await {
-                Ok(found) if one.created.is_empty() || found == one.created => {}
+                Ok(found) if one.created.is_empty() || found == one.created || !are_comparable(&found, &one.created) => {}
                 Err(error) if !error.is_not_found() => return Err(error.into()),
                 _ => dead[number].restored(&one.volume)?,
             }
@@ -267,7 +267,8 @@ impl Cleaning<'_> {
             if self.replaced.contains(&one.id) || self.in_use.contains(&one.application) {
                 continue;
             }
-            if half.contains(&one.application) || one.volumes.iter().any(|volume| self.half.contains(volume)) {
+            let is_held = self.cleaned.held_down.contains(&one.id);
+            if is_held || half.contains(&one.application) || one.volumes.iter().any(|volume| self.half.contains(volume)) {
                 self.cleaned.held_down.insert(one.id.clone());
                 self.open.extend((!half.contains(&one.application)).then(|| one.application.clone()));
                 continue;

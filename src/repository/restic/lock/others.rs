@@ -101,7 +101,8 @@ fn since(lock: &LockFile) -> String {
 /// latter cannot be told, it is not stale. One that is old and whose program is seen to run here is not stale either: the clock was
 /// set, and it has not yet come to refreshing. (One that is suspended gives up by itself.)
 fn is_stale(lock: &LockFile, now: Timestamp, times: LockTimes) -> bool {
-    let runs = || is_here(lock) && host::runs(lock.pid, &host::PROGRAMS);
+    // Our own number, in a lock that is not ours, was that of a dead one: in a container it is always the same.
+    let runs = || is_here(lock) && lock.pid != i64::from(host::pid()) && host::runs(lock.pid, &host::PROGRAMS);
     (is_older(now, lock.time.instant, times.stale) && !runs()) || is_dead(lock)
 }
 

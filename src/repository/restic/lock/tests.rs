@@ -242,7 +242,20 @@ fn locks_are_stale_when_old_or_when_their_process_is_gone() {
     assert_eq!(judged(&|file| (file.hostname, file.pid) = (here.clone(), gone)), told);
     assert!(!judged(&|file| file.pid = gone), "of another machine");
     let ours = |file: &mut LockFile| (file.hostname, file.pid, file.time) = (here.clone(), host::pid().into(), minutes_ago(60 * 24 * 400));
-    assert!(!judged_when_written(60 * 24 * 400, &ours), "the clock was set: it runs");
+    assert!(judged_when_written(60 * 24 * 400, &ours), "a dead one had our number, as in a container");
+    let program = tempfile::tempdir().unwrap();
+    let program = program.path().join("restic");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let mut other = std::process::Command::new(&program).arg("600").spawn().unwrap();
+    while !host::runs(other.id().into(), &["restic"]) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let pid = i64::from(other.id());
+    let living = |file: &mut LockFile| (file.hostname, file.pid, file.time) = (here.clone(), pid, minutes_ago(60 * 24 * 400));
+    assert!(!judged_when_written(60 * 24 * 400, &living), "the clock was set: it runs");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(judged_when_written(60 * 24 * 400, &living));
     assert!(!judged(&|file| (file.hostname, file.pid) = (here.clone(), host::pid().into())));
     assert!(!judged(&|file| (file.hostname, file.pid) = (String::new(), gone)));
 }

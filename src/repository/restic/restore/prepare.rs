@@ -102,7 +102,6 @@ fn pieces(run: &Run<'_>, number: u32, job: &FileJob) -> Option<Vec<Want>> {
     let mut back = Vec::new();
     let mut back_at = 0;
     if let Some(lost) = job.content.get(front.len()) {
-        job.damage(run, format!("its data blob {lost} is in no index"));
         back = locations.iter().rev().map_while(|location| *location).collect();
         back.reverse();
         match job.size().checked_sub(length(&back)).filter(|at| *at >= length(&front)) {
@@ -113,7 +112,10 @@ fn pieces(run: &Run<'_>, number: u32, job: &FileJob) -> Option<Vec<Want>> {
         if length(&front) > job.size() {
             front.clear();
         }
-        if front.is_empty() && back.is_empty() {
+        let nothing = front.is_empty() && back.is_empty();
+        let begin = if nothing { "not restored: " } else { "" };
+        job.damage(run, format!("{begin}its data blob {lost} is in no index"));
+        if nothing {
             return None;
         }
     }
