@@ -4,17 +4,21 @@
 //! events of the Engine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::calls::look;
 use super::events::{Ear, Guest, RawMount};
-use super::release::{ENGINE_LIMIT, ENGINE_WAIT};
+use super::release::ENGINE_WAIT;
 use crate::docker::connect::Engine;
 use crate::docker::discover::grounds::{Grounds, meet};
 use crate::docker::error::DockerError;
 use crate::model::application::{Application, ItemKind, Mount, MountKind, Status};
 use crate::platform::clock;
+
+/// How long is waited for an Engine that is gone as a read ends. What was stopped waits meanwhile, and is waited for once more.
+const LOOK_LIMIT: Duration = Duration::from_mins(1);
 
 /// What is read, and so watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,7 +198,7 @@ fn writers<'a>(id: &'a str, name: &'a str, places: Vec<&'a Place>) -> impl Itera
 
 /// The same, also where the Engine comes back only in a while.
 async fn list_patiently(engine: &Engine) -> Result<Vec<Line>, DockerError> {
-    let deadline = clock::monotonic() + ENGINE_LIMIT;
+    let deadline = clock::monotonic() + LOOK_LIMIT;
     loop {
         match list(engine).await {
             Err(error) if error.is_unreachable() && clock::monotonic() < deadline => tokio::time::sleep(ENGINE_WAIT).await,
