@@ -102,7 +102,10 @@ impl Home {
     pub(crate) fn bbackup_as_nobody<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, arguments: I) -> Program {
         let program = self.path("bbackup");
         if !program.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_bbackup"), &program).unwrap();
+            // By a process of its own: a program that another test starts just then would inherit a file that is open for writing, and what is
+            // open for writing cannot be run.
+            let copied = std::process::Command::new("cp").args([Path::new(env!("CARGO_BIN_EXE_bbackup")), &program]).status().unwrap();
+            assert!(copied.success());
             fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
         }
         for name in ["", "home", "config", "data", "state", "cache", "runtime", "tmp", "password"] {
