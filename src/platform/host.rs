@@ -59,15 +59,14 @@ pub enum Liveness {
 /// How much the clock may have been set since something was dated.
 const CLOCK_ERROR: SignedDuration = SignedDuration::from_mins(5);
 
-/// Whether the process `pid`, which existed at `seen` on a machine of our host name, still runs.
+/// Whether the process `pid`, which existed at `seen` on a machine of our host name and was one of these programs, still runs.
 ///
 /// The number may be one of a container's own, which only shows in the list of all processes; and if we are in a
 /// container ourselves, the processes outside are hidden from us, so that an absence proves nothing.
-pub fn liveness(pid: i64, seen: Timestamp) -> Liveness {
+pub fn liveness(pid: i64, seen: Timestamp, programs: &[&str]) -> Liveness {
     // Before the machine was started, unless its clock was set since: then the process is still there.
     if clock::boot_time().duration_since(seen) > CLOCK_ERROR {
-        let is_another = pid != i64::from(self::pid());
-        return if is_another && runs(pid, &PROGRAMS) { Liveness::Alive } else { Liveness::Gone };
+        return if another_runs(pid, programs) { Liveness::Alive } else { Liveness::Gone };
     }
     let Some(number) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else { return Liveness::Unknown };
     if is_process_alive(number) {
@@ -83,12 +82,12 @@ pub fn liveness(pid: i64, seen: Timestamp) -> Liveness {
     }
 }
 
-/// Programs that lock repositories.
-pub const PROGRAMS: [&str; 2] = ["bbackup", "restic"];
-
-/// Whether a process of this number is one of these programs, here or in a container, and is not suspended. Their names may go on
-/// (`restic-0.19`).
-pub fn runs(pid: i64, programs: &[&str]) -> bool {
+/// Whether a process of this number, not our own, is one of these programs, here or in a container, and is not suspended. Their names
+/// may go on (`restic-0.19`). Our own number, where somebody else had it, was that of a dead one: in a container it is always the same.
+pub fn another_runs(pid: i64, programs: &[&str]) -> bool {
+    if pid == i64::from(self::pid()) {
+        return false;
+    }
     let is_one = |status: &str| {
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let name = field("Name:").unwrap_or_default();
@@ -155,9 +154,11 @@ mod tests {
 
     use super::*;
 
+    const PROGRAMS: &[&str] = &["bbackup", "restic"];
+
     #[test]
     fn we_are_alive() {
-        assert_eq!(liveness(i64::from(pid()), clock::now()), Liveness::Alive);
+        assert_eq!(liveness(i64::from(pid()), clock::now(), PROGRAMS), Liveness::Alive);
         assert!(!hostname().is_empty());
         assert!(!username().is_empty());
     }
@@ -166,10 +167,10 @@ mod tests {
     fn a_process_that_ended_is_gone_or_out_of_sight() {
         // Numbers are never this high.
         let gone = if sees_all_processes() { Liveness::Gone } else { Liveness::Unknown };
-        assert_eq!(liveness(i64::from(i32::MAX), clock::now()), gone);
-        assert_eq!(liveness(0, clock::now()), Liveness::Unknown);
-        assert_eq!(liveness(-1, clock::now()), Liveness::Unknown);
-        assert_eq!(liveness(i64::MAX, clock::now()), Liveness::Unknown);
+        assert_eq!(liveness(i64::from(i32::MAX), clock::now(), PROGRAMS), gone);
+        assert_eq!(liveness(0, clock::now(), PROGRAMS), Liveness::Unknown);
+        assert_eq!(liveness(-1, clock::now(), PROGRAMS), Liveness::Unknown);
+        assert_eq!(liveness(i64::MAX, clock::now(), PROGRAMS), Liveness::Unknown);
     }
 
     #[test]
@@ -177,8 +178,8 @@ mod tests {
         let before = clock::boot_time().checked_sub(Duration::from_mins(6)).unwrap();
         let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let number = i64::from(other.id());
-        assert_eq!(liveness(number, clock::now()), Liveness::Alive);
-        assert_eq!(liveness(number, before), Liveness::Gone, "another program has its number now");
+        assert_eq!(liveness(number, clock::now(), PROGRAMS), Liveness::Alive);
+        assert_eq!(liveness(number, before, PROGRAMS), Liveness::Gone, "another program has its number now");
         other.kill().unwrap();
         other.wait().unwrap();
     }
@@ -191,20 +192,20 @@ mod tests {
         std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
         let mut other = std::process::Command::new(&program).arg("60").spawn().unwrap();
         let number = i64::from(other.id());
-        while !runs(number, &PROGRAMS) {
+        while !another_runs(number, PROGRAMS) {
             // Between its birth and the first instruction of its own it has our name.
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(liveness(number, before), Liveness::Alive);
-        assert!(!runs(number, &["bbackup"]));
+        assert_eq!(liveness(number, before, PROGRAMS), Liveness::Alive);
+        assert!(!another_runs(number, &["bbackup"]));
         rustix::process::kill_process(Pid::from_raw(other.id().cast_signed()).unwrap(), rustix::process::Signal::STOP).unwrap();
-        while runs(number, &PROGRAMS) {
+        while another_runs(number, PROGRAMS) {
             std::thread::sleep(Duration::from_millis(1));
         }
         other.kill().unwrap();
         other.wait().unwrap();
-        assert!(!runs(number, &PROGRAMS));
-        assert_eq!(liveness(i64::from(pid()), before), Liveness::Gone, "a dead one had our number");
+        assert!(!another_runs(number, PROGRAMS));
+        assert_eq!(liveness(i64::from(pid()), before, PROGRAMS), Liveness::Gone, "a dead one had our number");
     }
 
     #[test]

@@ -141,8 +141,8 @@ impl IndexCollector {
         if self.blobs >= INDEX_BLOBS { self.flush(open, lock) } else { Ok(()) }
     }
 
-    /// Writes what was added since the last file. Without a lock nobody may have removed, meanwhile, packs that it names: the lock
-    /// is asked. There is none only in tests.
+    /// Writes what was added since the last file, while the lock is there: who took it away may have removed packs that the file
+    /// names. There is no lock only in tests.
     ///
     /// # Errors
     /// As for [`add`](Self::add).

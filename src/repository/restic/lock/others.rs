@@ -13,6 +13,9 @@ use crate::repository::restic::file::{LockFile, damaged_json};
 use crate::repository::restic::id::Id;
 use crate::repository::restic::state::{self, Open};
 
+/// Programs that lock repositories.
+pub(super) const PROGRAMS: &[&str] = &["bbackup", "restic"];
+
 /// An unreadable lock is read so often before it counts as damaged.
 const READS: u32 = 4;
 
@@ -101,8 +104,7 @@ fn since(lock: &LockFile) -> String {
 /// latter cannot be told, it is not stale. One that is old and whose program is seen to run here is not stale either: the clock was
 /// set, and it has not yet come to refreshing. (One that is suspended gives up by itself.)
 fn is_stale(lock: &LockFile, now: Timestamp, times: LockTimes) -> bool {
-    // Our own number, in a lock that is not ours, was that of a dead one: in a container it is always the same.
-    let runs = || is_here(lock) && lock.pid != i64::from(host::pid()) && host::runs(lock.pid, &host::PROGRAMS);
+    let runs = || is_here(lock) && host::another_runs(lock.pid, PROGRAMS);
     (is_older(now, lock.time.instant, times.stale) && !runs()) || is_dead(lock)
 }
 
@@ -116,7 +118,7 @@ fn is_older(now: Timestamp, then: Timestamp, limit: Duration) -> bool {
 
 /// Whether its process was one of this machine and is gone.
 fn is_dead(lock: &LockFile) -> bool {
-    is_here(lock) && host::liveness(lock.pid, lock.time.instant) == Liveness::Gone
+    is_here(lock) && host::liveness(lock.pid, lock.time.instant, PROGRAMS) == Liveness::Gone
 }
 
 /// Whether a lock that is old by what is written in it was written lately by the clock of the store, which nobody's own clock

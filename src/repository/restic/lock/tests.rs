@@ -236,9 +236,9 @@ fn locks_are_stale_when_old_or_when_their_process_is_gone() {
     assert!(!judged_when_written(31, &|file| file.time = minutes_ago(29)));
     assert!(!judged(&|file| file.time = minutes_ago(29)));
     assert!(!judged(&|file| file.time = minutes_ago(-60)), "from the future");
-    assert!(!judged(&|file| file.hostname = here.clone()) || host::liveness(4711, clock::now()) == Liveness::Gone);
+    assert!(!judged(&|file| file.hostname = here.clone()) || host::liveness(4711, clock::now(), others::PROGRAMS) == Liveness::Gone);
     let gone = i64::from(i32::MAX);
-    let told = host::liveness(gone, clock::now()) == Liveness::Gone;
+    let told = host::liveness(gone, clock::now(), others::PROGRAMS) == Liveness::Gone;
     assert_eq!(judged(&|file| (file.hostname, file.pid) = (here.clone(), gone)), told);
     assert!(!judged(&|file| file.pid = gone), "of another machine");
     let ours = |file: &mut LockFile| (file.hostname, file.pid, file.time) = (here.clone(), host::pid().into(), minutes_ago(60 * 24 * 400));
@@ -247,7 +247,7 @@ fn locks_are_stale_when_old_or_when_their_process_is_gone() {
     let program = program.path().join("restic");
     std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
     let mut other = std::process::Command::new(&program).arg("600").spawn().unwrap();
-    while !host::runs(other.id().into(), &["restic"]) {
+    while !host::another_runs(other.id().into(), &["restic"]) {
         thread::sleep(Duration::from_millis(1));
     }
     let pid = i64::from(other.id());
@@ -361,7 +361,7 @@ fn restic_and_we_honour_each_other() {
 
 #[test]
 fn the_lock_of_a_killed_restic_goes() {
-    if !has_restic() || host::liveness(i64::from(i32::MAX), clock::now()) != Liveness::Gone {
+    if !has_restic() || host::liveness(i64::from(i32::MAX), clock::now(), others::PROGRAMS) != Liveness::Gone {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
