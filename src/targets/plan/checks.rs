@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::build::{ChosenContainer, Draft};
 use super::{Conflict, Items, PlanError, StoredApplication};
 use crate::docker::create::Names;
-use crate::docker::create::json::{array, object, text, texts};
+use crate::docker::create::json::{array, flag, object, text, texts};
 use crate::docker::normalise;
 use crate::model::text::printable;
 use crate::targets::preflight::{Host, HostPort};
@@ -159,7 +159,9 @@ pub(super) fn containers(draft: &mut Draft<'_>, filled: &BTreeSet<String>) {
             let restored = filled.iter().any(|outer| std::path::Path::new(path).starts_with(outer));
             draft.host.missing_paths.contains(path) && !restored
         };
-        paths(chosen, &name, missing, &mut conflicts, &mut notes);
+        // Older Engines do not know that a mount may make its folder.
+        let makes = |mount: &Value| draft.host.api >= (1, 42) && flag(mount, "/BindOptions/CreateMountpoint");
+        paths(chosen, &name, missing, makes, &mut conflicts, &mut notes);
     }
     for conflict in conflicts {
         draft.conflict(conflict);
@@ -189,16 +191,25 @@ fn references(inspect: &Value) -> Vec<(&str, &'static str)> {
     found
 }
 
-/// Paths of the host that are not there: a mount of one fails, a bind makes an empty folder.
+/// Paths of the host that are not there: a mount of one fails unless it says otherwise, a bind makes an empty folder.
 fn paths(
     chosen: &ChosenContainer<'_>,
     name: &str,
     is_missing: impl Fn(&str) -> bool,
+    makes_it: impl Fn(&Value) -> bool,
     conflicts: &mut Vec<Conflict>,
     notes: &mut Vec<String>,
 ) {
+    let note = |path: &str| {
+        let (name, path) = (printable(name.as_bytes()), printable(path.as_bytes()));
+        format!("container {name} mounts {path}, which is not there: the Engine makes an empty folder")
+    };
     for mount in array(chosen.inspect, "/HostConfig/Mounts").iter().filter(|mount| text(mount, "/Type") == Some("bind")) {
         if let Some(path) = text(mount, "/Source").filter(|path| is_missing(path)) {
+            if makes_it(mount) {
+                notes.push(note(path));
+                continue;
+            }
             let needs = format!("path {path}");
             conflicts.push(Conflict::Missing {
                 container: name.to_owned(),
@@ -209,11 +220,7 @@ fn paths(
     }
     for bind in texts(chosen.inspect, "/HostConfig/Binds") {
         if let Some(path) = bound_path(bind).filter(|path| is_missing(path)) {
-            notes.push(format!(
-                "container {} mounts {}, which is not there: the Engine makes an empty folder",
-                printable(name.as_bytes()),
-                printable(path.as_bytes())
-            ));
+            notes.push(note(path));
         }
     }
 }

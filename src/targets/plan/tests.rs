@@ -645,6 +645,21 @@ fn what_is_needed_and_nowhere_is_a_conflict() {
 }
 
 #[test]
+fn a_mount_that_makes_its_folder_needs_none_where_the_engine_knows_how() {
+    let mut stored = shop();
+    stored.containers.get_mut("web").unwrap()["HostConfig"]["Mounts"] =
+        json!([{"Type": "bind", "Source": "/srv/new", "Target": "/a", "BindOptions": {"CreateMountpoint": true}}]);
+    let on = |api| {
+        let host = Host { missing_paths: ["/srv/new".to_owned()].into(), api, ..host() };
+        plan(std::slice::from_ref(&stored), &RestoreOptions::default(), &host).unwrap()
+    };
+    assert_eq!(conflicts(&on((1, 41))), ["container web needs path /srv/new: there is no such path on this machine"]);
+    let knows = on((1, 42));
+    assert_eq!(conflicts(&knows), [""; 0]);
+    assert!(knows.notes.contains(&"container web mounts /srv/new, which is not there: the Engine makes an empty folder".to_owned()));
+}
+
+#[test]
 fn what_was_not_saved_is_said() {
     let mut stored = shop();
     stored.document.items[0].outcome = ItemOutcome::Failed { reason: "cut off".to_owned() };
