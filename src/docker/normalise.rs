@@ -171,6 +171,8 @@ fn mounts(inspect: &Value, names: &Names) -> Map<String, Value> {
         fields.insert("Type".to_owned(), json!(kind));
         match kind {
             "volume" => fields.insert("Name".to_owned(), json!(names.volume(mounted_volume(mount).unwrap_or_default()))),
+            // Where its files lie is the Engine's business; which image it is stands below.
+            "image" => None,
             _ => fields.insert("Source".to_owned(), mount.get("Source").cloned().unwrap_or_default()),
         };
         for field in ["RW", "Propagation", "Driver"] {
@@ -189,6 +191,9 @@ fn mounts(inspect: &Value, names: &Names) -> Map<String, Value> {
     for spec in array(inspect, "/HostConfig/Mounts") {
         let destination = clean_path(text(spec, "/Target").unwrap_or_default());
         let fields = out.entry(destination).or_default();
+        if text(spec, "/Type") == Some("image") {
+            fields.insert("Image".to_owned(), spec.get("Source").cloned().unwrap_or_default());
+        }
         for field in ["ReadOnly", "Consistency", "BindOptions", "TmpfsOptions", "VolumeOptions", "ImageOptions"] {
             let mut options = spec.get(field).cloned().unwrap_or_default();
             if let Some(options) = options.as_object_mut() {

@@ -79,6 +79,19 @@ fn two_ways_of_saying_one_thing_are_one() {
 }
 
 #[test]
+fn a_mounted_image_counts_by_its_name() {
+    let with = |image: &str, folder: &str, subpath: &str| {
+        let spec = json!({"Type": "image", "Source": image, "Target": "/i", "ImageOptions": {"Subpath": subpath}});
+        let mount = json!({"Type": "image", "Source": folder, "Destination": "/i", "RW": false});
+        container(&json!({"Id": "1", "HostConfig": {"Mounts": [spec]}, "Mounts": [mount]}), &Names::new())
+    };
+    let before = with("tools:1", "/docker/overlay2/1/merged", "bin");
+    assert_eq!(differences(&before, &with("tools:1", "/docker/overlay2/2/merged", "bin")), []);
+    assert_eq!(differences(&before, &with("tools:2", "/docker/overlay2/1/merged", "bin")).len(), 1);
+    assert_eq!(differences(&before, &with("tools:1", "/docker/overlay2/1/merged", "etc")).len(), 1);
+}
+
+#[test]
 fn an_anonymous_volume_counts_the_same_once_it_is_attached_by_name() {
     let found = changed("rich", |inspect| {
         let volume = inspect["Mounts"].as_array().unwrap().iter().find(|mount| mount["Destination"] == "/anon").unwrap()["Name"].clone();

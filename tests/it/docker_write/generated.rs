@@ -14,7 +14,7 @@ use bbackup::docker::{Engine, make, normalise};
 use serde_json::{Value, json};
 
 use super::{block_on, connect, inspect};
-use crate::support::engine::{BUSYBOX, Stage};
+use crate::support::engine::{BUSYBOX, SECOND_RUNTIME, Stage};
 use crate::support::home::Home;
 use crate::support::raw::Raw;
 
@@ -61,7 +61,37 @@ fn kernel_has(field: &str) -> bool {
 }
 
 /// Groups that not every machine can start; each is tried in a container of its own, so that the others run.
-const MAY_NOT_START: &[&str] = &["blkio", "gpu", "kernel-memory", "powers", "realtime", "shared", "throttle"];
+const MAY_NOT_START: &[&str] = &["blkio", "forced", "gpu", "kernel-memory", "powers", "realtime", "shared", "throttle"];
+
+/// What can be said of a mount (`TYPE OPTION`) or an endpoint (`network OPTION`), with the API version that knows it first. All of it is
+/// tried wherever the Engine knows it.
+const INSIDE: &[(&str, (u64, u64))] = &[
+    ("bind ReadOnly", (1, 41)),
+    ("bind BindOptions.Propagation", (1, 41)),
+    ("bind BindOptions.NonRecursive", (1, 41)),
+    ("bind BindOptions.CreateMountpoint", (1, 42)),
+    ("bind BindOptions.ReadOnlyNonRecursive", (1, 44)),
+    ("bind BindOptions.ReadOnlyForceRecursive", (1, 44)),
+    ("volume ReadOnly", (1, 41)),
+    ("volume VolumeOptions.NoCopy", (1, 41)),
+    ("volume VolumeOptions.Labels", (1, 41)),
+    ("volume VolumeOptions.DriverConfig.Name", (1, 41)),
+    ("volume VolumeOptions.DriverConfig.Options", (1, 41)),
+    ("volume VolumeOptions.Subpath", (1, 45)),
+    ("tmpfs TmpfsOptions.SizeBytes", (1, 41)),
+    ("tmpfs TmpfsOptions.Mode", (1, 41)),
+    ("tmpfs TmpfsOptions.Options", (1, 46)),
+    ("image Source", (1, 48)),
+    ("image ImageOptions.Subpath", (1, 48)),
+    ("network IPAMConfig.IPv4Address", (1, 41)),
+    ("network IPAMConfig.IPv6Address", (1, 41)),
+    ("network Aliases", (1, 41)),
+    ("network Links", (1, 41)),
+    ("network DriverOpts", (1, 41)),
+    ("network DriverOpts.com.docker.network.endpoint.sysctls", (1, 46)),
+    ("network DriverOpts.com.docker.network.endpoint.ifname", (1, 48)),
+    ("network GwPriority", (1, 48)),
+];
 
 /// Small numbers that look random and are the same for the same seed.
 struct Random(u64);
@@ -205,7 +235,11 @@ impl Ground {
                 [auto.clone(), String::new(), String::new(), String::new()],
             ],
         });
+        let options = one(front, json!({"DriverOpts": {"com.example.option": "value"}}));
+        settings.push(Setting { group: "network", patch: options, connect: Vec::new() });
         if self.api >= (1, 48) {
+            let named = one(front, json!({"DriverOpts": {"com.docker.network.endpoint.ifname": "lan7"}}));
+            settings.push(Setting { group: "network", patch: named, connect: Vec::new() });
             let patch = one(
                 auto,
                 json!({"GwPriority": 7, "DriverOpts": {"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1"}}),
@@ -224,6 +258,17 @@ impl Ground {
                 "bind2",
                 json!({"Mounts": [{"Type": "bind", "Source": folder, "Target": "/m1", "ReadOnly": true, "BindOptions": {"Propagation": "rslave", "NonRecursive": true}}]}),
             ),
+            (
+                "bind3",
+                json!({"Mounts": [{"Type": "bind", "Source": folder, "Target": "/m3", "BindOptions": {"Propagation": "private"}},
+                    {"Type": "bind", "Source": folder, "Target": "/m4", "BindOptions": {"Propagation": "slave"}}]}),
+            ),
+            ("shared", json!({"Mounts": [{"Type": "bind", "Source": folder, "Target": "/m5", "BindOptions": {"Propagation": "rshared"}}]})),
+            (
+                "volume3",
+                json!({"Mounts": [{"Type": "volume", "Target": "/v9", "VolumeOptions": {"Labels": {"kept": "yes"}, "DriverConfig": {"Name": "local",
+                    "Options": {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=7"}}}}]}),
+            ),
             ("volume", json!({"Binds": [format!("{volume}:/v1"), format!("{volume}:/v2:ro"), format!("{volume}:/v3:nocopy")]})),
             (
                 "volume2",
@@ -239,6 +284,23 @@ impl Ground {
             ("from", json!({"VolumesFrom": [format!("{base}:ro")]})),
             ("driver", json!({"VolumeDriver": "local", "Binds": ["/v7"]})),
         ];
+        let one = |mount: Value| json!({"Mounts": [mount]});
+        if self.api >= (1, 42) {
+            let made = format!("{folder}-made");
+            all.push(("made", one(json!({"Type": "bind", "Source": made, "Target": "/m6", "BindOptions": {"CreateMountpoint": true}}))));
+        }
+        if self.api >= (1, 44) {
+            let forced = json!({"Propagation": "rprivate", "ReadOnlyForceRecursive": true});
+            all.push(("forced", one(json!({"Type": "bind", "Source": folder, "Target": "/m7", "ReadOnly": true, "BindOptions": forced}))));
+        }
+        if self.api >= (1, 46) {
+            let options = json!({"SizeBytes": 1_048_576, "Options": [["noexec"]]});
+            all.push(("tmpfs3", one(json!({"Type": "tmpfs", "Target": "/t5", "TmpfsOptions": options}))));
+        }
+        if self.api >= (1, 48) {
+            all.push(("image", one(json!({"Type": "image", "Source": BUSYBOX, "Target": "/i1"}))));
+            all.push(("image2", one(json!({"Type": "image", "Source": BUSYBOX, "Target": "/i2", "ImageOptions": {"Subpath": "etc"}}))));
+        }
         if self.api >= (1, 45) {
             all.push((
                 "part",
@@ -308,6 +370,7 @@ impl Ground {
             ("restart", json!({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 4}})),
             ("restart", json!({"AutoRemove": true})),
             ("runtime", json!({"Runtime": "runc"})),
+            ("runtime", json!({"Runtime": SECOND_RUNTIME})),
             ("security", json!({"SecurityOpt": ["no-new-privileges", "seccomp=unconfined"]})),
             ("security", json!({"SecurityOpt": ["label=disable", "apparmor=unconfined"]})),
             ("shm", json!({"ShmSize": 1_048_576})),
@@ -333,6 +396,11 @@ impl Ground {
         all.extend(of_kernel.into_iter().filter(|(_, fields)| has_all(fields)));
         if self.api < (1, 42) && kernel_has("HostConfig.KernelMemory") {
             all.push(("kernel-memory", json!({"Memory": 67_108_864, "KernelMemory": 33_554_432})));
+        }
+        if self.api >= (1, 44) {
+            let devices =
+                json!([{"Driver": "cdi", "Count": 0, "DeviceIDs": ["example.test/device=one"], "Capabilities": null, "Options": null}]);
+            all.push(("gpu", json!({"DeviceRequests": devices})));
         }
         if self.api >= (1, 43) {
             all.push(("annotations", json!({"Annotations": {"example.test/a": "b"}})));
@@ -571,6 +639,30 @@ fn is_in(patch: &Value, inspect: &Value) -> bool {
     })
 }
 
+/// What somebody set inside of mounts and endpoints, as [`INSIDE`] calls it.
+fn set_inside(inspect: &Value) -> BTreeSet<String> {
+    fn leaves(path: &str, value: &Value, into: &mut BTreeSet<String>) {
+        if !is_default(value) {
+            into.insert(path.to_owned());
+        }
+        for (name, value) in value.as_object().into_iter().flatten() {
+            leaves(&format!("{path}.{name}"), value, into);
+        }
+    }
+    let mut found = BTreeSet::new();
+    for mount in inspect["HostConfig"]["Mounts"].as_array().into_iter().flatten() {
+        for (name, value) in mount.as_object().unwrap() {
+            leaves(&format!("{} {name}", mount["Type"].as_str().unwrap()), value, &mut found);
+        }
+    }
+    for endpoint in inspect["NetworkSettings"]["Networks"].as_object().into_iter().flat_map(|networks| networks.values()) {
+        for (name, value) in endpoint.as_object().unwrap() {
+            leaves(&format!("network {name}"), value, &mut found);
+        }
+    }
+    found
+}
+
 fn look(engine: &Engine, containers: &[String]) -> BTreeMap<String, Value> {
     block_on(async {
         let mut seen = BTreeMap::new();
@@ -604,6 +696,13 @@ fn check_what_was_tried(seen: &BTreeMap<String, Value>, ground: &Ground, seed: u
             "seed {seed}: {} was never set",
             field.path
         );
+    }
+    let inside: BTreeSet<String> = seen.values().flat_map(set_inside).collect();
+    for (what, since) in INSIDE.iter().filter(|(_, since)| ground.api >= *since) {
+        assert!(inside.contains(*what), "seed {seed}: {what} (API {since:?}) was never set: {inside:#?}");
+    }
+    for runtime in ["runc", SECOND_RUNTIME] {
+        assert!(seen.values().any(|inspect| inspect["HostConfig"]["Runtime"] == runtime), "seed {seed}: nobody has the runtime {runtime}");
     }
     for inspect in seen.values() {
         for part in ["Config", "HostConfig"] {

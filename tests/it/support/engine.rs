@@ -20,6 +20,8 @@ use super::run::{Outcome, Program};
 pub(crate) const BUSYBOX: &str = "bbackup-test/busybox:1";
 /// Image of a skeleton that becomes a whole system when `/usr` of this machine is mounted into it.
 pub(crate) const SKELETON: &str = "bbackup-test/skeleton:1";
+/// A runtime that every private Engine has beside its own.
+pub(crate) const SECOND_RUNTIME: &str = "bbackup-second";
 
 /// Starts the Engine, waits until standard input ends (this process has died, in whatever way), ends the Engine by its own process id.
 const KEEPER: &str = r#"
@@ -100,6 +102,7 @@ impl Engine {
             .args(["sh", "-c", KEEPER, "keeper"])
             .arg(&folder)
             .arg(&dockerd)
+            .arg(format!("--add-runtime={SECOND_RUNTIME}={}", parts::program("runc", "").unwrap().display()))
             .args(arguments)
             .env_clear()
             .env("PATH", path)

@@ -43,7 +43,6 @@ const MAY_DIFFER: &[(&str, &str)] = &[
     ("NetworkSettings/Networks/*/MacAddress", "given out by the Engine"),
     // The anonymous volumes are there by name now; what is mounted where is in Mounts.
     ("HostConfig/Binds/**", "see below"),
-    ("HostConfig/Mounts/*/Source", "an anonymous volume is named"),
     ("HostConfig/ConsoleSize/**", "the size of the client's terminal"),
     ("Mounts/*/Name", "missing where a bare bind made the volume"),
     ("Mounts/*/Mode", "`z` stands at a volume with a name and means nothing without SELinux"),
@@ -77,7 +76,8 @@ impl Raw {
         let mut found = Vec::new();
         for path in before.keys().chain(after.keys().filter(|path| !before.contains_key(*path))) {
             let (old, new) = (before.get(path), after.get(path));
-            if old != new && !MAY_DIFFER.iter().any(|(pattern, _)| matches(pattern, path)) {
+            let listed = MAY_DIFFER.iter().any(|(pattern, _)| matches(pattern, path));
+            if old != new && !listed && !may_become(path, old, new, is) {
                 found.push(format!("{path}: was {old:?}, is {new:?}"));
             }
         }
@@ -148,6 +148,26 @@ impl Raw {
         }
         text
     }
+}
+
+/// What may only become this one thing.
+fn may_become(path: &str, old: Option<&String>, new: Option<&String>, is: &Value) -> bool {
+    if matches("HostConfig/Mounts/*/Source", path) {
+        // An anonymous volume is named.
+        return old.is_none() && new.is_some_and(|name| name.len() == 64);
+    }
+    if matches("HostConfig/Mounts/*/VolumeOptions/NoCopy", path) {
+        // A volume that was empty is not filled from the image.
+        return old.is_none() && new.is_some_and(|value| value == "true");
+    }
+    if matches("Mounts/*/Source", path) {
+        // A mounted image lies in the Engine's own files; which image it is stands in HostConfig.
+        let of_image = |mount: &Value| mount["Type"] == "image" && new.is_some_and(|new| mount["Source"] == **new);
+        return is["Mounts"].as_array().is_some_and(|mounts| mounts.iter().any(of_image));
+    }
+    // In another's network a container gets that one's name whenever it is started.
+    let guest = is["HostConfig"]["NetworkMode"].as_str().is_some_and(|mode| mode.starts_with("container:"));
+    path == "Config/Hostname" && guest && is["State"]["Running"] == false
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
