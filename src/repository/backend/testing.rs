@@ -218,7 +218,7 @@ impl Backend for FaultyBackend {
 
 /// Does something else after one of the packs was written, as somebody does who has taken the lock away.
 pub(crate) struct IntrudedBackend {
-    inner: std::sync::Arc<MemoryBackend>,
+    inner: std::sync::Arc<dyn Backend>,
     at: usize,
     packs: AtomicUsize,
     intrude: Box<dyn Fn() + Send + Sync>,
@@ -226,7 +226,7 @@ pub(crate) struct IntrudedBackend {
 
 impl IntrudedBackend {
     /// `intrude` is called after the pack number `at`, the first being number 0.
-    pub(crate) fn new(inner: std::sync::Arc<MemoryBackend>, at: usize, intrude: impl Fn() + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(inner: std::sync::Arc<dyn Backend>, at: usize, intrude: impl Fn() + Send + Sync + 'static) -> Self {
         Self { inner, at, packs: AtomicUsize::new(0), intrude: Box::new(intrude) }
     }
 

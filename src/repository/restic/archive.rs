@@ -4,6 +4,7 @@
 //! One worker per core does the whole chain for a file; `feed` walks the source and compares with the parent snapshot,
 //! `upload` writes the packs. How entries are read from disk or Docker is `sources`' business.
 
+mod budget;
 mod build;
 mod feed;
 mod item;
@@ -23,6 +24,7 @@ use crossbeam_channel::{Sender, bounded};
 use jiff::tz::TimeZone;
 use serde_json::Map;
 
+use self::budget::Budget;
 use self::feed::Feeder;
 use self::item::Item;
 use self::read::FileJob;
@@ -56,11 +58,13 @@ pub struct Options {
     pub verify: bool,
     /// What is stored is named in an index at least this often, so that work that is killed was not in vain.
     pub index_interval: Duration,
+    /// Bytes of data in memory at once, in packs and in chunks; by default what cores and packs of this size need.
+    pub in_flight: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { compression: Compression::Auto, pack_size: 16 << 20, verify: true, index_interval: INDEX_INTERVAL }
+        Self { compression: Compression::Auto, pack_size: 16 << 20, verify: true, index_interval: INDEX_INTERVAL, in_flight: None }
     }
 }
 
@@ -107,8 +111,10 @@ impl Archive {
         let parent = parent::choose(candidates, &request);
         let zone = clock::local_zone();
         let failure = Arc::new(Failure::default());
-        let uploads = Uploads::start(Arc::clone(&repository), Arc::clone(&failure), lock, options.index_interval, request.dry_run)?;
         let workers = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
+        let budget = Arc::new(Budget::new(options.in_flight.unwrap_or_else(|| Budget::usual(workers, options.pack_size))));
+        let (held, failing) = (Arc::clone(&budget), Arc::clone(&failure));
+        let uploads = Uploads::start(Arc::clone(&repository), failing, held, control, lock, options.index_interval, request.dry_run)?;
         let version = repository.open().version();
         let chunker = Arc::new(Chunker::new(repository.open().config().chunker_polynomial));
         let shared = Arc::new(Shared {
@@ -117,6 +123,7 @@ impl Archive {
             control: control.clone(),
             progress,
             uploads,
+            budget,
             stats: Stats::default(),
             trees: tree::Encoder::new(zone.clone()),
             dry_run: request.dry_run,
@@ -127,10 +134,10 @@ impl Archive {
             failure,
         });
         let (share, chunks) = bounded(workers);
-        let (returns, spare) = bounded(2 * workers);
+        let (returns, spare) = bounded(2 * workers.min(4));
         let (files, jobs) = bounded(64 * workers);
         let queues = Queues { chunks, share, files: jobs, spare, returns };
-        let encoder = || Encoder::new(options.compression, version, options.verify);
+        let encoder = || Encoder::new(options.compression, version, options.verify).under(control);
         let mut threads = Vec::with_capacity(workers);
         for number in 0..workers {
             let worker = Worker::new(Arc::clone(&shared), queues.clone(), encoder(), options.pack_size);
@@ -259,9 +266,8 @@ impl SnapshotWriter for Archive {
 impl Drop for Archive {
     /// What was stored before a cancel or a failure is named by an index, so that the next run finds it.
     fn drop(&mut self) {
-        if self.files.is_some() && !self.shared.failure().is_set() {
-            drop(self.drain());
-        } else {
+        let is_drained = self.files.is_some() && !self.shared.failure().is_set() && self.drain().is_ok();
+        if !is_drained {
             self.files.take();
             for thread in std::mem::take(&mut self.threads) {
                 drop(thread.join());

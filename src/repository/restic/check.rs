@@ -51,8 +51,7 @@ pub fn check(
     progress.event(Event::Phase("checking snapshots"));
     let snapshots = check.readable(snapshots);
     let used = check.trees(snapshots.iter().map(|(_, snapshot)| snapshot.tree));
-    check.go_on()?;
-    packs::find_unused(&check, &used);
+    packs::find_unused(&check, &used)?;
     let mut summary = CheckSummary {
         snapshots: snapshots.len() as u64,
         packs: sizes.len() as u64,

@@ -81,7 +81,7 @@ pub fn plan<'a>(
     plan.summary.dry_run = request.dry_run;
     plan.summary.snapshots = snapshots.len() as u64;
     plan.summary.blobs_used = blobs_used;
-    choose::choose(&mut plan, request, pack_size)?;
+    choose::choose(&mut plan, request, pack_size, guard)?;
     Ok(plan)
 }
 

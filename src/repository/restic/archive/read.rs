@@ -222,10 +222,13 @@ impl Worker {
             data.clear();
             data.extend_from_slice(chunks);
             item.jobs.fetch_add(1, Ordering::Relaxed);
-            match self.queues.share.try_send(Job::Chunk(ChunkJob { data, first, file: Arc::clone(file), number })) {
-                Ok(()) => return Ok(()),
-                Err(_) => self.job_done(&item),
+            let budget = &self.shared.budget;
+            budget.hold(chunks.len());
+            if self.queues.share.try_send(Job::Chunk(ChunkJob { data, first, file: Arc::clone(file), number })).is_ok() {
+                return Ok(());
             }
+            budget.release(chunks.len());
+            self.job_done(&item);
         }
         self.store_chunks(chunks, first, file, number)
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::budget::Budget;
 use super::upload::Uploads;
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
@@ -19,6 +20,7 @@ pub(super) struct Shared {
     pub(super) control: Control,
     pub(super) progress: Arc<dyn Progress>,
     pub(super) uploads: Uploads,
+    pub(super) budget: Arc<Budget>,
     pub(super) stats: Stats,
     pub(super) trees: tree::Encoder,
     /// Nothing is written.
@@ -113,6 +115,12 @@ impl Failure {
         self.failed.load(Ordering::SeqCst)
     }
 
+    /// # Errors
+    /// The run has failed; the first error is for [`prefer`](Self::prefer) to give.
+    pub(super) fn check(&self) -> Result<(), RepositoryError> {
+        if self.is_set() { Err(failed_elsewhere()) } else { Ok(()) }
+    }
+
     /// The first error in place of `error`, which only followed from it. Later callers hear that the run has failed.
     pub(super) fn prefer(&self, error: RepositoryError) -> RepositoryError {
         if !self.is_set() {
@@ -151,7 +159,7 @@ impl Shared {
     /// # Errors
     /// The run has failed; the first error is for [`Failure::prefer`] to give.
     pub(super) fn check(&self) -> Result<(), RepositoryError> {
-        if self.failure.is_set() { Err(failed_elsewhere()) } else { Ok(()) }
+        self.failure.check()
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod in_flight;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{self, Read};

@@ -7,22 +7,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 
+use super::budget::Budget;
 use super::shared::Failure;
 use crate::platform::clock;
+use crate::platform::control::Control;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
-use crate::repository::restic::file::{self, IndexBlob, IndexFile, IndexPack};
+use crate::repository::restic::file::{self, IndexFile};
 use crate::repository::restic::id::{Id, RunningId};
 use crate::repository::restic::lock::Lock;
 use crate::repository::restic::pack::{self, PackedBlob};
 use crate::repository::restic::state::Indexed;
+use crate::repository::restic::writer::{INDEX_BLOBS, index_pack};
 
-/// Blobs in one index file, as in restic.
-const INDEX_BLOBS: usize = 50_000;
 /// Blobs in one pack: far below what a header can hold, and so that reading a header stays cheap.
 const PACK_BLOBS: usize = 50_000;
+/// A buffer of which several may lie idle.
+const SMALL_BUFFER: usize = 32 << 20;
+
+/// How often whoever waits for a slow backend looks whether there is still reason to.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A pack that is being filled.
 #[derive(Default)]
@@ -84,6 +90,9 @@ pub(super) struct Uploads {
     /// Buffers that were written and can be filled again.
     spare: Receiver<Vec<u8>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    control: Control,
+    /// What workers gave up while there was too little room for packs of their own.
+    common: Mutex<OpenPack>,
     writer: Arc<PackWriter>,
 }
 
@@ -93,6 +102,7 @@ pub type Held = Option<Arc<Lock>>;
 struct PackWriter {
     repository: Arc<Indexed>,
     failure: Arc<Failure>,
+    budget: Arc<Budget>,
     lock: Held,
     dry_run: bool,
     index_interval: Duration,
@@ -108,6 +118,8 @@ impl Uploads {
     pub(super) fn start(
         repository: Arc<Indexed>,
         failure: Arc<Failure>,
+        budget: Arc<Budget>,
+        control: &Control,
         lock: Held,
         index_interval: Duration,
         dry_run: bool,
@@ -116,14 +128,15 @@ impl Uploads {
         let (queue, packs) = bounded::<OpenPack>(1);
         let (returns, spare) = bounded(connections + 1);
         let index_written = Mutex::new(clock::since_boot());
-        let writer = Arc::new(PackWriter { repository, failure, lock, dry_run, index_interval, index_written });
+        let writer = Arc::new(PackWriter { repository, failure, budget, lock, dry_run, index_interval, index_written });
         let mut threads = Vec::with_capacity(connections);
         for number in 0..connections {
             let (writer, packs, returns) = (Arc::clone(&writer), packs.clone(), returns.clone());
             let thread = std::thread::Builder::new().name(format!("upload-{number}")).spawn(move || writer.run(&packs, &returns));
             threads.push(thread.map_err(|error| RepositoryError::Internal(format!("cannot start a thread: {error}")))?);
         }
-        Ok(Self { queue: Mutex::new(Some(queue)), spare, threads: Mutex::new(threads), writer })
+        let (queue, threads) = (Mutex::new(Some(queue)), Mutex::new(threads));
+        Ok(Self { queue, spare, threads, control: control.clone(), common: Mutex::default(), writer })
     }
 
     /// An empty pack, in a used buffer if there is one.
@@ -134,12 +147,41 @@ impl Uploads {
     }
 
     /// Hands over a pack to be written; waits while too many are under way.
-    pub(super) fn send(&self, pack: OpenPack) -> Result<(), RepositoryError> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match queue {
-            Some(queue) if queue.send(pack).is_ok() => Ok(()),
-            _ => Err(RepositoryError::Internal("the threads that write packs have ended".into())),
+    ///
+    /// # Errors
+    /// The run has failed elsewhere, or was cancelled while this waited.
+    pub(super) fn send(&self, mut pack: OpenPack) -> Result<(), RepositoryError> {
+        let Some(queue) = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return Err(ended()) };
+        self.writer.budget.leave(pack.len());
+        loop {
+            pack = match queue.send_timeout(pack, LOOK_INTERVAL) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Disconnected(_)) => return Err(ended()),
+                Err(SendTimeoutError::Timeout(pack)) => pack,
+            };
+            self.writer.failure.check()?;
+            if self.control.is_cancelled() {
+                return Err(RepositoryError::Cancelled);
+            }
         }
+    }
+
+    /// Puts what a pack holds into the common one, writes that if it is full, and waits for room while packs are on their way.
+    pub(super) fn merge(&self, pack: OpenPack, pack_size: usize) -> Result<(), RepositoryError> {
+        let full = {
+            let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
+            common.absorb(pack);
+            common.is_full(self.writer.budget.common(pack_size)).then(|| std::mem::replace(&mut *common, self.fresh()))
+        };
+        if let Some(full) = full {
+            self.send(full)?;
+        }
+        self.writer.budget.wait(&self.writer.failure)
+    }
+
+    /// The common pack, for who writes what is left.
+    pub(super) fn take_common(&self) -> OpenPack {
+        std::mem::take(&mut *self.common.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Writes the snapshot that counts on everything written before.
@@ -162,17 +204,25 @@ impl Uploads {
     }
 }
 
+fn ended() -> RepositoryError {
+    RepositoryError::Internal("the threads that write packs have ended".into())
+}
+
 impl PackWriter {
     fn run(&self, packs: &Receiver<OpenPack>, returns: &Sender<Vec<u8>>) {
         for pack in packs {
             if self.failure.is_set() {
                 continue;
             }
+            let bytes = pack.len();
             match self.write(pack) {
-                // A full return queue only means that there are spare buffers enough.
-                Ok(buffer) => drop(returns.try_send(buffer)),
+                // A full return queue only means that there are spare buffers enough. Of large ones one is.
+                Ok(buffer) if buffer.capacity() <= SMALL_BUFFER || returns.is_empty() => drop(returns.try_send(buffer)),
+                Ok(_) => {}
                 Err(error) => self.failure.set(error),
             }
+            self.budget.arrive(bytes);
+            self.failure.notify();
         }
     }
 
@@ -249,15 +299,4 @@ impl PackWriter {
         }
         Ok(())
     }
-}
-
-fn index_pack(id: Id, blobs: &[PackedBlob]) -> IndexPack {
-    let blob = |blob: &PackedBlob| IndexBlob {
-        id: blob.id,
-        kind: blob.kind,
-        offset: blob.offset,
-        length: blob.length,
-        uncompressed_length: blob.uncompressed,
-    };
-    IndexPack { id, blobs: blobs.iter().map(blob).collect() }
 }

@@ -175,7 +175,8 @@ impl Worker {
     /// Whether chunks are to be handed on: somebody waits, or nobody will have a file to go on with. Then some are kept ready, so
     /// that nobody waits for the one who reads while that one stores.
     pub(super) fn wants_chunks(&self) -> bool {
-        self.has_idle() || (self.queues.files.is_empty() && self.queues.share.len() < self.shared.workers)
+        let is_wanted = self.has_idle() || (self.queues.files.is_empty() && self.queues.share.len() < self.shared.workers);
+        is_wanted && !self.shared.budget.is_short()
     }
 
     /// Counts a job as done and wakes the feeder after the last.
@@ -189,6 +190,7 @@ impl Worker {
     fn chunk(&mut self, job: ChunkJob) -> Result<(), RepositoryError> {
         let is_dropped = self.shared.failure().is_set() || job.file.dir.item.control.is_skipped();
         let stored = if is_dropped { Ok(()) } else { self.store_chunks(&job.data, job.first, &job.file, job.number) };
+        self.shared.budget.release(job.data.len());
         // A full return queue only means that there are spare buffers enough.
         drop(self.queues.returns.try_send(job.data));
         stored
@@ -277,6 +279,7 @@ impl Worker {
         let encoded = self.encoder.encode(repository.open().key(), kind, plain, &mut pack.buffer)?;
         let (length, uncompressed): (u32, Option<NonZeroU32>) = (encoded.length, encoded.uncompressed);
         pack.push(PackedBlob { id, kind, offset, length, uncompressed });
+        self.shared.budget.hold(length as usize);
         let full = pack.is_full(self.pack_size);
         self.last = chosen;
         let stats = &self.shared.stats;
@@ -289,8 +292,17 @@ impl Worker {
             let fresh = self.shared.uploads.fresh();
             let pack = std::mem::replace(&mut self.packs.0[chosen], fresh);
             self.shared.uploads.send(pack)?;
+        } else if self.shared.budget.is_short() {
+            self.give_up_a_pack()?;
         }
         Ok(true)
+    }
+
+    /// Puts the larger of the data packs where those of all workers become one.
+    fn give_up_a_pack(&mut self) -> Result<(), RepositoryError> {
+        let [one, two, _] = &mut self.packs.0;
+        let larger = if one.len() >= two.len() { one } else { two };
+        self.shared.uploads.merge(std::mem::take(larger), self.pack_size)
     }
 
     /// Counts one pending thing of a folder as done. Whoever finishes the last one seals the folder, and so on upwards.
@@ -358,7 +370,13 @@ impl Worker {
 
     /// Hands over the packs that are not full. What is left of data fits one, or is more than one pack's worth.
     pub(super) fn flush(&mut self) -> Result<(), RepositoryError> {
+        let common = self.shared.uploads.take_common();
         let [one, two, _] = &mut self.packs.0;
+        if two.len() + common.len() <= self.pack_size {
+            two.absorb(common);
+        } else if !common.is_empty() {
+            self.shared.uploads.send(common)?;
+        }
         if one.len() + two.len() <= self.pack_size {
             one.absorb(std::mem::take(two));
         }

@@ -23,6 +23,8 @@ use super::{Check, Used, sentence, short};
 const WINDOW: u64 = 4 << 20;
 /// The most threads: each needs memory for a window and a blob.
 const THREADS: usize = 16;
+/// Entries of the index that are looked at between two looks at whether to go on: some milliseconds' worth.
+const BETWEEN_LOOKS: usize = 1 << 16;
 
 /// A pack that is there and in the index.
 #[derive(Debug, Clone, Copy)]
@@ -55,20 +57,22 @@ pub(super) fn compare_with_index(check: &Check<'_>) -> Result<Vec<KnownPack>, Re
     for (id, size) in on_disk {
         check.found.hint(format!("pack {id} ({size} bytes) is in no index: nothing uses it"));
     }
-    check.go_on()?;
-    entries_inside(check, index, &sizes);
+    entries_inside(check, index, &sizes)?;
     Ok(known)
 }
 
 /// Every entry of the index must lie inside its pack. What does not is lost, unless another pack has it too.
-fn entries_inside(check: &Check<'_>, index: &index::Index, sizes: &HashMap<Id, u64, BuildIdHasher>) {
+fn entries_inside(check: &Check<'_>, index: &index::Index, sizes: &HashMap<Id, u64, BuildIdHasher>) -> Result<(), RepositoryError> {
     let inside = |pack: &Id, offset: u32, length: u32| {
         // The header and its length follow the blobs.
         let size = sizes.get(pack).copied().unwrap_or(0).saturating_sub(crypto::OVERHEAD as u64 + 4);
         length >= crypto::OVERHEAD as u32 && u64::from(offset) + u64::from(length) <= size
     };
     let (mut copies, mut copied_bytes) = (0_u64, 0_u64);
-    for (pack, blob) in index.blobs() {
+    for (number, (pack, blob)) in index.blobs().enumerate() {
+        if number % BETWEEN_LOOKS == 0 {
+            check.go_on()?;
+        }
         let first = index.lookup(blob.kind, &blob.id);
         if first.is_some_and(|first| (first.pack, first.offset) != (pack, blob.offset)) {
             copies += 1;
@@ -91,12 +95,16 @@ fn entries_inside(check: &Check<'_>, index: &index::Index, sizes: &HashMap<Id, u
     if copies > 0 {
         check.found.hint(format!("{copies} blobs ({copied_bytes} bytes) are stored more than once"));
     }
+    Ok(())
 }
 
 /// Finds packs that no snapshot needs.
-pub(super) fn find_unused(check: &Check<'_>, used: &Used) {
+pub(super) fn find_unused(check: &Check<'_>, used: &Used) -> Result<(), RepositoryError> {
     let mut unused: HashMap<Id, u64, BuildIdHasher> = check.repo.index().packs().map(|pack| (pack.id, pack.size)).collect();
-    for (pack, blob) in check.repo.index().blobs() {
+    for (number, (pack, blob)) in check.repo.index().blobs().enumerate() {
+        if number % BETWEEN_LOOKS == 0 {
+            check.go_on()?;
+        }
         if used.contains(&short(blob.kind, &blob.id)) {
             unused.remove(&pack);
         }
@@ -106,6 +114,7 @@ pub(super) fn find_unused(check: &Check<'_>, used: &Used) {
         let packs = if unused.len() == 1 { "1 pack holds".to_owned() } else { format!("{} packs hold", unused.len()) };
         check.found.hint(format!("{packs} {} that no snapshot uses", ByteSize(bytes)));
     }
+    Ok(())
 }
 
 /// Leaves only the packs that are to be read.

@@ -34,8 +34,8 @@ fn every_blob_comes_back() {
     let mut decoder = Decoder::new();
     for compression in MODES {
         for version in [1, 2] {
-            let mut encoder = Encoder::new(compression, version, true);
-            for plain in [Vec::new(), vec![7], text(100), text(300_000), noise(100), noise(300_000), vec![0; 1 << 20]] {
+            let mut encoder = Encoder::new(compression, version, true).under(&Control::new());
+            for plain in [Vec::new(), vec![7], text(100), text(300_000), noise(100), noise(300_000), vec![0; 1 << 20], text(3 * PIECE)] {
                 for kind in [BlobKind::Data, BlobKind::Tree] {
                     let mut out = b"before".to_vec();
                     let encoded = encoder.encode(&key, kind, &plain, &mut out).unwrap();
@@ -194,4 +194,30 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_cancel_is_heard_inside_a_blob_that_takes_long() {
+    let key = MasterKey::generate().unwrap();
+    let plain: Vec<u8> = noise(USUAL).iter().map(|byte| b"etaoinsh"[usize::from(byte % 8)]).collect();
+    let control = Control::new();
+    let mut encoder = Encoder::new(Compression::Level(22), 2, true).under(&control);
+    let mut out = b"before".to_vec();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            control.cancel();
+        });
+        // Nothing else in it could end it: all at once it takes seconds and succeeds.
+        let encoded = encoder.encode(&key, BlobKind::Data, &plain, &mut out);
+        assert!(matches!(encoded, Err(RepositoryError::Cancelled)), "{encoded:?}");
+    });
+    assert_eq!(out, b"before");
+    // What is left of it does not spoil the next one.
+    encoder.control = None;
+    let small = text(2 * PIECE);
+    let encoded = encoder.encode(&key, BlobKind::Data, &small, &mut out).unwrap();
+    let mut again = Vec::new();
+    Decoder::new().decode(&key, &mut out[6..], encoded.uncompressed, &mut again).unwrap();
+    assert_eq!(again, small);
 }

@@ -113,7 +113,7 @@ impl<'a> Transfer<'a> {
     fn scratch(&self) -> Scratch {
         Scratch {
             decoder: Decoder::new(),
-            encoder: Encoder::new(self.copying.compression, self.copying.target.version(), true),
+            encoder: Encoder::new(self.copying.compression, self.copying.target.version(), true).under(self.copying.control),
             window: Vec::new(),
             opened: Vec::new(),
             again: Vec::new(),

@@ -11,10 +11,13 @@ use crate::repository::contract::RepositoryError;
 use crate::repository::contract::prune::{MaxUnused, PruneRequest};
 use crate::repository::restic::codec::BlobKind;
 use crate::repository::restic::id::{BuildIdHasher, Id};
+use crate::repository::restic::lock::Guard;
 use crate::repository::restic::pack;
 
 /// Small packs are left alone unless there are at least so many.
 const FEW: usize = 10;
+/// Entries of the index that are counted between two looks at whether to go on: some milliseconds' worth.
+const BETWEEN_LOOKS: usize = 1 << 16;
 
 /// What becomes of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,9 +63,10 @@ impl PackPlan {
 /// Fills in the plan.
 ///
 /// # Errors
-/// [`RepositoryError::Refused`] if packs that are needed are missing or have another size, and if packs cannot be listed.
-pub(super) fn choose(plan: &mut Plan<'_>, request: &PruneRequest, pack_size: usize) -> Result<(), RepositoryError> {
-    count(plan)?;
+/// [`RepositoryError::Refused`] if packs that are needed are missing or have another size, and if packs cannot be listed; what
+/// [`Guard`] says.
+pub(super) fn choose(plan: &mut Plan<'_>, request: &PruneRequest, pack_size: usize, guard: Guard<'_>) -> Result<(), RepositoryError> {
+    count(plan, guard)?;
     compare_with_disk(plan)?;
     decide(plan, request, pack_size as u64);
     sum_up(plan);
@@ -70,7 +74,7 @@ pub(super) fn choose(plan: &mut Plan<'_>, request: &PruneRequest, pack_size: usi
 }
 
 /// Counts what is used of each pack. Of a blob with several places one is chosen, and only its bit stays set.
-fn count(plan: &mut Plan<'_>) -> Result<(), RepositoryError> {
+fn count(plan: &mut Plan<'_>, guard: Guard<'_>) -> Result<(), RepositoryError> {
     let sizes = sizes_on_disk(plan)?;
     let empty = pack::pack_size([]);
     let start = |id: &Id| PackPlan { size: sizes.get(id).copied().unwrap_or(0), expected: empty, ..PackPlan::default() };
@@ -78,7 +82,12 @@ fn count(plan: &mut Plan<'_>) -> Result<(), RepositoryError> {
     // Used blobs with several places: where their numbers begin, and the packs.
     let mut several: Vec<(usize, Vec<u32>, u32)> = Vec::new();
     let mut places = plan.places.iter().peekable();
+    let mut looked_at = 0;
     while let Some(first) = places.next() {
+        if first.number >= looked_at {
+            guard.check()?;
+            looked_at = first.number + BETWEEN_LOOKS;
+        }
         let mut copies = Vec::new();
         let mut count_place = |pack: u32, blob: &pack::PackedBlob| {
             let Some(pack) = packs.get_mut(pack as usize) else { return };

@@ -63,7 +63,7 @@ pub(super) fn write_index(
         return Ok(Indexes { written: 0, obsolete: Vec::new() });
     }
     let index = Rewrite::new(plan, ids);
-    let (mut stale, kept): (Vec<_>, Vec<_>) = index.look()?.into_iter().partition(|file| file.is_stale);
+    let (mut stale, kept): (Vec<_>, Vec<_>) = index.look(guard)?.into_iter().partition(|file| file.is_stale);
     let (small, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|file| file.blobs < SMALL);
     index.count(&kept);
     if nothing_goes && stale.is_empty() && small.len() < SEVERAL {
@@ -107,8 +107,9 @@ impl<'a, 'p> Rewrite<'a, 'p> {
     }
 
     /// Reads all files once, to see which of them can stay.
-    fn look(&self) -> Result<Vec<FileState>, RepositoryError> {
+    fn look(&self, guard: &Guard<'_>) -> Result<Vec<FileState>, RepositoryError> {
         let results = self.plan.repo.open().read_all(FileKind::Index, &self.ids, |id, json| {
+            guard.check()?;
             let file = parse(id, &json)?;
             let number = self.ids.binary_search(id).map_or(NOBODY, |number| number as u32);
             let mut state = FileState { id: *id, number, blobs: 0, is_stale: false };
