@@ -3,10 +3,14 @@
 //! Where the entries go is the repository's business; what a container or volume is, `docker`'s.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::platform::mounts;
 
 pub mod ahead;
 pub mod bind;
@@ -155,6 +159,28 @@ pub struct Counts {
     complete: AtomicBool,
     root: OnceLock<Identity>,
     pruned: Mutex<Vec<Vec<u8>>>,
+    mounted: Mutex<Vec<(Vec<u8>, bool)>>,
+}
+
+/// Something that is mounted inside of what is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountedInside {
+    /// Where, on this machine.
+    pub path: PathBuf,
+    /// Whether what is in it was read too.
+    pub is_read: bool,
+    /// Whether somebody may want to keep what is in it: not so for `/proc` and its like.
+    pub holds_data: bool,
+}
+
+/// Mount points of this machine inside of a folder, and whether each is read.
+pub(crate) fn mounted_inside(found: impl IntoIterator<Item = (PathBuf, bool)>) -> Vec<MountedInside> {
+    let mut found = found.into_iter().peekable();
+    if found.peek().is_none() {
+        return Vec::new();
+    }
+    let without_data = mounts::without_data().unwrap_or_default();
+    found.map(|(path, is_read)| MountedInside { holds_data: !without_data.contains(&path), path, is_read }).collect()
 }
 
 impl Counts {
@@ -186,6 +212,17 @@ impl Counts {
     /// Paths relative to the root that were left out because they are [`NeverRead`].
     pub fn pruned(&self) -> Vec<Vec<u8>> {
         self.pruned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is mounted below the root, which is this folder of this machine, as far as it was met. A part of a file system that counts as one
+    /// of its own is given where it was not read.
+    pub fn mounted(&self, root: &Path) -> Vec<MountedInside> {
+        let found = self.mounted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        mounted_inside(found.into_iter().map(|(path, is_read)| (root.join(OsStr::from_bytes(&path)), is_read)))
+    }
+
+    fn add_mounted(&self, path: &[u8], is_read: bool) {
+        self.mounted.lock().unwrap_or_else(PoisonError::into_inner).push((path.to_vec(), is_read));
     }
 
     fn add_entry(&self, bytes: u64) {

@@ -80,13 +80,18 @@ impl Helper {
         Ok(helper)
     }
 
-    /// Makes a helper for a file or folder of the Engine's machine, to be read. One that does not exist is an error.
+    /// Makes a helper for a file or folder of the Engine's machine, to be read. One that does not exist is an error. With `alone` nothing
+    /// is seen of what is mounted in it, if the Engine [can](can_leave_out_mounts) do that.
     ///
     /// # Errors
     /// The Engine refuses: there is nothing at the path.
-    pub async fn for_path(engine: &Engine, path: &str, owner: &Owner) -> Result<Self, DockerError> {
+    pub async fn for_path(engine: &Engine, path: &str, alone: bool, owner: &Owner) -> Result<Self, DockerError> {
         // Without propagation, so that nothing that is mounted meanwhile shows up.
-        let mount = json!({"Mounts": [{"Type": "bind", "Source": path, "Target": MOUNT, "ReadOnly": true}]});
+        let mut mount = json!({"Type": "bind", "Source": path, "Target": MOUNT, "ReadOnly": true});
+        if alone {
+            mount["BindOptions"] = json!({"NonRecursive": true});
+        }
+        let mount = json!({"Mounts": [mount]});
         Self::with_mount(engine, path, mount, &owner.to_string()).await
     }
 
@@ -143,6 +148,12 @@ impl Helper {
         self.removed = true;
         remove(&self.engine, &self.id).await
     }
+}
+
+/// Whether an Engine gives a bind mount without what is mounted in it. Those before 24.0 make the mount for their archive stream recursive all
+/// the same (seen with 20.10).
+pub fn can_leave_out_mounts(engine: &Engine) -> bool {
+    engine.api_version() >= (1, 43)
 }
 
 impl Drop for Helper {

@@ -17,7 +17,7 @@ pub use self::container::{
     Container, ContainerState, Dependency, DependencyCondition, DependencyReason, Health, Image, RestartPolicy, Status, SwarmService,
 };
 pub use self::document::{
-    ApplicationDocument, Consistency, DOCUMENT_VERSION, DocumentError, ItemKind, ItemRecord, LeftOut, QuiesceRecord, SwarmTasks,
+    ApplicationDocument, Consistency, DOCUMENT_VERSION, DocumentError, InnerMount, ItemKind, ItemRecord, LeftOut, QuiesceRecord, SwarmTasks,
 };
 pub use self::storage::{Mount, MountKind, Network, Volume, VolumeUser};
 

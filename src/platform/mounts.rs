@@ -1,12 +1,16 @@
-//! Mounts of bbackup's own: found, unmounted, and detached when they are busy. And whether a folder is on another machine.
+//! Mounts of bbackup's own: found, unmounted, and detached when they are busy. And what there is to know of others': where they
+//! are, whether they hold data, whether a folder is on another machine.
 //!
 //! What is shown in a mount is the repository's business.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fd::BorrowedFd;
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -38,6 +42,69 @@ pub fn point_of(path: &Path, points: &[PathBuf]) -> Option<PathBuf> {
     let path = path.canonicalize().ok()?;
     let above = points.iter().filter(|point| path.starts_with(point));
     above.max_by_key(|point| point.as_os_str().len()).filter(|point| point.as_path() != Path::new("/")).cloned()
+}
+
+/// Whether an open folder is the top of a mount, also one of a folder of the same file system; none where the kernel does not say
+/// (Linux before 5.8).
+pub fn is_mount_point(folder: BorrowedFd<'_>) -> Option<bool> {
+    let found = rustix::fs::statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()).ok()?;
+    found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT).then(|| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// File systems that the kernel makes up, or whose files are saved where they really are.
+const NO_DATA: [&str; 25] = [
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "erofs",
+    "fuse.gvfsd-fuse",
+    "fuse.lxcfs",
+    "fuse.portal",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "pstore",
+    "rpc_pipefs",
+    "securityfs",
+    "squashfs",
+    "sysfs",
+    "tracefs",
+];
+
+/// Mount points of this machine below which nobody looks for data to keep: what the kernel makes up, what is in memory where every machine
+/// has that, images of programs, root folders of containers.
+///
+/// # Errors
+/// The list of mounts cannot be read.
+pub fn without_data() -> io::Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for line in std::fs::read("/proc/self/mountinfo")?.split(|byte| *byte == b'\n') {
+        let Some(path) = point(line) else { continue };
+        // What was mounted last hides the others.
+        if has_no_data(line, &path) {
+            found.insert(path)
+        } else {
+            found.remove(&path)
+        };
+    }
+    Ok(found)
+}
+
+fn has_no_data(line: &[u8], path: &Path) -> bool {
+    let kind = line.split(|byte| *byte == b' ').skip_while(|field| *field != b"-").nth(1).unwrap_or_default();
+    ["/proc", "/sys", "/dev", "/run", "/var/run"].iter().any(|top| path.starts_with(top))
+        || NO_DATA.iter().any(|no_data| no_data.as_bytes() == kind)
+        || (kind == b"tmpfs" && ["/tmp", "/var/tmp", "/var/lock"].iter().any(|memory| path == Path::new(memory)))
+        || (kind == b"overlay" && path.ends_with("merged"))
 }
 
 fn point(line: &[u8]) -> Option<PathBuf> {
@@ -153,6 +220,8 @@ fn unmount_with(path: &Path, flags: UnmountFlags, flag: &str) -> io::Result<()> 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     #[test]
@@ -184,6 +253,22 @@ mod tests {
 
     fn points_of_this_process() -> Vec<PathBuf> {
         points().unwrap()
+    }
+
+    #[test]
+    fn mounts_that_hold_data_are_told_from_those_of_every_machine() {
+        let no_data = |path: &str, kind: &str| {
+            let line = format!("36 35 0:52 / {path} rw,nosuid shared:1 - {kind} something rw");
+            has_no_data(line.as_bytes(), &point(line.as_bytes()).unwrap())
+        };
+        assert!(no_data("/proc", "proc") && no_data("/srv/chroot/proc", "proc") && no_data("/dev/shm", "tmpfs"));
+        assert!(no_data("/tmp", "tmpfs") && no_data("/run/user/1000/doc", "fuse.portal") && no_data("/snap/core/1", "squashfs"));
+        assert!(no_data("/var/lib/docker/overlay2/x/merged", "overlay"));
+        assert!(!no_data("/srv/media", "ext4") && !no_data("/srv/fast", "tmpfs") && !no_data("/srv/both", "overlay"));
+        assert!(without_data().unwrap().contains(Path::new("/proc")));
+        let open = |path: &str| std::fs::File::open(path).unwrap();
+        assert_eq!(is_mount_point(open("/proc").as_fd()), Some(true));
+        assert_eq!(is_mount_point(open("/proc/self").as_fd()), Some(false));
     }
 
     #[test]

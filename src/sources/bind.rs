@@ -14,7 +14,7 @@ use super::volume::{OpenVolume, ReadMode, Receipt, Streaming, chain, streamed};
 use super::walk::{Walk, WalkOptions};
 use super::{Identity, NeverRead, Pruned, SourceError};
 use crate::docker::archive::archive_get;
-use crate::docker::helper::{Helper, MOUNT, Owner};
+use crate::docker::helper::{Helper, MOUNT, Owner, can_leave_out_mounts};
 use crate::docker::mountpoint::{Mountpoint, same_path, same_root};
 use crate::docker::{DockerError, Engine};
 use crate::model::text::printable;
@@ -42,7 +42,7 @@ pub struct BindOptions {
 #[derive(Debug)]
 pub enum OpenBind {
     /// It can be read; further sentences name what in it will be missing.
-    Ready(OpenVolume, Vec<String>),
+    Ready(Box<OpenVolume>, Vec<String>),
     /// It is not to be saved, and that is no failure: the reason.
     Left(String),
 }
@@ -131,7 +131,7 @@ pub async fn open(engine: &Engine, path: &str, options: BindOptions) -> Result<O
         return Err(BindError::NotDirect { path: shown(), reason });
     }
     let docker = |source| BindError::Docker { path: shown(), source };
-    let helper = Helper::for_path(engine, path, &options.owner).await.map_err(docker)?;
+    let helper = Helper::for_path(engine, path, options.one_file_system, &options.owner).await.map_err(docker)?;
     let stream = match archive_get(engine, helper.id(), MOUNT).await {
         Ok(stream) => stream,
         Err(error) => {
@@ -142,9 +142,12 @@ pub async fn open(engine: &Engine, path: &str, options: BindOptions) -> Result<O
     };
     let comparison = Comparison::of_path(options.second_look);
     let what = format!("bind mount {}", shown());
-    let what = Streaming { filter: options.filter, seen_as: path.as_bytes().to_vec(), never, what };
+    let what = Streaming { filter: options.filter, seen_as: path.as_bytes().to_vec(), never, what, mounted: Vec::new() };
+    let all = !options.one_file_system || !can_leave_out_mounts(engine);
+    let what = Streaming { mounted: what.mounted_below(engine, Path::new(path), all).await, ..what };
     let (source, streamed) = streamed(stream, what, comparison.as_ref());
-    Ok(OpenBind::Ready(OpenVolume { source, receipt: Receipt::through(helper, streamed, reason, comparison) }, Vec::new()))
+    let opened = OpenVolume { source, receipt: Receipt::through(helper, streamed, reason, comparison) };
+    Ok(OpenBind::Ready(Box::new(opened), Vec::new()))
 }
 
 fn is_missing(path: &str) -> bool {
@@ -193,8 +196,9 @@ fn walk(path: &str, place: &Mountpoint, options: &BindOptions) -> Result<OpenBin
             Err(NotWalked::Because("it was replaced while it was opened".to_owned()))
         }
         Ok(walk) => {
-            let counts = walk.counts();
-            Ok(OpenBind::Ready(OpenVolume { source: Box::new(walk), receipt: Receipt::direct(counts) }, missed))
+            let (counts, folder) = (walk.counts(), walk.folder_path());
+            let opened = OpenVolume { source: Box::new(walk), receipt: Receipt::direct(counts, folder) };
+            Ok(OpenBind::Ready(Box::new(opened), missed))
         }
         Err(SourceError::Excluded { pattern, .. }) => Ok(OpenBind::Left(format!("the exclude pattern `{pattern}` rules it out"))),
         Err(error @ SourceError::Unreadable { .. }) => Err(NotWalked::Because(chain(&error))),

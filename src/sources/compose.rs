@@ -91,7 +91,7 @@ async fn here(path: &Path) -> Result<(Vec<u8>, ReadMethod), NotRead> {
 async fn through_helper(engine: &Engine, path: &Path, owner: &Owner) -> Result<(Vec<u8>, ReadMethod), NotRead> {
     let because = |error: &dyn std::error::Error| NotRead::Because(chain(error));
     let Some(text) = path.to_str() else { return Err(NotRead::Because("its name is not UTF-8".to_owned())) };
-    let helper = match Helper::for_path(engine, text, owner).await {
+    let helper = match Helper::for_path(engine, text, false, owner).await {
         Ok(helper) => helper,
         Err(DockerError::Api { message, .. }) if message.contains("bind source path does not exist") => return Err(NotRead::Missing),
         Err(error) => return Err(because(&error)),

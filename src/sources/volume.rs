@@ -2,7 +2,10 @@
 //!
 //! Walking and taking streams apart is `walk`'s and `tar`'s business; stopping who writes, that of `jobs`.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::compare::{CompareError, Comparison, SecondLook};
@@ -10,16 +13,17 @@ use super::filter::Filter;
 use super::filtered::Filtered;
 use super::tar::TarSource;
 use super::walk::{Walk, WalkOptions};
-use super::{Counts, Identity, NeverRead, Pruned, SourceError};
+use super::{Counts, Identity, MountedInside, NeverRead, Pruned, SourceError, mounted_inside};
 use crate::docker::archive::{ArchiveReader, archive_get};
 use crate::docker::discover::inspect_volume;
 use crate::docker::helper::{Access, Helper, MOUNT, Owner};
-use crate::docker::mountpoint::{Mountpoint, identified};
+use crate::docker::mountpoint::{Mountpoint, identified, same_root};
 use crate::docker::{DockerError, Engine};
 use crate::model::application::Volume;
 use crate::model::entry::Source;
 use crate::model::outcome::{EndMark, Proof, ReadMethod};
 use crate::platform::control::Control;
+use crate::platform::mounts;
 
 /// What the Engine's archive stream does not carry, one sentence each.
 pub const STREAM_LOST: [&str; 6] = [
@@ -83,24 +87,42 @@ pub struct Receipt {
     warnings: Vec<String>,
     helper: Option<Helper>,
     comparison: Option<Box<Comparison>>,
+    /// The folder of this machine that is walked.
+    folder: Option<PathBuf>,
+    /// What is mounted inside of what comes as a stream, as far as that is known.
+    mounted: Vec<MountedInside>,
 }
 
 impl Receipt {
-    /// For what is walked.
-    pub(super) fn direct(counts: Arc<Counts>) -> Self {
-        Self { method: ReadMethod::Direct, counts, helper_reason: None, warnings: Vec::new(), helper: None, comparison: None }
+    /// For what is walked, at this path.
+    pub(super) fn direct(counts: Arc<Counts>, folder: PathBuf) -> Self {
+        Self { folder: Some(folder), ..Self::streamed_as(ReadMethod::Direct, counts) }
     }
 
     /// For what the Engine gives as a stream without a helper.
     pub(super) fn streamed(counts: Arc<Counts>) -> Self {
-        Self { method: ReadMethod::Api, counts, helper_reason: None, warnings: Vec::new(), helper: None, comparison: None }
+        Self::streamed_as(ReadMethod::Api, counts)
+    }
+
+    fn streamed_as(method: ReadMethod, counts: Arc<Counts>) -> Self {
+        let (helper_reason, warnings, mounted) = (None, Vec::new(), Vec::new());
+        Self { method, counts, helper_reason, warnings, helper: None, comparison: None, folder: None, mounted }
     }
 
     /// For what comes through a helper, for this reason.
     pub(super) fn through(helper: Helper, streamed: Streamed, reason: String, comparison: Option<Comparison>) -> Self {
-        let Streamed { counts, warnings } = streamed;
+        let Streamed { counts, warnings, mounted } = streamed;
         let comparison = comparison.map(Box::new);
-        Self { method: ReadMethod::Helper, counts, helper_reason: Some(reason), warnings, helper: Some(helper), comparison }
+        let (helper_reason, helper) = (Some(reason), Some(helper));
+        Self { helper_reason, warnings, helper, comparison, mounted, ..Self::streamed_as(ReadMethod::Helper, counts) }
+    }
+
+    /// What is mounted inside of what was read, known once it was read. Of a machine that is not seen from here nothing is known.
+    pub fn mounted(&self) -> Vec<MountedInside> {
+        match &self.folder {
+            Some(folder) => self.counts.mounted(folder),
+            None => self.mounted.clone(),
+        }
     }
 
     /// What shows that the volume was read to its end; none while it was not. The counts are those of the source, before
@@ -224,8 +246,8 @@ pub async fn open(engine: &Engine, name: &str, options: ReadOptions) -> Result<O
     } else {
         match open_directly(engine, &volume, &options).await {
             Ok(walk) => {
-                let counts = walk.counts();
-                return Ok(OpenVolume { source: Box::new(walk), receipt: Receipt::direct(counts) });
+                let (counts, folder) = (walk.counts(), walk.folder_path());
+                return Ok(OpenVolume { source: Box::new(walk), receipt: Receipt::direct(counts, folder) });
             }
             Err(NotDirectly::Refused(source)) => return Err(VolumeError::Folder { volume: volume.name, source }),
             Err(NotDirectly::Because(reason)) if options.mode == ReadMode::Direct => {
@@ -248,7 +270,13 @@ pub async fn open(engine: &Engine, name: &str, options: ReadOptions) -> Result<O
             return Err(docker(error));
         }
     };
-    let what = Streaming { filter: options.filter, seen_as: options.seen_as, never, what: format!("volume {name}") };
+    // What the local driver mounts for `o=bind` has nothing in it that is mounted further down.
+    let what = Streaming { filter: options.filter, seen_as: options.seen_as, never, what: format!("volume {name}"), mounted: Vec::new() };
+    let mounted = match volume.bound_folder() {
+        Some(folder) => what.mounted_below(engine, Path::new(folder), volume.binds_all()).await,
+        None => Vec::new(),
+    };
+    let what = Streaming { mounted, ..what };
     let (source, streamed) = streamed(stream, what, comparison.as_ref());
     Ok(OpenVolume { source, receipt: Receipt::through(helper, streamed, reason, comparison) })
 }
@@ -258,6 +286,7 @@ pub(super) struct Streamed {
     counts: Arc<Counts>,
     /// What somebody should know.
     warnings: Vec<String>,
+    mounted: Vec<MountedInside>,
 }
 
 /// What is done with a helper's stream.
@@ -269,11 +298,37 @@ pub(super) struct Streaming {
     pub(super) never: Vec<Vec<u8>>,
     /// What it is of, for people.
     pub(super) what: String,
+    /// What is mounted inside of it.
+    pub(super) mounted: Vec<MountedInside>,
+}
+
+impl Streaming {
+    /// What is mounted inside of a folder of the Engine's machine, if that is this one, and is not left out.
+    pub(super) async fn mounted_below(&self, engine: &Engine, folder: &Path, is_read: bool) -> Vec<MountedInside> {
+        if !same_root(engine).await {
+            return Vec::new();
+        }
+        let (Ok(folder), Ok(points)) = (folder.canonicalize(), mounts::points()) else { return Vec::new() };
+        let is_wanted =
+            |point: &&PathBuf| point.strip_prefix(&folder).is_ok_and(|inside| !inside.as_os_str().is_empty() && self.takes(inside));
+        let below: BTreeSet<PathBuf> = points.iter().filter(is_wanted).cloned().collect();
+        mounted_inside(below.into_iter().map(|point| (point, is_read)))
+    }
+
+    /// Whether a path relative to the root is given.
+    fn takes(&self, inside: &Path) -> bool {
+        let is_excluded = |path: &Path| {
+            let seen_as = [&self.seen_as, &b"/"[..], path.as_os_str().as_bytes()].concat();
+            self.filter.as_deref().is_some_and(|filter| filter.is_excluded(&seen_as))
+        };
+        let never = self.never.iter().any(|never| inside.starts_with(OsStr::from_bytes(never)));
+        !never && !inside.ancestors().filter(|path| !path.as_os_str().is_empty()).any(is_excluded)
+    }
 }
 
 /// The source over a helper's stream.
 pub(super) fn streamed(stream: ArchiveReader, streaming: Streaming, comparison: Option<&Comparison>) -> (Box<dyn Source>, Streamed) {
-    let Streaming { filter, seen_as, never, what } = streaming;
+    let Streaming { filter, seen_as, never, what, mounted } = streaming;
     let source = TarSource::new(stream, MOUNT.trim_start_matches('/').as_bytes());
     let counts = source.counts();
     let mut warnings = Vec::new();
@@ -287,7 +342,7 @@ pub(super) fn streamed(stream: ArchiveReader, streaming: Streaming, comparison: 
     }
     let source: Box<dyn Source> =
         if filter.is_empty() && never.is_empty() { source } else { Box::new(Filtered::new(source, filter, seen_as, never)) };
-    (source, Streamed { counts, warnings })
+    (source, Streamed { counts, warnings, mounted })
 }
 
 /// Why a volume is not walked.

@@ -9,10 +9,10 @@
 //! with the entry's metadata, for the same reason.
 
 use std::collections::VecDeque;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -136,6 +136,12 @@ impl Walk {
         Arc::clone(&self.counts)
     }
 
+    /// The root as the list of mounts names it: no symbolic link in its path.
+    pub fn folder_path(&self) -> PathBuf {
+        let path = Path::new(OsStr::from_bytes(self.looker.root_path()));
+        if path.as_os_str().is_empty() { "/".into() } else { path.canonicalize().unwrap_or_else(|_| path.to_owned()) }
+    }
+
     /// Gives the root's entry and goes into it.
     fn begin(&mut self, root: Root) -> io::Result<Step> {
         let mut looked = match root {
@@ -199,7 +205,10 @@ impl Walk {
 
     /// Takes over what was found at the current path; none if nothing of it is to be given.
     fn accept(&mut self, looked: Looked) -> Option<Step> {
-        let Looked { entry, below, unreadable, listing_failed, never_read } = looked;
+        let Looked { entry, below, unreadable, listing_failed, never_read, mounted } = looked;
+        if let Some(is_read) = mounted {
+            self.counts.add_mounted(self.looker.relative_path(), is_read);
+        }
         if never_read {
             self.counts.add_pruned(self.looker.relative_path());
         }

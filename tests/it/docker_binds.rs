@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
 use crate::support::manifest::Manifest;
+use crate::support::mounted::Disk;
 use crate::support::parts::{Part, needs};
 use crate::support::proxy::over_tcp;
 use crate::support::tree;
@@ -216,30 +217,13 @@ fn assert_no_helper(stage: &Stage<'_>, path: &Path) {
     assert!(helpers.is_empty(), "a helper was left behind: {helpers}");
 }
 
-/// A disk in memory, mounted until it is dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn at(point: &Path) -> Self {
-        let flags = rustix::mount::MountFlags::empty();
-        rustix::mount::mount("tmpfs", point, "tmpfs", flags, None::<&std::ffi::CStr>).unwrap();
-        Self(point.to_owned())
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
 #[test]
 fn nothing_is_written_below_a_mount_point_whose_disk_is_missing() {
     needs!(Part::Root, Part::Engine);
     let home = Home::with_repository();
     let stage = Stage::new(&home, "disk");
     let point = home.make_folder("disk").canonicalize().unwrap();
-    let disk = Mounted::at(&point);
+    let disk = Disk::in_memory(&point);
     let (app, data) = (point.join("app"), point.join("data"));
     for (folder, content) in [(&app, "of the app"), (&data, "of the volume")] {
         fs::create_dir(folder).unwrap();
@@ -259,7 +243,7 @@ fn nothing_is_written_below_a_mount_point_whose_disk_is_missing() {
     let _ = refused.says(&format!("nothing is mounted at {}", point.display())).says(&format!("volume {volume} lay"));
     assert_eq!(fs::read_dir(&point).unwrap().count(), 0, "something was written to the wrong disk");
     assert!(!stage.exists("container", &name));
-    let _disk = Mounted::at(&point);
+    let _disk = Disk::in_memory(&point);
     fs::create_dir(&data).unwrap();
     let outcome = stage.bbackup(["restore", "latest", "--all"]).run();
     assert_eq!(fs::read_to_string(app.join("file")).unwrap(), "of the app", "{}", outcome.describe());

@@ -51,7 +51,9 @@ mod docker_half;
 
 // Bind mounts: files of the host that containers mount.
 mod docker_binds;
+// What is mounted inside of what is saved.
 mod docker_choice;
+mod docker_nested;
 
 // Images that no registry has, and containers' own layers.
 mod docker_images;

@@ -6,6 +6,7 @@ mod before;
 mod open;
 
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::docker::quiesce::Place;
 use crate::jobs::backup::counting::Counting;
 use crate::jobs::error::JobError;
 use crate::jobs::results::{ApplicationResult, ItemResult};
-use crate::model::application::{ApplicationDocument, DOCUMENT_VERSION, ItemKind, ItemRecord, Status, VolumeUser};
+use crate::model::application::{ApplicationDocument, DOCUMENT_VERSION, InnerMount, ItemKind, ItemRecord, Status, VolumeUser};
 use crate::model::entry::Source;
 use crate::model::outcome::ItemOutcome;
 use crate::model::progress::Event;
@@ -36,7 +37,7 @@ use crate::sources::filter::{Case, Filter};
 use crate::sources::plan::PlannedItem;
 use crate::sources::tar::is_cut;
 use crate::sources::volume::{OpenVolume, Receipt, STREAM_LOST};
-use crate::sources::{SourceError, compose, container, logs, network};
+use crate::sources::{MountedInside, SourceError, compose, container, logs, network};
 
 /// How often a stream is read that breaks off.
 const READS: usize = 2;
@@ -54,6 +55,8 @@ struct Work<'a> {
     records: Vec<ItemRecord>,
     /// Whether a volume came as a stream.
     streamed: bool,
+    /// What is mounted inside of the item that was read last.
+    inside: Vec<MountedInside>,
     /// Whether it was for the connection that the last item could not be opened, or read to its end.
     cut: bool,
     /// Ids of containers that write while volumes are read; none where nobody has to keep still.
@@ -83,7 +86,11 @@ fn begin<'a>(run: &'a Run<'a>, unit: &'a Unit) -> Result<(Work<'a>, Filter, jiff
         None => Box::new(Counting::new(run.control, run.progress)),
     };
     let result = ApplicationResult::new(name);
-    Ok((Work { run, unit, writer, result, records: Vec::new(), streamed: false, cut: false, known_writers: None }, filter, time))
+    Ok((
+        Work { run, unit, writer, result, records: Vec::new(), streamed: false, inside: Vec::new(), cut: false, known_writers: None },
+        filter,
+        time,
+    ))
 }
 
 /// What the snapshot says it is of: the application, or the items of it that were asked for.
@@ -299,9 +306,9 @@ impl Work<'_> {
             let half = if half.is_none() { self.half_restored(item)? } else { half };
             let outcome = less_whole(outcome, half.into_iter().collect());
             self.record(item.kind, item.name.clone(), item.path.clone(), outcome, helper_reason);
-            let mounted_at = self.mounted_at(item).await;
+            let (mounted_at, mounted_inside) = (self.mounted_at(item).await, self.mounted_inside(item));
             if let Some(record) = self.records.last_mut() {
-                record.mounted_at = mounted_at;
+                (record.mounted_at, record.mounted_inside) = (mounted_at, mounted_inside);
             }
         }
         Ok(())
@@ -325,6 +332,16 @@ impl Work<'_> {
             _ => return None,
         };
         mountpoint::mounted_at(&self.run.host.as_ref()?.engine, Path::new(path)).await?.into_os_string().into_string().ok()
+    }
+
+    /// What is mounted inside of the item that was read just now; what of that is not saved is told.
+    fn mounted_inside(&mut self, item: &PlannedItem) -> Vec<InnerMount> {
+        let inside = std::mem::take(&mut self.inside);
+        let why = if item.kind == ItemKind::Bind { "one_file_system" } else { "it is not part of what containers see" };
+        let what = format!("{} {}", item.kind.as_str(), printable(item.name.as_bytes()));
+        self.result.notes.extend(not_followed(&inside).map(|paths| format!("{what}: what is mounted in it is not saved ({why}): {paths}")));
+        let name = |path: &Path| path.to_str().map_or_else(|| printable(path.as_os_str().as_bytes()), str::to_owned);
+        inside.iter().map(|one| InnerMount { path: name(&one.path), saved: one.is_read }).collect()
     }
 
     /// Says what containers wrote outside everything that is saved.
@@ -379,6 +396,7 @@ impl Work<'_> {
             outcome = outcome.map(|outcome| less_whole(outcome, reasons));
         }
         self.streamed |= receipt.came_as_stream();
+        self.inside = receipt.mounted();
         self.result.warnings.extend(receipt.warnings().iter().cloned());
         let helper_reason = receipt.helper_reason().map(str::to_owned);
         if let Err(error) = receipt.close().await {
@@ -472,7 +490,7 @@ impl Work<'_> {
     fn record(&mut self, kind: ItemKind, name: String, path: String, outcome: ItemOutcome, helper_reason: Option<String>) {
         let item = format!("{} {}", kind.as_str(), printable(name.as_bytes()));
         self.result.items.push(ItemResult { item, outcome: outcome.clone() });
-        self.records.push(ItemRecord { kind, name, path, outcome, helper_reason, mounted_at: None });
+        self.records.push(ItemRecord { kind, name, path, outcome, helper_reason, mounted_at: None, mounted_inside: Vec::new() });
     }
 }
 
@@ -482,6 +500,13 @@ fn listed<'a>(paths: impl ExactSizeIterator<Item = &'a str>) -> String {
     let more = paths.len().saturating_sub(SHOWN);
     let text = paths.take(SHOWN).map(|path| printable(path.as_bytes())).collect::<Vec<_>>().join(", ");
     if more > 0 { format!("{text} and {more} more") } else { text }
+}
+
+/// What of some mount points was not read, for a sentence; none where nobody would miss anything.
+pub(super) fn not_followed(inside: &[MountedInside]) -> Option<String> {
+    let missed: Vec<String> =
+        inside.iter().filter(|one| !one.is_read && one.holds_data).map(|one| one.path.display().to_string()).collect();
+    (!missed.is_empty()).then(|| listed(missed.iter().map(String::as_str)))
 }
 
 /// Whether an item is read while the containers are kept still.

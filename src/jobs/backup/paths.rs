@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use super::application::not_followed;
 use super::estimate::Estimate;
 use super::{Run, closing_tags, filter_of, our_own, sentence};
 use crate::config::BackupSet;
@@ -94,6 +95,8 @@ pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResul
         let outcome = match added {
             Ok(summary) => {
                 let outcome = outcome(&path.counts, &summary);
+                let missed = not_followed(&path.counts.mounted(&path.path));
+                result.notes.extend(missed.map(|paths| format!("{label}: what is mounted in it is not saved (one_file_system): {paths}")));
                 result.problems.extend(summary.problems);
                 result.problems.extend(summary.warnings);
                 outcome

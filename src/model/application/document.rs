@@ -73,6 +73,18 @@ pub struct ItemRecord {
     /// where that was the root folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mounted_at: Option<String>,
+    /// What was mounted inside of a volume or bind mount, as far as that is seen from here.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub mounted_inside: Vec<InnerMount>,
+}
+
+/// A mount point inside of an item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InnerMount {
+    /// Its path on the machine.
+    pub path: String,
+    /// Whether what was in it is saved with the item; if not, the item has an empty folder there.
+    pub saved: bool,
 }
 
 /// What labels or a backup set leave out of an application: it is no part of what is to be kept.

@@ -110,6 +110,11 @@ impl Volume {
         (self.driver == "local" && binds).then(|| option("device")).flatten().filter(|device| device.starts_with('/'))
     }
 
+    /// Whether what is mounted in the folder that it stands for is part of it.
+    pub fn binds_all(&self) -> bool {
+        self.options.get("o").is_some_and(|words| words.split(',').any(|word| word.trim() == "rbind"))
+    }
+
     /// Whether the Engine made up its name (64 hexadecimal digits).
     pub fn is_anonymous(&self) -> bool {
         self.name.len() == 64 && self.name.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -17,6 +17,7 @@ use super::crew::Lead;
 use super::listing::{Lister, Names};
 use super::{Folder, Root, WalkOptions, open_folder};
 use crate::model::entry::{Content, Entry, Xattr};
+use crate::platform::mounts;
 use crate::sources::metadata::{Owners, XattrReader, XattrsOf, from_stat, identity};
 
 /// A path must be shorter than this to be given to the system in one piece.
@@ -54,6 +55,8 @@ pub(super) struct Looked {
     pub(super) listing_failed: Option<io::Error>,
     /// Left out because it is never read.
     pub(super) never_read: bool,
+    /// Something is mounted there; whether that is read.
+    pub(super) mounted: Option<bool>,
 }
 
 impl Looker {
@@ -86,6 +89,11 @@ impl Looker {
             xattr_path: Vec::new(),
             ..*self
         }
+    }
+
+    /// The absolute path of the root, empty for the root of all.
+    pub(super) fn root_path(&self) -> &[u8] {
+        &self.root_path
     }
 
     /// How many are to be used beside this one, where that was asked for.
@@ -166,7 +174,7 @@ impl Looker {
             return Ok(looked);
         }
         if self.options.one_file_system && stat.st_dev != device {
-            return Ok(Looked::default());
+            return Ok(Looked { mounted: Some(false), ..Looked::default() });
         }
         self.look_from_outside(Some(above), name, &stat)
     }
@@ -185,11 +193,11 @@ impl Looker {
             return Ok(Looked { never_read: true, ..Looked::default() });
         }
         let stays = !self.options.one_file_system || stat.st_dev == device;
-        if stays {
-            self.look_into(handle, &stat, device, true)
-        } else {
-            self.look_into(handle, &stat, stat.st_dev, self.options.also.contains(&identity))
-        }
+        let is_read = stays || self.options.also.contains(&identity);
+        // What is not read is told also where it is not mounted: a part of a file system that counts as one of its own.
+        let mounted = (mounts::is_mount_point(handle.as_fd()).unwrap_or(!stays) || !is_read).then_some(is_read);
+        let looked = self.look_into(handle, &stat, if stays { device } else { stat.st_dev }, is_read)?;
+        Ok(Looked { mounted, ..looked })
     }
 
     /// Looks at a folder by its handle; with `list` it is also listed, and what is in it may be on `device`.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::Draft;
 use super::{Conflict, Step, StoredApplication};
-use crate::model::application::ItemKind;
+use crate::model::application::{ItemKind, ItemRecord};
 use crate::model::text::printable;
 use crate::targets::preflight::{Disk, PathState};
 
@@ -14,10 +14,15 @@ pub(super) fn folders(applications: &[StoredApplication]) -> BTreeSet<String> {
     volumes.filter_map(|volume| volume.bound_folder()).map(str::to_owned).collect()
 }
 
-/// The mount points that something lay below when it was saved.
+/// The mount points that something lay below, or had in it, when it was saved.
 pub(super) fn mount_points(applications: &[StoredApplication]) -> BTreeSet<String> {
     let items = applications.iter().flat_map(|stored| &stored.document.items);
-    items.filter_map(|item| item.mounted_at.clone()).collect()
+    items.flat_map(|item| item.mounted_at.iter().chain(saved_inside(item))).cloned().collect()
+}
+
+/// The mount points inside of an item of which it has the files.
+fn saved_inside(item: &ItemRecord) -> impl Iterator<Item = &String> {
+    item.mounted_inside.iter().filter(|inner| inner.saved).map(|inner| &inner.path)
 }
 
 /// Makes sure that nothing is written below a mount point for want of its mount: on the machine that was saved that is a
@@ -29,13 +34,25 @@ pub(super) fn mounted(draft: &mut Draft<'_>) {
         let (Step::FillPath { from, .. } | Step::FillVolume { path: from, .. }) = &planned.step else { continue };
         let stored = draft.applications.iter().find(|stored| stored.document.application.name == planned.application);
         let Some(item) = stored.and_then(|stored| stored.document.items.iter().find(|item| item.path == *from)) else { continue };
-        let Some((point, state)) = item.mounted_at.as_ref().and_then(|point| draft.host.unmounted.get_key_value(point)) else { continue };
-        if draft.same_engine(&planned.application) && *state != PathState::Holds {
-            let what = if item.kind == ItemKind::Volume { format!("volume {}", item.name) } else { item.name.clone() };
-            conflicts.push(Conflict::NotMounted { path: point.clone(), what });
-        } else {
-            let point = printable(point.as_bytes());
-            notes.push(format!("nothing is mounted at {point} here: what lay there is written to the disk that the folder is on"));
+        let missing = |point: &String| draft.host.unmounted.get_key_value(point);
+        let what = if item.kind == ItemKind::Volume { format!("volume {}", item.name) } else { item.name.clone() };
+        // In a volume that is made now nothing can be mounted yet.
+        let is_new = matches!(&planned.step, Step::FillVolume { name, .. } if is_made(draft, name));
+        for (point, state) in item.mounted_at.iter().chain(saved_inside(item)).filter_map(missing) {
+            let is_inside = item.mounted_at.as_ref() != Some(point);
+            if draft.same_engine(&planned.application) && *state != PathState::Holds && !(is_inside && is_new) {
+                conflicts.push(Conflict::NotMounted {
+                    path: point.clone(),
+                    what: if is_inside { format!("files of {what}") } else { what.clone() },
+                });
+            } else {
+                let point = printable(point.as_bytes());
+                notes.push(format!("nothing is mounted at {point} here: what lay there is written to the disk that the folder is on"));
+            }
+        }
+        for inner in item.mounted_inside.iter().filter(|inner| !inner.saved) {
+            let (what, point) = (printable(what.as_bytes()), printable(inner.path.as_bytes()));
+            notes.push(format!("{what}: what was mounted at {point} is not in the snapshot"));
         }
     }
     for conflict in conflicts {
@@ -44,6 +61,10 @@ pub(super) fn mounted(draft: &mut Draft<'_>) {
     for note in notes {
         draft.note(note);
     }
+}
+
+fn is_made(draft: &Draft<'_>, volume: &str) -> bool {
+    draft.plan.steps.iter().any(|planned| matches!(&planned.step, Step::CreateVolume { name, .. } if name == volume))
 }
 
 /// Checks whether what is written has room on the disks that are seen from here.

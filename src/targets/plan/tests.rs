@@ -102,6 +102,7 @@ fn item(volume: &str, bytes: u64, entries: u64) -> ItemRecord {
         outcome: ItemOutcome::Complete { proof },
         helper_reason: None,
         mounted_at: None,
+        mounted_inside: Vec::new(),
     }
 }
 
@@ -692,6 +693,7 @@ fn a_container_that_could_not_be_saved_is_in_the_way_and_so_is_one_that_is_named
         outcome: ItemOutcome::Failed { reason: "it was removed".to_owned() },
         helper_reason: None,
         mounted_at: None,
+        mounted_inside: Vec::new(),
     });
     let failed = plan(&[stored], &RestoreOptions::default(), &host()).unwrap();
     assert_eq!(conflicts(&failed), ["container web is not in the snapshot: it was removed"]);

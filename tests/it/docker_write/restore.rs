@@ -34,6 +34,7 @@ async fn stored(engine: &Engine, application: &str, bytes: u64) -> StoredApplica
         },
         helper_reason: None,
         mounted_at: None,
+        mounted_inside: Vec::new(),
     });
     let containers: Vec<_> = application
         .containers

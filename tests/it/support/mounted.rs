@@ -1,4 +1,4 @@
-//! Snapshots mounted for the time of a test.
+//! Snapshots, disks and folders mounted for the time of a test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,4 +51,35 @@ impl Drop for Mounted<'_> {
 /// Whether anything is mounted there.
 pub(crate) fn is_mounted(path: &Path) -> bool {
     fs::read_to_string("/proc/self/mountinfo").unwrap().lines().any(|line| line.split(' ').nth(4) == path.to_str())
+}
+
+/// Something of this machine that is mounted until it is dropped.
+pub(crate) struct Disk(PathBuf);
+
+impl Disk {
+    /// A disk in memory.
+    pub(crate) fn in_memory(point: &Path) -> Self {
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", point, "tmpfs", flags, None::<&std::ffi::CStr>).unwrap();
+        Self(point.to_owned())
+    }
+
+    /// What the kernel makes up.
+    pub(crate) fn of_the_kernel(point: &Path) -> Self {
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("proc", point, "proc", flags, None::<&std::ffi::CStr>).unwrap();
+        Self(point.to_owned())
+    }
+
+    /// A folder that is somewhere else, too.
+    pub(crate) fn another(folder: &Path, point: &Path) -> Self {
+        rustix::mount::mount_bind(folder, point).unwrap();
+        Self(point.to_owned())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
 }

@@ -93,7 +93,7 @@ impl Work<'_> {
                         again = Some(counted.source);
                     }
                 }
-                Ok(Opened::Ready(Box::new(opened), again))
+                Ok(Opened::Ready(opened, again))
             }
             Ok(OpenBind::Left(reason)) => {
                 self.result.notes.push(format!("bind mount {shown} is not saved: {reason}"));

@@ -20,7 +20,7 @@ use super::data;
 use super::files::{FileJob, OpenFiles};
 use super::prepare::{self, FirstName, LinkJob, OtherJob, Want};
 use super::run::{Halted, Run};
-use super::target::{Folder, look, names, type_of};
+use super::target::{Folder, Target, look, names, type_of};
 
 /// Entries after which a batch is worked off. In tests a few, so that every restore has many batches.
 const BATCH_ENTRIES: usize = if cfg!(test) { 5 } else { 100_000 };
@@ -242,7 +242,7 @@ fn make_folder(run: &Run<'_>, parent: &Arc<Folder>, name: &[u8]) -> Result<Arc<F
     if there.is_some_and(|stat| type_of(&stat) == FileType::Directory) {
         return Ok(run.target.folder(parent, name, false));
     }
-    run.target.remove(above.as_fd(), name, false, &|| true).map_err(|error| ("remove what is in the way", error))?;
+    Target::remove(above.as_fd(), name, false, &|| true).map_err(|error| ("remove what is in the way", error))?;
     make().map_err(failed)?;
     Ok(run.target.folder(parent, name, true))
 }
@@ -272,11 +272,14 @@ fn remove_extra(run: &Run<'_>, folder: &Arc<Folder>, tree: &Tree) -> Result<(), 
     let known: HashSet<&[u8]> = known.map(|name| &name[..]).collect();
     for name in names.iter().filter(|name| !known.contains(&name[..])) {
         run.go_on()?;
-        let removed = if run.request.dry_run { Ok(1) } else { run.target.remove(handle.as_fd(), name, true, &|| run.go_on().is_ok()) };
+        let removed = if run.request.dry_run { Ok(1) } else { Target::remove(handle.as_fd(), name, true, &|| run.go_on().is_ok()) };
         match removed {
             Ok(removed) => Run::count(&run.counters.files_deleted, removed),
             // The first check above says why the restore ends.
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                run.keep(&folder.path_of(name), format!("it is not in the snapshot and stays: {error}"));
+            }
             Err(error) => run.failed(&folder.path_of(name), "remove what is not in the snapshot", error),
         }
     }

@@ -19,7 +19,7 @@ use crate::repository::restic::index::Location;
 use super::attributes::{Attributes, Place};
 use super::files::{FileJob, OpenFiles};
 use super::run::Run;
-use super::target::{self, Folder, look, type_of};
+use super::target::{self, Folder, Target, look, type_of};
 
 /// An entry without data.
 pub(super) struct OtherJob {
@@ -164,7 +164,7 @@ fn clear_the_way(run: &Run<'_>, folder: BorrowedFd<'_>, name: &[u8]) -> Result<(
     if run.request.dry_run {
         return if run.request.delete_extra { Ok(()) } else { target::expect_removable(folder, name).map_err(failed) };
     }
-    run.target.remove(folder, name, run.request.delete_extra, &|| run.go_on().is_ok()).map(drop).map_err(failed)
+    Target::remove(folder, name, run.request.delete_extra, &|| run.go_on().is_ok()).map(drop).map_err(failed)
 }
 
 /// The pieces that differ; `None` if everything is as it should be.

@@ -103,7 +103,8 @@ impl<'a> Run<'a> {
         self.keep(path, message);
     }
 
-    fn keep(&self, path: &[u8], message: String) {
+    /// Keeps what somebody should know of an entry.
+    pub(super) fn keep(&self, path: &[u8], message: String) {
         self.progress.event(Event::Problem { path, message: &message });
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         problems.1 += 1;

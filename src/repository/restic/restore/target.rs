@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::platform::mounts;
+
 /// Handles on folders that are kept open at once.
 const OPEN_FOLDERS: usize = 128;
 
@@ -53,8 +55,6 @@ impl Folder {
 #[derive(Debug)]
 pub(super) struct Target {
     root: Option<Arc<OwnedFd>>,
-    /// The root's file system: what is mounted below it is not cleared away.
-    device: u64,
     next: AtomicU64,
     /// By the folder's number.
     open: Mutex<HashMap<u64, Arc<OwnedFd>>>,
@@ -65,8 +65,7 @@ impl Target {
     /// nothing is there yet and nothing is written (a dry run).
     pub(super) fn new(path: Option<&Path>) -> io::Result<Self> {
         let root = path.map(|path| rustix::fs::open(path, FOLDER.difference(OFlags::NOFOLLOW), Mode::empty())).transpose()?;
-        let device = root.as_ref().map(rustix::fs::fstat).transpose()?.map_or(0, |stat| stat.st_dev);
-        Ok(Self { root: root.map(Arc::new), device, next: AtomicU64::new(1), open: Mutex::default() })
+        Ok(Self { root: root.map(Arc::new), next: AtomicU64::new(1), open: Mutex::default() })
     }
 
     /// The root folder; `path` is its path in the snapshot.
@@ -124,22 +123,23 @@ impl Target {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what is called `name`, and if `recursive` everything in it. Links are removed, not followed; other file
-    /// systems mounted below are left alone. Returns how many entries were removed. `go_on` is asked between any two.
+    /// Removes what is called `name`, and if `recursive` everything in it. Links are removed, not followed; what is
+    /// mounted below is left alone. Returns how many entries were removed. `go_on` is asked between any two.
     ///
     /// # Errors
-    /// Something is still there: the first cause.
-    pub(super) fn remove(&self, folder: BorrowedFd<'_>, name: &[u8], recursive: bool, go_on: &dyn Fn() -> bool) -> io::Result<u64> {
+    /// Something is still there: the first cause; `ResourceBusy` if that is only what is mounted there.
+    pub(super) fn remove(folder: BorrowedFd<'_>, name: &[u8], recursive: bool, go_on: &dyn Fn() -> bool) -> io::Result<u64> {
         match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
             Ok(()) => return Ok(1),
             Err(Errno::NOENT) => return Ok(0),
             Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(Errno::BUSY) => return Err(mounted()),
             Err(error) => return Err(error.into()),
         }
         let mut removed = 0;
         if recursive {
             // The folders that are being emptied, from the outermost: a handle, a listing and the name in the one before.
-            let mut stack = vec![Emptied::open(folder, name, self.device)?];
+            let mut stack = vec![Emptied::open(folder, name)?];
             while let Some(top) = stack.last_mut() {
                 if !go_on() {
                     return Err(io::ErrorKind::Interrupted.into());
@@ -148,18 +148,25 @@ impl Target {
                     match rustix::fs::unlinkat(&top.handle, &child[..], AtFlags::empty()) {
                         Ok(()) => removed += 1,
                         Err(Errno::NOENT) => {}
-                        Err(Errno::ISDIR | Errno::PERM) => {
-                            let below = Emptied::open(top.handle.as_fd(), &child, self.device)?;
-                            stack.push(below);
-                        }
+                        Err(Errno::ISDIR | Errno::PERM) => match Emptied::open(top.handle.as_fd(), &child) {
+                            Ok(below) => stack.push(below),
+                            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => top.stays = true,
+                            Err(error) => return Err(error),
+                        },
+                        Err(Errno::BUSY) => top.stays = true,
                         Err(error) => return Err(error.into()),
                     }
                     continue;
                 }
                 let Some(done) = stack.pop() else { break };
-                if let Some(above) = stack.last() {
-                    rustix::fs::unlinkat(&above.handle, &done.name[..], AtFlags::REMOVEDIR)?;
-                    removed += 1;
+                match stack.last_mut() {
+                    Some(above) if done.stays => above.stays = true,
+                    Some(above) => {
+                        rustix::fs::unlinkat(&above.handle, &done.name[..], AtFlags::REMOVEDIR)?;
+                        removed += 1;
+                    }
+                    None if done.stays => return Err(mounted()),
+                    None => {}
                 }
             }
         }
@@ -173,17 +180,27 @@ struct Emptied {
     name: Vec<u8>,
     handle: OwnedFd,
     names: Vec<Vec<u8>>,
+    /// Whether something in it stays, as it is mounted there.
+    stays: bool,
 }
 
 impl Emptied {
-    fn open(folder: BorrowedFd<'_>, name: &[u8], device: u64) -> io::Result<Self> {
+    fn open(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<Self> {
         let handle = rustix::fs::openat(folder, name, FOLDER, Mode::empty())?;
-        if rustix::fs::fstat(&handle)?.st_dev != device {
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another file system is mounted there"));
+        let is_mounted = match mounts::is_mount_point(handle.as_fd()) {
+            Some(is_mounted) => is_mounted,
+            None => rustix::fs::fstat(&handle)?.st_dev != rustix::fs::fstat(folder)?.st_dev,
+        };
+        if is_mounted {
+            return Err(mounted());
         }
         let names = names(handle.as_fd())?;
-        Ok(Self { name: name.to_vec(), handle, names })
+        Ok(Self { name: name.to_vec(), handle, names, stays: false })
     }
+}
+
+fn mounted() -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, "something is mounted there")
 }
 
 /// Whether [`Target::remove`] would do it without `recursive`.

@@ -373,7 +373,7 @@ fn folders_without_end_come_to_an_end() {
     assert!(summary.problems[0].message.contains("4096"), "{:?}", summary.problems);
     // The standard library removes such a folder only where paths are long enough.
     let target = Target::new(Some(scene.folder.path())).unwrap();
-    target.remove(std::os::fd::AsFd::as_fd(&*target.open(&Target::root(b"", false)).unwrap()), b"target", true, &|| true).unwrap();
+    Target::remove(std::os::fd::AsFd::as_fd(&*target.open(&Target::root(b"", false)).unwrap()), b"target", true, &|| true).unwrap();
     assert!(!scene.request.destination.exists());
 }
 
