@@ -439,8 +439,13 @@ fn resolve_one(
             let short = reference.len() >= 12 && reference.bytes().all(|byte| byte.is_ascii_hexdigit());
             names.iter().find(|(id, _)| short && id.len() == 64 && id.starts_with(&reference)).map(|(_, name)| name)
         });
-        if let Some(other) = other.filter(|other| !found.iter().any(|known| known.container == **other)) {
-            found.push(Dependency { container: other.clone(), condition: DependencyCondition::Started, reason, restart: false });
+        let Some(other) = other else { continue };
+        match found.iter_mut().find(|known| known.container == *other) {
+            // Who lives in another one's network needs it in a stronger sense, whatever else is said of both. Compose says
+            // `depends_on` of each such service by itself.
+            Some(known) if reason == DependencyReason::Namespace => known.reason = reason,
+            Some(_) => {}
+            None => found.push(Dependency { container: other.clone(), condition: DependencyCondition::Started, reason, restart: false }),
         }
     }
     found.retain(|dependency| dependency.container != container.name);
@@ -506,13 +511,34 @@ mod tests {
         assert_eq!(
             found,
             [
-                ("cache", DependencyCondition::Started, DependencyReason::Link, false),
+                ("cache", DependencyCondition::Started, DependencyReason::Namespace, false),
                 ("files", DependencyCondition::Started, DependencyReason::VolumesFrom, false),
                 ("shop-db-1", DependencyCondition::Healthy, DependencyReason::DependsOn, true),
                 ("vpn", DependencyCondition::Started, DependencyReason::Namespace, false),
             ]
         );
         assert!(all[4].depends_on.is_empty(), "nothing depends on itself");
+    }
+
+    #[test]
+    fn who_lives_in_the_network_of_another_is_known_although_compose_says_that_it_depends_on_it() {
+        let labels = |service: &str, depends: &str| json!({PROJECT_LABEL: "p", SERVICE_LABEL: service, DEPENDS_ON_LABEL: depends});
+        // Of `network_mode: service:vpn` compose makes both.
+        for mode in ["NetworkMode", "IpcMode", "PidMode"] {
+            let guest = json!({"Config": {"Labels": labels("torrent", "vpn:service_healthy:true")}, "HostConfig": {mode: format!("container:{}", "b".repeat(64)),
+                "Links": ["/p-vpn-1:/p-torrent-1/vpn"]}});
+            let all = resolve(vec![
+                inspect('a', "p-torrent-1", guest),
+                inspect('b', "p-vpn-1", json!({"Config": {"Labels": labels("vpn", "")}})),
+            ]);
+            let expected = Dependency {
+                container: "p-vpn-1".to_owned(),
+                condition: DependencyCondition::Healthy,
+                reason: DependencyReason::Namespace,
+                restart: true,
+            };
+            assert_eq!(all[0].depends_on, [expected], "{mode}");
+        }
     }
 
     #[test]
