@@ -2,6 +2,7 @@
 //!
 //! What is done to whom is decided in `decide`, written down in `journal`; when it is done is the business of `jobs`.
 
+mod before;
 mod calls;
 mod decide;
 mod events;
@@ -27,6 +28,7 @@ use crate::model::progress::{Event, Progress};
 use crate::platform::clock;
 use crate::platform::control::Control;
 
+pub use self::before::{LeftDown, Undisturbed, discover_undisturbed};
 pub use self::decide::{Planned, PlannedService, QuiescePlan, QuiesceRequest, Wishes, decide, scaled_elsewhere};
 pub use self::hooks::{ContainerHooks, HookError, PlannedHooks};
 pub use self::order::start_order;

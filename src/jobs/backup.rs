@@ -24,6 +24,7 @@ use crate::docker::discover::{Discovery, discover};
 use crate::docker::helper::sweep;
 use crate::docker::mountpoint::same_root;
 use crate::docker::ourselves::{ourselves, outside};
+use crate::docker::quiesce::{LeftDown, Undisturbed, discover_undisturbed};
 use crate::model::outcome::{ItemOutcome, RunStatus};
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
@@ -52,6 +53,8 @@ struct Run<'a> {
 struct Host {
     engine: Engine,
     discovery: Discovery,
+    /// What dead runs have left down.
+    left_down: LeftDown,
     /// Containers that this very program stands on, by id, and how.
     ourselves: BTreeMap<String, String>,
     /// Volumes that restores overwrite, or were interrupted while they did, and why they are not whole.
@@ -192,10 +195,20 @@ async fn look_at_host(context: &JobContext, dry_run: bool, outcome: &mut Outcome
         outcome.notes.extend(notes);
         outcome.warnings.extend(warnings);
     }
-    let discovery = discover(&engine).await?;
+    let (discovery, left_down) = if dry_run {
+        // It takes no lock and saves nothing.
+        (discover(&engine).await?, LeftDown::default())
+    } else {
+        let Undisturbed { discovery, left_down, unknown } = discover_undisturbed(&engine, &context.directories.state).await?;
+        outcome.warnings.extend(unknown.map(|error| {
+            let error = sentence(&error);
+            format!("which containers other runs keep still is not known, and what those do is saved as it is now: {error}")
+        }));
+        (discovery, left_down)
+    };
     let ourselves = ourselves(&engine, &discovery, &container::clues()).await;
     let half = super::restore::half_restored(&context.directories.state, engine.id())?;
-    Ok(Host { engine, discovery, ourselves, half })
+    Ok(Host { engine, discovery, left_down, ourselves, half })
 }
 
 /// Removes the helper containers that dead runs have left: what was done, and what could not be, in sentences.

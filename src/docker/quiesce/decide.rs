@@ -100,7 +100,10 @@ pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan
     let priority = |container: &Container| request.wishes(container).priority.unwrap_or(DEFAULT_PRIORITY);
     for index in start_order_by(&running, priority).into_iter().rev() {
         let container = running[index];
-        if let Some(hooks) = request.hooks.get(&container.name).filter(|_| container.state.status == Status::Running) {
+        // What another run keeps still can run no command, and is held as that one does it.
+        let held = request.held_elsewhere.contains(&container.id);
+        let runs_now = container.state.status == Status::Running && !held;
+        if let Some(hooks) = request.hooks.get(&container.name).filter(|_| runs_now) {
             plan.hooks.push(PlannedHooks { id: container.id.clone(), name: container.name.clone(), hooks: hooks.clone() });
         }
         let consistency = request.wishes(container).consistency.unwrap_or(consistency);
@@ -113,7 +116,7 @@ pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan
         }
         let (action, note) = if consistency == Consistency::Stop { stopping(container, request) } else { (Action::Pause, None) };
         // A container that is about to be restarted has no process to freeze.
-        if action == Action::Pause && container.state.status == Status::Restarting {
+        if action == Action::Pause && container.state.status == Status::Restarting && !held {
             plan.notes.push(format!("{} keeps restarting and cannot be paused", container.name));
             continue;
         }

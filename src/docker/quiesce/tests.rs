@@ -239,4 +239,14 @@ fn what_another_run_keeps_still_counts_as_running() {
     assert!(decide(&request, Consistency::Stop).planned.is_empty());
     request.held_elsewhere.insert(request.containers[0].id.clone());
     assert_eq!(decide(&request, Consistency::Stop).planned.len(), 1);
+    // It is known by what it did before, and still can neither run a command nor be restarting.
+    request.hooks.insert(
+        "db".to_owned(),
+        ContainerHooks { pre: vec![crate::model::hook::Hook::of_line("true", "test".to_owned())], post: Vec::new() },
+    );
+    for before in [Status::Running, Status::Restarting] {
+        request.containers[0].state.status = before;
+        let plan = decide(&request, Consistency::Pause);
+        assert_eq!((plan.planned.len(), plan.hooks.len()), (1, 0), "{before:?}");
+    }
 }

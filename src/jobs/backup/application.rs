@@ -457,6 +457,8 @@ impl Work<'_> {
         let complete = self.records.iter().all(|record| record.outcome.is_complete());
         let mut warnings: BTreeSet<String> = result.warnings.iter().chain(&result.failures).chain(&result.notes).cloned().collect();
         warnings.extend(result.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)));
+        let mut application = self.unit.planned.application.clone();
+        host.left_down.put_right(&mut application);
         let document = ApplicationDocument {
             format_version: DOCUMENT_VERSION,
             program: concat!("bbackup ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -464,7 +466,7 @@ impl Work<'_> {
             run: self.run.id.clone(),
             time,
             engine: host.discovery.engine.clone(),
-            application: self.unit.planned.application.clone(),
+            application,
             items: self.records,
             whole: self.unit.planned.whole,
             left_out: self.unit.planned.left_out.clone(),

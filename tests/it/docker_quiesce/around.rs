@@ -12,7 +12,7 @@ use crate::support::engine::{BUSYBOX, Engine, Stage};
 use crate::support::home::Home;
 use crate::support::parts::{Part, needs};
 use crate::support::proxy::{Action, Proxy};
-use crate::support::run::{Outcome, Running};
+use crate::support::run::{Outcome, Program, Running};
 
 /// Starts a backup of `app` and stops the program in the middle of the read, when the container is in `held`.
 fn in_the_middle(stage: &Stage<'_>, arguments: &[&str], held: &str) -> Running {
@@ -169,8 +169,14 @@ fn two_runs_over_one_container_leave_it_to_the_last() {
     start(&stage, "app", 50, &[], POLITE);
     let running = in_the_middle(&stage, &[], "exited");
     // One state folder, as on one machine; another repository, so that no lock keeps it waiting.
-    let second = stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]).env("RESTIC_REPOSITORY", other.repository());
-    let outcome = second.env("RESTIC_PASSWORD_FILE", other.password_file()).run().success();
+    let elsewhere =
+        |program: Program| program.env("RESTIC_REPOSITORY", other.repository()).env("RESTIC_PASSWORD_FILE", other.password_file());
+    let outcome = elsewhere(stage.bbackup(["backup", "--json", "--containers", &stage.name("app")])).run().success();
+    // It runs, but for a while: what is made of this snapshot is started.
+    let (path, result) = (format!("/docker/{}/application.json", stage.name("app")), application(&outcome));
+    let saved = elsewhere(stage.bbackup(["dump", result["snapshot"].as_str().unwrap(), &path])).run().success().text();
+    let saved: Value = serde_json::from_str(&saved).unwrap();
+    assert_eq!(saved["application"]["containers"][0]["state"]["status"], "running", "{saved}");
     let note = application(&outcome)["quiesced"][0]["note"].as_str().unwrap().to_owned();
     assert!(note.starts_with("left to run "), "{note}");
     assert_eq!(state(&stage, "app"), "exited", "the second run has started what the first one still reads");
