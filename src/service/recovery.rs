@@ -154,5 +154,6 @@ fn owed_sentence(owed: &RanOwed) -> (bool, String) {
         OwedOutcome::Done => (false, format!("{hook} was run")),
         OwedOutcome::Gone => (false, format!("{hook} was not run: somebody removed the container")),
         OwedOutcome::Failed(error) => (true, format!("{hook} failed: {error}")),
+        OwedOutcome::Waits => (false, format!("{hook} is run once the container runs again and bbackup starts")),
     }
 }

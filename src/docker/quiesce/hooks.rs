@@ -206,25 +206,29 @@ impl Inner {
         Ok(())
     }
 
-    /// Runs what is owed, whatever has happened before. `left` are containers that another run still needs stopped.
+    /// Runs what is owed, whatever has happened before. `left` are containers that another run still needs stopped. What cannot be run yet
+    /// stays in the journal: the next start runs it once its container is back.
     pub(super) async fn after(&mut self, left: &[String], release: &mut super::Release, progress: &dyn Progress) {
         let mut owed = std::mem::take(&mut self.owed);
         // As containers are started: what others depend on first.
         owed.reverse();
         for OwedHook { container, name, hook, order, .. } in owed {
-            if left.contains(&container) {
-                release.hook_failures.push(format!(
-                    "{} of container {name} ({}) was not run: another run of bbackup still needs the container stopped",
-                    HookTime::Post.as_str(),
-                    hook.asked_by
-                ));
-            } else {
-                let place = Place { container: &container, name: &name, when: HookTime::Post };
-                let (record, result) = run(&self.engine, &place, &hook, None, progress).await;
-                self.hook_records.push(record);
-                if let Err(error) = result {
-                    release.hook_failures.push(failure(&name, &hook, HookTime::Post, &error));
-                }
+            let is_down = release.failures.iter().any(|failure| failure.id == container);
+            if is_down || left.contains(&container) {
+                let why = if is_down {
+                    "the container could not be started again"
+                } else {
+                    "another run of bbackup still needs the container stopped"
+                };
+                let hook = format!("{} of container {name} ({})", HookTime::Post.as_str(), hook.asked_by);
+                release.hook_failures.push(format!("{hook} was not run: {why}; the next start of bbackup after that runs it"));
+                continue;
+            }
+            let place = Place { container: &container, name: &name, when: HookTime::Post };
+            let (record, result) = run(&self.engine, &place, &hook, None, progress).await;
+            self.hook_records.push(record);
+            if let Err(error) = result {
+                release.hook_failures.push(failure(&name, &hook, HookTime::Post, &error));
             }
             if let Some(journal) = &mut self.journal {
                 // A line that cannot be written costs a second run of the hook after a crash.

@@ -2,6 +2,7 @@
 //!
 //! Called at every start of bbackup that knows an Engine, and by the boot unit.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::GATE_LIMIT;
@@ -31,7 +32,7 @@ pub struct RanOwed {
     pub run: String,
     /// Name of the container.
     pub container: String,
-    /// How it went. Whatever it was, the command is not owed any more, except while the Engine does not answer.
+    /// How it went. Whatever it was, the command is not owed any more, except while its container is not back or the Engine does not answer.
     pub outcome: OwedOutcome,
 }
 
@@ -44,6 +45,8 @@ pub enum OwedOutcome {
     Failed(HookError),
     /// Its container is gone.
     Gone,
+    /// It was not run yet: its container could not be started, or a living run keeps it still. The next repair runs it.
+    Waits,
 }
 
 /// One container that a dead run had left stopped or paused.
@@ -122,7 +125,7 @@ pub async fn recover(state: &Path, engine: &Engine) -> Result<Recovery, JournalE
     // Commands may take long; nobody has to wait for them. The journals stay ours: they are locked.
     drop(gate);
     for journal in &mut dead {
-        run_owed(journal, engine, &mut recovery).await;
+        run_owed(journal, &living, engine, &mut recovery).await;
     }
     Ok(recovery)
 }
@@ -142,9 +145,16 @@ async fn repair(journal: &mut Journal, _gate: &Gate, living: &[Entry], engine: &
     }
 }
 
-async fn run_owed(journal: &mut Journal, engine: &Engine, recovery: &mut Recovery) {
+/// Runs what is owed where its container is back.
+async fn run_owed(journal: &mut Journal, living: &[Entry], engine: &Engine, recovery: &mut Recovery) {
+    // What could not be started is still open.
+    let down: BTreeSet<String> = journal.open_entries().chain(living).map(|entry| entry.container.clone()).collect();
     let owed: Vec<OwedHook> = journal.open_hooks().cloned().collect();
     for OwedHook { run, container, name, order, hook, .. } in owed {
+        if down.contains(&container) {
+            recovery.owed.push(RanOwed { run, container: name, outcome: OwedOutcome::Waits });
+            continue;
+        }
         let place = Place { container: &container, name: &name, when: HookTime::Post };
         let outcome = match hooks::run(engine, &place, &hook, None, &Silent).await.1 {
             Ok(()) => OwedOutcome::Done,

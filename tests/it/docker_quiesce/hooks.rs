@@ -121,7 +121,10 @@ fn what_comes_afterwards_is_owed_after_a_crash_and_after_an_interrupt() {
     needs!(Part::Engine);
     let home = Home::with_repository();
     let stage = Stage::new(&home, "owed");
-    let labels = ["--label", "bbackup.exec-pre=touch /on", "--label", "bbackup.exec-post=rm /on"];
+    // Without the folder that it mounts it cannot be started.
+    let (mounted, away) = (home.make_folder("mounted"), home.path("away"));
+    let mount = format!("type=bind,src={},dst=/bound", mounted.display());
+    let labels = ["--mount", &mount, "--label", "bbackup.exec-pre=touch /on", "--label", "bbackup.exec-post=rm /on"];
     let folder = start(&stage, "app", 50, &labels, POLITE);
     let is_on = || stage.docker(["exec", &stage.name("app"), "test", "-e", "/on"]).run().code() == Some(0);
     for signal in [Signal::TERM, Signal::KILL] {
@@ -132,6 +135,10 @@ fn what_comes_afterwards_is_owed_after_a_crash_and_after_an_interrupt() {
         if signal == Signal::KILL {
             let _ = running.wait().killed_by(Signal::KILL);
             assert_eq!((state(&stage, "app").as_str(), journals(&home).len()), ("exited", 1));
+            fs::rename(&mounted, &away).unwrap();
+            let _ = stage.bbackup(["recover"]).run().exits(3).says("cannot be started").says("is run once the container runs again");
+            assert_eq!((state(&stage, "app").as_str(), journals(&home).len()), ("exited", 1), "what is owed is forgotten");
+            fs::rename(&away, &mounted).unwrap();
             let _ = stage.bbackup(["recover"]).run().success().says("runs again").says("exec-post of container").says("was run");
         } else {
             let _ = running.wait().exits(130);

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bbackup::docker::quiesce::{Quiesce, QuiesceOptions, QuiescePlan, QuiesceRequest, RepairOutcome, decide, recover};
+use bbackup::docker::journal::{Action, Intent, Journals, Owing};
+use bbackup::docker::quiesce::{OwedOutcome, Quiesce, QuiesceOptions, QuiescePlan, QuiesceRequest, RepairOutcome, decide, recover};
 use bbackup::docker::{Engine, EngineOptions, discover};
 use bbackup::model::application::{Consistency, Container, Status};
+use bbackup::model::hook::Hook;
 use bbackup::model::progress::Silent;
 use bbackup::platform::control::Control;
 
@@ -207,6 +209,46 @@ fn what_others_do_meanwhile_is_seen() {
             ]
         );
     });
+}
+
+#[test]
+fn a_command_that_is_owed_waits_for_its_container() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "owes");
+    let state = home.path("state");
+    let name = start(&stage, "app", &[], POLITE);
+    block_on(async {
+        let engine = connect(&stage).await;
+        let journals_there = Journals::new(&state);
+        let gate = journals_there.gate(Duration::from_secs(5)).await.unwrap();
+        let container = containers(&engine, &stage).await.remove(0);
+        let mut dead = journals_there.start(&gate, engine.id(), "DEAD").unwrap();
+        let hook = Hook::of_line("touch /owed", "test".to_owned());
+        dead.owe(Owing { container: container.id.clone(), name: name.clone(), hook }).unwrap();
+        let intent = Intent {
+            container: container.id.clone(),
+            name: name.clone(),
+            before: Status::Running,
+            action: Action::Stop,
+            service: None,
+            started_at: String::new(),
+            settled: jiff::Timestamp::now(),
+        };
+        dead.hold(intent).unwrap();
+        drop((dead, gate));
+        let guard = begin(&engine, &state, "ALIVE", plan(&engine, &stage, Consistency::Stop).await).await;
+        // Twice: once the journal has the container open, once only the command.
+        for _ in 0..2 {
+            let recovery = recover(&state, &engine).await.unwrap();
+            assert!(matches!(recovery.owed[..], [ref owed] if matches!(owed.outcome, OwedOutcome::Waits)), "{recovery:?}");
+            assert_eq!(journals(&state), 2, "what is owed is forgotten");
+        }
+        assert!(guard.release(&Silent).await.failures.is_empty());
+        let recovery = recover(&state, &engine).await.unwrap();
+        assert!(matches!(recovery.owed[..], [ref owed] if matches!(owed.outcome, OwedOutcome::Done)), "{recovery:?}");
+        assert_eq!(journals(&state), 0);
+    });
+    stage.ok(["exec", &name, "test", "-e", "/owed"]);
 }
 
 /// Not a test of its own: the process that `killed_at_any_moment` kills.
