@@ -5,6 +5,7 @@
 mod applications;
 pub mod binds;
 pub mod grounds;
+pub mod links;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use serde::de::DeserializeOwned;
 
+use self::links::Links;
 use super::connect::Engine;
 use super::error::DockerError;
 use super::inspect::{self, ContainerLine, ImageLine, RawNetwork, RawPlatform, RawVolume, RawVolumes};
@@ -39,22 +41,36 @@ pub struct Discovery {
     raw_networks: HashMap<String, Bytes>,
     /// By the id of a container or network that is there and cannot be looked at: why.
     unseen: HashMap<String, String>,
+    links: Links,
 }
 
 impl Discovery {
     /// What these things form, without their inspect JSON.
+    #[cfg(test)]
     pub(crate) fn of(engine: EngineIdentity, containers: Vec<Container>, volumes: Vec<Volume>, networks: Vec<Network>) -> Self {
+        Self::with_links(engine, containers, volumes, networks, Links::default())
+    }
+
+    /// The same, where links lead from one path to another.
+    pub(crate) fn with_links(
+        engine: EngineIdentity,
+        containers: Vec<Container>,
+        volumes: Vec<Volume>,
+        networks: Vec<Network>,
+        links: Links,
+    ) -> Self {
         let policy = |container: &Container| (container.name.clone(), Policy::parse(&container.name, &container.labels));
         let policies = containers.iter().map(policy).collect();
         Self {
             engine,
-            applications: applications::build(containers, volumes, networks),
+            applications: applications::build(containers, volumes, networks, links.clone()),
             default_networks: Vec::new(),
             warnings: Vec::new(),
             policies,
             raw_containers: HashMap::new(),
             raw_networks: HashMap::new(),
             unseen: HashMap::new(),
+            links,
         }
     }
 
@@ -105,6 +121,11 @@ impl Discovery {
         self.unseen.get(id).map(String::as_str)
     }
 
+    /// Where links lead from one path to another, as far as that is seen from here.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
     /// The inspect JSON of a network, byte for byte, by its id.
     pub fn raw_network(&self, id: &str) -> Option<&Bytes> {
         self.raw_networks.get(id)
@@ -143,8 +164,9 @@ pub async fn discover(engine: &Engine) -> Result<Discovery, DockerError> {
     platforms(wire, &mut containers, &mut warnings).await;
     let (networks, default_networks, raw_networks) = inspect_networks(wire, networks, &mut warnings, &mut unseen).await;
 
-    let volumes = volumes.volumes.into_iter().map(Volume::from).collect();
-    let mut discovery = Discovery::of(engine.identity().clone(), containers, volumes, networks);
+    let volumes: Vec<Volume> = volumes.volumes.into_iter().map(Volume::from).collect();
+    let links = Links::find(engine, containers.iter().flat_map(|container| &container.mounts), &volumes).await;
+    let mut discovery = Discovery::with_links(engine.identity().clone(), containers, volumes, networks, links);
     discovery.warnings.splice(0..0, warnings);
     Ok(Discovery { default_networks, raw_containers, raw_networks, unseen, ..discovery })
 }

@@ -240,7 +240,7 @@ impl Host {
             one.fixed = ours.or_else(why).filter(|_| one.is_alive());
             one.mounts = known.get(one.id.as_str()).map(|container| container.mounts.clone()).unwrap_or_default();
         }
-        self.grounds = Grounds::of(discovery.volumes());
+        self.grounds = Grounds::of(discovery.volumes()).with_links(discovery.links().clone());
         Ok(())
     }
 

@@ -438,8 +438,14 @@ fn who_reaches_a_volume_by_another_name_is_kept_still_too() {
     stage.ok(["volume", "create", &plain]);
     fs::write(stage.mountpoint(&plain).join("file"), "x").unwrap();
     start(&stage, "app", &[], &[format!("{volume}:/data"), format!("{plain}:/plain")]);
-    let others: [(&str, String, bool); 5] = [
+    // The way to it over a link, and the mountpoint's, is another text for the same folder.
+    let (link, over_link) = (home.path("link"), home.path("of-engine"));
+    std::os::unix::fs::symlink("device", &link).unwrap();
+    std::os::unix::fs::symlink(stage.mountpoint(&plain), &over_link).unwrap();
+    let others: [(&str, String, bool); 7] = [
         ("by-path", mount(&folder.join("inner"), "/x"), true),
+        ("by-link", mount(&link.join("inner"), "/x"), true),
+        ("by-link-to-mountpoint", mount(&over_link, "/x"), true),
         ("by-twin", format!("{twin}:/x"), true),
         ("by-mountpoint", mount(&stage.mountpoint(&plain), "/x"), true),
         ("reader", format!("{}:ro", mount(&folder, "/x")), false),
@@ -468,6 +474,10 @@ fn who_reaches_a_volume_by_another_name_is_kept_still_too() {
     let mut running = stage.bbackup(["backup", "--json", "--containers", &stage.name("by-path")]).spawn();
     running.hold_while_it_has_open(&folder.join("inner"));
     stage.ok(["start", &stage.name("by-twin")]);
+    let by_new_link = home.path("new-link");
+    std::os::unix::fs::symlink("device", &by_new_link).unwrap();
+    start(&stage, "new-by-link", &[], &[mount(&by_new_link.join("inner"), "/x")]);
     running.signal(rustix::process::Signal::CONT);
-    let _ = running.wait().exits(4).says(&format!("container {} ran while it was read", stage.name("by-twin")));
+    let outcome = running.wait().exits(4).says(&format!("container {} ran while it was read", stage.name("by-twin")));
+    let _ = outcome.says(&format!("container {} ran while it was read", stage.name("new-by-link")));
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::binds;
 use super::grounds::{Grounds, Visitors};
+use super::links::Links;
 use crate::docker::inspect::PROJECT_LABEL;
 use crate::model::application::{Application, ApplicationKind, Compose, Container, MountKind, Network, SharedVolume, Volume, VolumeUser};
 
@@ -17,7 +18,7 @@ const ENVIRONMENT_FILE_LABEL: &str = "com.docker.compose.project.environment_fil
 pub(super) type Key = (ApplicationKind, String);
 
 /// Builds the applications, sorted by name.
-pub(super) fn build(containers: Vec<Container>, volumes: Vec<Volume>, networks: Vec<Network>) -> Vec<Application> {
+pub(super) fn build(containers: Vec<Container>, volumes: Vec<Volume>, networks: Vec<Network>, links: Links) -> Vec<Application> {
     let mut built: BTreeMap<Key, Application> = BTreeMap::new();
     let mut home: HashMap<String, Key> = HashMap::new();
     for container in containers {
@@ -29,7 +30,7 @@ pub(super) fn build(containers: Vec<Container>, volumes: Vec<Volume>, networks: 
         home.insert(container.name.clone(), key.clone());
         entry(&mut built, &key).containers.push(container);
     }
-    let grounds = Grounds::of(&volumes);
+    let grounds = Grounds::of(&volumes).with_links(links);
     let all = built.values().flat_map(|application| &application.containers);
     let mounted = all.flat_map(|container| {
         let places = container.mounts.iter().flat_map(|mount| grounds.mount(mount).into_iter().map(|place| (place, mount.read_only)));
@@ -37,7 +38,7 @@ pub(super) fn build(containers: Vec<Container>, volumes: Vec<Volume>, networks: 
     });
     let visitors = Visitors::of(mounted);
     place_volumes(&mut built, volumes, &grounds, &visitors);
-    binds::place(&mut built, &visitors);
+    binds::place(&mut built, &grounds, &visitors);
     place_networks(&mut built, &home, networks);
     name(built)
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::applications::{Key, WORKING_DIR_LABEL, project, users_of};
-use super::grounds::Visitors;
+use super::grounds::{Grounds, Visitors};
 use crate::model::application::{Application, ApplicationKind, Bind, Mount, MountKind, SharedBind};
 
 /// Folders of the kernel and of what runs at the moment: never data.
@@ -72,7 +72,7 @@ pub(super) fn above(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Gives each path to one application: to the project whose folder it lies in, else to the first by name of those that mount it.
-pub(super) fn place(built: &mut BTreeMap<Key, Application>, visitors: &Visitors<String>) {
+pub(super) fn place(built: &mut BTreeMap<Key, Application>, grounds: &Grounds, visitors: &Visitors<String>) {
     let mut mounts: BTreeMap<String, BTreeSet<Key>> = BTreeMap::new();
     for (key, application) in built.iter() {
         for container in &application.containers {
@@ -89,7 +89,7 @@ pub(super) fn place(built: &mut BTreeMap<Key, Application>, visitors: &Visitors<
         let first = applications.iter().min_by_key(|key| (&key.1, key.0));
         let Some(chosen) = own.or(first).cloned() else { continue };
         // Who mounts a folder writes to what lies in it, and the other way round.
-        let all = visitors.at(&BTreeSet::from([path.clone()]));
+        let all = visitors.at(&grounds.path(path));
         let others: Vec<Key> = applications.iter().filter(|key| **key != chosen).cloned().collect();
         placed.push((Bind { path: path.clone(), users: users_of(all) }, chosen, others));
     }

@@ -6,28 +6,47 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::binds::{above, data_path};
+use super::links::Links;
 use crate::model::application::{Mount, MountKind, Volume};
 
-/// The places of volumes, by their names.
+/// The places of volumes and bind mounts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Grounds(HashMap<String, BTreeSet<String>>);
+pub struct Grounds {
+    /// Of volumes, by their names.
+    volumes: HashMap<String, BTreeSet<String>>,
+    links: Links,
+}
 
 impl Grounds {
     /// The places of these volumes.
     pub fn of<'a>(volumes: impl IntoIterator<Item = &'a Volume>) -> Self {
-        Self(volumes.into_iter().map(|volume| (volume.name.clone(), of_volume(volume))).collect())
+        let volumes = volumes.into_iter().map(|volume| (volume.name.clone(), of_volume(volume))).collect();
+        Self { volumes, links: Links::default() }
+    }
+
+    /// The same, where links lead from one place to another.
+    #[must_use]
+    pub fn with_links(mut self, links: Links) -> Self {
+        self.links.extend(links);
+        self
     }
 
     /// The places of a volume. One that is not known is at least where its mount says.
     pub fn volume(&self, name: &str, source: &str) -> BTreeSet<String> {
-        self.0.get(name).cloned().unwrap_or_else(|| path(source).into_iter().collect())
+        let places = self.volumes.get(name).cloned();
+        self.links.with_real(places.unwrap_or_else(|| path(source).into_iter().collect()))
+    }
+
+    /// The places of a file or folder.
+    pub fn path(&self, path: &str) -> BTreeSet<String> {
+        self.links.with_real(BTreeSet::from([path.to_owned()]))
     }
 
     /// The places of a mount; none where it is of no files that could be saved.
     pub fn mount(&self, mount: &Mount) -> BTreeSet<String> {
         match (mount.kind, &mount.name) {
             (MountKind::Volume, Some(name)) => self.volume(name, &mount.source),
-            (MountKind::Bind, _) => data_path(mount).map(str::to_owned).into_iter().collect(),
+            (MountKind::Bind, _) => data_path(mount).map(|path| self.path(path)).unwrap_or_default(),
             _ => BTreeSet::new(),
         }
     }

@@ -12,9 +12,11 @@ use super::calls::look;
 use super::events::{Ear, Guest, RawMount};
 use super::release::ENGINE_WAIT;
 use crate::docker::connect::Engine;
+use crate::docker::discover::Discovery;
 use crate::docker::discover::grounds::{Grounds, meet};
+use crate::docker::discover::links::Links;
 use crate::docker::error::DockerError;
-use crate::model::application::{Application, ItemKind, Mount, MountKind, Status};
+use crate::model::application::{ItemKind, Mount, MountKind, Status};
 use crate::platform::clock;
 
 /// How long is waited for an Engine that is gone as a read ends. What was stopped waits meanwhile, and is waited for once more.
@@ -92,23 +94,22 @@ impl Line {
 }
 
 impl Watch {
-    /// Begins to watch `places`, once everybody is still. `applications` are all of the Engine.
-    pub async fn begin(engine: &Engine, places: Vec<Place>, applications: &[Application]) -> Self {
-        let grounds = Grounds::of(applications.iter().flat_map(|application| &application.volumes));
+    /// Begins to watch `places`, once everybody is still.
+    pub async fn begin(engine: &Engine, places: Vec<Place>, discovery: &Discovery) -> Self {
+        let grounds = Grounds::of(discovery.volumes()).with_links(discovery.links().clone());
         let lies = |place: Place| {
             let at = match place.kind {
                 ItemKind::Volume => grounds.volume(&place.name, ""),
-                ItemKind::Bind => BTreeSet::from([place.name.clone()]),
+                ItemKind::Bind => grounds.path(&place.name),
                 _ => BTreeSet::new(),
             };
             (place, at)
         };
         let places = places.into_iter().map(lies).collect();
         let ear = Some(Ear::open(engine).await);
-        let containers = applications.iter().flat_map(|application| &application.containers);
-        let mounts = containers.map(|container| (container.id.clone(), container.mounts.clone())).collect();
+        let mounts = discovery.containers().map(|container| (container.id.clone(), container.mounts.clone())).collect();
         let mut watch = Self { places, grounds, started: BTreeMap::new(), mounts, ear };
-        for container in applications.iter().flat_map(|application| &application.containers) {
+        for container in discovery.containers() {
             if watch.touched(&container.name, &container.mounts).is_empty() {
                 continue;
             }
@@ -134,6 +135,7 @@ impl Watch {
     pub async fn end(mut self, engine: &Engine, known: &BTreeSet<String>) -> Result<Meanwhile, DockerError> {
         let mut found = Meanwhile::default();
         let lines = list_patiently(engine).await?;
+        self.follow_links(engine, lines.iter().flat_map(Line::mounts).collect()).await;
         for line in lines.iter().filter(|line| !known.contains(&line.id)) {
             let touched = self.touched(line.name(), &line.mounts());
             if !touched.is_empty() && (line.runs() || self.ran(engine, &line.id).await) {
@@ -143,6 +145,8 @@ impl Watch {
         match self.ear.take() {
             Some(Ok(ear)) => {
                 let heard = ear.close(engine).await;
+                let mounts = heard.containers.values().filter_map(|guest| guest.mounts.as_ref()).flatten().cloned();
+                self.follow_links(engine, mounts.collect()).await;
                 let is_there = |id: &String| known.contains(id) || lines.iter().any(|line| line.id == *id);
                 let gone = heard.containers.into_iter().filter(|(id, guest)| guest.was_started && !is_there(id));
                 gone.for_each(|(id, guest)| self.judge(&id, &guest, &mut found));
@@ -152,6 +156,12 @@ impl Watch {
             None => {}
         }
         Ok(found)
+    }
+
+    /// Who came meanwhile may reach the same by another path.
+    async fn follow_links(&mut self, engine: &Engine, mounts: Vec<Mount>) {
+        let links = Links::find(engine, &mounts, []).await;
+        self.grounds = std::mem::take(&mut self.grounds).with_links(links);
     }
 
     /// What one that ran and is gone could write to.

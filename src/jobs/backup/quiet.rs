@@ -256,7 +256,7 @@ async fn watch(host: &Host, unit: &Unit, known: Option<&BTreeSet<String>>) -> Op
     let is_watched = |kind| is_mounted(kind) || kind == ItemKind::Layer;
     let items = unit.planned.items.iter().filter(|item| is_watched(item.kind));
     let places = items.map(|item| Place { kind: item.kind, name: item.name.clone() }).collect();
-    Some(Watch::begin(&host.engine, places, &host.discovery.applications).await)
+    Some(Watch::begin(&host.engine, places, &host.discovery).await)
 }
 
 impl Quiet {

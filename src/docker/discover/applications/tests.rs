@@ -4,6 +4,10 @@
 use super::*;
 use crate::model::application::{ContainerState, Health, Image, Mount, RestartPolicy, Status};
 
+fn build(containers: Vec<Container>, volumes: Vec<Volume>, networks: Vec<Network>) -> Vec<Application> {
+    super::build(containers, volumes, networks, Links::default())
+}
+
 fn container(name: &str, project: Option<&str>, volumes: &[(&str, bool)], networks: &[&str]) -> Container {
     let labels = project.map(|project| (PROJECT_LABEL.to_owned(), project.to_owned())).into_iter().collect();
     let mount = |(volume, read_only): &(&str, bool)| Mount {
