@@ -30,7 +30,7 @@ pub struct BindOptions {
     pub one_file_system: bool,
     /// What is never read.
     pub never_read: Arc<NeverRead>,
-    /// Paths in it that containers mount as well: they must be reached from it.
+    /// Paths in it that containers mount as well: they are to be reached from it.
     pub inner: Vec<PathBuf>,
     /// Who makes the helper.
     pub owner: Owner,
@@ -41,10 +41,21 @@ pub struct BindOptions {
 /// A bind mount that was looked at.
 #[derive(Debug)]
 pub enum OpenBind {
-    /// It can be read; further sentences name what in it will be missing.
-    Ready(Box<OpenVolume>, Vec<String>),
+    /// It can be read; second, what in it will be missing.
+    Ready(Box<OpenVolume>, Vec<Missed>),
     /// It is not to be saved, and that is no failure: the reason.
     Left(String),
+}
+
+/// A path in a bind mount that containers mount as well, and that reading the outer one does not give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// The path.
+    pub path: PathBuf,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// Whether it was left out on purpose: by a pattern, or as it is never read.
+    pub on_purpose: bool,
 }
 
 /// Why a bind mount cannot be read.
@@ -188,7 +199,12 @@ fn walk(path: &str, place: &Mountpoint, options: &BindOptions) -> Result<OpenBin
     let mut missed = Vec::new();
     for inner in &options.inner {
         if let Err(error) = check_reached(Path::new(path), inner, &mut walk) {
-            missed.push(format!("bind mount {} is not saved with {}: {}", inner.display(), printable(path.as_bytes()), chain(&error)));
+            let inner_shown = printable(inner.as_os_str().as_encoded_bytes());
+            missed.push(Missed {
+                path: inner.clone(),
+                reason: format!("bind mount {inner_shown} is not saved with {}: {}", printable(path.as_bytes()), chain(&error)),
+                on_purpose: matches!(error, SourceError::Excluded { .. } | SourceError::NeverRead { .. }),
+            });
         }
     }
     match Walk::new(real, walk) {

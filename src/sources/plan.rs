@@ -80,6 +80,8 @@ pub struct PlannedItem {
     pub path: String,
     /// Patterns of what labels leave out of a volume or bind mount, besides those of the set.
     pub exclude: Vec<String>,
+    /// Bind mounts that were chosen too and lie in this one: they are saved with it, or it is not whole.
+    pub inner: Vec<String>,
 }
 
 /// Plans what `set` saves. A set without a name was put together on the command line: every name in it must be there.
@@ -138,7 +140,7 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
     let chosen_container = |container: &Container| choice.containers.contains(container.name.as_str());
     let chosen_volume = |volume: &Volume| choice.volumes.contains(volume.name.as_str());
     let chosen_network = |network: &Network| choice.networks(application).contains(network.name.as_str());
-    let item = |kind, name: &str, path: String| PlannedItem { kind, name: name.to_owned(), path, exclude: Vec::new() };
+    let item = |kind, name: &str, path: String| PlannedItem { kind, name: name.to_owned(), path, exclude: Vec::new(), inner: Vec::new() };
     let mut items = Vec::new();
     if scope.networks {
         let networks = application.networks.iter().filter(|network| chosen_network(network));
@@ -171,10 +173,12 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
         items.extend(containers.iter().map(|one| item(ItemKind::Layer, &one.name, application.layer_path(&one.name))));
     }
     if scope.binds {
-        for bind in chosen_binds(application, choice) {
+        for (bind, inner) in chosen_binds(application, choice) {
             let mut item = item(ItemKind::Bind, &bind.path, application.bind_path(&bind.path));
-            let policies = bind.users.iter().filter_map(|user| discovery.policy(&user.container));
-            item.exclude = policies.flat_map(|policy| policy.exclude.iter().cloned()).collect();
+            item.inner = inner;
+            let excluded = Excluded::of_bind(discovery, choice, bind);
+            item.exclude = excluded.patterns;
+            notes.extend(excluded.notes);
             items.push(item);
         }
     }
@@ -190,13 +194,14 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
     Some(PlannedApplication { application: application.clone(), items, whole, left_out })
 }
 
-/// The bind mounts of an application that chosen containers mount, without those that lie in another one of them.
-fn chosen_binds<'a>(application: &'a Application, choice: &Choice<'_>) -> Vec<&'a Bind> {
+/// The bind mounts of an application that chosen containers mount, each with those that lie in it: these are no items of their own.
+fn chosen_binds<'a>(application: &'a Application, choice: &Choice<'_>) -> Vec<(&'a Bind, Vec<String>)> {
     let chosen = |bind: &&Bind| choice.binds.contains(bind.path.as_str());
-    let mut kept: Vec<&Bind> = Vec::new();
+    let mut kept: Vec<(&Bind, Vec<String>)> = Vec::new();
     for bind in application.binds.iter().filter(chosen) {
-        if !kept.iter().any(|outer| Path::new(&bind.path).starts_with(&outer.path)) {
-            kept.push(bind);
+        match kept.iter_mut().find(|(outer, _)| Path::new(&bind.path).starts_with(&outer.path)) {
+            Some((_, inner)) => inner.push(bind.path.clone()),
+            None => kept.push((bind, Vec::new())),
         }
     }
     kept

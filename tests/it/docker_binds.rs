@@ -209,6 +209,28 @@ fn a_bind_mount_that_is_gone_or_became_empty_is_a_failure() {
     assert_no_helper(&stage, &data);
 }
 
+#[test]
+fn an_inner_bind_mount_that_is_not_reached_leaves_the_outer_one_partial() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "inner");
+    let (data, elsewhere) = (home.make_folder("data"), home.make_folder("elsewhere/sub"));
+    fs::write(data.join("file"), "here").unwrap();
+    fs::write(elsewhere.join("file"), "there").unwrap();
+    std::os::unix::fs::symlink("../elsewhere", data.join("link")).unwrap();
+    let inner = data.join("link/sub");
+    start(&stage, "app", &[], &[mount(&data, "/data"), mount(&inner, "/inner")]);
+    let name = stage.name("app");
+    let outcome = stage.bbackup(["backup", "--json", "--containers", &name]).run().exits(4);
+    let reason = format!("bind mount {} is not saved with {}", inner.display(), data.display());
+    let ended = outcome.json_lines().pop().unwrap()["data"]["runs"][0]["applications"][0].clone();
+    let item = ended["items"].as_array().unwrap().iter().find(|item| item.to_string().contains("bind mount")).unwrap().to_string();
+    assert!(item.contains("partial") && item.contains(&reason), "{item}");
+    // What a pattern rules out is left out on purpose.
+    let outcome = stage.bbackup(["backup", "--json", "--containers", &name, "--exclude", "link"]).run().success();
+    let _ = outcome.says(&reason);
+}
+
 /// No helper of a path is left.
 #[track_caller]
 fn assert_no_helper(stage: &Stage<'_>, path: &Path) {

@@ -281,7 +281,10 @@ impl Work<'_> {
             };
             let was_open = matches!(opened, Opened::Ready(..));
             let ended = match opened {
-                Opened::Ready(opened, again) => self.read(item, *opened, again).await?,
+                Opened::Ready(opened, again, lost) => {
+                    let (outcome, helper_reason) = self.read(item, *opened, again).await?;
+                    (less_whole(outcome, lost), helper_reason)
+                }
                 Opened::Ended(outcome, helper_reason) => (outcome, helper_reason),
                 Opened::Left => break None,
             };

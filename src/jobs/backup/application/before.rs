@@ -111,7 +111,8 @@ mod tests {
         let backend = Arc::new(MemoryBackend::new());
         let open = Closed::new(backend).init(&Secret::new("secret".to_owned()), InitOptions::default()).unwrap();
         let repository = ResticRepository::new(open, Options::default(), Locking::Retry(Duration::ZERO));
-        let item = PlannedItem { kind: ItemKind::Volume, name: "db".to_owned(), path: VOLUME.to_owned(), exclude: Vec::new() };
+        let item =
+            PlannedItem { kind: ItemKind::Volume, name: "db".to_owned(), path: VOLUME.to_owned(), exclude: Vec::new(), inner: Vec::new() };
         let last_full = |host: &str| last_full(&repository, host, "shop", &item).unwrap();
         assert_eq!(last_full("h"), None);
         let full = save(&repository, 1, 2, &[]);

@@ -11,7 +11,7 @@ use crate::model::application::Container;
 use crate::model::entry::Source;
 use crate::model::outcome::{ItemOutcome, ReadMethod};
 use crate::model::text::printable;
-use crate::sources::bind::{self, BindError, BindOptions, OpenBind};
+use crate::sources::bind::{self, BindError, BindOptions, Missed, OpenBind};
 use crate::sources::filter::Filter;
 use crate::sources::plan::PlannedItem;
 use crate::sources::volume::{self, OpenVolume, ReadMode, ReadOptions, VolumeError};
@@ -19,8 +19,8 @@ use crate::sources::{SourceError, image, layer};
 
 /// What came of opening an item.
 pub(super) enum Opened {
-    /// It can be read. Second: the same once more, to be counted.
-    Ready(Box<OpenVolume>, Option<Box<dyn Source>>),
+    /// It can be read. Second: the same once more, to be counted. Third: why it will not be whole, however well it is read.
+    Ready(Box<OpenVolume>, Option<Box<dyn Source>>, Vec<String>),
     /// It ended without having been read.
     Ended(ItemOutcome, Option<String>),
     /// It is no item after all.
@@ -63,7 +63,7 @@ impl Work<'_> {
             }
             _ => None,
         };
-        Ok(Opened::Ready(Box::new(opened), again.map(|again| again.source)))
+        Ok(Opened::Ready(Box::new(opened), again.map(|again| again.source), Vec::new()))
     }
 
     /// Opens a bind mount.
@@ -85,7 +85,7 @@ impl Work<'_> {
         let shown = printable(item.name.as_bytes());
         match bind::open(&host.engine, &item.name, options.clone()).await {
             Ok(OpenBind::Ready(opened, missed)) => {
-                self.result.warnings.extend(missed);
+                let lost = self.lost(item, missed);
                 let mut again = None;
                 if opened.receipt.method() == &ReadMethod::Direct && run.request.estimate {
                     let direct = BindOptions { mode: ReadMode::Direct, ..options };
@@ -93,7 +93,7 @@ impl Work<'_> {
                         again = Some(counted.source);
                     }
                 }
-                Ok(Opened::Ready(opened, again))
+                Ok(Opened::Ready(opened, again, lost))
             }
             Ok(OpenBind::Left(reason)) => {
                 self.result.notes.push(format!("bind mount {shown} is not saved: {reason}"));
@@ -117,6 +117,22 @@ impl Work<'_> {
         }
     }
 
+    /// What was to be saved with a bind mount and will not be: reasons why it is not whole. What was left out on purpose, or is of a
+    /// container that was not chosen, is only told.
+    fn lost(&mut self, item: &PlannedItem, missed: Vec<Missed>) -> Vec<String> {
+        let mut lost = Vec::new();
+        for one in missed {
+            if one.on_purpose {
+                self.result.notes.push(one.reason);
+            } else if item.inner.iter().any(|inner| Path::new(inner) == one.path) {
+                lost.push(one.reason);
+            } else {
+                self.result.warnings.push(one.reason);
+            }
+        }
+        lost
+    }
+
     /// Opens an image that no registry has.
     pub(super) async fn open_image(&mut self, item: &PlannedItem) -> Result<Opened, JobError> {
         let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
@@ -128,7 +144,7 @@ impl Work<'_> {
             return Ok(Opened::Ended(ItemOutcome::Skipped, None));
         }
         Ok(match image::open(&host.engine, image).await {
-            Ok(opened) => Opened::Ready(Box::new(opened), None),
+            Ok(opened) => Opened::Ready(Box::new(opened), None, Vec::new()),
             Err(error) => Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None),
         })
     }
@@ -149,6 +165,6 @@ impl Work<'_> {
             let name = printable(item.name.as_bytes());
             self.result.notes.push(format!("container {name}: files of its image that it has deleted come back with a restore: {paths}"));
         }
-        Ok(opened.files.map_or(Opened::Left, |files| Opened::Ready(Box::new(files), None)))
+        Ok(opened.files.map_or(Opened::Left, |files| Opened::Ready(Box::new(files), None, Vec::new())))
     }
 }
