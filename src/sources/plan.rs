@@ -9,14 +9,15 @@ use super::image;
 use crate::config::{BackupSet, Images, Scope};
 use crate::docker::Discovery;
 use crate::docker::discover::binds::{Belongs, belongs, data_path};
-use crate::docker::labels::VolumeExclude;
 use crate::model::application::{Application, Bind, Container, ItemKind, LeftOut, MountKind, Network, Volume};
 use crate::model::text::printable;
 
 mod choice;
+mod excluded;
 
 use choice::{Choice, Patterns};
 pub use choice::{Miss, PlanError};
+use excluded::Excluded;
 
 /// What one set saves of an Engine.
 #[derive(Debug)]
@@ -97,14 +98,17 @@ pub fn plan(discovery: &Discovery, set: &BackupSet) -> Result<BackupPlan, PlanEr
         return Err(PlanError::NoMatch { misses });
     }
     let mut notes = Vec::new();
+    let mut left_out = Vec::new();
+    let all = discovery.applications.iter();
     let applications: Vec<PlannedApplication> =
-        discovery.applications.iter().filter_map(|application| planned(discovery, application, &choice, &set.scope)).collect();
+        all.filter_map(|application| planned(discovery, application, &choice, &set.scope, &mut left_out)).collect();
     for container in discovery.containers().filter(|container| choice.containers.contains(container.name.as_str())) {
         warnings.extend_from_slice(discovery.label_warnings(&container.name));
         warnings.extend(discovery.policy(&container.name).into_iter().flat_map(|policy| policy.unsupported(&container.name)));
         notes.extend(unsaved(container, &set.scope));
     }
     notes.extend(choice.notes);
+    notes.extend(left_out);
     let (of_engine, to_do) = of_engine(discovery, &applications, &set.scope);
     notes.extend(of_engine);
     warnings.extend(to_do);
@@ -136,7 +140,13 @@ fn of_engine(discovery: &Discovery, applications: &[PlannedApplication], scope: 
     (notes, warnings)
 }
 
-fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>, scope: &Scope) -> Option<PlannedApplication> {
+fn planned(
+    discovery: &Discovery,
+    application: &Application,
+    choice: &Choice<'_>,
+    scope: &Scope,
+    notes: &mut Vec<String>,
+) -> Option<PlannedApplication> {
     let chosen_container = |container: &Container| choice.containers.contains(container.name.as_str());
     let chosen_volume = |volume: &Volume| choice.volumes.contains(volume.name.as_str());
     let chosen_network = |network: &Network| choice.networks(application).contains(network.name.as_str());
@@ -165,7 +175,9 @@ fn planned(discovery: &Discovery, application: &Application, choice: &Choice<'_>
     if scope.volumes {
         for volume in application.volumes.iter().filter(|volume| chosen_volume(volume)) {
             let mut item = item(ItemKind::Volume, &volume.name, application.volume_path(&volume.name));
-            item.exclude = excluded_by_labels(discovery, volume);
+            let excluded = Excluded::of_volume(discovery, choice, volume);
+            item.exclude = excluded.patterns;
+            notes.extend(excluded.notes);
             items.push(item);
         }
     }
@@ -205,19 +217,6 @@ fn chosen_binds<'a>(application: &'a Application, choice: &Choice<'_>) -> Vec<(&
         }
     }
     kept
-}
-
-fn excluded_by_labels(discovery: &Discovery, volume: &Volume) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    for policy in volume.users.iter().filter_map(|user| discovery.policy(&user.container)) {
-        found.extend(policy.exclude.iter().cloned());
-        if let Some(VolumeExclude::Patterns(patterns)) = policy.volumes.get(&volume.name) {
-            found.extend(patterns.iter().cloned());
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
 }
 
 /// What of a chosen container is not saved, or could not be brought back.

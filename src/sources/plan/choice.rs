@@ -11,7 +11,7 @@ use crate::config::{Selection, suggest};
 use crate::docker::Discovery;
 use crate::docker::discover::binds::data_path;
 use crate::docker::labels::Policy;
-use crate::model::application::{Application, ApplicationKind, Container, LeftOut, Network, Volume};
+use crate::model::application::{Application, ApplicationKind, Container, LeftOut, Network, Volume, VolumeUser};
 use crate::model::text::printable;
 
 /// Something that was named and is not there.
@@ -294,7 +294,7 @@ impl<'a> Choice<'a> {
             }
             return;
         }
-        if let Some(reason) = left_out_by_labels(discovery, volume) {
+        if let Some(reason) = self.left_out_by_labels(discovery, volume) {
             let text = format!("volume {} is left out: {reason}", volume.name);
             let list = if patterns.volumes.names(&volume.name) { &mut self.warnings } else { &mut self.notes };
             list.push(text);
@@ -302,6 +302,22 @@ impl<'a> Choice<'a> {
             return;
         }
         self.volumes.insert(&volume.name);
+    }
+
+    /// Why labels leave out all of a volume. One of ours is enough; those of another tool must be on all that mount it, for
+    /// there each container speaks only for itself. Of a volume that chosen containers mount nobody else says so.
+    fn left_out_by_labels(&self, discovery: &Discovery, volume: &Volume) -> Option<String> {
+        let is_chosen = |user: &&VolumeUser| self.containers.contains(user.container.as_str());
+        let any = volume.users.iter().any(|user| is_chosen(&user));
+        let speak = volume.users.iter().filter(|user| !any || is_chosen(user));
+        let policies: Vec<(&str, &Policy)> =
+            speak.filter_map(|user| Some((user.container.as_str(), discovery.policy(&user.container)?))).collect();
+        if let Some((name, label)) = policies.iter().find_map(|(name, policy)| Some((name, policy.leaves_out(&volume.name)?))) {
+            return Some(format!("the label {label} of container {name} is true"));
+        }
+        let labels: Option<Vec<(&str, &str)>> =
+            policies.iter().map(|(name, policy)| Some((*name, policy.does_not_choose(&volume.name)?))).collect();
+        labels?.first().map(|(name, label)| format!("the label {label} of container {name} does not choose it"))
     }
 
     /// What labels or the set leave out of an application.
@@ -325,15 +341,4 @@ impl<'a> Choice<'a> {
         };
         application.networks.iter().filter(chosen).map(|network| network.name.as_str()).collect()
     }
-}
-
-/// Why labels leave out all of a volume. One of ours is enough; those of another tool must be on all that mount it, for
-/// there each container speaks only for itself.
-fn left_out_by_labels(discovery: &Discovery, volume: &Volume) -> Option<String> {
-    let policies: Vec<&Policy> = volume.users.iter().filter_map(|user| discovery.policy(&user.container)).collect();
-    if let Some(label) = policies.iter().find_map(|policy| policy.leaves_out(&volume.name)) {
-        return Some(format!("a label {label} is true"));
-    }
-    let labels: Option<Vec<&str>> = policies.iter().map(|policy| policy.does_not_choose(&volume.name)).collect();
-    labels?.first().map(|label| format!("a label {label} does not choose it"))
 }

@@ -152,7 +152,8 @@ fn everything_is_everything_but_what_labels_leave_out() {
         [
             "container proxy: its image built:1 is from no registry, a restore needs it on the Engine",
             "container private is left out: its label bbackup.enable is false",
-            "volume scratch is left out: a label bbackup.volumes.scratch.exclude is true",
+            "volume scratch is left out: the label bbackup.volumes.scratch.exclude of container proxy is true",
+            "volume certs: the label bbackup.exclude of container proxy leaves out *.log",
         ]
     );
 }
@@ -163,6 +164,42 @@ fn a_container_brings_its_volumes_and_networks_and_nothing_else() {
     assert_eq!(of(selection(&[], &[], &["shop_*", "!*_files"], &[])), ["shop: volume shop_db"]);
     assert_eq!(of(selection(&[], &[], &[], &["tier=e*"])), ["proxy*: network edge, container proxy, logs proxy, volume certs"]);
     assert_eq!(of(selection(&[], &[], &[], &["tier"])).len(), 1);
+}
+
+#[test]
+fn labels_speak_only_for_chosen_containers_and_what_these_mount() {
+    let mounts = |name: &str, labels: &[(&str, &str)], what: &[&str]| container(name, labels, what, &[]);
+    let containers = vec![
+        mounts("app", &[("bbackup.exclude", "*.tmp")], &["/srv/data", "shared"]),
+        mounts("beside", &[("bbackup.exclude", "*.beside")], &["/srv/data", "shared"]),
+        mounts("within", &[("bbackup.exclude", "*.within")], &["/srv/data/inner"]),
+        mounts("around", &[("bbackup.exclude", "*.around")], &["/srv"]),
+        mounts("refuses", &[("bbackup.volumes.shared.exclude", "true")], &["shared"]),
+    ];
+    let shared = Volume { name: "shared".to_owned(), users: Vec::new(), ..host().volumes().next().unwrap().clone() };
+    let discovery = Discovery::of(EngineIdentity::default(), containers, vec![shared], Vec::new());
+    let planned = |selection: Selection| plan(&discovery, &BackupSet { selection, ..BackupSet::default() }).unwrap();
+    let excluded = |plan: &BackupPlan| {
+        let items =
+            plan.applications.iter().flat_map(|one| &one.items).filter(|item| matches!(item.kind, ItemKind::Volume | ItemKind::Bind));
+        items.map(|item| format!("{}: {}", item.name, item.exclude.join(" "))).collect::<Vec<_>>()
+    };
+    let one = planned(selection(&["app"], &[], &[], &[]));
+    assert_eq!(excluded(&one), ["shared: *.tmp", "/srv/data: *.tmp"]);
+    assert_eq!(
+        one.notes,
+        [
+            "volume shared: the label bbackup.exclude of container app leaves out *.tmp",
+            "bind mount /srv/data: the label bbackup.exclude of container app leaves out *.tmp",
+        ]
+    );
+    // Who lies around or within has a say in neither, also where it is chosen.
+    assert_eq!(
+        excluded(&planned(selection(&["app", "within"], &[], &[], &[]))),
+        ["shared: *.tmp", "/srv/data: *.tmp", "/srv/data/inner: *.within"]
+    );
+    assert_eq!(excluded(&planned(selection(&["app", "beside"], &[], &[], &[])))[0], "shared: *.beside *.tmp");
+    assert_eq!(excluded(&planned(selection(&["app", "refuses"], &[], &[], &[]))), ["/srv/data: *.tmp"]);
 }
 
 #[test]
