@@ -3,6 +3,7 @@
 //! The guard alone, without a backup around it, is tested in `docker_write::quiesce`.
 
 mod around;
+mod calls;
 mod hooks;
 mod kills;
 mod ourselves;

@@ -165,10 +165,6 @@ fn tell(output: &Output, result: &BackupResult, options: &str) {
     for line in warnings(result) {
         output.warning(&line);
     }
-    for (name, failure) in failures(result) {
-        let report = Report::new(Blame::Environment, "still_down", format!("{name}: {failure}"));
-        output.error(&report.hint("Start it by hand; bbackup tries again at its next start."));
-    }
     let of_applications =
         result.applications.iter().flat_map(|application| application.notes.iter().map(|note| (&application.application, note)));
     for (name, note) in of_applications {
@@ -184,6 +180,11 @@ fn tell(output: &Output, result: &BackupResult, options: &str) {
     }
     for line in lines(result, options) {
         output.note(&line);
+    }
+    // Last, where it is seen.
+    for (name, failure) in failures(result) {
+        let report = Report::new(Blame::Environment, "still_down", format!("{name}: {failure}"));
+        output.error(&report.hint("Start it by hand; bbackup tries again at its next start."));
     }
 }
 

@@ -186,6 +186,35 @@ fn a_container_that_cannot_be_started_is_the_loudest_error_and_is_tried_again() 
 }
 
 #[test]
+fn health_is_waited_for_only_so_long_and_that_is_said() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "unhealthy");
+    let state = home.path("state");
+    // Healthy the first time only.
+    let script = format!("if [ -e /once ]; then rm -f /up; else touch /once /up; fi; {POLITE}");
+    let check = ["--health-cmd", "test -e /up", "--health-interval", "200ms", "--health-retries", "2"];
+    let db = start(&stage, "db", &check, &script);
+    block_on(async {
+        assert_eq!(QuiesceOptions::default().health_limit, Duration::from_mins(2));
+        let engine = connect(&stage).await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while super::inspect(&engine, &db).await["State"]["Health"]["Status"] != "healthy" {
+            assert!(Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let plan = plan(&engine, &stage, Consistency::Stop).await;
+        let options = QuiesceOptions { stop_timeout: None, health_limit: Duration::from_secs(3) };
+        let guard = Quiesce::begin(&engine, &state, "RUN", plan, options, &Control::new(), &Silent).await.unwrap();
+        let began = Instant::now();
+        let release = guard.release(&Silent).await;
+        assert!((3..20).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+        assert_eq!(release.notes, [format!("{db} runs again and was not healthy within 3 seconds")]);
+        assert!(release.failures.is_empty(), "{:?}", release.failures);
+        assert_eq!((status(&engine, &db).await.as_str(), journals(&state)), ("running", 0));
+    });
+}
+
+#[test]
 fn what_others_do_meanwhile_is_seen() {
     let home = Home::new();
     let stage = Stage::new(&home, "others");

@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(crate) enum Action {
     StallAfter(u64),
     /// It is answered with 403, as a socket proxy does with what it does not allow; the Engine never sees it.
     Deny,
+    /// It is answered with 404, as if there were no such thing.
+    Missing,
     /// It is answered with 500, as by an Engine that is in trouble with this one thing.
     Fail,
 }
@@ -35,6 +37,8 @@ pub(crate) struct Proxy {
     socket: PathBuf,
     /// How many connections were cut.
     cuts: Arc<AtomicUsize>,
+    /// The head of every request: its first line and its headers.
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
@@ -45,20 +49,31 @@ impl Proxy {
         let engine = engine.strip_prefix("unix://").unwrap().to_owned();
         let cuts = Arc::new(AtomicUsize::new(0));
         let (decide, counter) = (Arc::new(decide), Arc::clone(&cuts));
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&heads);
         thread::spawn(move || {
             for client in listener.incoming() {
                 // An Engine that restarts is gone for a while.
                 let (client, Ok(engine)) = (client.unwrap(), UnixStream::connect(&engine)) else { continue };
-                let (decide, counter) = (Arc::clone(&decide), Arc::clone(&counter));
-                thread::spawn(move || forward(&client, &engine, decide.as_ref(), &counter));
+                let (decide, counter, kept) = (Arc::clone(&decide), Arc::clone(&counter), Arc::clone(&kept));
+                let decide = move |head: &str| {
+                    kept.lock().unwrap().push(head.to_owned());
+                    decide(head.lines().next().unwrap_or_default())
+                };
+                thread::spawn(move || forward(&client, &engine, &decide, &counter));
             }
         });
-        Self { socket: socket.to_owned(), cuts }
+        Self { socket: socket.to_owned(), cuts, heads }
     }
 
     /// Its address, as `DOCKER_HOST` takes it.
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.socket.display())
+    }
+
+    /// The heads of all requests until now.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
     }
 
     /// How many connections were cut: a test of a cut in which there was none proves nothing.
@@ -70,12 +85,16 @@ impl Proxy {
 const DENIED: &[u8] =
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 31\r\nConnection: close\r\n\r\n{\"message\":\"the proxy said no\"}";
 
+const MISSING: &[u8] =
+    b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 27\r\nConnection: close\r\n\r\n{\"message\":\"no such thing\"}";
+
 const FAILED: &[u8] =
     b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 27\r\nConnection: close\r\n\r\n\
     {\"message\":\"layer is lost\"}";
 
+/// `decide` is given the whole head of each request.
 fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> Action + Send + Sync), cuts: &AtomicUsize) {
-    let budget = std::sync::Mutex::new(None::<u64>);
+    let budget = Mutex::new(None::<u64>);
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut buffer = vec![0; 64 * 1024];
@@ -83,13 +102,22 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
             while let Ok(count @ 1..) = (&*client).read(&mut buffer) {
                 let first = buffer[..count].split(|byte| *byte == b'\r').next().unwrap_or_default();
                 let line = std::str::from_utf8(first).ok().filter(|line| line.ends_with("HTTP/1.1"));
-                match line.map_or(Action::Pass, decide) {
+                let head = || {
+                    let end = buffer[..count].windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(count);
+                    String::from_utf8_lossy(&buffer[..end]).into_owned()
+                };
+                match line.map_or(Action::Pass, |_| decide(&head())) {
                     Action::Pass => {}
                     Action::Drop => break,
                     Action::StallAfter(bytes) => passes = bytes,
                     Action::CutAfter(bytes) => *budget.lock().unwrap() = Some(bytes),
-                    action @ (Action::Deny | Action::Fail) => {
-                        let _ = (&*client).write_all(if action == Action::Deny { DENIED } else { FAILED });
+                    action @ (Action::Deny | Action::Missing | Action::Fail) => {
+                        let answer = match action {
+                            Action::Deny => DENIED,
+                            Action::Missing => MISSING,
+                            _ => FAILED,
+                        };
+                        let _ = (&*client).write_all(answer);
                         let _ = client.shutdown(Shutdown::Write);
                         // What still comes is taken, so that the answer is not lost with it.
                         while let Ok(1..) = (&*client).read(&mut buffer) {}
