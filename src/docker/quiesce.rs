@@ -18,7 +18,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use self::calls::{ENGINE_STOP_TIMEOUT, Seen, look, pause, settled_after, stop};
+use self::calls::{ENGINE_STOP_TIMEOUT, Seen, deadline, look, pause, settled_after, stop};
 use super::connect::Engine;
 use super::error::DockerError;
 use super::journal::{Action, Entry, Gate, Intent, Journal, JournalError, Journals, OwedHook};
@@ -202,6 +202,8 @@ struct Held {
     since: Instant,
     /// Whether it was seen still after we had begun.
     still: bool,
+    /// From when on what was done to it is done or will never be.
+    settled: Instant,
 }
 
 impl Quiesce {
@@ -333,7 +335,8 @@ impl Inner {
         };
         let since = clock::monotonic();
         let entry = self.journal(&gate, run)?.hold(intent)?;
-        self.held.push(Held { planned: planned.clone(), entry, since, still: !runs });
+        let settled = deadline(entry.settled);
+        self.held.push(Held { planned: planned.clone(), entry, since, still: !runs, settled });
         if let Some(note) = &planned.note {
             self.notes.push(format!("{name}: {note}"));
         }

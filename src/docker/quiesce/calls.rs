@@ -2,7 +2,7 @@
 //!
 //! Raw calls, not bollard's: they also have to work from a guard that is dropped, on a runtime of its own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::Method;
@@ -46,6 +46,8 @@ pub(super) enum Undone {
     Rescaled(u64),
 }
 
+/// The longest that a container whose stop was asked for by a run that is dead is waited for.
+const LONGEST: Duration = Duration::from_hours(1);
 /// How long the Engine lets a container take to stop unless it or somebody else says otherwise.
 pub(super) const ENGINE_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -126,48 +128,43 @@ async fn post(engine: &Engine, id: &str, verb: &str) -> Result<(), DockerError> 
     engine.wire().call(Method::POST, &format!("/containers/{}/{verb}", encode(id)), None).await.map(drop)
 }
 
-/// Brings one container back, once.
+/// How long is waited before a container that is not settled is looked at again.
+pub(super) const UNSETTLED: Duration = Duration::from_millis(100);
+
+/// Brings one container back, once. None: not yet, look again in a moment.
 ///
 /// One that still runs is watched until what was asked for has either happened or never will: a stop whose asker is dead may
-/// still be under way in the Engine.
-pub(super) async fn undo(engine: &Engine, entry: &Entry) -> Result<Undone, DockerError> {
+/// still be under way in the Engine. That is at `settled`, see [`deadline`].
+pub(super) async fn undo(engine: &Engine, entry: &Entry, settled: Instant) -> Result<Option<Undone>, DockerError> {
     let id = &entry.container;
-    loop {
-        if entry.action == Action::Scale {
-            if let Some(undone) = scale_back(engine, entry).await? {
-                return Ok(undone);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        }
-        let Some(seen) = look(engine, id).await? else { return Ok(Undone::Gone) };
-        match seen.status {
-            Status::Paused if entry.action == Action::Pause => return post(engine, id, "unpause").await.map(|()| Undone::Restored),
-            Status::Running | Status::Restarting => {
-                if seen.started_at != entry.started_at || clock::now() >= entry.settled {
-                    return Ok(Undone::Ran);
-                }
-            }
-            Status::Paused => return Ok(Undone::Ran),
-            Status::Removing if clock::now() >= entry.settled => return Ok(Undone::Gone),
-            Status::Removing => {}
-            Status::Exited | Status::Created | Status::Dead | Status::Unknown => {
-                let how = if entry.action == Action::Pause { Undone::Revived } else { Undone::Restored };
-                return start(engine, id).await.map(|()| how);
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    let is_settled = clock::monotonic() >= settled;
+    if entry.action == Action::Scale {
+        return scale_back(engine, entry, is_settled).await;
     }
+    let Some(seen) = look(engine, id).await? else { return Ok(Some(Undone::Gone)) };
+    Ok(match seen.status {
+        Status::Paused if entry.action == Action::Pause => {
+            post(engine, id, "unpause").await?;
+            Some(Undone::Restored)
+        }
+        Status::Running | Status::Restarting => (is_settled || seen.started_at != entry.started_at).then_some(Undone::Ran),
+        Status::Paused => Some(Undone::Ran),
+        Status::Removing => is_settled.then_some(Undone::Gone),
+        Status::Exited | Status::Created | Status::Dead | Status::Unknown => {
+            start(engine, id).await?;
+            Some(if entry.action == Action::Pause { Undone::Revived } else { Undone::Restored })
+        }
+    })
 }
 
 /// Gives a service its replicas back, unless somebody has given it others. None: not yet.
-async fn scale_back(engine: &Engine, entry: &Entry) -> Result<Option<Undone>, DockerError> {
+async fn scale_back(engine: &Engine, entry: &Entry, is_settled: bool) -> Result<Option<Undone>, DockerError> {
     let Some(before) = &entry.service else { return Ok(Some(Undone::Ran)) };
     let Some(service) = swarm::service(engine, &entry.container).await? else { return Ok(Some(Undone::Gone)) };
     Ok(match service.replicas {
         Some(0) => (swarm::scale(engine, &service, before.replicas).await? == Change::Made).then_some(Undone::Restored),
         // The order to scale it may still be on its way to the Engine.
-        Some(_) if service.version == before.version && clock::now() < entry.settled => None,
+        Some(_) if service.version == before.version && !is_settled => None,
         Some(now) if now == before.replicas => Some(Undone::Ran),
         Some(now) => Some(Undone::Rescaled(now)),
         None => Some(Undone::Ran),
@@ -182,4 +179,31 @@ pub(super) fn settled_after(action: Action, stop_timeout: Duration) -> Timestamp
         Action::Scale => Duration::from_secs(5),
     };
     clock::now().checked_add(time).unwrap_or(Timestamp::MAX)
+}
+
+/// When an action of a journal is settled, by a clock that nobody sets. To be asked once: as soon as the action is written down, or a
+/// journal of the dead is read.
+pub(super) fn deadline(settled: Timestamp) -> Instant {
+    clock::monotonic() + within_reason(settled, clock::now())
+}
+
+/// How long it is until then. The clock may have been set back since it was written, and nobody waits for hours for what may end any moment.
+fn within_reason(settled: Timestamp, now: Timestamp) -> Duration {
+    let left = settled.duration_since(now);
+    Duration::try_from(left).unwrap_or_default().min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_does_not_make_anybody_wait_for_ever() {
+        let now = clock::now();
+        let after = |seconds: i64| now.saturating_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+        for (seconds, expected) in [(-5, 0), (0, 0), (15, 15), (7 * 24 * 3600, LONGEST.as_secs())] {
+            assert_eq!(within_reason(after(seconds), now), Duration::from_secs(expected), "{seconds}");
+        }
+        assert_eq!(within_reason(Timestamp::MAX, Timestamp::MIN), LONGEST);
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::GATE_LIMIT;
-use super::calls::{Undone, undo};
+use super::calls::{UNSETTLED, Undone, deadline, undo};
 use super::hooks::{self, HookError, Place};
 use super::release::BACKOFF;
 use crate::docker::connect::Engine;
@@ -170,13 +170,14 @@ async fn run_owed(journal: &mut Journal, living: &[Entry], engine: &Engine, reco
 }
 
 async fn bring_back(engine: &Engine, entry: &Entry) -> RepairOutcome {
-    let mut attempt = 0;
+    let (mut attempt, settled) = (0, deadline(entry.settled));
     loop {
-        match undo(engine, entry).await {
-            Ok(Undone::Restored | Undone::Revived) => return RepairOutcome::Restored,
-            Ok(Undone::Ran) => return RepairOutcome::Ran,
-            Ok(Undone::Gone) => return RepairOutcome::Gone,
-            Ok(Undone::Rescaled(replicas)) => return RepairOutcome::Rescaled { replicas },
+        match undo(engine, entry, settled).await {
+            Ok(Some(Undone::Restored | Undone::Revived)) => return RepairOutcome::Restored,
+            Ok(Some(Undone::Ran)) => return RepairOutcome::Ran,
+            Ok(Some(Undone::Gone)) => return RepairOutcome::Gone,
+            Ok(Some(Undone::Rescaled(replicas))) => return RepairOutcome::Rescaled { replicas },
+            Ok(None) => tokio::time::sleep(UNSETTLED).await,
             Err(error) => {
                 let Some(wait) = BACKOFF.get(attempt) else { return RepairOutcome::Failed(error) };
                 attempt += 1;

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::calls::{Seen, Undone, look, start, undo};
+use super::calls::{Seen, UNSETTLED, Undone, look, start, undo};
 use super::{GATE_LIMIT, Held, Inner, services};
 use crate::docker::error::DockerError;
 use crate::docker::journal::{Action, Entry};
@@ -101,7 +101,7 @@ impl Inner {
                 Action::Scale => "scaling back service",
             };
             progress.event(Event::Phase(&format!("{verb} {}", held.planned.name)));
-            let result = self.bring_back(&held.entry).await;
+            let result = self.bring_back(&held.entry, held.settled).await;
             let now = clock::monotonic();
             self.held.pop();
             release.downtime = first.map_or(Duration::ZERO, |first| now.duration_since(first));
@@ -157,7 +157,7 @@ impl Inner {
         }
     }
 
-    async fn bring_back(&mut self, entry: &Entry) -> Result<Back, DockerError> {
+    async fn bring_back(&mut self, entry: &Entry, settled: Instant) -> Result<Back, DockerError> {
         let mut attempt = 0;
         let engine_deadline = clock::monotonic() + ENGINE_LIMIT;
         loop {
@@ -170,10 +170,15 @@ impl Inner {
                 self.released(entry);
                 return Ok(Back::LeftTo(other.entry.run.clone()));
             }
-            match undo(&self.engine, entry).await {
-                Ok(undone) => {
+            match undo(&self.engine, entry, settled).await {
+                Ok(Some(undone)) => {
                     self.released(entry);
                     return Ok(Back::Undone(undone));
+                }
+                Ok(None) => {
+                    // Others need not wait for it: it is still ours.
+                    drop(gate);
+                    tokio::time::sleep(UNSETTLED).await;
                 }
                 Err(error) => {
                     drop(gate);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::calls::{ENGINE_STOP_TIMEOUT, settled_after};
+use super::calls::{ENGINE_STOP_TIMEOUT, deadline, settled_after};
 use super::decide::Planned;
 use super::release::Release;
 use super::{GATE_LIMIT, Held, Inner, QuiesceError, STOP_MARGIN};
@@ -94,7 +94,8 @@ impl Inner {
         };
         let since = clock::monotonic();
         let entry = self.journal(&gate, run)?.hold(intent)?;
-        self.held.push(Held { planned: planned.clone(), entry: entry.clone(), since, still: now == 0 });
+        let settled = deadline(entry.settled);
+        self.held.push(Held { planned: planned.clone(), entry: entry.clone(), since, still: now == 0, settled });
         drop(gate);
         if now == 0 {
             return Ok(Attempt::Asked(Some(service)));
