@@ -1,5 +1,8 @@
 //! Leaves entries out of a stream: by pattern, and what is never read. A walk leaves out by itself and does not need this.
 
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::io;
 use std::sync::Arc;
 
@@ -17,8 +20,9 @@ pub struct Filtered<S> {
     never: Vec<Vec<u8>>,
     /// The excluded folder that the stream is in.
     pruned: Option<Vec<u8>>,
-    /// Excluded files, to which later entries may be hard links.
-    excluded: std::collections::HashSet<Vec<u8>>,
+    /// Excluded files, to which later entries may be hard links: eight bytes for each, as there may be millions.
+    excluded: HashSet<u64>,
+    hasher: RandomState,
 }
 
 impl<S: Source> Filtered<S> {
@@ -27,7 +31,7 @@ impl<S: Source> Filtered<S> {
         while seen_as.last() == Some(&b'/') {
             seen_as.pop();
         }
-        Self { inner, filter, seen_as, never, pruned: None, excluded: std::collections::HashSet::new() }
+        Self { inner, filter, seen_as, never, pruned: None, excluded: HashSet::new(), hasher: RandomState::new() }
     }
 
     fn is_excluded(&mut self, path: &[u8], is_dir: bool) -> bool {
@@ -60,12 +64,12 @@ impl<S: Source> Source for Filtered<S> {
                     if self.is_excluded(&entry.path, entry.metadata.is_dir()) {
                         // Its data is skipped by the stream itself.
                         if entry.metadata.is_file() {
-                            self.excluded.insert(entry.path);
+                            self.excluded.insert(self.hasher.hash_one(&entry.path));
                         }
                         continue;
                     }
                     if let Content::HardLink(target) = &entry.content
-                        && self.excluded.contains(target)
+                        && self.excluded.contains(&self.hasher.hash_one(target))
                     {
                         let message = "it is a hard link to a file that is excluded, and the stream has its data only there";
                         return Ok(Step::Problem(EntryProblem { path: entry.path, error: io::Error::other(message) }));
