@@ -11,6 +11,8 @@ use super::error::DockerError;
 use super::wire::encode;
 use crate::model::application::Container;
 
+/// Longest list of changes that is taken only to say that they are not saved: some ten thousand paths.
+const FEW: usize = 1 << 20;
 /// Folders that the Engine fills anew at each start.
 const SYSTEM: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Folders of which nobody expects that they last.
@@ -51,11 +53,29 @@ struct RawChange {
 /// # Errors
 /// [`DockerError::NotFound`] if the container is gone, or the Engine does not say.
 pub async fn changes(engine: &Engine, container: &Container) -> Result<Vec<Change>, DockerError> {
-    let call = format!("/containers/{}/changes", encode(&container.id));
+    let call = call(container);
     let bytes = engine.wire().get_bytes(&call).await.map_err(|error| error.about("container", &container.name))?;
+    parsed(&bytes, call, container)
+}
+
+/// The same where they are few, else none: what somebody is only told of need not be held in memory.
+///
+/// # Errors
+/// As for [`changes`].
+pub async fn changes_if_few(engine: &Engine, container: &Container) -> Result<Option<Vec<Change>>, DockerError> {
+    let call = call(container);
+    let whole = engine.wire().get_bytes_up_to(&call, FEW).await.map_err(|error| error.about("container", &container.name))?;
+    whole.map(|bytes| parsed(&bytes, call, container)).transpose()
+}
+
+fn call(container: &Container) -> String {
+    format!("/containers/{}/changes", encode(&container.id))
+}
+
+fn parsed(bytes: &[u8], call: String, container: &Container) -> Result<Vec<Change>, DockerError> {
     // Nothing at all is `null`.
     let raw: Option<Vec<RawChange>> =
-        serde_json::from_slice(&bytes).map_err(|error| DockerError::Malformed { call, source: error.into() })?;
+        serde_json::from_slice(bytes).map_err(|error| DockerError::Malformed { call, source: error.into() })?;
     Ok(own(raw.unwrap_or_default(), container))
 }
 

@@ -139,6 +139,27 @@ impl Wire {
         self.call(Method::GET, path, None).await
     }
 
+    /// The same if it has at most so many bytes, else none; what is beyond is never held.
+    ///
+    /// # Errors
+    /// As for [`get_bytes`](Self::get_bytes).
+    pub async fn get_bytes_up_to(&self, path: &str, most: usize) -> Result<Option<Bytes>, DockerError> {
+        let limit = self.0.timeouts.request;
+        let whole = async {
+            let mut download = self.download_within(path, limit).await?;
+            let mut bytes = Vec::new();
+            while let Some(piece) = download.next().await? {
+                if bytes.len() + piece.len() > most {
+                    return Ok(None);
+                }
+                bytes.extend_from_slice(&piece);
+            }
+            Ok(Some(bytes.into()))
+        };
+        let call = name_of(&Method::GET, path);
+        timeout(limit, whole).await.map_err(|_| DockerError::Timeout { call, seconds: limit.as_secs() })?
+    }
+
     /// One short call with an optional JSON body; gives the body of the answer byte for byte.
     ///
     /// # Errors

@@ -186,6 +186,12 @@ fn what_a_container_wrote_into_its_layer_is_told_or_saved_and_put_back() {
     let text = outcome.text();
     assert!(text.contains("what it wrote outside its mounts is not saved") && text.contains("/opt/app/deep/file"), "{text}");
     assert!(!text.contains("fleeting") && !text.contains("volume-file"), "{text}");
+    // So many that nobody would read their names: they are not taken in.
+    let many = "mkdir /opt/many; cd /opt/many; i=0; l=$(printf %0200d 0); while [ $i -lt 6000 ]; do : > $l$i; i=$((i+1)); done";
+    stage.ok(["exec", &name, "sh", "-c", many]);
+    let _ =
+        stage.bbackup(["backup", "--containers", &name]).run().success().says("too many paths to list").says_nothing_of("/opt/app/deep");
+    stage.ok(["exec", &name, "rm", "-r", "/opt/many"]);
 
     let config = configuration(&home, &[&name], "{layers: true}");
     let outcome = stage.bbackup(["backup", "s", "--json", "--config", &config]).run().success();

@@ -18,7 +18,7 @@ use super::quiet::{self, Quiet};
 use super::{Run, Unit, Unsaved, closing_tags, filter_of, sentence};
 use crate::docker::DockerError;
 use crate::docker::helper::Owner;
-use crate::docker::layer::{changes, missed};
+use crate::docker::layer::{changes_if_few, missed};
 use crate::docker::mountpoint;
 use crate::docker::quiesce::Place;
 use crate::jobs::backup::counting::Counting;
@@ -353,8 +353,13 @@ impl Work<'_> {
         for item in self.unit.planned.items.iter().filter(|item| item.kind == ItemKind::Configuration) {
             let Some(container) = self.unit.planned.application.container(&item.name) else { continue };
             let name = printable(item.name.as_bytes());
-            let changes = match changes(&host.engine, container).await {
-                Ok(changes) => changes,
+            let changes = match changes_if_few(&host.engine, container).await {
+                Ok(Some(changes)) => changes,
+                Ok(None) => {
+                    let note = "what it wrote outside its mounts is not saved (scope.layers): too many paths to list";
+                    self.result.notes.push(format!("container {name}: {note}"));
+                    continue;
+                }
                 // An Engine or proxy that does not say leaves the backup as good as it is.
                 Err(error) => {
                     self.result
