@@ -475,12 +475,14 @@ fn escaped(name: &str) -> String {
     pattern
 }
 
-/// An exclude of rsync, which is about one folder, as a pattern that is about no other.
+/// An exclude of rsync, which is about one folder, as a pattern that is about no other. With a slash at its end it means folders only:
+/// what is in them is left out, and a file of that name is not.
 fn below(path: &str, pattern: &str) -> String {
-    let (path, pattern) = (path.trim_end_matches('/'), pattern.trim_end_matches('/'));
-    match pattern.strip_prefix('/') {
-        Some(anchored) => format!("{path}/{anchored}"),
-        None => format!("{path}/**/{pattern}"),
+    let (path, name) = (path.trim_end_matches('/'), pattern.trim_end_matches('/'));
+    let content = if pattern.ends_with('/') && !name.is_empty() { "/*" } else { "" };
+    match name.strip_prefix('/') {
+        Some(anchored) => format!("{path}/{anchored}{content}"),
+        None => format!("{path}/**/{name}{content}"),
     }
 }
 

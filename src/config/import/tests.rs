@@ -76,7 +76,7 @@ fn what_is_taken_over_means_the_same() {
     assert!(!everything.enabled && everything.scope.volumes && !everything.scope.networks);
     let files = config.set("front-2").unwrap();
     assert_eq!(files.selection.paths, [Path::new("/srv/www")]);
-    assert_eq!(files.filter.exclude, ["/srv/www/**/*.tmp", "/srv/www/**/cache", "/srv/www/top"]);
+    assert_eq!(files.filter.exclude, ["/srv/www/**/*.tmp", "/srv/www/**/cache/*", "/srv/www/top"]);
 }
 
 #[test]

@@ -80,6 +80,7 @@ fn double_stars_stand_for_any_number_of_folders() {
     check("a/**/z", &["/x/a/z", "/x/a/b/c/z"], &["/z", "/z/a"]);
     check("**/z", &["/z", "/a/b/z"], &["/a/zz"]);
     check("/a/**", &["/a", "/a/b", "/a/b/c"], &["/b", "/ab"]);
+    check("/srv/**/cache/*", &["/srv/cache/x", "/srv/a/cache/x/y"], &["/srv/cache", "/srv/a/cache", "/cache/x"]);
     check("a/**/b/**/c", &["/a/b/c", "/a/1/b/2/3/c", "/a/b/b/b/c"], &["/a/c/b", "/a/b", "/b/c"]);
     check("a/**/**/c/**/d", &["/a/c/d", "/a/c/x/c/c/d"], &["/a/d/c"]);
     check("**", &["/a", "/a/b"], &[]);
