@@ -34,7 +34,7 @@ use crate::sources::plan::{PlannedApplication, plan};
 use crate::sources::{EnginePaths, NeverRead};
 
 /// The Engine's usual data folder, for runs that do not talk to an Engine.
-const USUAL_DATA_ROOT: &str = "/var/lib/docker";
+pub(super) const USUAL_DATA_ROOT: &str = "/var/lib/docker";
 
 /// What all parts of one run share.
 struct Run<'a> {
@@ -232,20 +232,26 @@ async fn never_read(context: &JobContext, host: Option<&Host>) -> Result<NeverRe
         None => local_data_root(&context.config.docker).await,
     };
     let data_root = data_root.unwrap_or_else(|| USUAL_DATA_ROOT.into());
-    let never_read = NeverRead::of(our_own(context).into_iter().chain([data_root.as_path()]))?;
-    Ok(match host {
-        Some(host) => never_read.with_engine_paths(engine_paths(context, host).await),
-        None => never_read,
-    })
+    let own = our_own(context);
+    match host {
+        Some(host) => never_read_on(&own, &host.engine, &host.discovery, &data_root).await,
+        None => Ok(NeverRead::of(own.into_iter().chain([data_root.as_path()]))?),
+    }
+}
+
+/// The same where there is an Engine: `own` are our folders.
+pub(super) async fn never_read_on(own: &[&Path], engine: &Engine, discovery: &Discovery, data_root: &Path) -> Result<NeverRead, JobError> {
+    let never_read = NeverRead::of(own.iter().copied().chain([data_root]))?;
+    Ok(never_read.with_engine_paths(engine_paths(own, engine, discovery).await))
 }
 
 /// What is never read, by its paths on the Engine's machine: what comes from there as a stream is known by nothing else.
-async fn engine_paths(context: &JobContext, host: &Host) -> EnginePaths {
-    let are_ours = same_root(&host.engine).await;
-    let own = our_own(context).into_iter().filter_map(|path| path.canonicalize().ok());
+async fn engine_paths(own: &[&Path], engine: &Engine, discovery: &Discovery) -> EnginePaths {
+    let are_ours = same_root(engine).await;
+    let own = own.iter().filter_map(|path| path.canonicalize().ok());
     let clues = container::clues();
-    let own = if are_ours { own.collect() } else { own.flat_map(|path| outside(&host.discovery, &clues, &path)).collect() };
-    EnginePaths { data_root: Some(host.engine.data_root().to_owned()).filter(|root| root.is_absolute()), own, are_ours }
+    let own = if are_ours { own.collect() } else { own.flat_map(|path| outside(discovery, &clues, &path)).collect() };
+    EnginePaths { data_root: Some(engine.data_root().to_owned()).filter(|root| root.is_absolute()), own, are_ours }
 }
 
 fn our_own(context: &JobContext) -> [&Path; 3] {
@@ -421,7 +427,7 @@ fn closing_tags(complete: bool) -> Vec<String> {
 }
 
 /// The filter of a set.
-fn filter_of(set: &BackupSet) -> Result<crate::sources::filter::Filter, JobError> {
+pub(super) fn filter_of(set: &BackupSet) -> Result<crate::sources::filter::Filter, JobError> {
     use crate::platform::environment;
     use crate::sources::filter::{Case, Filter};
     let mut filter = Filter::new();

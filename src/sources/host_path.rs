@@ -125,6 +125,21 @@ pub(super) fn check_reached(outer: &Path, inner: &Path, options: &mut WalkOption
     Ok(())
 }
 
+/// Whether walking `outer` gives `inner`, which is what others take for its content, so it must be no link. Where only a mount stands
+/// between, that depends on whether `inner` was asked for by its name. What is not there yet is given once it is.
+pub fn reaches(outer: &Path, inner: &Path, options: &WalkOptions, by_name: bool) -> bool {
+    let is_excluded = |path: &Path| options.filter.as_deref().is_some_and(|filter| filter.is_excluded(path.as_os_str().as_bytes()));
+    if !inner.starts_with(outer) || is_excluded(outer) || outer.canonicalize().is_ok_and(|real| options.never_read.above(&real).is_some()) {
+        return false;
+    }
+    let mut walked = WalkOptions { also: Vec::new(), ..options.clone() };
+    match check_reached(outer, inner, &mut walked) {
+        Ok(()) => (by_name || walked.also.is_empty()) && !(inner != outer && inner.is_symlink()),
+        Err(SourceError::Missing { .. }) => !is_excluded(inner),
+        Err(_) => false,
+    }
+}
+
 /// What leaves out only the path that it is about: it is missing or cannot be read. Everything else was asked for wrongly.
 fn left_out(error: SourceError) -> Result<SourceError, SourceError> {
     if matches!(error, SourceError::Missing { .. } | SourceError::Unreadable { .. }) { Ok(error) } else { Err(error) }
@@ -229,6 +244,37 @@ mod tests {
         let above: Vec<_> = plan.folders_above.iter().map(|(path, _)| path.as_slice()).collect();
         assert_eq!(*above.last().unwrap(), tree.path().as_os_str().as_bytes());
         assert!(plan.folders_above.iter().all(|(_, metadata)| metadata.is_dir() && metadata.inode != 0));
+    }
+
+    #[test]
+    fn what_a_walk_gives_is_known_before() {
+        let tree = tree();
+        let path = |end: &str| tree.path().join(end);
+        let mut filter = super::super::filter::Filter::new();
+        filter.exclude(b"c", super::super::filter::Case::Sensitive).unwrap();
+        let never = super::super::NeverRead::of([path("ab")]).unwrap();
+        let options = WalkOptions { filter: Some(Arc::new(filter)), never_read: Arc::new(never), ..WalkOptions::default() };
+        for (outer, inner, expected) in [
+            ("a", "a/b", true),
+            ("a", "a", true),
+            ("a", "a/b/c", false),
+            ("a", "a/b/c/deep", false),
+            ("a/b/c", "a/b/c", false),
+            ("a", "a/new/one", true),
+            ("a", "a/new/c", false),
+            ("a", "single", false),
+            ("ab", "ab/other", false),
+            (".", "./ab/other", false),
+            (".", "./link", false),
+            ("link", "link", true),
+            (".", "./link/top", false),
+        ] {
+            assert_eq!(reaches(&path(outer), &path(inner), &options, false), expected, "{inner} in {outer}");
+        }
+        // On this machine it is another file system.
+        let options = WalkOptions { one_file_system: true, ..WalkOptions::default() };
+        let reached = |inner: &str, by_name| reaches(Path::new("/"), Path::new(inner), &options, by_name);
+        assert!(!reached("/proc", false) && reached("/proc", true) && !reached("/proc/self/status", true));
     }
 
     #[test]

@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
+use crate::support::mounted::Disk;
 use crate::support::parts::{Part, needs};
 
 #[test]
 fn what_no_enabled_set_saves_is_said() {
-    needs!(Part::Engine);
+    needs!(Part::Root, Part::Engine);
     let home = Home::with_repository();
     // Nobody else's containers may be on the Engine: they would not be saved either.
     let stage = Stage::alone(&home, "coverage");
@@ -52,6 +53,22 @@ fn what_no_enabled_set_saves_is_said() {
     let sets = format!("  a: {{containers: [\"*\"], volumes: [\"*\"], scope: {{binds: false}}}}\n  b: {{containers: [{safe}, {lost}]}}\n");
     assert_eq!(coverage(&sets), (Some(4), vec![format!("{}/{safe}-alike", folder.display())], false));
     stage.ok(["rm", &stage.name("inner"), &stage.name("alike")]);
+    // What a set names and leaves out again is not saved.
+    let but = |more: &str| format!("  a: {{containers: [\"*\"], volumes: [\"*\"], {more}}}\n");
+    let lost_path = format!("{}/{lost}", folder.display());
+    assert_eq!(coverage(&but(&format!("exclude: [\"{lost_path}\"]"))), (Some(4), vec![lost_path.clone()], false));
+    assert_eq!(coverage(&but(&format!("exclude: [\"{lost}-data\"]"))).1, [format!("{lost}-data")]);
+    let by_path = |more: &str| format!("{}  b: {{paths: [{}], {more}}}\n", but("scope: {binds: false}"), folder.display());
+    assert_eq!(coverage(&by_path(&format!("exclude: [{lost}]"))), (Some(4), vec![lost_path.clone()], false));
+    let disk = Disk::in_memory(Path::new(&lost_path));
+    assert_eq!(coverage(&by_path("one_file_system: true")), (Some(4), vec![lost_path], false));
+    assert_eq!(coverage(&by_path("one_file_system: false")), (Some(0), Vec::new(), false));
+    drop(disk);
+    // Nor is what belongs to bbackup itself.
+    let own = home.make_folder("state/bbackup").canonicalize().unwrap().display().to_string();
+    stage.ok(["create", "--name", &stage.name("own"), "-v", &format!("{own}:/own"), BUSYBOX, "true"]);
+    assert_eq!(coverage(&but("enabled: true")).1, [own]);
+    stage.ok(["rm", &stage.name("own")]);
     // A set that finds nothing is worth a word, and nobody's success.
     let (code, names, _) = coverage("  a: {containers: [\"*\"], volumes: [\"*\"]}\n  b: {containers: [gone]}\n");
     assert_eq!((code, names), (Some(4), Vec::new()));

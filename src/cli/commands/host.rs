@@ -64,7 +64,7 @@ pub(in crate::cli) fn coverage(session: &Session) -> Result<Done, JobError> {
     let mut all = Vec::new();
     for engine in &engines {
         let config = session.config_for(Some(engine))?;
-        all.push(session.run(coverage::coverage(&config, engine))?);
+        all.push(session.run(coverage::coverage(&config, engine, &session.directories))?);
     }
     let several = engines.len() > 1;
     for one in &all {
