@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{LockTimes, sleep};
 use crate::platform::clock;
@@ -15,6 +15,10 @@ use crate::repository::restic::state::{self, Open};
 
 /// Programs that lock repositories.
 pub(super) const PROGRAMS: &[&str] = &["bbackup", "restic"];
+
+/// A lock that says to be from so long after now was written by a clock that was wrong: what it says is not believed, as it would
+/// not be stale for as long.
+const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 
 /// An unreadable lock is read so often before it counts as damaged.
 const READS: u32 = 4;
@@ -78,7 +82,7 @@ pub(super) fn read(open: &Open, id: &Id) -> Result<LockFile, RepositoryError> {
 /// As long as we have none of our own, stale locks are only passed over: what time it is for the store is not known yet.
 fn judge(open: &Open, exclusive: bool, own: Option<&Id>, locks: &[(Id, LockFile)], times: LockTimes) -> Result<(), RepositoryError> {
     for (id, lock) in locks {
-        if is_stale(lock, clock::now(), times) && !(own.is_some() && was_written_lately(open, id, lock, own, times)?) {
+        if is_over(open, id, lock, own, own.is_some(), times)? {
             if own.is_some() {
                 open.remove(FileKind::Lock, id)?;
             }
@@ -101,11 +105,26 @@ fn since(lock: &LockFile) -> String {
 }
 
 /// Whether nobody can hold this lock any more: it was not refreshed for long, or its process on this machine is gone. If the
-/// latter cannot be told, it is not stale. One that is old and whose program is seen to run here is not stale either: the clock was
-/// set, and it has not yet come to refreshing. (One that is suspended gives up by itself.)
-fn is_stale(lock: &LockFile, now: Timestamp, times: LockTimes) -> bool {
-    let runs = || is_here(lock) && host::another_runs(lock.pid, PROGRAMS);
-    (is_older(now, lock.time.instant, times.stale) && !runs()) || is_dead(lock)
+/// latter cannot be told, it is not over. One that is old and whose program is seen to run here is not over either: the clock was
+/// set, and it has not yet come to refreshing. (One that is suspended gives up by itself.) Unless it must be told `surely`, what is
+/// written in an old lock is believed. `own` was written just now.
+fn is_over(open: &Open, id: &Id, lock: &LockFile, own: Option<&Id>, surely: bool, times: LockTimes) -> Result<bool, RepositoryError> {
+    if is_dead(lock) {
+        return Ok(true);
+    }
+    let (now, then) = (clock::now(), lock.time.instant);
+    let is_ahead = then.duration_since(now) > AHEAD;
+    if !(is_ahead || is_older(now, then, times.stale)) || (is_here(lock) && host::another_runs(lock.pid, PROGRAMS)) {
+        return Ok(false);
+    }
+    if !(surely || is_ahead) {
+        return Ok(true);
+    }
+    Ok(match was_written_lately(open, id, own, times)? {
+        Some(lately) => !lately,
+        // Nobody knows, and by what is written in it, it is old, or not.
+        None => !is_ahead,
+    })
 }
 
 fn is_here(lock: &LockFile) -> bool {
@@ -113,7 +132,7 @@ fn is_here(lock: &LockFile) -> bool {
 }
 
 fn is_older(now: Timestamp, then: Timestamp, limit: Duration) -> bool {
-    now.duration_since(then) > jiff::SignedDuration::try_from(limit).unwrap_or(jiff::SignedDuration::MAX)
+    now.duration_since(then) > SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX)
 }
 
 /// Whether its process was one of this machine and is gone.
@@ -121,18 +140,15 @@ fn is_dead(lock: &LockFile) -> bool {
     is_here(lock) && host::liveness(lock.pid, lock.time.instant, PROGRAMS) == Liveness::Gone
 }
 
-/// Whether a lock that is old by what is written in it was written lately by the clock of the store, which nobody's own clock
-/// disturbs. Then the clock of its holder, or ours, is wrong, and its holder lives. `own` was written just now.
-fn was_written_lately(open: &Open, id: &Id, lock: &LockFile, own: Option<&Id>, times: LockTimes) -> Result<bool, RepositoryError> {
-    if is_dead(lock) {
-        return Ok(false);
-    }
+/// Whether a lock was written lately by the clock of the store, which nobody's own clock disturbs; none where it does not say.
+/// Then the clock of its holder, or ours, is wrong, and its holder lives. `own` was written just now.
+fn was_written_lately(open: &Open, id: &Id, own: Option<&Id>, times: LockTimes) -> Result<Option<bool>, RepositoryError> {
     let now = match own {
         Some(own) => open.modified(FileKind::Lock, own)?,
         None => Some(clock::now()),
     };
-    let (Some(now), Some(written)) = (now, open.modified(FileKind::Lock, id)?) else { return Ok(false) };
-    Ok(!is_older(now, written, times.stale))
+    let written = open.modified(FileKind::Lock, id)?;
+    Ok(now.zip(written).map(|(now, written)| !is_older(now, written, times.stale)))
 }
 
 /// Finds the locks that are stale, or all of them.
@@ -146,7 +162,7 @@ pub fn plan_unlock(open: &Open, all: bool) -> Result<Vec<StaleLock>, RepositoryE
         let times = LockTimes::default();
         let lock = if size > 0 { read(open, &id).ok() } else { None };
         let is_over = match &lock {
-            Some(lock) if !all => is_stale(lock, clock::now(), times) && !was_written_lately(open, &id, lock, None, times)?,
+            Some(lock) if !all => is_over(open, &id, lock, None, true, times)?,
             _ => all,
         };
         if is_over {

@@ -236,6 +236,11 @@ fn locks_are_stale_when_old_or_when_their_process_is_gone() {
     assert!(!judged_when_written(31, &|file| file.time = minutes_ago(29)));
     assert!(!judged(&|file| file.time = minutes_ago(29)));
     assert!(!judged(&|file| file.time = minutes_ago(-60)), "from the future");
+    let years = 60 * 24 * 365 * 3;
+    assert!(!judged(&|file| file.time = minutes_ago(-years)), "its clock is wrong, but it lives");
+    assert!(!judged_when_written(29, &|file| file.time = minutes_ago(-years)));
+    assert!(judged_when_written(31, &|file| file.time = minutes_ago(-years)), "its clock was wrong: else it were honoured for years");
+    assert!(!judged_when_written(31, &|file| file.time = minutes_ago(-50)), "clocks differ by as much");
     assert!(!judged(&|file| file.hostname = here.clone()) || host::liveness(4711, clock::now(), others::PROGRAMS) == Liveness::Gone);
     let gone = i64::from(i32::MAX);
     let told = host::liveness(gone, clock::now(), others::PROGRAMS) == Liveness::Gone;
@@ -264,12 +269,14 @@ fn locks_are_stale_when_old_or_when_their_process_is_gone() {
 fn unlock_takes_what_is_stale_or_all() {
     let (folder, open) = empty_repository(2);
     written(folder.path(), &foreign(&open, |file| file.time = minutes_ago(40)), 40);
+    written(folder.path(), &foreign(&open, |file| file.time = minutes_ago(-60 * 24 * 365)), 40);
     foreign(&open, |_| {});
+    foreign(&open, |file| file.time = minutes_ago(-60 * 24 * 365));
     fs::write(folder.path().join("locks").join(Id::of(b"empty").to_string()), "").unwrap();
     fs::write(folder.path().join("locks").join(Id::of(b"bad").to_string()), "unreadable").unwrap();
-    assert_eq!(unlock(&open, false).unwrap().len(), 1);
-    assert_eq!(files(&open).len(), 3);
-    assert_eq!(unlock(&open, true).unwrap().len(), 3);
+    assert_eq!(unlock(&open, false).unwrap().len(), 2);
+    assert_eq!(files(&open).len(), 4);
+    assert_eq!(unlock(&open, true).unwrap().len(), 4);
     assert_eq!(files(&open), []);
 }
 
