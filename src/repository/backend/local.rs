@@ -9,24 +9,21 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use super::{Backend, FileKind};
-use crate::platform::{host, mounts};
+use crate::platform::mounts;
 
 /// A store in a folder.
 #[derive(Debug)]
 pub struct LocalBackend {
     root: PathBuf,
-    /// Makes names of temporary files that are written at once differ.
-    next: AtomicU64,
 }
 
 impl LocalBackend {
     /// The folder need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), next: AtomicU64::new(0) }
+        Self { root: root.into() }
     }
 
     /// The folder.
@@ -82,20 +79,17 @@ impl LocalBackend {
 
     /// Writes the parts to a new file beside `path`, durably. Gives its name.
     fn write_temporary(&self, path: &Path, parts: &[&[u8]]) -> io::Result<Temporary> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        // Not our number: in containers that share the folder, every process may have the same one.
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
         let mut name = path.as_os_str().to_owned();
-        name.push(format!("-tmp-{}-{number}", host::pid()));
+        name.push(format!("-tmp-{:016x}", u64::from_ne_bytes(random)));
         let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name);
         let mut file = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if let Some(folder) = path.parent() {
                     self.make_folder_durably(folder)?;
                 }
-                open()
-            }
-            // A process of our number died here and left it.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                fs::remove_file(&name)?;
                 open()
             }
             result => result,
@@ -265,8 +259,9 @@ impl Backend for LocalBackend {
         match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
-            // A loss of power must not bring back what names others after these are gone: snapshots, then indexes, then packs.
-            Ok(()) if matches!(kind, FileKind::Snapshot | FileKind::Index) => path.parent().map_or(Ok(()), sync_folder),
+            // A loss of power must not bring back what names others after these are gone: snapshots, then indexes, then packs. Nor
+            // may it bring back a key whose password somebody knows who must not.
+            Ok(()) if matches!(kind, FileKind::Snapshot | FileKind::Index | FileKind::Key) => path.parent().map_or(Ok(()), sync_folder),
             Ok(()) => Ok(()),
         }
     }
