@@ -72,7 +72,7 @@ pub fn choose_one(
 /// Whether a snapshot has something at a path.
 pub(super) fn holds(repository: &dyn Repository, snapshot: &SnapshotId, path: &[u8]) -> Result<bool, JobError> {
     match repository.list(snapshot, path, false, &mut |_| ControlFlow::Break(())) {
-        Ok(()) => Ok(true),
+        Ok(_) => Ok(true),
         Err(RepositoryError::NoPath { .. } | RepositoryError::WrongKind { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }

@@ -7,7 +7,10 @@ use super::select::{Narrowing, Request};
 use super::{report, snapshots};
 use crate::model::report::Report;
 use crate::platform::control::Control;
-use crate::repository::contract::{Repository, Retagged, Snapshot, TAG_APPLICATION, TAG_PARTIAL, TAG_PINNED, TAG_RUN, TAG_SET};
+use crate::repository::contract::{
+    Repository, Retagged, Snapshot, TAG_APPLICATION, TAG_BEFORE_RESTORE, TAG_PARTIAL, TAG_PINNED, TAG_REPAIRED, TAG_REWRITTEN, TAG_RUN,
+    TAG_SET,
+};
 
 /// What happens to the tags of each snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +44,8 @@ impl Change {
 
 /// Whether a tag is not one that a user has thought of.
 fn is_own(tag: &str) -> bool {
-    tag == TAG_PARTIAL || tag == TAG_PINNED || [TAG_APPLICATION, TAG_SET, TAG_RUN].iter().any(|prefix| tag.starts_with(prefix))
+    [TAG_PARTIAL, TAG_PINNED, TAG_BEFORE_RESTORE, TAG_REPAIRED, TAG_REWRITTEN].contains(&tag)
+        || [TAG_APPLICATION, TAG_SET, TAG_RUN].iter().any(|prefix| tag.starts_with(prefix))
 }
 
 /// What was changed, or in a dry run would be.
@@ -143,5 +147,13 @@ mod tests {
         assert_eq!(Change::Set(list(&["a", "b"])).apply(&before), ["set:web", "app:shop", "run:01A", "pinned", "a", "b"]);
         assert_eq!(Change::Set(Vec::new()).apply(&before), ["set:web", "app:shop", "run:01A", "pinned"]);
         assert_eq!(Change::Set(list(&["mine"])).apply(&before), before);
+        // Each says what a snapshot is: without `before-restore`, the broken state before a restore would be the latest.
+        let kinds = list(&["partial", "pinned", "before-restore", "repaired", "rewrite"]);
+        assert_eq!(Change::Set(Vec::new()).apply(&kinds), kinds);
+        // Whoever names one means it.
+        assert_eq!(
+            Change::Edit { add: Vec::new(), remove: list(&["before-restore"]) }.apply(&kinds),
+            ["partial", "pinned", "repaired", "rewrite"]
+        );
     }
 }

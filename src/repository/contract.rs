@@ -37,9 +37,10 @@ use crate::platform::secret::Secret;
 
 pub use change::{Forgotten, KeyChange, KeyInfo, LockHolder, Retagged, StaleLock};
 pub use error::RepositoryError;
-pub use read::{CheckSummary, Listed, ReadData, RestoreRequest, RestoreSummary};
+pub use read::{CheckSummary, ListSummary, Listed, ReadData, RestoreRequest, RestoreSummary};
 pub use snapshot::{
-    Snapshot, SnapshotId, SnapshotSummary, TAG_APPLICATION, TAG_BEFORE_RESTORE, TAG_PARTIAL, TAG_PINNED, TAG_REPAIRED, TAG_RUN, TAG_SET,
+    Snapshot, SnapshotId, SnapshotSummary, TAG_APPLICATION, TAG_BEFORE_RESTORE, TAG_PARTIAL, TAG_PINNED, TAG_REPAIRED, TAG_REWRITTEN,
+    TAG_RUN, TAG_SET,
 };
 pub use write::{AddSummary, SnapshotRequest, SnapshotWriter};
 
@@ -106,16 +107,17 @@ pub trait Repository: Send + Sync {
     ) -> Result<Box<dyn SnapshotWriter + '_>, RepositoryError>;
 
     /// Lists what is at `path`: the entry itself and, for a folder, what is in it (all levels if `recursive`), in tree order.
+    /// A folder further down that cannot be read costs only what is in it.
     ///
     /// # Errors
-    /// There is no such path, or a tree cannot be read.
+    /// There is no such path, or what is at it cannot be read.
     fn list(
         &self,
         snapshot: &SnapshotId,
         path: &[u8],
         recursive: bool,
         visit: &mut dyn FnMut(Listed) -> ControlFlow<()>,
-    ) -> Result<(), RepositoryError>;
+    ) -> Result<ListSummary, RepositoryError>;
 
     /// Writes one file's data to `out`.
     ///

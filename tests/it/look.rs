@@ -262,7 +262,19 @@ fn a_folder_that_is_lost_costs_only_what_is_in_it() {
     // Which folder was hit: that of the file, or one above it.
     let found = find.text().lines().filter(|line| line.ends_with("/file")).count();
     assert!((2..=3).contains(&found), "{}", find.describe());
-    let _ = home.bbackup(["stats"]).run().exits(1).says("damaged");
+    // What is left is counted and listed all the same.
+    let stats = home.bbackup(["stats", "--json"]).run().exits(4).says("could not be read and not be counted");
+    let counted = &stats.json_lines().pop().unwrap()["data"]["stats"];
+    assert_eq!((counted["snapshots"].as_u64(), counted["problem_count"].as_u64()), (Some(2), Some(1)), "{counted}");
+    assert!((2..=3).contains(&counted["files"].as_u64().unwrap()), "{counted}");
+    let ls = home.bbackup(["ls", &second]).run();
+    if found == 3 {
+        // Not the root: the folder beside the lost one is listed.
+        let ls = ls.exits(4).says("could not be read and not be listed");
+        assert_eq!(ls.text().lines().filter(|line| line.ends_with("/file")).count(), 1, "{}", ls.describe());
+    } else {
+        assert!(matches!(ls.code(), Some(1 | 4)), "{}", ls.describe());
+    }
 }
 
 #[test]

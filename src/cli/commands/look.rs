@@ -20,7 +20,9 @@ use crate::model::size::ByteSize;
 use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::control::Control;
-use crate::repository::contract::{Listed, Problem, Repository, RepositoryError, Snapshot, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET};
+use crate::repository::contract::{
+    ListSummary, Listed, Problem, Repository, RepositoryError, Snapshot, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET,
+};
 
 pub(in crate::cli) fn snapshots(session: &Session, arguments: &Snapshots) -> Result<Done, JobError> {
     let narrowing = request::narrowing(&arguments.narrow)?;
@@ -141,9 +143,9 @@ pub(in crate::cli) fn ls(session: &Session, arguments: &Ls) -> Result<Done, JobE
     }
     let repository = session.open(&session.repository(None)?)?;
     let snapshot = one(session, &*repository, &arguments.snapshot, &arguments.narrow, &paths)?;
-    let mut entries = 0_u64;
+    let (mut entries, mut unlisted) = (0_u64, ListSummary::default());
     for path in &paths {
-        repository.list(&snapshot.id, path, !arguments.no_recursive, &mut |listed| {
+        let summary = repository.list(&snapshot.id, path, !arguments.no_recursive, &mut |listed| {
             entries += 1;
             if session.output.is_json() {
                 session.output.message(&node(&listed));
@@ -152,11 +154,15 @@ pub(in crate::cli) fn ls(session: &Session, arguments: &Ls) -> Result<Done, JobE
             }
             if session.control.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        unlisted.problem_count += summary.problem_count;
+        unlisted.problems.extend(summary.problems);
     }
     if session.control.is_cancelled() {
         return Err(JobError::Cancelled);
     }
-    Done::well(&serde_json::json!({ "snapshot": snapshot, "entries": entries }))
+    let ListSummary { problems, problem_count } = unlisted;
+    let data = serde_json::json!({ "snapshot": snapshot, "entries": entries, "problems": problems, "problem_count": problem_count });
+    Ok(unread(session, &problems, problem_count, "listed", data))
 }
 
 fn node(listed: &Listed) -> Node {

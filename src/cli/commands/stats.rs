@@ -1,6 +1,7 @@
 //! `stats`: numbers about a repository, for each application, and how it grew.
 
 use super::Done;
+use super::look::unread;
 use crate::cli::arguments::Stats;
 use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
@@ -23,13 +24,14 @@ pub(in crate::cli) fn stats(session: &Session, arguments: &Stats) -> Result<Done
         growth(session, &stats.growth);
     }
     let (dedup_ratio, compression_ratio, unused_bytes) = (stats.dedup_ratio(), stats.compression_ratio(), stats.unused_bytes());
-    Done::well(&serde_json::json!({
+    let data = serde_json::json!({
         "repository": info,
         "stats": stats,
         "dedup_ratio": dedup_ratio,
         "compression_ratio": compression_ratio,
         "unused_bytes": unused_bytes,
-    }))
+    });
+    Ok(unread(session, &stats.problems, stats.problem_count, "counted", data))
 }
 
 fn whole(session: &Session, info: &RepositoryInfo, stats: &RepositoryStats) {

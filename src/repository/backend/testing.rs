@@ -207,6 +207,10 @@ impl Backend for FaultyBackend {
         if self.strikes()? { Err(io::ErrorKind::TimedOut.into()) } else { self.inner.remove(kind, name) }
     }
 
+    fn remove_leftovers(&self) -> io::Result<u64> {
+        if self.strikes()? { Err(io::ErrorKind::TimedOut.into()) } else { self.inner.remove_leftovers() }
+    }
+
     fn connections(&self) -> usize {
         self.inner.connections()
     }
@@ -216,23 +220,49 @@ impl Backend for FaultyBackend {
     }
 }
 
-/// Does something else after one of the packs was written, as somebody does who has taken the lock away.
+/// A call that can be intruded upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Files of a kind were listed.
+    Listed(FileKind),
+    /// A file of a kind was read, or a part of it.
+    Read(FileKind),
+    /// A file of a kind is about to be written.
+    Writes(FileKind),
+    /// A file of a kind was written.
+    Wrote(FileKind),
+}
+
+/// Does something else at one of the calls, as somebody does who has taken the lock away.
 pub(crate) struct IntrudedBackend {
     inner: std::sync::Arc<dyn Backend>,
     at: usize,
-    packs: AtomicUsize,
+    is_meant: fn(Call) -> bool,
+    calls: AtomicUsize,
     intrude: Box<dyn Fn() + Send + Sync>,
 }
 
 impl IntrudedBackend {
-    /// `intrude` is called after the pack number `at`, the first being number 0.
+    /// `intrude` is called after the pack number `at` was written, the first being number 0.
     pub(crate) fn new(inner: std::sync::Arc<dyn Backend>, at: usize, intrude: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { inner, at, packs: AtomicUsize::new(0), intrude: Box::new(intrude) }
+        let is_meant = |call| call == Call::Wrote(FileKind::Pack);
+        Self { inner, at, is_meant, calls: AtomicUsize::new(0), intrude: Box::new(intrude) }
     }
 
-    /// Whether there were so many packs.
+    /// The same at one of other calls.
+    pub(crate) fn on(self, is_meant: fn(Call) -> bool) -> Self {
+        Self { is_meant, ..self }
+    }
+
+    /// Whether there were so many calls.
     pub(crate) fn has_struck(&self) -> bool {
-        self.packs.load(Ordering::SeqCst) > self.at
+        self.calls.load(Ordering::SeqCst) > self.at
+    }
+
+    fn call(&self, call: Call) {
+        if (self.is_meant)(call) && self.calls.fetch_add(1, Ordering::SeqCst) == self.at {
+            (self.intrude)();
+        }
     }
 }
 
@@ -246,22 +276,27 @@ impl Backend for IntrudedBackend {
     }
 
     fn list(&self, kind: FileKind) -> io::Result<Vec<(String, u64)>> {
-        self.inner.list(kind)
+        let listed = self.inner.list(kind);
+        self.call(Call::Listed(kind));
+        listed
     }
 
     fn read(&self, kind: FileKind, name: &str) -> io::Result<Vec<u8>> {
-        self.inner.read(kind, name)
+        let read = self.inner.read(kind, name);
+        self.call(Call::Read(kind));
+        read
     }
 
     fn read_at(&self, kind: FileKind, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.inner.read_at(kind, name, offset, buffer)
+        let read = self.inner.read_at(kind, name, offset, buffer);
+        self.call(Call::Read(kind));
+        read
     }
 
     fn write(&self, kind: FileKind, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+        self.call(Call::Writes(kind));
         self.inner.write(kind, name, parts)?;
-        if kind == FileKind::Pack && self.packs.fetch_add(1, Ordering::SeqCst) == self.at {
-            (self.intrude)();
-        }
+        self.call(Call::Wrote(kind));
         Ok(())
     }
 

@@ -16,6 +16,15 @@ pub struct Listed {
     pub metadata: Metadata,
 }
 
+/// What a listing could not show.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ListSummary {
+    /// Folders whose entries could not be read. At most 1 000 are kept.
+    pub problems: Vec<Problem>,
+    /// Number of problems in all.
+    pub problem_count: u64,
+}
+
 /// What is to be restored to the file system.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {

@@ -19,6 +19,8 @@ pub const TAG_PINNED: &str = "pinned";
 
 /// Tag of a snapshot that took the place of a damaged one.
 pub const TAG_REPAIRED: &str = "repaired";
+/// Tag of a snapshot that was rewritten and stands beside its old form, as restic has it.
+pub const TAG_REWRITTEN: &str = "rewrite";
 /// Tag of a snapshot that a restore made of what it was about to overwrite: it is `latest` only where this tag is asked for.
 pub const TAG_BEFORE_RESTORE: &str = "before-restore";
 

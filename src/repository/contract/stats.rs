@@ -3,7 +3,7 @@
 use jiff::Timestamp as Instant;
 use serde::Serialize;
 
-use super::SnapshotId;
+use super::{Problem, SnapshotId};
 
 /// Numbers about a repository.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -30,6 +30,11 @@ pub struct RepositoryStats {
     pub groups: Vec<GroupStats>,
     /// What each snapshot added, oldest first.
     pub growth: Vec<SnapshotGrowth>,
+    /// Folders that could not be read, or not wholly, by the snapshot in which they were first met: what is in them is not
+    /// counted. At most 1 000 are kept.
+    pub problems: Vec<Problem>,
+    /// Number of problems in all.
+    pub problem_count: u64,
 }
 
 impl RepositoryStats {

@@ -28,8 +28,8 @@ use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary
 use crate::repository::contract::rewrite::{RewriteRequest, RewriteSummary};
 use crate::repository::contract::stats::RepositoryStats;
 use crate::repository::contract::{
-    CheckSummary, Forgotten, KeyChange, KeyInfo, Listed, Noticed, ReadData, Repository, RepositoryError, RepositoryInfo, RestoreRequest,
-    RestoreSummary, Retagged, Snapshot, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
+    CheckSummary, Forgotten, KeyChange, KeyInfo, ListSummary, Listed, Noticed, ReadData, Repository, RepositoryError, RepositoryInfo,
+    RestoreRequest, RestoreSummary, Retagged, Snapshot, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
 };
 
 /// An opened repository in restic's format.
@@ -218,17 +218,13 @@ impl ResticRepository {
         }
     }
 
-    /// Does something under the exclusive lock, which is held from then on; it gets what asks whether the lock is still ours.
-    fn exclusively<T>(
-        &self,
-        control: &Control,
-        work: impl FnOnce(&dyn Fn() -> Result<(), RepositoryError>) -> Result<T, RepositoryError>,
-    ) -> Result<T, RepositoryError> {
+    /// Does something under the exclusive lock, which is held from then on.
+    fn exclusively<T>(&self, control: &Control, work: impl FnOnce(&Lock) -> Result<T, RepositoryError>) -> Result<T, RepositoryError> {
         let mut held = self.held();
         self.lock(&mut held, Access::Alone, control)?;
         let lock = held.lock.clone();
         drop(held);
-        work(&|| lock.as_ref().map_or(Ok(()), |lock| lock.confirm()))
+        work(lock.as_deref().ok_or_else(|| RepositoryError::Internal("the exclusive lock is not there".into()))?)
     }
 
     /// Copies snapshots into another repository; in a dry run says what would be copied.
@@ -345,7 +341,7 @@ impl Repository for ResticRepository {
         path: &[u8],
         recursive: bool,
         visit: &mut dyn FnMut(Listed) -> ControlFlow<()>,
-    ) -> Result<(), RepositoryError> {
+    ) -> Result<ListSummary, RepositoryError> {
         list::list(self.read()?.as_ref(), snapshot, &self.tree(snapshot)?, path, recursive, visit)
     }
 
@@ -390,8 +386,8 @@ impl Repository for ResticRepository {
         match checked {
             Ok(summary) if summary.errors.is_empty() => Ok(summary),
             // What somebody removes meanwhile must not be taken for damage.
-            damaged => match lock.map(|lock| lock.check()) {
-                Some(Err(error @ RepositoryError::Locked { .. })) => Err(error),
+            damaged => match lock.map(|lock| lock.confirm()) {
+                Some(Err(error @ (RepositoryError::Locked { .. } | RepositoryError::LockLost { .. }))) => Err(error),
                 _ => damaged,
             },
         }
@@ -400,9 +396,11 @@ impl Repository for ResticRepository {
     fn prune(&self, request: &PruneRequest, control: &Control, progress: Arc<dyn Progress>) -> Result<PruneSummary, RepositoryError> {
         self.alone(request.dry_run, control, |lock| {
             let guard = Guard { lock, control };
+            // First the snapshots, as in `check`: a dry run has no lock, and others may write more of both.
+            let snapshots = self.open.snapshots()?;
             progress.event(Event::Phase("loading the index"));
             let indexed = self.open.clone().into_indexed_under(control)?;
-            let plan = prune::plan(&indexed, request, self.options.pack_size, guard, &*progress)?;
+            let plan = prune::plan(&indexed, &snapshots, request, self.options.pack_size, guard, &*progress)?;
             match lock {
                 Some(_) => prune::execute(&plan, self.options.pack_size, guard, &*progress),
                 None => Ok(plan.summary()),
@@ -428,9 +426,12 @@ impl Repository for ResticRepository {
         progress: Arc<dyn Progress>,
     ) -> Result<RepairSnapshotsSummary, RepositoryError> {
         self.alone(request.dry_run, control, |lock| {
+            let open = self.open.uncached();
+            // First the snapshots, for the same reason.
+            let snapshots = open.snapshot_files()?;
             progress.event(Event::Phase("loading the index"));
-            let indexed = self.open.uncached().into_indexed_under(control)?;
-            repair::snapshots::repair(&indexed, request, self.options.pack_size, Guard { lock, control }, &*progress)
+            let indexed = open.into_indexed_under(control)?;
+            repair::snapshots::repair(&indexed, &snapshots, request, self.options.pack_size, Guard { lock, control }, &*progress)
         })
     }
 
@@ -496,7 +497,8 @@ impl Repository for ResticRepository {
     ) -> Result<MountEnd, RepositoryError> {
         let indexed = self.indexed(Access::Read, control)?;
         let trees = request.snapshots.iter().map(|snapshot| self.tree(&snapshot.id)).collect::<Result<Vec<_>, _>>()?;
-        mount::mount(&indexed, request, &trees, control, progress, mounted)
+        let lock = self.held().lock.clone();
+        mount::mount(&indexed, request, &trees, control, progress, lock.as_deref(), mounted)
     }
 
     fn lock_exclusively(&self, control: &Control) -> Result<(), RepositoryError> {
@@ -504,11 +506,11 @@ impl Repository for ResticRepository {
     }
 
     fn forget(&self, snapshots: &[SnapshotId], control: &Control) -> Result<Forgotten, RepositoryError> {
-        self.exclusively(control, |check| forget::forget(&self.open, snapshots, check, control))
+        self.exclusively(control, |lock| forget::forget(&self.open, snapshots, &|| lock.confirm(), control))
     }
 
     fn retag(&self, changes: &[(SnapshotId, Vec<String>)], control: &Control, done: &mut Vec<Retagged>) -> Result<(), RepositoryError> {
-        self.exclusively(control, |check| retag::retag(&self.open, changes, check, control, done))
+        self.exclusively(control, |lock| retag::retag(&self.open, changes, lock, control, done))
     }
 
     fn footprints(&self, snapshots: &[SnapshotId], control: &Control) -> Result<Vec<u64>, RepositoryError> {

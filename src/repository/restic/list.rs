@@ -16,14 +16,18 @@ use crate::model::entry::{Metadata, Sink};
 use crate::model::progress::{Event, FileOutcome, Progress};
 use crate::model::text::printable;
 use crate::platform::control::Control;
-use crate::repository::contract::{Listed, RepositoryError, SnapshotId};
+use crate::repository::contract::{ListSummary, Listed, Problem, RepositoryError, SnapshotId};
 use ahead::{Step, Steps};
 
+/// Problems that are kept with their paths.
+const MAX_PROBLEMS: usize = 1000;
+
 /// Lists what is at `path`: the entry itself and, for a folder, what is in it (all levels if `recursive`), in tree order. The
-/// root of a snapshot has no metadata, so it is listed as a virtual folder.
+/// root of a snapshot has no metadata, so it is listed as a virtual folder. A folder further down that cannot be read is told in
+/// the summary; the rest is listed.
 ///
 /// # Errors
-/// There is no such path, or a tree cannot be read.
+/// There is no such path, or the tree at it cannot be read.
 pub fn list(
     repo: &Indexed,
     snapshot: &SnapshotId,
@@ -31,21 +35,23 @@ pub fn list(
     path: &[u8],
     recursive: bool,
     visit: &mut dyn FnMut(Listed) -> ControlFlow<()>,
-) -> Result<(), RepositoryError> {
+) -> Result<ListSummary, RepositoryError> {
     let path = reader::join(reader::components(path));
     let (metadata, tree) = match reader::lookup(repo, snapshot, tree, &path)? {
         Found::Root(tree) => (Metadata::virtual_directory(), Some(tree)),
         Found::Node(node) => (node.metadata, node.subtree),
     };
     if visit(Listed { path: path.clone(), metadata }).is_break() {
-        return Ok(());
+        return Ok(ListSummary::default());
     }
-    let Some(tree) = tree else { return Ok(()) };
-    let mut lister = Lister { path: if path == b"/" { Vec::new() } else { path }, lengths: Vec::new(), recursive, visit, stopped: false };
+    let Some(tree) = tree else { return Ok(ListSummary::default()) };
+    let path = if path == b"/" { Vec::new() } else { path };
+    let mut lister = Lister { path, lengths: Vec::new(), recursive, visit, stopped: false, summary: ListSummary::default() };
     match reader::walk(repo, &tree, &mut lister) {
-        Err(RepositoryError::Cancelled) if lister.stopped => Ok(()),
-        result => result,
+        Err(RepositoryError::Cancelled) if lister.stopped => {}
+        result => result?,
     }
+    Ok(lister.summary)
 }
 
 struct Lister<'a> {
@@ -57,6 +63,7 @@ struct Lister<'a> {
     visit: &'a mut dyn FnMut(Listed) -> ControlFlow<()>,
     /// The caller has seen enough.
     stopped: bool,
+    summary: ListSummary,
 }
 
 impl Visitor for Lister<'_> {
@@ -76,6 +83,18 @@ impl Visitor for Lister<'_> {
             return Err(RepositoryError::Cancelled);
         }
         Ok(enter)
+    }
+
+    fn unreadable(&mut self, error: RepositoryError) -> Result<(), RepositoryError> {
+        // Of the folder that was asked for, nothing is left to list.
+        if self.lengths.is_empty() {
+            return Err(error);
+        }
+        self.summary.problem_count += 1;
+        if self.summary.problems.len() < MAX_PROBLEMS {
+            self.summary.problems.push(Problem { path: printable(&self.path), message: error.to_string() });
+        }
+        Ok(())
     }
 
     fn leave(&mut self) -> Result<(), RepositoryError> {

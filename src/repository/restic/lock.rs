@@ -268,6 +268,14 @@ impl Guard<'_> {
         self.control.checkpoint()?;
         self.lock.map_or(Ok(()), Lock::confirm)
     }
+
+    /// As [`Lock::write`]. There is no lock only in tests.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn write(self, open: &Open, kind: FileKind, json: &[u8]) -> Result<Id, RepositoryError> {
+        self.lock.map_or_else(|| open.write_unpacked(kind, json), |lock| lock.write(kind, json))
+    }
 }
 
 impl Drop for Lock {

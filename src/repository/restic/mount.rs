@@ -18,8 +18,9 @@ use fuser::{Config, MountOption, Session, SessionACL};
 
 use self::serve::Server;
 use super::id::Id;
+use super::lock::Lock;
 use super::state::Indexed;
-use crate::model::progress::Progress;
+use crate::model::progress::{Event, Progress};
 use crate::platform::control::Control;
 use crate::platform::{clock, host, mounts};
 use crate::repository::contract::mount::{MountEnd, MountRequest};
@@ -31,7 +32,7 @@ const TICK: Duration = Duration::from_millis(50);
 const LEAST_THREADS: usize = 4;
 
 /// Mounts and serves until somebody unmounts it or the work is cancelled. `trees` are the roots of the snapshots of the request.
-/// `mounted` is called as soon as the folder shows them.
+/// `mounted` is called as soon as the folder shows them. Once `lock` is lost, that is told, and what is shown goes on to be.
 ///
 /// # Errors
 /// It cannot be mounted; then nothing is.
@@ -41,6 +42,7 @@ pub fn mount(
     trees: &[Id],
     control: &Control,
     progress: Arc<dyn Progress>,
+    lock: Option<&Lock>,
     mounted: &mut dyn FnMut(),
 ) -> Result<MountEnd, RepositoryError> {
     let failed = |source: io::Error| RepositoryError::Mount { path: request.mountpoint.display().to_string(), source };
@@ -53,7 +55,8 @@ pub fn mount(
     }
     // Who mounts as root sees everything anyway; others would be kept from what they hold the password of.
     let by_owner = request.allow_other || host::uid() == 0;
-    let server = Server::new(Arc::clone(repo), root, by_owner, progress);
+    let server = Server::new(Arc::clone(repo), root, by_owner, Arc::clone(&progress));
+    let mut watch = Watch { lock, path: &request.mountpoint, progress: &*progress };
     let session = Session::new(server, &path, &config(request, by_owner)).map_err(failed)?;
     let session = session.spawn().map_err(failed)?;
     mounts::read_further_ahead(&path);
@@ -65,7 +68,25 @@ pub fn mount(
         if control.is_cancelled() {
             return end(session, &path).map_err(failed);
         }
+        watch.look();
         thread::sleep(TICK);
+    }
+}
+
+/// Looks whether others may remove what is shown.
+struct Watch<'a> {
+    /// None once it was told that it is lost.
+    lock: Option<&'a Lock>,
+    path: &'a Path,
+    progress: &'a dyn Progress,
+}
+
+impl Watch<'_> {
+    fn look(&mut self) {
+        let Some(Err(error)) = self.lock.map(Lock::check) else { return };
+        self.lock = None;
+        let message = format!("{}; others may now remove what is shown here: mount it anew", error.with_causes());
+        self.progress.event(Event::Problem { path: self.path.as_os_str().as_encoded_bytes(), message: &message });
     }
 }
 
@@ -101,5 +122,51 @@ fn join(session: fuser::BackgroundSession, path: &Path) -> io::Result<()> {
     match session.join() {
         Err(error) if mounts::own().is_ok_and(|mounts| mounts.iter().any(|mount| mount == path)) => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::repository::restic::lock::{LockTimes, unlock};
+    use crate::repository::restic::state::testing::empty_repository;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Progress for Told {
+        fn event(&self, event: Event<'_>) {
+            if let Event::Problem { message, .. } = event {
+                self.0.lock().unwrap().push(message.to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_lost_is_told_once() {
+        let (_folder, open) = empty_repository(2);
+        let times = LockTimes {
+            refresh: Duration::from_millis(20),
+            settle: Duration::ZERO,
+            tick: Duration::from_millis(5),
+            ..LockTimes::default()
+        };
+        let lock = Lock::acquire_with(&open, false, Duration::ZERO, &Control::new(), times).unwrap();
+        let told = Told::default();
+        let mut watch = Watch { lock: Some(&lock), path: Path::new("/mnt"), progress: &told };
+        watch.look();
+        assert_eq!(told.0.lock().unwrap().len(), 0);
+        // One that is just being refreshed may be missed.
+        while lock.check().is_ok() {
+            unlock(&open, true).unwrap();
+            thread::sleep(Duration::from_millis(5));
+        }
+        (0..3).for_each(|_| watch.look());
+        let told = told.0.lock().unwrap();
+        assert!(told.len() == 1 && told[0].contains("others may now remove"), "{told:?}");
     }
 }

@@ -14,6 +14,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use self::choose::{Fate, PackPlan};
+use super::file::SnapshotFile;
 use super::id::Id;
 use super::index::places::{Bits, Places};
 use super::lock::Guard;
@@ -56,13 +57,13 @@ impl Plan<'_> {
 }
 
 /// Finds out what is used, and decides what becomes of each pack. Nothing is written. `repo` has its whole index, loaded under
-/// the lock of `guard`; `pack_size` is that of new packs.
+/// the lock of `guard` when the snapshots had been read; `pack_size` is that of new packs.
 ///
 /// # Errors
-/// [`RepositoryError::Refused`] if something that a snapshot needs is missing; a snapshot cannot be read; packs cannot be
-/// listed; [`RepositoryError::Cancelled`].
+/// [`RepositoryError::Refused`] if something that a snapshot needs is missing; packs cannot be listed; [`RepositoryError::Cancelled`].
 pub fn plan<'a>(
     repo: &'a Indexed,
+    snapshots: &[(Id, SnapshotFile)],
     request: &PruneRequest,
     pack_size: usize,
     guard: Guard<'_>,
@@ -70,7 +71,6 @@ pub fn plan<'a>(
 ) -> Result<Plan<'a>, RepositoryError> {
     guard.check()?;
     progress.event(Event::Phase("finding what snapshots use"));
-    let snapshots = repo.snapshots()?;
     let places = Places::of(repo.index());
     let roots = snapshots.iter().map(|(_, snapshot)| snapshot.tree).collect();
     let (kept, blobs_used) = used::mark(repo, &places, roots, &guard)?;

@@ -7,8 +7,10 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::vec;
 
+use serde_json::value::RawValue;
+
 use super::codec::BlobKind;
-use super::file::damaged_json;
+use super::file::{damaged_json, offset_of};
 use super::id::{BuildIdHasher, Id};
 use super::state::Indexed;
 use super::tree::{self, Node, Tree, TreeError};
@@ -47,6 +49,15 @@ pub fn damaged_tree(id: &Id, json: &[u8], error: &TreeError) -> RepositoryError 
         TreeError::Json { source } => damaged_json(file, json, "the JSON of a tree", source),
         TreeError::Name { .. } => RepositoryError::Damaged { file, offset: 0, expected: error.to_string() },
     }
+}
+
+/// The error for an entry of a tree, which begins at this byte of it.
+pub fn damaged_entry(id: &Id, offset: u64, entry: &RawValue, error: &TreeError) -> RepositoryError {
+    let (inside, why) = match error {
+        TreeError::Json { source } => (offset_of(entry.get().as_bytes(), source), source.to_string()),
+        TreeError::Name { .. } => (0, error.to_string()),
+    };
+    RepositoryError::Damaged { file: format!("tree {id}"), offset: offset + inside, expected: format!("the JSON of an entry ({why})") }
 }
 
 /// What a path in a snapshot leads to.

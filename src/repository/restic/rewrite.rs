@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::codec::{BlobKind, Encoder};
@@ -16,7 +15,7 @@ use super::lock::Lock;
 use super::pack::PackedBlob;
 use super::reader;
 use super::state::Indexed;
-use super::tree::{self, Node};
+use super::tree::{self, Entry, Node};
 use super::writer::{IndexCollector, PackBuilder};
 use crate::model::compression::Compression;
 use crate::model::progress::{Event, Progress};
@@ -24,12 +23,10 @@ use crate::model::text::printable;
 use crate::platform::control::Control;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::rewrite::{RewriteRequest, RewriteSummary, RewrittenSnapshot};
-use crate::repository::contract::{RepositoryError, SnapshotId};
+use crate::repository::contract::{RepositoryError, SnapshotId, TAG_REWRITTEN};
 
 /// Folders in folders that are followed.
 const MAX_DEPTH: usize = 2048;
-/// The tag of a rewritten snapshot that stands beside the old one, as restic has it.
-const TAG: &str = "rewrite";
 
 /// The repository, and what has to hold before every step.
 #[derive(Clone, Copy)]
@@ -99,14 +96,6 @@ struct Rewriter<'a> {
     indexes: IndexCollector,
 }
 
-/// A tree as stored, of which only the entries are told apart.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTree<'a> {
-    #[serde(borrow)]
-    nodes: Vec<&'a RawValue>,
-}
-
 impl Rewriter<'_> {
     fn snapshot(&mut self, id: &Id, forget: bool) -> Result<RewrittenSnapshot, RepositoryError> {
         let file = self.rewriting.repo.snapshot(id)?;
@@ -134,7 +123,7 @@ impl Rewriter<'_> {
             self.there.entry(new.original.unwrap_or(*id)).or_default().push((written, new));
         }
         if forget {
-            lock.check()?;
+            lock.confirm()?;
             self.rewriting.repo.remove(FileKind::Snapshot, id)?;
             one.forgotten = true;
         }
@@ -149,16 +138,23 @@ impl Rewriter<'_> {
             return Ok(*known);
         }
         if depth > MAX_DEPTH {
-            return Err(damaged(&tree, format!("at most {MAX_DEPTH} folders in each other")));
+            return Err(damaged(&tree, 0, format!("at most {MAX_DEPTH} folders in each other")));
         }
         let mut json = Vec::new();
         self.rewriting.repo.read_blob(BlobKind::Tree, &tree, &mut json)?;
-        let raw: RawTree<'_> = serde_json::from_slice(&json).map_err(|error| damaged(&tree, format!("the JSON of a tree ({error})")))?;
+        let stored = tree::parse_raw(&json).map_err(|error| reader::damaged_tree(&tree, &json, &error))?;
+        if stored.has_more {
+            return Err(damaged(&tree, 0, "entries and nothing else: what else it says would be lost".to_owned()));
+        }
         let mut left = Left::default();
-        let mut kept: Vec<std::borrow::Cow<'_, str>> = Vec::with_capacity(raw.nodes.len());
+        let mut kept: Vec<std::borrow::Cow<'_, str>> = Vec::with_capacity(stored.nodes.len());
         let mut is_new = false;
-        for raw in raw.nodes {
-            let (name, node) = read(&tree, raw)?;
+        for &raw in &stored.nodes {
+            let at = stored.offset(raw);
+            let (name, node) = match tree::parse_entry(raw).map_err(|error| reader::damaged_entry(&tree, at, raw, &error))? {
+                Entry::Known(node) => (node.name.clone(), Some(node)),
+                Entry::Unknown(unknown) => (unknown.name, None),
+            };
             let length = path.len();
             path.push(b'/');
             path.extend_from_slice(&name);
@@ -169,7 +165,7 @@ impl Rewriter<'_> {
                 let (new, inside) = self.folder(below, path, depth + 1)?;
                 left.add(inside);
                 is_new |= new != below;
-                kept.push(if new == below { raw.get().into() } else { with_subtree(&tree, raw.get(), &below, &new)?.into() });
+                kept.push(if new == below { raw.get().into() } else { with_subtree(&tree, at, raw, &below, &new)?.into() });
             } else {
                 kept.push(raw.get().into());
             }
@@ -260,7 +256,7 @@ fn rewritten_before(repo: &Indexed) -> Result<HashMap<Id, Vec<(Id, SnapshotFile)
 fn is_same(one: &SnapshotFile, other: &SnapshotFile) -> bool {
     let bare = |file: &SnapshotFile| {
         let mut file = file.clone();
-        file.tags.retain(|tag| tag != TAG);
+        file.tags.retain(|tag| tag != TAG_REWRITTEN);
         file
     };
     one.tree == other.tree && bare(one) == bare(other)
@@ -270,8 +266,8 @@ fn is_same(one: &SnapshotFile, other: &SnapshotFile) -> bool {
 fn changed_file(id: &Id, mut file: SnapshotFile, tree: Id, left: Left, forget: bool) -> SnapshotFile {
     file.tree = tree;
     file.original = file.original.or(Some(*id));
-    if !forget && !file.tags.iter().any(|tag| tag == TAG) {
-        file.tags.push(TAG.to_owned());
+    if !forget && !file.tags.iter().any(|tag| tag == TAG_REWRITTEN) {
+        file.tags.push(TAG_REWRITTEN.to_owned());
     }
     if let Some(summary) = &mut file.summary {
         summary.total_files_processed = summary.total_files_processed.saturating_sub(left.files);
@@ -280,22 +276,13 @@ fn changed_file(id: &Id, mut file: SnapshotFile, tree: Id, left: Left, forget: b
     file
 }
 
-fn damaged(tree: &Id, expected: String) -> RepositoryError {
-    RepositoryError::Damaged { file: format!("tree {tree}"), offset: 0, expected }
-}
-
-/// The name of an entry, and the entry if its kind is known.
-fn read(tree: &Id, raw: &RawValue) -> Result<(Vec<u8>, Option<Node>), RepositoryError> {
-    let alone = format!("{{\"nodes\":[{}]}}", raw.get());
-    let parsed = tree::parse(alone.as_bytes()).map_err(|error| damaged(tree, format!("the JSON of an entry ({error})")))?;
-    let unknown = parsed.unknown.into_iter().next().map(|unknown| (unknown.name, None));
-    let known = parsed.nodes.into_iter().next().map(|node| (node.name.clone(), Some(node)));
-    known.or(unknown).ok_or_else(|| damaged(tree, "an entry".to_owned()))
+fn damaged(tree: &Id, offset: u64, expected: String) -> RepositoryError {
+    RepositoryError::Damaged { file: format!("tree {tree}"), offset, expected }
 }
 
 /// The same entry with another tree. In a name or another text such a field cannot stand, as quotes are escaped there.
-fn with_subtree(tree: &Id, raw: &str, old: &Id, new: &Id) -> Result<String, RepositoryError> {
-    let parts: Vec<&str> = raw.split("\"subtree\"").collect();
+fn with_subtree(tree: &Id, at: u64, raw: &RawValue, old: &Id, new: &Id) -> Result<String, RepositoryError> {
+    let parts: Vec<&str> = raw.get().split("\"subtree\"").collect();
     let field = match parts.as_slice() {
         [before, after] => {
             let value = after.trim_start().strip_prefix(':').map(str::trim_start);
@@ -305,8 +292,8 @@ fn with_subtree(tree: &Id, raw: &str, old: &Id, new: &Id) -> Result<String, Repo
         _ => None,
     };
     field.ok_or_else(|| {
-        let start: String = raw.chars().take(80).collect();
-        damaged(tree, format!("one subtree in the entry {}", printable(start.as_bytes())))
+        let start: String = raw.get().chars().take(80).collect();
+        damaged(tree, at, format!("one subtree in the entry {}", printable(start.as_bytes())))
     })
 }
 

@@ -15,7 +15,10 @@ use super::tree::Tree;
 use crate::platform::control::Control;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::stats::{GroupStats, RepositoryStats, SnapshotGrowth};
-use crate::repository::contract::{RepositoryError, Snapshot};
+use crate::repository::contract::{Problem, RepositoryError, Snapshot, SnapshotId};
+
+/// Problems that are kept.
+const MAX_PROBLEMS: usize = 1000;
 
 /// What one tree holds, without what its folders hold.
 struct Own {
@@ -27,10 +30,10 @@ struct Own {
 type Ids<T> = HashMap<Id, T, BuildIdHasher>;
 
 /// Counts. `snapshots` are those of the repository, oldest first. Every tree is read once for each group that has it, which is
-/// nearly always one.
+/// nearly always one. What is in a tree that cannot be read is not counted, and told.
 ///
 /// # Errors
-/// A tree or snapshot could not be read, or it was cancelled.
+/// A snapshot could not be read, packs could not be listed, or it was cancelled.
 pub fn stats(repo: &Indexed, snapshots: Vec<Snapshot>, control: &Control) -> Result<RepositoryStats, RepositoryError> {
     let mut stats = RepositoryStats { snapshots: snapshots.len() as u64, ..RepositoryStats::default() };
     let list = repo.backend().list(FileKind::Pack);
@@ -54,14 +57,15 @@ pub fn stats(repo: &Indexed, snapshots: Vec<Snapshot>, control: &Control) -> Res
     }
     let places = Places::of(index);
     let uses = Uses { loaded: vec![Use::NONE; places.len()], added: Default::default() };
-    let mut counter = Counter { repo, places, trees: Mutex::default(), totals: Ids::default(), uses: Mutex::new(uses) };
+    let mut counter =
+        Counter { repo, places, trees: Mutex::default(), totals: Ids::default(), uses: Mutex::new(uses), lost: Mutex::default() };
     for (number, ((host, application, paths), members)) in groups.into_iter().enumerate() {
         let mut group = GroupStats { application, host, paths, snapshots: members.len() as u64, ..GroupStats::default() };
         let seen = Mutex::new(HashSet::default());
         for member in members {
             control.checkpoint()?;
             let tree = tree_of(repo, &snapshots[member])?;
-            counter.walk(tree, number as u32, member as u32, &seen, &mut group, control)?;
+            counter.walk(tree, number as u32, (member as u32, &snapshots[member].id), &seen, &mut group, control)?;
             (group.latest_files, group.latest_bytes) = counter.total(&tree);
             group.restore_bytes = group.restore_bytes.saturating_add(group.latest_bytes);
         }
@@ -121,6 +125,23 @@ struct Counter<'a> {
     /// Files and bytes in a tree and all below it.
     totals: Ids<(u64, u64)>,
     uses: Mutex<Uses>,
+    lost: Mutex<Lost>,
+}
+
+/// Trees that could not be counted, or not wholly.
+#[derive(Default)]
+struct Lost {
+    trees: HashSet<Id, BuildIdHasher>,
+    problems: Vec<Problem>,
+}
+
+impl Lost {
+    fn add(&mut self, tree: &Id, snapshot: &SnapshotId, error: &RepositoryError) {
+        // Each group that has it comes to it.
+        if self.trees.insert(*tree) && self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(Problem { path: format!("snapshot {}", snapshot.short()), message: error.to_string() });
+        }
+    }
 }
 
 fn lengths(repo: &Indexed, kind: BlobKind, id: &Id) -> Result<(u64, u64), RepositoryError> {
@@ -130,28 +151,38 @@ fn lengths(repo: &Indexed, kind: BlobKind, id: &Id) -> Result<(u64, u64), Reposi
 }
 
 impl Counter<'_> {
-    /// Reads the trees of a snapshot that none of its group had before.
+    /// Reads the trees of a snapshot (its number and its name) that none of its group had before.
     fn walk(
         &mut self,
         root: Id,
         group: u32,
-        snapshot: u32,
+        (number, snapshot): (u32, &SnapshotId),
         seen: &Mutex<HashSet<Id, BuildIdHasher>>,
         stats: &mut GroupStats,
         control: &Control,
     ) -> Result<(), RepositoryError> {
         let failed: Mutex<Option<RepositoryError>> = Mutex::default();
         let sums = Mutex::new((0_u64, 0_u64));
+        let lost = |id: &Id, error: &RepositoryError| self.lost.lock().unwrap_or_else(PoisonError::into_inner).add(id, snapshot, error);
         let visit = |id: &Id, tree: &Tree| -> Result<(), RepositoryError> {
             control.checkpoint()?;
-            let (raw, stored) = self.count(id, tree, group, snapshot)?;
+            let (raw, stored, missing) = self.count(id, tree, group, number);
+            if let Some(error) = missing {
+                lost(id, &error);
+            }
             let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
             *sums = (sums.0 + raw, sums.1 + stored);
             Ok(())
         };
         let claim = |id: &Id| seen.lock().unwrap_or_else(PoisonError::into_inner).insert(*id);
         reader::each_claimed_tree(self.repo, [root], claim, |id, tree| {
-            let counted = tree.and_then(|tree| visit(id, tree));
+            let counted = match tree {
+                Ok(tree) => visit(id, tree),
+                Err(error) => {
+                    lost(id, &error);
+                    control.checkpoint().map_err(RepositoryError::from)
+                }
+            };
             let go_on = counted.is_ok();
             if let Err(error) = counted {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -167,8 +198,9 @@ impl Counter<'_> {
         Ok(())
     }
 
-    /// Counts one tree and its files' blobs; gives the bytes, raw and stored, that are new to the group.
-    fn count(&self, id: &Id, tree: &Tree, group: u32, snapshot: u32) -> Result<(u64, u64), RepositoryError> {
+    /// Counts one tree and its files' blobs; gives the bytes, raw and stored, that are new to the group, and the first blob that is
+    /// missing.
+    fn count(&self, id: &Id, tree: &Tree, group: u32, snapshot: u32) -> (u64, u64, Option<RepositoryError>) {
         let files = || tree.nodes.iter().filter(|node| node.metadata.is_file());
         let own = Own {
             files: files().count() as u64,
@@ -176,7 +208,7 @@ impl Counter<'_> {
             folders: tree.nodes.iter().filter_map(|node| node.subtree).collect(),
         };
         self.trees.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, own);
-        let mut sums = (0, 0);
+        let mut sums = (0, 0, None);
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
         let blobs = files().flat_map(|file| &file.content).map(|blob| (BlobKind::Data, blob)).chain([(BlobKind::Tree, id)]);
         for (kind, blob) in blobs {
@@ -187,11 +219,13 @@ impl Counter<'_> {
             };
             let is_new_here = known.note(group, snapshot);
             if is_new_here {
-                let (raw, stored) = lengths(self.repo, kind, blob)?;
-                sums = (sums.0 + raw, sums.1 + stored);
+                match lengths(self.repo, kind, blob) {
+                    Ok((raw, stored)) => sums = (sums.0 + raw, sums.1 + stored, sums.2),
+                    Err(error) => sums.2 = sums.2.or(Some(error)),
+                }
             }
         }
-        Ok(sums)
+        sums
     }
 
     /// Files and bytes in a tree and all below it. The folders of a tree are counted before the tree itself.
@@ -236,9 +270,14 @@ impl Counter<'_> {
         }
         for (kind, uses) in [BlobKind::Data, BlobKind::Tree].into_iter().zip(uses.added) {
             for (id, used) in uses {
-                count(used, lengths(self.repo, kind, &id)?);
+                // One that is missing was told where it was missed.
+                if let Ok(lengths) = lengths(self.repo, kind, &id) {
+                    count(used, lengths);
+                }
             }
         }
+        let lost = std::mem::take(self.lost.get_mut().unwrap_or_else(PoisonError::into_inner));
+        (stats.problem_count, stats.problems) = (lost.trees.len() as u64, lost.problems);
         let mut stored_total = 0;
         for (snapshot, (raw_added, stored_added)) in snapshots.into_iter().zip(added) {
             let tree = tree_of(self.repo, &snapshot)?;

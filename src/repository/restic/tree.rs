@@ -9,7 +9,9 @@ mod quote;
 mod time;
 
 pub use encode::Encoder;
-pub use parse::parse;
+pub use parse::{parse, parse_entry, parse_raw};
+
+use serde_json::value::RawValue;
 
 use crate::model::entry::{Kind, Metadata};
 
@@ -81,6 +83,33 @@ pub struct UnknownNode {
     pub name: Vec<u8>,
     /// The type as stored.
     pub kind: String,
+}
+
+/// An entry of any type.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the first kind, and are taken out of it at once")]
+pub enum Entry {
+    /// One that a file system may have.
+    Known(Node),
+    /// One of another type.
+    Unknown(UnknownNode),
+}
+
+/// A tree of which only the entries are told apart, each byte for byte as it is stored.
+#[derive(Debug)]
+pub struct RawTree<'a> {
+    json: &'a [u8],
+    /// Its entries, in the order stored.
+    pub nodes: Vec<&'a RawValue>,
+    /// Whether it says more than its entries: that is lost if it is written anew.
+    pub has_more: bool,
+}
+
+impl RawTree<'_> {
+    /// The byte of the tree at which an entry of it begins.
+    pub fn offset(&self, node: &RawValue) -> u64 {
+        node.get().as_ptr().addr().saturating_sub(self.json.as_ptr().addr()) as u64
+    }
 }
 
 /// Bytes that are not a tree, or a name that is none.

@@ -41,10 +41,10 @@ fn last_full(
             if entries > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         match listed {
-            Ok(()) if entries > 1 => return Ok(Some(snapshot.id)),
+            Ok(_) if entries > 1 => return Ok(Some(snapshot.id)),
             // One that was refused for being empty is there as well, and does not make it right.
-            Ok(()) if snapshot.is_partial() && !was_saved(repository, &snapshot.id, application, item)? => {}
-            Ok(()) => return Ok(None),
+            Ok(_) if snapshot.is_partial() && !was_saved(repository, &snapshot.id, application, item)? => {}
+            Ok(_) => return Ok(None),
             Err(RepositoryError::NoPath { .. }) => {}
             Err(error) => return Err(error),
         }

@@ -31,14 +31,14 @@ fn prune(builder: &Builder, request: &PruneRequest) -> Result<PruneSummary, Repo
     let lock = Lock::acquire_with(&builder.open, true, Duration::ZERO, &control, times)?;
     let guard = Guard { lock: Some(&lock), control: &control };
     let repo = builder.open.clone().into_indexed()?;
-    let plan = plan(&repo, request, PACK, guard, &Silent)?;
+    let plan = plan(&repo, &repo.snapshots()?, request, PACK, guard, &Silent)?;
     execute(&plan, PACK, guard, &Silent)
 }
 
 fn planned(builder: &Builder, request: &PruneRequest) -> PruneSummary {
     let control = Control::new();
     let repo = builder.indexed();
-    plan(&repo, request, PACK, Guard { lock: None, control: &control }, &Silent).unwrap().summary()
+    plan(&repo, &repo.snapshots().unwrap(), request, PACK, Guard { lock: None, control: &control }, &Silent).unwrap().summary()
 }
 
 /// Names of all files but locks.
@@ -104,7 +104,7 @@ fn assert_tidy(builder: &Builder, data: &[&[u8]]) {
         assert!(repo.index().packs().any(|pack| pack.id == id && pack.size == size), "pack {id} has {size} bytes");
     }
     let control = Control::new();
-    plan(&repo, &everything(), PACK, Guard { lock: None, control: &control }, &Silent).unwrap();
+    plan(&repo, &repo.snapshots().unwrap(), &everything(), PACK, Guard { lock: None, control: &control }, &Silent).unwrap();
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn it_needs_the_repository_for_itself() {
     assert!(matches!(prune(&builder, &everything()), Err(RepositoryError::Locked { .. })));
     let repo = builder.indexed();
     let guard = Guard { lock: Some(&lock), control: &control };
-    let plan = plan(&repo, &everything(), PACK, guard, &Silent).unwrap();
+    let plan = plan(&repo, &repo.snapshots().unwrap(), &everything(), PACK, guard, &Silent).unwrap();
     let before = files(builder.folder.path());
     assert!(matches!(execute(&plan, PACK, guard, &Silent), Err(RepositoryError::Internal(_))), "a shared lock is not enough");
     assert_eq!(files(builder.folder.path()), before);
@@ -307,7 +307,7 @@ fn it_needs_the_repository_for_itself() {
     control.cancel();
     let lock = Lock::acquire_with(&builder.open, true, Duration::ZERO, &Control::new(), times).unwrap();
     let guard = Guard { lock: Some(&lock), control: &control };
-    assert!(matches!(super::plan(&repo, &everything(), PACK, guard, &Silent), Err(RepositoryError::Cancelled)));
+    assert!(matches!(super::plan(&repo, &repo.snapshots().unwrap(), &everything(), PACK, guard, &Silent), Err(RepositoryError::Cancelled)));
 }
 
 #[test]

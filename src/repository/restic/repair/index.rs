@@ -83,6 +83,8 @@ pub fn repair(
 ) -> Result<RepairIndexSummary, RepositoryError> {
     guard.check()?;
     progress.event(Event::Phase("reading the index"));
+    // First the index: what others write meanwhile is then a pack that no index names, and not one that is missing.
+    let ids = open.list_ids(FileKind::Index)?;
     let on_disk = |(id, size)| (id, OnDisk { size, owner: AtomicU32::new(NOBODY) });
     let packs: HashMap<_, _, _> = open.list_sizes(FileKind::Pack)?.into_iter().map(on_disk).collect();
     let mut found = Found::default();
@@ -90,7 +92,6 @@ pub fn repair(
     found.summary.packs = packs.len() as u64;
     found.indexes = IndexCollector::new(request.dry_run);
     let repair = Repair { open, request, guard, progress, packs, found: Mutex::new(found) };
-    let ids = open.list_ids(FileKind::Index)?;
     let stale: Vec<FileState> = repair.look(&ids)?.into_iter().filter(|file| file.is_stale).collect();
     repair.read_packs()?;
     repair.save(&ids, pack_size)?;

@@ -28,7 +28,8 @@ fn index(builder: &Builder, request: RepairIndexRequest) -> RepairIndexSummary {
 
 fn snapshots(builder: &Builder, request: &RepairSnapshotsRequest) -> Result<RepairSnapshotsSummary, RepositoryError> {
     let control = Control::new();
-    super::snapshots::repair(&builder.indexed(), request, PACK, Guard { lock: None, control: &control }, &Silent)
+    let all = builder.open.snapshot_files().unwrap();
+    super::snapshots::repair(&builder.indexed(), &all, request, PACK, Guard { lock: None, control: &control }, &Silent)
 }
 
 fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -306,6 +307,73 @@ fn what_this_version_does_not_know_survives() {
     builder.indexed().read_blob(BlobKind::Tree, &repaired.tree, &mut stored).unwrap();
     let expected = r#"{"nodes":[{"name":"a\u003cb","type":"file","mode":420,"novel":{"x":[1]},"content":[]},{"name":"odd","type":"novel","content":null}]}"#;
     assert_eq!(String::from_utf8(stored).unwrap(), format!("{expected}\n"));
+}
+
+/// An entry that nobody can read blocks `prune` as much as a lost folder does. What stands beside it stays byte for byte.
+#[test]
+fn an_entry_that_cannot_be_read_goes_alone() {
+    let mut builder = Builder::new();
+    let kept = [r#"{"name":"a\u003cb","type":"file","novel":{"x":[1]},"content":null}"#, r#"{"name":"odd","type":"novel"}"#];
+    let bad = [
+        r#"{"name":"bad","type":"file","mtime":"no time","content":[]}"#,
+        r#"{"name":"c","type":"file","size":-1}"#,
+        r#"{"type":"file"}"#,
+        // It could be read, but what is lost in it cannot be told without what else it says.
+        r#"{"name":"deep","type":"dir","subtree":null,"novel":1e999}"#,
+    ];
+    let json = format!("{{\"nodes\":[{},{},{},{},{},{}]}}\n", kept[0], bad[0], bad[1], kept[1], bad[2], bad[3]);
+    let inner = builder.blob(BlobKind::Tree, json.as_bytes());
+    let no_tree = builder.blob(BlobKind::Tree, b"{\"entries\":[]}\n");
+    let root = builder.tree(&[folder("dir", inner), folder("none", no_tree)]);
+    builder.pack();
+    builder.snapshot(root);
+    let summary = snapshots(&builder, &RepairSnapshotsRequest::default()).unwrap();
+    let [damaged] = &summary.damaged[..] else { unreachable!("{summary:?}") };
+    let lost: Vec<&str> = damaged.lost.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!((lost, damaged.lost_count), (vec!["/dir/bad", "/dir/c", "/dir/?", "/dir/deep", "/dir/deep", "/none"], 6));
+    let at = json.find("no time").unwrap();
+    let told = &damaged.lost[0].message;
+    let byte: usize = told.split("byte ").nth(1).unwrap().split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
+    assert!(byte.abs_diff(at) <= "no time".len() + 1, "{told}: it is at {at}");
+    let repaired = read_snapshot(&builder, &damaged.repaired.as_ref().unwrap().0);
+    assert_eq!(repaired.tags, [TAG_REPAIRED, TAG_PARTIAL]);
+    let repo = builder.indexed();
+    let root = load_tree(&repo, &repaired.tree).unwrap();
+    let mut stored = Vec::new();
+    repo.read_blob(BlobKind::Tree, &root.nodes[0].subtree.unwrap(), &mut stored).unwrap();
+    assert_eq!(String::from_utf8(stored).unwrap(), format!("{{\"nodes\":[{},{}]}}\n", kept[0], kept[1]));
+    assert_eq!(load_tree(&repo, &root.nodes[1].subtree.unwrap()).unwrap().nodes, []);
+}
+
+/// Each snapshot is told all that it loses, wherever that was found first, and only its own.
+#[test]
+fn what_is_lost_in_one_snapshot_is_told_of_each() {
+    let mut builder = Builder::new();
+    let blob = builder.blob(BlobKind::Data, b"data");
+    let shared = builder.tree(&[folder("gone", Id::of(b"lost")), file("torn", &[Id::of(b"no"), blob], 8)]);
+    let one = builder.tree(&[folder("a", shared), folder("b", shared)]);
+    let other = builder.tree(&[folder("there", shared)]);
+    let only_size = builder.tree(&[file("sized", &[blob], 17)]);
+    let above = builder.tree(&[folder("deep", only_size)]);
+    let sound = builder.tree(&[file("sound", &[blob], 4)]);
+    builder.pack();
+    let expected = [
+        (builder.snapshot(one), vec!["/a/gone", "/a/torn", "/b/gone", "/b/torn"], true),
+        (builder.snapshot(other), vec!["/there/gone", "/there/torn"], true),
+        (builder.snapshot(shared), vec!["/gone", "/torn"], true),
+        (builder.snapshot(only_size), vec!["/sized"], false),
+        (builder.snapshot(above), vec!["/deep/sized"], false),
+    ];
+    builder.snapshot(sound);
+    let summary = snapshots(&builder, &RepairSnapshotsRequest::default()).unwrap();
+    assert_eq!(summary.damaged.len(), expected.len());
+    for (id, lost, is_partial) in expected {
+        let damaged = summary.damaged.iter().find(|damaged| damaged.id.0 == id.to_string()).unwrap();
+        let told: Vec<&str> = damaged.lost.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!((told, damaged.lost_count as usize), (lost.clone(), lost.len()));
+        let tags = read_snapshot(&builder, &damaged.repaired.as_ref().unwrap().0).tags;
+        assert_eq!(tags.iter().any(|tag| tag == TAG_PARTIAL), is_partial, "{lost:?}: {tags:?}");
+    }
 }
 
 #[test]

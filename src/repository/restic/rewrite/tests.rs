@@ -67,7 +67,8 @@ fn what_cannot_be_kept_whole_is_not_touched() {
         builder.pack();
         let old = builder.snapshot(root);
         let error = rewritten(&builder, &|_| true, true).unwrap_err();
-        assert!(matches!(error, RepositoryError::Damaged { .. }), "{error}");
+        let RepositoryError::Damaged { offset, .. } = error else { unreachable!("{error}") };
+        assert_eq!(offset > 9, json.contains(r#"{"name":"a"}"#), "the byte at which the entry is wrong: {offset}");
         assert_eq!(builder.open.snapshots().unwrap()[0].0, old);
     }
 }

@@ -1,7 +1,7 @@
 //! The n-th call to the storage goes wrong, for every n, in every operation that writes.
 
 use super::*;
-use crate::repository::backend::testing::{Fault, FaultyBackend, IntrudedBackend};
+use crate::repository::backend::testing::{Call, Fault, FaultyBackend, IntrudedBackend};
 use crate::repository::contract::copy::{CopyRequest, CopySummary};
 use crate::repository::contract::repair::{RepairIndexRequest, RepairSnapshotsRequest};
 use crate::repository::contract::rewrite::{RewriteRequest, RewriteSummary};
@@ -448,5 +448,121 @@ fn no_index_names_what_was_pruned_when_the_lock_was_gone() {
             }
         }
         assert!(struck > 0, "{name} writes packs");
+    }
+}
+
+type IsMeant = fn(Call) -> bool;
+
+/// Somebody takes the lock away before a snapshot is written, or while what is to be removed is looked at: then no snapshot is
+/// written that may count on what is gone, and none goes.
+#[test]
+fn no_snapshot_comes_or_goes_when_the_lock_was_gone() {
+    let base = world();
+    let broken = base.fork();
+    let pack = broken.open.clone().into_indexed().unwrap().index().lookup(BlobKind::Data, &Id::of(&content(9))).unwrap().pack;
+    broken.memory.remove(FileKind::Pack, &pack.to_string()).unwrap();
+    broken.repository().repair_index(&RepairIndexRequest::default(), &Control::new(), Arc::new(Silent)).unwrap();
+    // Each has its new form beside it already: there is nothing to write any more, only to remove.
+    let rewritten = base.fork();
+    rewrite(&rewritten.repository(), false).unwrap();
+    let mut source = World::new();
+    source.back_up((0..12).map(|number| (format!("d/{number}"), content(100 + number))).collect());
+    let files: Files = (0..14).map(|number| (format!("new/{number}"), content(100 + number))).collect();
+    let writes: IsMeant = |call| call == Call::Writes(FileKind::Snapshot);
+    let reads: IsMeant = |call| call == Call::Read(FileKind::Pack);
+    let works: [(&str, &World, IsMeant, Work<'_>); 6] = [
+        ("backup", &base, writes, &|repository| back_up(repository, &files, 100).map(|_| ())),
+        ("copy", &base, writes, &|repository| copy(&source.repository(), repository).map(|_| ())),
+        ("rewrite", &base, writes, &|repository| rewrite(repository, true).map(|_| ())),
+        ("rewrite", &rewritten, reads, &|repository| rewrite(repository, true).map(|_| ())),
+        ("tag", &base, writes, &|repository| {
+            let tags = |snapshot: crate::repository::contract::Snapshot| (snapshot.id, vec!["new".to_owned()]);
+            let changes: Vec<_> = repository.snapshots()?.into_iter().map(tags).collect();
+            repository.retag(&changes, &Control::new(), &mut Vec::new())
+        }),
+        ("repair", &broken, writes, &|repository| {
+            let request = RepairSnapshotsRequest { forget: true, ..RepairSnapshotsRequest::default() };
+            repository.repair_snapshots(&request, &Control::new(), Arc::new(Silent)).map(|_| ())
+        }),
+    ];
+    for (name, start, is_meant, work) in works {
+        // Only the first: what was done before the lock was gone is done.
+        let world = start.fork();
+        let open = world.open.clone();
+        let intrude = move || assert!(!lock::unlock(&open, true).unwrap().is_empty());
+        let intruded = Arc::new(IntrudedBackend::new(world.memory.clone(), 0, intrude).on(is_meant));
+        let repository = repository(&world.open, intruded.clone());
+        let done = work(&repository);
+        drop(repository);
+        assert!(intruded.has_struck() && matches!(done, Err(RepositoryError::LockLost { .. })), "{name}: {done:?}");
+        assert_eq!(world.memory.names(FileKind::Snapshot), start.memory.names(FileKind::Snapshot), "{name}");
+    }
+}
+
+/// A whole backup runs between any two looks at what there is: neither a check nor a dry run may take for damage what it does not
+/// know yet.
+#[test]
+fn a_backup_beside_a_look_is_no_damage() {
+    let base = world();
+    let looks: [(&str, Work<'_>); 4] = [
+        ("check", &|repository| {
+            let summary = repository.check(ReadData::None, &Control::new(), Arc::new(Silent))?;
+            assert_eq!(summary.errors, Vec::<String>::new());
+            Ok(())
+        }),
+        ("prune", &|repository| prune(repository, &PruneRequest { dry_run: true, ..full_prune() })),
+        ("repair index", &|repository| {
+            let request = RepairIndexRequest { dry_run: true, ..RepairIndexRequest::default() };
+            let summary = repository.repair_index(&request, &Control::new(), Arc::new(Silent))?;
+            assert_eq!((summary.packs_missing, summary.blobs_lost, summary.packs_damaged), (0, 0, 0), "{summary:?}");
+            Ok(())
+        }),
+        ("repair snapshots", &|repository| {
+            let request = RepairSnapshotsRequest { dry_run: true, ..RepairSnapshotsRequest::default() };
+            let summary = repository.repair_snapshots(&request, &Control::new(), Arc::new(Silent))?;
+            assert_eq!(summary.damaged, []);
+            Ok(())
+        }),
+    ];
+    for (name, look) in looks {
+        for at in 0.. {
+            let world = base.fork();
+            let (open, memory) = (world.open.clone(), world.memory.clone());
+            let intrude = move || {
+                let files = (0..6).map(|number| (format!("new/{number}"), content(200 + number))).collect();
+                back_up(&repository(&open, memory.clone()), &files, 100).unwrap();
+            };
+            let listed = |call| matches!(call, Call::Listed(FileKind::Snapshot | FileKind::Index | FileKind::Pack));
+            let intruded = Arc::new(IntrudedBackend::new(world.memory.clone(), at, intrude).on(listed));
+            let done = look(&repository(&world.open, intruded.clone()));
+            assert!(done.is_ok(), "{name}, after list {at}: {done:?}");
+            if !intruded.has_struck() {
+                assert!(at > 1, "{name} looks at more than one list");
+                break;
+            }
+        }
+    }
+}
+
+/// Others have taken the lock of a check away and pruned: what is gone since is no damage.
+#[test]
+fn what_was_pruned_when_the_lock_was_gone_is_no_damage() {
+    let base = world();
+    for at in 0..3 {
+        let world = base.fork();
+        let (open, memory) = (world.open.clone(), world.memory.clone());
+        let intrude = move || {
+            lock::unlock(&open, true).unwrap();
+            let others = repository(&open, memory.clone());
+            let all: Vec<SnapshotId> = others.snapshots().unwrap().into_iter().map(|snapshot| snapshot.id).collect();
+            others.forget(&all[1..], &Control::new()).unwrap();
+            prune(&others, &full_prune()).unwrap();
+        };
+        let listed = |call| matches!(call, Call::Listed(FileKind::Snapshot | FileKind::Index | FileKind::Pack));
+        let intruded = Arc::new(IntrudedBackend::new(world.memory.clone(), at, intrude).on(listed));
+        let checked = repository(&world.open, intruded.clone()).check(ReadData::All, &Control::new(), Arc::new(Silent));
+        assert!(intruded.has_struck());
+        let sound = checked.as_ref().is_ok_and(|summary| summary.errors.is_empty());
+        assert!(sound || matches!(checked, Err(RepositoryError::LockLost { .. })), "{at}: {checked:?}");
     }
 }

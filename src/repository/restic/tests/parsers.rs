@@ -5,10 +5,15 @@
 
 use proptest::prelude::*;
 
+use super::super::codec::Encoder;
 use super::super::file::{IndexFile, LockFile, SnapshotFile, to_json};
 use super::super::index::IndexBuilder;
+use super::super::pack::PackedBlob;
 use super::super::state::testing::{cases, corpus, documents};
+use super::super::writer::{IndexCollector, PackBuilder};
 use super::*;
+use crate::repository::contract::repair::{RepairSnapshotsRequest, RepairSnapshotsSummary};
+use crate::repository::contract::rewrite::RewriteRequest;
 
 fn index(json: &[u8]) {
     let Ok(file) = IndexFile::parse(json) else { return };
@@ -93,5 +98,113 @@ proptest! {
     #[test]
     fn a_repository_with_any_lock_is_used_or_refused(json in documents("lock")) {
         in_a_repository(FileKind::Lock, &json);
+    }
+}
+
+/// Blobs of a kind, written as by somebody who has the key.
+fn store(world: &World, kind: BlobKind, blobs: &[&[u8]]) {
+    let mut encoder = Encoder::new(Compression::Auto, 2, true);
+    let mut pack = PackBuilder::default();
+    for plain in blobs {
+        let mut sealed = Vec::new();
+        let encoded = encoder.encode(world.open.key(), kind, plain, &mut sealed).unwrap();
+        let blob = PackedBlob { id: Id::of(plain), kind, offset: 0, length: encoded.length, uncompressed: encoded.uncompressed };
+        pack.push(&blob, &sealed);
+    }
+    let mut indexes = IndexCollector::default();
+    let (entry, _) = pack.write(&world.open).unwrap();
+    indexes.add(&world.open, None, entry).unwrap();
+    indexes.flush(&world.open, None).unwrap();
+}
+
+/// A snapshot with this tree as the folder `/data/d`.
+fn with_folder(tree: &[u8]) -> World {
+    let world = World::new();
+    let data = format!("{{\"nodes\":[{{\"name\":\"d\",\"type\":\"dir\",\"subtree\":\"{}\"}}]}}\n", Id::of(tree));
+    let root = format!("{{\"nodes\":[{{\"name\":\"data\",\"type\":\"dir\",\"subtree\":\"{}\"}}]}}\n", Id::of(data.as_bytes()));
+    let blobs = [root.as_bytes(), data.as_bytes(), tree];
+    store(&world, BlobKind::Tree, &blobs);
+    let json = format!("{{\"time\":\"2024-01-01T00:00:00Z\",\"tree\":\"{}\",\"paths\":[\"/data\"]}}", Id::of(root.as_bytes()));
+    world.open.write_unpacked(FileKind::Snapshot, json.as_bytes()).unwrap();
+    world
+}
+
+fn errors(world: &World) -> Vec<String> {
+    world.repository().check(ReadData::None, &Control::new(), Arc::new(Silent)).unwrap().errors
+}
+
+fn repair(world: &World) -> RepairSnapshotsSummary {
+    let request = RepairSnapshotsRequest { forget: true, ..RepairSnapshotsRequest::default() };
+    world.repository().repair_snapshots(&request, &Control::new(), Arc::new(Silent)).unwrap()
+}
+
+/// What `repair snapshots` rightly lets be, as nothing is lost in it: every entry can be read.
+fn is_only_odd(error: &str) -> bool {
+    ["is not known", "is no name of an entry", "are not in order"].iter().any(|odd| error.contains(odd))
+}
+
+/// What `check` and `prune` refuse, `repair snapshots` puts right: else nothing could be pruned for ever.
+fn is_put_right(tree: &[u8]) {
+    let world = with_folder(tree);
+    let is_sound = |world: &World| {
+        let errors = errors(world);
+        let pruned = match prune(&world.repository(), &full_prune()) {
+            Err(RepositoryError::Refused { problems, .. }) => problems.iter().all(|problem| is_only_odd(problem)),
+            result => result.is_ok(),
+        };
+        errors.iter().all(|error| is_only_odd(error)) && pruned
+    };
+    if is_sound(&world) {
+        assert_eq!(repair(&world).damaged, [], "nothing was lost");
+    } else {
+        let summary = repair(&world);
+        assert_eq!(summary.damaged.len(), 1, "{:?}", errors(&world));
+        assert!(summary.damaged[0].lost_count > 0 && summary.damaged[0].removed && !summary.damaged[0].is_lost, "{summary:?}");
+        assert!(is_sound(&world), "{:?}", errors(&world));
+    }
+}
+
+#[test]
+fn a_folder_of_the_corpus_is_used_or_put_right() {
+    for json in corpus("tree") {
+        is_put_right(&json);
+    }
+    is_put_right(br#"{"nodes":[{"name":"a","type":"file","content":[],"mtime":"no time"},{"name":"b","type":"file","content":[]}]}"#);
+    is_put_right(br#"{"nodes":[{"name":"a","type":"file","size":1,"novel":"\ud800"}]}"#);
+    is_put_right(br#"{"nodes":[["a","file"]]}"#);
+    is_put_right(b"{}");
+}
+
+/// Such a tree took the place of a lost folder in `restic repair snapshots` 0.16 to 0.18.
+#[test]
+fn a_folder_without_a_list_of_entries_is_an_empty_one() {
+    let world = with_folder(b"{\"nodes\":null}\n");
+    assert_eq!(errors(&world), Vec::<String>::new());
+    assert_eq!(repair(&world).damaged, []);
+    prune(&world.repository(), &full_prune()).unwrap();
+    let repository = world.repository();
+    let [snapshot] = &repository.snapshots().unwrap()[..] else { unreachable!() };
+    assert_eq!(read(&repository, &snapshot.id), Files::new());
+    let mut paths = Vec::new();
+    let mut visit = |listed: crate::repository::contract::Listed| {
+        paths.push(listed.path);
+        ControlFlow::Continue(())
+    };
+    repository.list(&snapshot.id, b"/data/d", true, &mut visit).unwrap();
+    assert_eq!(paths, [b"/data/d"]);
+    for (exclude, changed) in [(&b"/data/x"[..], 0), (b"/data/d", 1)] {
+        let request =
+            RewriteRequest { snapshots: vec![snapshot.id.clone()], exclude: &|path| path == exclude, forget: false, dry_run: false };
+        let summary = repository.rewrite(&request, &Control::new(), Arc::new(Silent)).unwrap();
+        assert_eq!((summary.changed, summary.snapshots.len()), (changed, 1));
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn a_repository_with_any_folder_is_used_or_put_right(json in documents("tree")) {
+        is_put_right(&json);
     }
 }

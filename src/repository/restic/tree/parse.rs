@@ -4,17 +4,19 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::model::entry::{Kind, Metadata, Timestamp, Xattr};
 use crate::repository::restic::id::Id;
 
 use super::quote::unquote;
-use super::{Node, Tree, TreeError, UnknownNode, from_go_mode, time};
+use super::{Entry, Node, RawTree, Tree, TreeError, UnknownNode, from_go_mode, time};
 
 /// Reads a tree.
 ///
@@ -24,35 +26,61 @@ pub fn parse(json: &[u8]) -> Result<Tree, TreeError> {
     serde_json::from_slice(json).map_err(|source| TreeError::Json { source })
 }
 
+/// Reads a tree of which only the entries are told apart. Where [`parse`] is content, so is this; what is wrong with an entry says
+/// [`parse_entry`].
+///
+/// # Errors
+/// [`TreeError::Json`] if it is no tree whatever its entries are.
+pub fn parse_raw(json: &[u8]) -> Result<RawTree<'_>, TreeError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let read = deserializer.deserialize_map(Shell(PhantomData)).and_then(|read| deserializer.end().map(|()| read));
+    let (nodes, has_more) = read.map_err(|source| TreeError::Json { source })?;
+    Ok(RawTree { json, nodes, has_more })
+}
+
+/// Reads one entry of a tree, as [`parse`] does.
+///
+/// # Errors
+/// [`TreeError::Json`] for everything that is no entry.
+pub fn parse_entry(raw: &RawValue) -> Result<Entry, TreeError> {
+    let node: Result<RawNode<'_>, _> = serde_json::from_str(raw.get());
+    node.and_then(|node| node.take().map_err(serde_json::Error::custom)).map_err(|source| TreeError::Json { source })
+}
+
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(TreeVisitor)
+        deserializer.deserialize_map(Shell(PhantomData)).map(|(Nodes(tree), _)| tree)
     }
 }
 
-struct TreeVisitor;
+/// What is around the nodes, whatever they become. Says also whether there was more than nodes.
+struct Shell<L>(PhantomData<L>);
 
-impl<'de> Visitor<'de> for TreeVisitor {
-    type Value = Tree;
+impl<'de, L: Deserialize<'de> + Default> Visitor<'de> for Shell<L> {
+    type Value = (L, bool);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with the field `nodes`")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
-        let mut tree = None;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut list, mut has_more) = (None, false);
         while let Some(Text(key)) = map.next_key()? {
             if key == "nodes" {
-                tree = map.next_value::<Option<Nodes>>()?;
+                has_more |= list.is_some();
+                // A folder without entries, as `restic repair snapshots` writes it in the place of one that is lost.
+                list = Some(map.next_value::<Option<L>>()?.unwrap_or_default());
             } else {
                 map.next_value::<IgnoredAny>()?;
+                has_more = true;
             }
         }
-        tree.map(|Nodes(tree)| tree).ok_or_else(|| A::Error::missing_field("nodes"))
+        list.map(|list| (list, has_more)).ok_or_else(|| A::Error::missing_field("nodes"))
     }
 }
 
 /// The list of nodes, taken apart as it is read so that no list of raw nodes is ever in memory.
+#[derive(Default)]
 struct Nodes(Tree);
 
 impl<'de> Deserialize<'de> for Nodes {
@@ -73,7 +101,10 @@ impl<'de> Visitor<'de> for NodesVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Nodes, A::Error> {
         let mut tree = Tree::default();
         while let Some(raw) = list.next_element::<RawNode<'de>>()? {
-            raw.into_tree(&mut tree).map_err(A::Error::custom)?;
+            match raw.take().map_err(A::Error::custom)? {
+                Entry::Known(node) => tree.nodes.push(node),
+                Entry::Unknown(unknown) => tree.unknown.push(unknown),
+            }
         }
         Ok(Nodes(tree))
     }
@@ -150,7 +181,7 @@ struct RawXattr<'a> {
 }
 
 impl RawNode<'_> {
-    fn into_tree(self, tree: &mut Tree) -> Result<(), String> {
+    fn take(self) -> Result<Entry, String> {
         let name = unquote(&self.name.0).ok_or_else(|| format!("the name `{}` is wrongly quoted", self.name.0.escape_debug()))?;
         let rdev = self.device.unwrap_or(0);
         let kind = match &*self.kind.0 {
@@ -161,10 +192,7 @@ impl RawNode<'_> {
             "dev" => Kind::BlockDevice { rdev },
             "fifo" => Kind::Fifo,
             "socket" => Kind::Socket,
-            other => {
-                tree.unknown.push(UnknownNode { name, kind: other.to_owned() });
-                return Ok(());
-            }
+            other => return Ok(Entry::Unknown(UnknownNode { name, kind: other.to_owned() })),
         };
         let is_file = kind == Kind::File;
         let is_dir = kind == Kind::Directory;
@@ -186,8 +214,7 @@ impl RawNode<'_> {
         };
         let content = if is_file { self.content.unwrap_or_default() } else { Vec::new() };
         let subtree = self.subtree.filter(|_| is_dir);
-        tree.nodes.push(Node { name, metadata, content, subtree });
-        Ok(())
+        Ok(Entry::Known(Node { name, metadata, content, subtree }))
     }
 }
 

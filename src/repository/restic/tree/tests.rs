@@ -136,8 +136,32 @@ fn what_is_no_tree_is_refused() {
     }
 }
 
+#[test]
+fn null_is_no_nodes() {
+    // So `restic repair snapshots` wrote a folder that was lost.
+    assert_eq!(parse(b"{\"nodes\":null}\n").unwrap(), Tree::default());
+    assert!(parse_raw(b"{\"nodes\":null}\n").unwrap().nodes.is_empty());
+}
+
+/// A tree is one if its shell is one and each of its entries is one.
+fn is_the_same_node_by_node(json: &[u8]) {
+    let entries = parse_raw(json).and_then(|raw| raw.nodes.into_iter().map(parse_entry).collect::<Result<Vec<_>, _>>());
+    let whole = parse(json);
+    assert_eq!(entries.is_ok(), whole.is_ok(), "{entries:?} {whole:?}");
+    let (Ok(entries), Ok(whole)) = (entries, whole) else { return };
+    let mut tree = Tree::default();
+    for entry in entries {
+        match entry {
+            Entry::Known(node) => tree.nodes.push(node),
+            Entry::Unknown(unknown) => tree.unknown.push(unknown),
+        }
+    }
+    assert_eq!(tree, whole);
+}
+
 /// What is read is written so that it is read again as the same.
 fn read_or_refused(json: &[u8]) {
+    is_the_same_node_by_node(json);
     let Ok(tree) = parse(json) else { return };
     let mut again = Vec::new();
     Encoder::new(TimeZone::UTC).encode(&tree.nodes, &mut again);
