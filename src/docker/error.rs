@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use super::permissions;
 
+/// What an Engine says of itself while it ends: its own databases and its way to containerd are closed before its socket is.
+const ENDING: [&str; 4] = ["database not open", "daemon is shutting down", "client connection is closing", "transport is closing"];
+
 /// An error that somebody else's code gave.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -203,6 +206,14 @@ pub enum DockerError {
         /// What the Engine says.
         message: String,
     },
+    /// The Engine is just ending, and answers what it still can.
+    #[error("{call}: the Docker Engine is ending: {message}")]
+    Ending {
+        /// The request.
+        call: String,
+        /// What the Engine says.
+        message: String,
+    },
     /// The connection broke before the answer was complete.
     #[error("{call}: the connection to the Docker Engine broke")]
     Lost {
@@ -284,7 +295,12 @@ impl DockerError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Refused { .. } | Self::Unreachable { .. } | Self::Lost { .. } | Self::Stalled { .. } | Self::Timeout { .. } => true,
+            Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::Ending { .. }
+            | Self::Lost { .. }
+            | Self::Stalled { .. }
+            | Self::Timeout { .. } => true,
             Self::Api { status, .. } => matches!(status, 429 | 500 | 502 | 503 | 504),
             Self::Ssh { fault, .. } => matches!(fault, SshFault::Unreachable | SshFault::NoEngine),
             _ => false,
@@ -294,7 +310,7 @@ impl DockerError {
     /// Whether no Engine answers at all, as while it restarts.
     pub fn is_unreachable(&self) -> bool {
         match self {
-            Self::NoSocket { .. } | Self::Refused { .. } | Self::Unreachable { .. } | Self::Lost { .. } => true,
+            Self::NoSocket { .. } | Self::Refused { .. } | Self::Unreachable { .. } | Self::Ending { .. } | Self::Lost { .. } => true,
             Self::Ssh { fault, .. } => matches!(fault, SshFault::Unreachable | SshFault::NoEngine),
             _ => false,
         }
@@ -323,6 +339,7 @@ impl DockerError {
     pub(crate) fn from_status(call: &str, status: u16, message: String) -> Self {
         match status {
             401 | 403 | 405 => Self::Denied { call: call.to_owned(), message },
+            500 | 503 if ENDING.iter().any(|words| message.contains(words)) => Self::Ending { call: call.to_owned(), message },
             _ => Self::Api { call: call.to_owned(), status, message },
         }
     }

@@ -1,13 +1,21 @@
 //! The way to the Docker Engine that the configuration names, and what is on it, for lists.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::error::JobError;
 use crate::config::Docker;
 use crate::docker::wire::Timeouts;
-use crate::docker::{Engine, EngineOptions, discover};
+use crate::docker::{Engine, EngineOptions, discover, make};
+use crate::model::progress::{Event, Progress};
+use crate::platform::clock;
+use crate::platform::control::Control;
+
+/// How often an Engine that is gone is asked.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Connects to the Engine.
 ///
@@ -31,6 +39,21 @@ fn options(docker: &Docker) -> EngineOptions {
         certificates: docker.cert_path.clone(),
         client_folder: docker.client_folder.clone(),
         timeouts: Timeouts { request: docker.timeout, ..Timeouts::default() },
+    }
+}
+
+/// Waits for an Engine that is gone, as it is while it restarts: containers that were stopped are not left down for that. Gives whether it
+/// answers now.
+pub(super) async fn until_it_answers(engine: &Engine, control: &Control, progress: &Arc<dyn Progress>, deadline: Instant) -> bool {
+    loop {
+        match make::get(engine, "/info").await {
+            Err(error) if error.is_unreachable() => progress.event(Event::Phase("waiting for the Docker Engine")),
+            _ => return true,
+        }
+        if clock::monotonic() >= deadline || control.is_cancelled() {
+            return false;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

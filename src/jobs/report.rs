@@ -219,7 +219,7 @@ fn docker(error: &DockerError) -> Report {
         ),
         E::NotFound { .. } => Report::new(Blame::User, "docker_not_found", sentence(error)),
         E::Api { .. } | E::Malformed { .. } => environment("docker_answer"),
-        E::Lost { .. } => environment("docker_lost").hint("Was Docker restarted? Run it again."),
+        E::Ending { .. } | E::Lost { .. } => environment("docker_lost").hint("Was Docker restarted? Run it again."),
         E::Stalled { .. } | E::Timeout { .. } => environment("docker_lost")
             .hint("Does Docker still answer (`docker ps`)? `docker.timeout` in the configuration gives it longer."),
     };

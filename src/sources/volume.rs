@@ -224,6 +224,14 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
+    /// What the Engine said, if it was for that.
+    pub fn of_engine(&self) -> Option<&DockerError> {
+        match self {
+            Self::Docker { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {

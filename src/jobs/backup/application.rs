@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::open::Opened;
 use super::estimate::Estimate;
@@ -22,6 +22,7 @@ use crate::docker::layer::{changes_if_few, missed};
 use crate::docker::mountpoint;
 use crate::docker::quiesce::Place;
 use crate::jobs::backup::counting::Counting;
+use crate::jobs::engine::until_it_answers;
 use crate::jobs::error::JobError;
 use crate::jobs::results::{ApplicationResult, ItemResult};
 use crate::model::application::{ApplicationDocument, DOCUMENT_VERSION, InnerMount, ItemKind, ItemRecord, Status, VolumeUser};
@@ -41,10 +42,42 @@ use crate::sources::{MountedInside, SourceError, compose, container, logs, netwo
 
 /// How often a stream is read that breaks off.
 const READS: usize = 2;
-/// How often it may fail in between to be opened: with a connection others break, too.
+/// How often it may fail to be opened for a fault that may be over soon: with a connection others break, too.
 const REFUSALS: usize = 3;
 /// How long is waited after that.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long an Engine that is gone is waited for, for all items of an application: their containers are down meanwhile.
+const ENGINE_LIMIT: Duration = Duration::from_mins(1);
+
+/// Why an item could not be read, if that may be over soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// What was read broke off.
+    Cut,
+    /// The Engine is ending: it answers, until it does not.
+    Ending,
+    /// There is no Engine just now.
+    Gone,
+    /// Anything else that may be better the next time.
+    Passing,
+}
+
+impl Fault {
+    fn of(error: Option<&DockerError>, is_transient: bool) -> Option<Self> {
+        match error {
+            Some(DockerError::Ending { .. }) => Some(Self::Ending),
+            Some(error) if error.is_unreachable() => Some(Self::Gone),
+            _ => is_transient.then_some(Self::Passing),
+        }
+    }
+}
+
+/// How often an item was tried in vain.
+#[derive(Debug, Default)]
+struct Tries {
+    cuts: usize,
+    refusals: usize,
+}
 
 /// One application on its way into a snapshot.
 struct Work<'a> {
@@ -57,8 +90,10 @@ struct Work<'a> {
     streamed: bool,
     /// What is mounted inside of the item that was read last.
     inside: Vec<MountedInside>,
-    /// Whether it was for the connection that the last item could not be opened, or read to its end.
-    cut: bool,
+    /// Why the last item could not be opened, or read to its end, if that may be over soon.
+    fault: Option<Fault>,
+    /// Until when an Engine that is gone is waited for; none while it answers.
+    patience: Option<Instant>,
     /// Ids of containers that write while volumes are read; none where nobody has to keep still.
     known_writers: Option<BTreeSet<String>>,
 }
@@ -87,7 +122,18 @@ fn begin<'a>(run: &'a Run<'a>, unit: &'a Unit) -> Result<(Work<'a>, Filter, jiff
     };
     let result = ApplicationResult::new(name);
     Ok((
-        Work { run, unit, writer, result, records: Vec::new(), streamed: false, inside: Vec::new(), cut: false, known_writers: None },
+        Work {
+            run,
+            unit,
+            writer,
+            result,
+            records: Vec::new(),
+            streamed: false,
+            inside: Vec::new(),
+            fault: None,
+            patience: None,
+            known_writers: None,
+        },
         filter,
         time,
     ))
@@ -271,7 +317,7 @@ impl Work<'_> {
         for pattern in &item.exclude {
             filter.exclude(pattern.as_bytes(), Case::Sensitive).map_err(SourceError::from)?;
         }
-        let (mut cuts, mut refusals) = (0, 0);
+        let mut tries = Tries::default();
         let read = loop {
             let opened = match item.kind {
                 ItemKind::Bind => self.open_bind(item, filter.clone()).await?,
@@ -279,28 +325,24 @@ impl Work<'_> {
                 ItemKind::Layer => self.open_layer(item).await?,
                 _ => self.open_volume(item, filter.clone()).await?,
             };
-            let was_open = matches!(opened, Opened::Ready(..));
             let ended = match opened {
                 Opened::Ready(opened, again, lost) => {
+                    self.patience = None;
                     let (outcome, helper_reason) = self.read(item, *opened, again).await?;
                     (less_whole(outcome, lost), helper_reason)
                 }
                 Opened::Ended(outcome, helper_reason) => (outcome, helper_reason),
                 Opened::Left => break None,
             };
-            let of_connection = std::mem::take(&mut self.cut);
-            *(if was_open { &mut cuts } else { &mut refusals }) += 1;
-            match ended {
-                (ItemOutcome::Failed { reason }, _) if of_connection && (1..READS).contains(&cuts) && refusals < REFUSALS => {
+            match (&ended.0, self.fault.take()) {
+                (ItemOutcome::Failed { reason }, Some(fault)) if self.tries_again(fault, &mut tries).await => {
                     run.control.checkpoint().map_err(RepositoryError::from)?;
-                    if was_open {
+                    if fault == Fault::Cut {
                         let name = printable(item.name.as_bytes());
                         self.result.notes.push(format!("{} {name} is read once more: {reason}", item.kind.as_str()));
-                    } else {
-                        tokio::time::sleep(PAUSE).await;
                     }
                 }
-                ended => break Some(ended),
+                _ => break Some(ended),
             }
         };
         run.progress.event(Event::ItemFinished { label: &label });
@@ -315,6 +357,35 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether an item is tried again, once that may help. One that broke off is read once more; an Engine that is gone is waited for.
+    async fn tries_again(&mut self, fault: Fault, tries: &mut Tries) -> bool {
+        match fault {
+            Fault::Cut => {
+                tries.cuts += 1;
+                tries.refusals = 0;
+                tries.cuts < READS
+            }
+            Fault::Ending | Fault::Gone => {
+                let Some(host) = &self.run.host else { return false };
+                let deadline = *self.patience.get_or_insert_with(|| clock::monotonic() + ENGINE_LIMIT);
+                tries.refusals += usize::from(fault == Fault::Gone);
+                if tries.refusals >= REFUSALS || clock::monotonic() >= deadline {
+                    return false;
+                }
+                tokio::time::sleep(PAUSE).await;
+                until_it_answers(&host.engine, self.run.control, self.run.progress, deadline).await
+            }
+            Fault::Passing => {
+                tries.refusals += 1;
+                let again = tries.cuts > 0 && tries.refusals < REFUSALS;
+                if again {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                again
+            }
+        }
     }
 
     /// Why a volume is half of one and half of another content, if it is so just now. What is saved before it is overwritten is looked at once,
@@ -429,7 +500,7 @@ impl Work<'_> {
             Ok(summary) => summary,
             Err(RepositoryError::Skipped) => return Ok(ItemOutcome::Skipped),
             Err(RepositoryError::Source { source, .. }) => {
-                self.cut = is_cut(&source);
+                self.fault = is_cut(&source).then_some(Fault::Cut);
                 return Ok(ItemOutcome::Failed { reason: sentence(&source) });
             }
             Err(error) => return Err(error),

@@ -12,13 +12,14 @@ use super::in_place::InPlace;
 use super::journal::{self, Journal, Owed, Undone};
 use super::words::shown;
 use super::{counter, untouched};
+use crate::docker::Engine;
 use crate::docker::helper::Owner;
-use crate::docker::{Engine, make};
 use crate::jobs::backup::sentence;
+use crate::jobs::engine::until_it_answers;
 use crate::jobs::error::JobError;
 use crate::jobs::request::JobContext;
 use crate::jobs::results::RestoredApplication;
-use crate::model::progress::{Event, Progress};
+use crate::model::progress::Progress;
 use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::control::Control;
@@ -167,7 +168,7 @@ impl<'a> Work<'a> {
     pub(super) async fn fails(&mut self, planned: &'a PlannedStep, reason: String) {
         let application = planned.application.as_str();
         if self.steps.has_moved(application) {
-            until_it_answers(&self.restore.engine, self.control, self.progress).await;
+            until_it_answers(&self.restore.engine, self.control, self.progress, clock::monotonic() + ENGINE_LIMIT).await;
         }
         let reason = reason + &stays_written(self.restore, application, &self.filled);
         let mut failing = vec![(application, reason)];
@@ -376,18 +377,6 @@ impl Refill<'_> {
             0 => Ok(()),
             lost => Err(format!("{} could not be written", entries(lost))),
         }
-    }
-}
-
-/// Waits for an Engine that is gone, as it is while it restarts: containers that were stopped are not left down for that.
-async fn until_it_answers(engine: &Engine, control: &Control, progress: &Arc<dyn Progress>) {
-    let deadline = clock::monotonic() + ENGINE_LIMIT;
-    while clock::monotonic() < deadline && !control.is_cancelled() {
-        match make::get(engine, "/info").await {
-            Err(error) if error.is_unreachable() => progress.event(Event::Phase("waiting for the Docker Engine")),
-            _ => return,
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

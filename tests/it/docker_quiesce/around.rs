@@ -245,12 +245,7 @@ fn an_engine_that_restarts_while_a_helper_reads_costs_only_that_volume() {
     let home = Home::with_repository();
     let engine: &'static Engine = Box::leak(Box::new(Engine::start(&[])));
     let stage = Stage::on(&home, "helperrestart", engine);
-    let (name, device) = (stage.name("app-data"), home.make_folder("device"));
-    stage.ok(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &format!("device={}", device.display()), &name]);
-    crate::support::tree::write(&device.join("noise"), &crate::support::tree::noise(4, 50_000_000));
-    let mount = format!("{name}:/data");
-    stage.ok(["run", "-d", "--name", &stage.name("app"), "-v", &mount, BUSYBOX, "sh", "-c", POLITE]);
-
+    let name = bound(&stage, &home, &crate::support::tree::noise(4, 50_000_000));
     // The first stream waits until the program is held, and no later one comes through.
     let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let (counter, opened) = (Arc::clone(&asked), Arc::clone(&gate));
@@ -280,6 +275,95 @@ fn an_engine_that_restarts_while_a_helper_reads_costs_only_that_volume() {
     assert_eq!(state(&stage, "app"), "running", "{}", outcome.describe());
     assert!(journals(&home).is_empty());
     let _ = backup().run().success();
+    assert_eq!(stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper"]), "", "a helper is left");
+}
+
+#[test]
+fn an_engine_that_restarts_while_a_helper_reads_is_read_once_more() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let engine: &'static Engine = Box::leak(Box::new(Engine::start(&[])));
+    let stage = Stage::on(&home, "readagain", engine);
+    let noise = crate::support::tree::noise(4, 50_000_000);
+    let name = bound(&stage, &home, &noise);
+    // The first stream waits until the program is held; more of it is to come than fits into what lies between.
+    let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (counter, opened) = (Arc::clone(&asked), Arc::clone(&gate));
+    let proxy = Proxy::start(&home.path("proxy.sock"), &engine.host(), move |line| {
+        if line.starts_with("GET ") && line.contains("/archive") && counter.fetch_add(1, Ordering::SeqCst) == 0 {
+            while !opened.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Action::Pass
+    });
+    let backup = stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]);
+    let mut running = backup.env("DOCKER_HOST", proxy.host()).spawn();
+    running.until("the helper to be read", || asked.load(Ordering::SeqCst) > 0);
+    running.signal(Signal::STOP);
+    gate.store(true, Ordering::SeqCst);
+    engine.restart_and_wait();
+    let outcome = go_on(running).success();
+    assert_whole(&stage, &outcome, &name, &noise);
+}
+
+#[test]
+fn an_engine_that_is_ending_or_gone_when_a_helper_is_to_read_is_waited_for() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "ending");
+    let noise = crate::support::tree::noise(4, 50_000);
+    let name = bound(&stage, &home, &noise);
+    // It is ending when the helper is to be made, three times; then it is gone; then it is another one.
+    let (asked, gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (makes, lost) = (Arc::clone(&asked), Arc::clone(&gone));
+    let proxy = Proxy::start(&home.path("proxy.sock"), &stage.engine().host(), move |line| {
+        let is_made = line.starts_with("POST ") && line.contains("/containers/create");
+        match makes.fetch_add(usize::from(is_made), Ordering::SeqCst) {
+            0..3 if is_made => Action::End,
+            3.. if lost.load(Ordering::SeqCst) < 4 => {
+                lost.fetch_add(1, Ordering::SeqCst);
+                Action::Drop
+            }
+            _ => Action::Pass,
+        }
+    });
+    let backup = |more: &[&str]| stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]).args(more);
+    let outcome = backup(&[]).env("DOCKER_HOST", proxy.host()).run().success();
+    assert!(asked.load(Ordering::SeqCst) == 4 && gone.load(Ordering::SeqCst) == 4, "{}", outcome.describe());
+    assert_whole(&stage, &outcome, &name, &noise);
+
+    // One that is in trouble with this one thing, and says so, is not: containers would be down for nothing.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let makes = Arc::clone(&asked);
+    let proxy = Proxy::start(&home.path("trouble.sock"), &stage.engine().host(), move |line| {
+        let is_made = line.starts_with("POST ") && line.contains("/containers/create");
+        makes.fetch_add(usize::from(is_made), Ordering::SeqCst);
+        if is_made { Action::Fail } else { Action::Pass }
+    });
+    let _ = backup(&["--full"]).env("DOCKER_HOST", proxy.host()).run().exits(4).says("layer is lost");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+/// A container with a volume that only a helper reads.
+fn bound(stage: &Stage<'_>, home: &Home, noise: &[u8]) -> String {
+    let (name, device) = (stage.name("app-data"), home.make_folder("device"));
+    stage.ok(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &format!("device={}", device.display()), &name]);
+    crate::support::tree::write(&device.join("noise"), noise);
+    let mount = format!("{name}:/data");
+    stage.ok(["run", "-d", "--name", &stage.name("app"), "-v", &mount, BUSYBOX, "sh", "-c", POLITE]);
+    name
+}
+
+#[track_caller]
+fn assert_whole(stage: &Stage<'_>, outcome: &Outcome, volume_name: &str, noise: &[u8]) {
+    let result = application(outcome);
+    let document = document(stage, &result);
+    assert!(volume(&document)["outcome"].to_string().contains("complete"), "{document}");
+    let path = format!("/docker/{}/volumes/{volume_name}/noise", stage.name("app"));
+    let saved = stage.bbackup(["dump", result["snapshot"].as_str().unwrap(), &path]).run().success();
+    assert!(saved.stdout == noise, "{} bytes, not those that were there", saved.stdout.len());
+    assert_eq!(state(stage, "app"), "running");
     assert_eq!(stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper"]), "", "a helper is left");
 }
 

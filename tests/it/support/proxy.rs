@@ -30,6 +30,8 @@ pub(crate) enum Action {
     Missing,
     /// It is answered with 500, as by an Engine that is in trouble with this one thing.
     Fail,
+    /// It is answered with 500, as by an Engine that is ending.
+    End,
 }
 
 /// A running proxy. Its threads end with the test process.
@@ -92,6 +94,10 @@ const FAILED: &[u8] =
     b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 27\r\nConnection: close\r\n\r\n\
     {\"message\":\"layer is lost\"}";
 
+const ENDING: &[u8] =
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 31\r\nConnection: close\r\n\r\n\
+    {\"message\":\"database not open\"}";
+
 /// `decide` is given the whole head of each request.
 fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> Action + Send + Sync), cuts: &AtomicUsize) {
     let budget = Mutex::new(None::<u64>);
@@ -111,11 +117,12 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
                     Action::Drop => break,
                     Action::StallAfter(bytes) => passes = bytes,
                     Action::CutAfter(bytes) => *budget.lock().unwrap() = Some(bytes),
-                    action @ (Action::Deny | Action::Missing | Action::Fail) => {
+                    action @ (Action::Deny | Action::Missing | Action::Fail | Action::End) => {
                         let answer = match action {
                             Action::Deny => DENIED,
                             Action::Missing => MISSING,
-                            _ => FAILED,
+                            Action::Fail => FAILED,
+                            _ => ENDING,
                         };
                         let _ = (&*client).write_all(answer);
                         let _ = client.shutdown(Shutdown::Write);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::sentence;
-use super::{Work, listed};
+use super::{Fault, Work, listed};
 use crate::docker::helper::Owner;
 use crate::jobs::error::JobError;
 use crate::model::application::Container;
@@ -53,7 +53,7 @@ impl Work<'_> {
                 return Ok(Opened::Left);
             }
             Err(error) => {
-                self.cut = error.is_transient();
+                self.fault = Fault::of(error.of_engine(), error.is_transient());
                 return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None));
             }
         };
@@ -111,7 +111,7 @@ impl Work<'_> {
                 Ok(Opened::Left)
             }
             Err(error) => {
-                self.cut = error.is_transient();
+                self.fault = Fault::of(error.of_engine(), error.is_transient());
                 Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None))
             }
         }
@@ -145,7 +145,10 @@ impl Work<'_> {
         }
         Ok(match image::open(&host.engine, image).await {
             Ok(opened) => Opened::Ready(Box::new(opened), None, Vec::new()),
-            Err(error) => Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None),
+            Err(error) => {
+                self.fault = Fault::of(Some(&error), error.is_transient());
+                Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None)
+            }
         })
     }
 
@@ -158,7 +161,10 @@ impl Work<'_> {
         }
         let opened = match layer::open(&host.engine, container).await {
             Ok(opened) => opened,
-            Err(error) => return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None)),
+            Err(error) => {
+                self.fault = Fault::of(Some(&error), error.is_transient());
+                return Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None));
+            }
         };
         if !opened.deleted.is_empty() {
             let paths = listed(opened.deleted.iter().map(String::as_str));
