@@ -247,11 +247,9 @@ pub(super) fn any(state: &Path) -> bool {
 /// The volumes of an Engine that are, or may be, half of one and half of another content, each with a reason: restores overwrite them, or were
 /// interrupted while they did.
 pub(super) fn half_restored(state: &Path, engine: &str) -> Result<BTreeMap<String, String>, JobError> {
-    let folder = state.join(FOLDER);
     let mut found = BTreeMap::new();
-    for path in journal_file::list(&folder, SUFFIX).map_err(|source| unread(&folder, source))? {
-        let Some(bytes) = journal_file::read_unlocked(&path, LIMIT).map_err(|source| unread(&path, source))? else { continue };
-        for (_, one) in unfinished(&bytes, engine).unwrap_or_default().half() {
+    for left in all(state, engine)? {
+        for (_, one) in left.half() {
             found.entry(one.volume.clone()).or_insert_with(|| {
                 format!(
                     "a restore overwrites it, or was interrupted while it did, so only a part of it would be saved: restore it again{}",
@@ -259,6 +257,29 @@ pub(super) fn half_restored(state: &Path, engine: &str) -> Result<BTreeMap<Strin
                 )
             });
         }
+    }
+    Ok(found)
+}
+
+/// Ids of containers that stay stopped because of volumes that are half restored, whichever of the journals says so: one that stopped a
+/// container for another volume does not know.
+fn held_down(state: &Path, engine: &str, half: &BTreeSet<String>) -> Result<BTreeSet<String>, JobError> {
+    let mut held = BTreeSet::new();
+    for left in all(state, engine)? {
+        let applications = left.half_applications();
+        let stays = |one: &&Stopped| applications.contains(&one.application) || one.volumes.iter().any(|volume| half.contains(volume));
+        held.extend(left.stopped.iter().filter(stays).map(|one| one.id.clone()));
+    }
+    Ok(held)
+}
+
+/// What all journals of an Engine say, those of restores that live too.
+fn all(state: &Path, engine: &str) -> Result<Vec<Unfinished>, JobError> {
+    let folder = state.join(FOLDER);
+    let mut found = Vec::new();
+    for path in journal_file::list(&folder, SUFFIX).map_err(|source| unread(&folder, source))? {
+        let bytes = journal_file::read_unlocked(&path, LIMIT).map_err(|source| unread(&path, source))?;
+        found.extend(bytes.and_then(|bytes| unfinished(&bytes, engine)));
     }
     Ok(found)
 }
@@ -453,5 +474,47 @@ mod tests {
         let found = unfinished(&bytes, "e").unwrap();
         assert_eq!(found.half().map(|(_, one)| one.volume.as_str()).collect::<Vec<_>>(), ["c4"]);
         assert!(found.not_started.is_empty() && found.made.iter().any(|(left, _)| left.name == "c1"));
+    }
+
+    fn volume(application: &str, name: &str) -> Left {
+        Left { application: application.to_owned(), kind: Kind::Volume, name: name.to_owned(), id: name.to_owned() }
+    }
+
+    fn done(application: &str) -> Line {
+        Line::Done { application: application.to_owned() }
+    }
+
+    fn read(lines: &[Line]) -> Unfinished {
+        let lines: Vec<String> = lines.iter().map(|line| serde_json::to_string(line).unwrap()).collect();
+        unfinished(lines.join("\n").as_bytes(), "e").unwrap()
+    }
+
+    #[test]
+    fn what_was_handed_over_is_the_other_applications_alone() {
+        let made = |application| Line::Made { left: volume(application, "shared"), created: "t".to_owned() };
+        let handed_over = |more| read(&[Line::Engine { id: "e".to_owned() }, made("a"), made("b"), more]);
+        // It is never removed for the first one, as the second one is complete with it.
+        assert_eq!(handed_over(done("b")).made, []);
+        assert_eq!(handed_over(done("a")).made, [(volume("b", "shared"), "t".to_owned())]);
+    }
+
+    #[test]
+    fn half_a_line_does_not_spoil_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = LockedFile::create(&folder.path().join(format!("run{SUFFIX}"))).unwrap();
+        write(&mut file, &Line::Engine { id: "e".to_owned() }).unwrap();
+        write(&mut file, &Line::Made { left: volume("a", "a1"), created: "t".to_owned() }).unwrap();
+        // The disk was full in the middle of it.
+        file.append(br#"{"event":"complete","applica"#).unwrap();
+        write(&mut file, &done("a")).unwrap();
+        let found = unfinished(&file.read(LIMIT).unwrap(), "e").unwrap();
+        assert_eq!(found, Unfinished::default(), "the line behind the half one is lost");
+    }
+
+    #[test]
+    fn a_folder_and_a_word_of_the_engine_tell_nothing_of_each_other() {
+        let (folder, other, word, later) = ("12:1700000000000000000", "13:1", "2026-11-22T10:00:00Z", "2026-11-22T11:00:00+01:00");
+        assert!(are_comparable(folder, other) && are_comparable(word, later) && are_comparable("12", folder));
+        assert!(!are_comparable(folder, word) && !are_comparable(word, "12"));
     }
 }

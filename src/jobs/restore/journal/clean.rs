@@ -98,11 +98,13 @@ pub(in super::super) async fn clean(engine: &Engine, state: &Path) -> Result<Cle
     forget_whole(engine, &mut dead).await?;
     // Those of a restore that lives count too: it may be at it just now.
     let half: BTreeSet<String> = super::half_restored(state, engine.id())?.into_keys().collect();
+    cleaned.held_down = super::held_down(state, engine.id(), &half)?;
     if dead.iter().any(|one| one.left.is_to_be_undone()) {
         // What a dead one asked for last, the Engine may still be doing.
         tokio::time::sleep(SETTLES).await;
     }
     let replaced: BTreeSet<String> = dead.iter().flat_map(|one| one.left.replaced()).map(|aside| aside.id.clone()).collect();
+    cleaned.held_down.retain(|id| !replaced.contains(id));
     for one in dead {
         Cleaning { engine, half: &half, replaced: &replaced, cleaned: &mut cleaned, open: BTreeSet::new(), in_use: BTreeSet::new() }
             .run(one)
@@ -267,9 +269,7 @@ impl Cleaning<'_> {
             if self.replaced.contains(&one.id) || self.in_use.contains(&one.application) {
                 continue;
             }
-            let is_held = self.cleaned.held_down.contains(&one.id);
-            if is_held || half.contains(&one.application) || one.volumes.iter().any(|volume| self.half.contains(volume)) {
-                self.cleaned.held_down.insert(one.id.clone());
+            if self.cleaned.held_down.contains(&one.id) {
                 self.open.extend((!half.contains(&one.application)).then(|| one.application.clone()));
                 continue;
             }
