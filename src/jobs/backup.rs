@@ -33,6 +33,10 @@ use crate::repository::contract::{Repository, RepositoryError, SnapshotRequest, 
 use crate::sources::plan::{PlannedApplication, plan};
 use crate::sources::{EnginePaths, NeverRead};
 
+/// What is said of swarms, to people and in each snapshot that has tasks.
+const NO_SERVICES: &str =
+    "of a swarm the tasks are saved, not the services, secrets and configs that they are made of: keep the files of these";
+
 /// The Engine's usual data folder, for runs that do not talk to an Engine.
 pub(super) const USUAL_DATA_ROOT: &str = "/var/lib/docker";
 
@@ -101,8 +105,7 @@ pub async fn run(
     };
     let units = run.units(&mut outcome)?;
     if units.iter().any(|unit| unit.planned.application.containers.iter().any(|container| container.swarm_task)) {
-        let note = "of a swarm the tasks are saved, not the services, secrets and configs that they are made of: keep the files of these";
-        outcome.notes.push(note.to_owned());
+        outcome.notes.push(NO_SERVICES.to_owned());
     }
     let single = outcome.applications.len() + units.len() + request.sets.iter().filter(|set| !set.selection.paths.is_empty()).count() == 1;
     if request.parallel > 1 && units.len() > 1 {

@@ -209,3 +209,19 @@ fn subnets_are_automatic_that_an_engine_cuts_from_its_pools() {
         assert!(!looks_automatic(&ranged, &own), "{subnet} with a range");
     }
 }
+
+#[test]
+fn a_network_of_a_network_card_is_made_as_it_was() {
+    // As Engine 20.10 describes one that `docker network create -d ipvlan` has made.
+    for (driver, mode) in [("ipvlan", "ipvlan_mode"), ("macvlan", "macvlan_mode")] {
+        let inspect = json!({"Name": "lan", "Id": "1f", "Created": "2026-01-01T00:00:00Z", "Scope": "local", "Driver": driver, "EnableIPv6": false,
+            "IPAM": {"Driver": "default", "Options": {}, "Config": [{"Subnet": "10.9.0.0/24", "IPRange": "10.9.0.128/25", "Gateway": "10.9.0.1",
+                "AuxiliaryAddresses": {"router": "10.9.0.2"}}]},
+            "Internal": false, "Attachable": false, "Ingress": false, "ConfigFrom": {"Network": ""}, "ConfigOnly": false, "Containers": {},
+            "Options": {"parent": "eth0.10", mode: "l3"}, "Labels": {"a": "b"}});
+        let expected = json!({"Name": "lan", "CheckDuplicate": true, "Driver": driver, "Options": {"parent": "eth0.10", mode: "l3"},
+            "Labels": {"a": "b"}, "IPAM": {"Driver": "default", "Config": inspect["IPAM"]["Config"]}});
+        assert!(!looks_automatic(&inspect, &[]));
+        assert_eq!(network_body(&inspect, &Names::new(), true).unwrap().body, expected, "{driver}");
+    }
+}

@@ -176,7 +176,8 @@ pub(super) fn settled_after(action: Action, stop_timeout: Duration) -> Timestamp
     let time = match action {
         Action::Stop => stop_timeout.saturating_add(Duration::from_secs(5)),
         Action::Pause => Duration::from_secs(3),
-        Action::Scale => Duration::from_secs(5),
+        // An Engine gives a change of a service 20 seconds, whether or not who asked for it is still there.
+        Action::Scale => Duration::from_secs(25),
     };
     clock::now().checked_add(time).unwrap_or(Timestamp::MAX)
 }

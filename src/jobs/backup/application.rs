@@ -15,7 +15,7 @@ use self::open::Opened;
 use super::estimate::Estimate;
 use super::paths::judge;
 use super::quiet::{self, Quiet};
-use super::{Run, Unit, Unsaved, closing_tags, filter_of, sentence};
+use super::{NO_SERVICES, Run, Unit, Unsaved, closing_tags, filter_of, sentence};
 use crate::docker::DockerError;
 use crate::docker::helper::Owner;
 use crate::docker::layer::{changes_if_few, missed};
@@ -535,6 +535,9 @@ impl Work<'_> {
         let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into()).into()) };
         let complete = self.records.iter().all(|record| record.outcome.is_complete());
         let mut warnings: BTreeSet<String> = result.warnings.iter().chain(&result.failures).chain(&result.notes).cloned().collect();
+        if self.unit.planned.application.containers.iter().any(|container| container.swarm_task) {
+            warnings.insert(NO_SERVICES.to_owned());
+        }
         warnings.extend(result.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)));
         let mut application = self.unit.planned.application.clone();
         host.left_down.put_right(&mut application);

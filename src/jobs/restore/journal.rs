@@ -59,6 +59,9 @@ enum Line {
         application: String,
         #[serde(default)]
         owed: Vec<Owed>,
+        /// Volumes of which entries were lost.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lost: Vec<String>,
     },
     /// A step for an application has failed, also if it was complete before: what was done for it is being undone.
     Undoing { application: String },
@@ -163,8 +166,8 @@ impl Journal {
 
     /// Records that everything of an application is in its place. Then none of it is ever removed by another run.
     /// What is left is to start them.
-    pub(super) fn complete(&mut self, application: &str, owed: Vec<Owed>) -> Result<(), JobError> {
-        self.write(&Line::Complete { application: application.to_owned(), owed })
+    pub(super) fn complete(&mut self, application: &str, owed: Vec<Owed>, lost: Vec<String>) -> Result<(), JobError> {
+        self.write(&Line::Complete { application: application.to_owned(), owed, lost })
     }
 
     /// Records that an application needs nothing more.
@@ -297,6 +300,8 @@ struct Unfinished {
     making: Vec<(String, String)>,
     /// Applications that are complete, but of which not everything may have been started, and what is left to do for them.
     not_started: BTreeMap<String, Vec<Owed>>,
+    /// Volumes of complete applications of which entries were lost.
+    lost: BTreeSet<String>,
     /// Applications that were just being undone: what was made for them may run.
     undoing: BTreeSet<String>,
     /// Containers that had been there and were stopped, in that order.
@@ -336,6 +341,12 @@ impl Unfinished {
         self.half().map(|(application, _)| application.clone()).collect()
     }
 
+    /// The volumes that this restore has overwritten and that are whole.
+    fn whole(&self) -> Vec<String> {
+        let complete = self.overwritten.iter().filter(|(application, _)| self.not_started.contains_key(application));
+        complete.map(|(_, one)| one.volume.clone()).filter(|volume| !self.lost.contains(volume)).collect()
+    }
+
     /// All applications that are named.
     fn applications(&self) -> BTreeSet<String> {
         let made = self.made.iter().map(|(left, _)| &left.application).chain(self.making.iter().map(|(application, _)| application));
@@ -346,6 +357,11 @@ impl Unfinished {
             .cloned()
             .collect()
     }
+}
+
+/// Whether nothing stands in a journal: its writer died, or its disk was full, before it did anything.
+fn is_blank(bytes: &[u8]) -> bool {
+    !bytes.split(|&byte| byte == b'\n').any(|line| serde_json::from_slice::<serde_json::Value>(line).is_ok())
 }
 
 /// What a journal says; none if it is all on another Engine.
@@ -392,7 +408,10 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
                 done.remove(&application);
                 found.undoing.insert(application);
             }
-            Line::Complete { application, owed } => drop(found.not_started.insert(application, owed)),
+            Line::Complete { application, owed, lost } => {
+                found.not_started.insert(application, owed);
+                found.lost.extend(lost);
+            }
             Line::Done { application } => drop(done.insert(application)),
         }
     }
@@ -434,9 +453,9 @@ mod tests {
             Line::Made { left: left("a", "a1"), created: "t".to_owned() },
             Line::Made { left: left("b", "b1"), created: "t".to_owned() },
             Line::Made { left: left("c", "c1"), created: "t".to_owned() },
-            Line::Complete { application: "a".to_owned(), owed: Vec::new() },
+            Line::Complete { application: "a".to_owned(), owed: Vec::new(), lost: Vec::new() },
             Line::Done { application: "a".to_owned() },
-            Line::Complete { application: "c".to_owned(), owed: Vec::new() },
+            Line::Complete { application: "c".to_owned(), owed: Vec::new(), lost: Vec::new() },
         ];
         let making = Line::Making { application: "d".to_owned(), name: "d1".to_owned() };
         let mut bytes = Vec::new();
@@ -461,7 +480,7 @@ mod tests {
             overwriting("c2"),
             overwriting("c3"),
             overwriting("c4"),
-            Line::Complete { application: application(), owed: Vec::new() },
+            Line::Complete { application: application(), owed: Vec::new(), lost: Vec::new() },
             Line::Done { application: application() },
             Line::Undoing { application: application() },
             Line::Refilled { application: application(), volume: "c2".to_owned() },
@@ -516,5 +535,24 @@ mod tests {
         let (folder, other, word, later) = ("12:1700000000000000000", "13:1", "2026-11-22T10:00:00Z", "2026-11-22T11:00:00+01:00");
         assert!(are_comparable(folder, other) && are_comparable(word, later) && are_comparable("12", folder));
         assert!(!are_comparable(folder, word) && !are_comparable(word, "12"));
+    }
+
+    #[test]
+    fn a_volume_that_lost_entries_is_not_whole() {
+        let overwriting = |volume: &str| Line::Overwriting {
+            application: "a".to_owned(),
+            volume: volume.to_owned(),
+            saved: None,
+            created: String::new(),
+        };
+        let complete = Line::Complete { application: "a".to_owned(), owed: Vec::new(), lost: vec!["torn".to_owned()] };
+        let found = read(&[Line::Engine { id: "e".to_owned() }, overwriting("torn"), overwriting("good"), complete]);
+        assert_eq!(found.whole(), ["good"], "an older restore's half of it would be forgotten");
+    }
+
+    #[test]
+    fn a_journal_in_which_nothing_stands_is_told_from_one_of_another_engine() {
+        assert!(is_blank(b"") && is_blank(b"\n\n{\"event\":\"engi"));
+        assert!(!is_blank(b"\n{\"event\":\"engine\",\"id\":\"other\"}\n") && !is_blank(b"{\"event\":\"of a later version\"}"));
     }
 }

@@ -29,6 +29,8 @@ use crate::targets::steps::Steps;
 
 /// How long is waited for an Engine that is gone before what was stopped is left to the next start.
 const ENGINE_LIMIT: Duration = Duration::from_mins(3);
+/// How long is waited for another start of bbackup that is putting right what an older restore has left.
+const HELD_LIMIT: Duration = Duration::from_secs(10);
 
 /// A restore that runs.
 pub(super) struct Work<'a> {
@@ -143,13 +145,25 @@ impl<'a> Work<'a> {
         if is_content(&planned.step) && !later().any(|(_, later)| is_content(&later.step)) {
             let starts = !self.incomplete.contains(application);
             let owed = later().filter(|_| starts).filter_map(|(number, later)| Owed::of(number, &later.step, &self.restore.plan.uses));
-            self.journal.complete(application, owed.collect()).map_err(|error| sentence(&error))?;
-            let whole = steps.iter().filter(|planned| planned.application == application).filter_map(|planned| match &planned.step {
-                Step::FillVolume { name, .. } if self.whole.contains(name.as_str()) => Some(name.as_str()),
+            let filled = steps.iter().filter(|planned| planned.application == application).filter_map(|planned| match &planned.step {
+                Step::FillVolume { name, .. } => Some(name.as_str()),
                 _ => None,
             });
-            let whole = whole.filter(|name| self.restore.half.contains_key(*name));
-            journal::restored(&self.restore.engine, &self.context.directories.state, whole).map_err(|error| sentence(&error))?;
+            let (whole, lost): (Vec<&str>, Vec<&str>) = filled.partition(|name| self.whole.contains(name));
+            let lost = lost.into_iter().map(str::to_owned).collect();
+            self.journal.complete(application, owed.collect(), lost).map_err(|error| sentence(&error))?;
+            let whole = whole.into_iter().filter(|name| self.restore.half.contains_key(*name)).collect();
+            let state = &self.context.directories.state;
+            let not_noted =
+                journal::restored(self.restore.engine.id(), state, whole, HELD_LIMIT).await.map_err(|error| sentence(&error))?;
+            if let Some(result) = self.results.get_mut(application) {
+                result.warnings.extend(not_noted.into_iter().map(|volume| {
+                    let volume = printable(volume.as_bytes());
+                    format!(
+                        "volume {volume} is whole, but another run that is at work still takes it for half restored: restore it once more"
+                    )
+                }));
+            }
         }
         if later().next().is_none() {
             // Who stays stopped, as the Engine or half a volume hinders, is not forgotten: the next start goes on here.

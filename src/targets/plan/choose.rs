@@ -86,7 +86,7 @@ impl Draft<'_> {
     fn is_restorable(&mut self, stored: &StoredApplication, container: &Container, everything: bool) -> bool {
         if container.swarm_task {
             self.note(format!(
-                "container {} is a swarm task: its service makes it, so it is not restored",
+                "container {} is a swarm task: its service makes it, and that is not in the snapshot, so it is not restored",
                 printable(container.name.as_bytes())
             ));
             return false;

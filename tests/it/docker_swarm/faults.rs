@@ -108,13 +108,45 @@ fn a_service_comes_back_whenever_the_run_is_killed() {
         steps.push(line);
     }
     assert!(steps.len() > 8, "not every step was seen: {steps:#?}");
-    // How many looks there are between the two changes may differ; these are there in any case.
+    // The changes are steps, too; these arrive all the same.
     for when in [At::Change(0), At::Change(1)] {
-        for arrives in [false, true] {
-            let line = killed_at(&home, &service, &config, when, arrives);
-            check(when, &line.unwrap());
-        }
+        let line = killed_at(&home, &service, &config, when, true);
+        check(when, &line.unwrap());
     }
+}
+
+#[test]
+fn an_order_to_scale_that_arrives_late_is_undone_too() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::on(&home, "late", swarm());
+    let service = Service::start(&stage, "web", 1, &[]);
+    let config = configured(&home, "scale");
+    // The run is killed while its order is under way.
+    let (asked, arrives) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (at, go) = (Arc::clone(&asked), Arc::clone(&arrives));
+    let proxy = Proxy::start(&home.path("late.sock"), &stage.engine().host(), move |line| {
+        if line.starts_with("POST ") && line.contains("/update") {
+            at.store(true, Ordering::SeqCst);
+            while !go.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Action::Pass
+    });
+    let mut running = stage.bbackup(["--config", &config, "backup", "-C", &service.name]).env("DOCKER_HOST", proxy.host()).spawn();
+    running.until("the order", || asked.load(Ordering::SeqCst));
+    running.signal(Signal::KILL);
+    let _ = running.wait().killed_by(Signal::KILL);
+    let mut recover = stage.bbackup(["recover"]).spawn();
+    // As long as an Engine that has much to do may take.
+    thread::sleep(Duration::from_secs(7));
+    assert!(recover.is_running(), "nobody waits for the order");
+    arrives.store(true, Ordering::SeqCst);
+    let _ = recover.wait().success();
+    assert_eq!(service.replicas(), 1);
+    service.wait_for_tasks(1);
+    assert!(journals(&home).is_empty());
 }
 
 #[test]

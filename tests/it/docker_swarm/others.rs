@@ -18,6 +18,8 @@ fn a_restore_brings_the_rest_and_says_that_tasks_are_not_made() {
     let noise = fs::read(service.folder().join("noise")).unwrap();
     let before = service.states();
     let _ = stage.bbackup(["backup", "-C", &service.name]).run().success();
+    let document = stage.bbackup(["dump", "latest", &format!("/docker/{}/application.json", service.name)]).run().success();
+    assert!(document.text().contains("not the services, secrets and configs that they are made of"), "{}", document.text());
     // While it runs: over it, its volume would change under a task that cannot be set aside.
     tree::write(&service.folder().join("noise"), b"newer");
     let in_place = stage.bbackup(["restore", "latest", "--volume", &service.volume, "--in-place"]).run().exits(1);
@@ -30,7 +32,7 @@ fn a_restore_brings_the_rest_and_says_that_tasks_are_not_made() {
     stage.ok(["volume", "rm", &volume]);
     let outcome = stage.bbackup(["restore", "latest", "--all"]).run();
     assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
-    drop(outcome.says("is a swarm task: its service makes it, so it is not restored"));
+    drop(outcome.says("is a swarm task: its service makes it, and that is not in the snapshot"));
     assert!(fs::read(stage.mountpoint(&volume).join("noise")).unwrap() == noise);
     assert!(stage.ok(["ps", "-aq", "--filter", &format!("volume={volume}")]).is_empty());
 }

@@ -125,6 +125,8 @@ struct Ground {
     front: String,
     back: String,
     auto: String,
+    /// Networks of a network card, each with its driver: those that this machine's kernel has.
+    cards: Vec<(&'static str, String)>,
     volume: String,
     other: String,
     folder: String,
@@ -140,6 +142,7 @@ impl Ground {
             front: stage.name("front"),
             back: stage.name("back"),
             auto: stage.name("auto"),
+            cards: cards(stage, home, &label),
             volume: stage.name("volume"),
             other: stage.name("other"),
             folder: home.make_folder("bound").to_str().unwrap().to_owned(),
@@ -235,6 +238,13 @@ impl Ground {
                 [auto.clone(), String::new(), String::new(), String::new()],
             ],
         });
+        for (driver, network) in &self.cards {
+            let lan = if *driver == "macvlan" { 3 } else { 4 };
+            let patch = one(network, json!({"IPAMConfig": {"IPv4Address": format!("10.204.{lan}.{}", 10 + number)}, "Aliases": ["card"]}));
+            settings.push(Setting { group: "network", patch, connect: Vec::new() });
+            let patch = one(network, json!({}));
+            settings.push(Setting { group: "network", patch, connect: vec![[auto.clone(), String::new(), String::new(), String::new()]] });
+        }
         let options = one(front, json!({"DriverOpts": {"com.example.option": "value"}}));
         settings.push(Setting { group: "network", patch: options, connect: Vec::new() });
         if self.api >= (1, 48) {
@@ -444,6 +454,37 @@ impl Ground {
     }
 }
 
+/// Makes a network of each driver that gives containers a network card's own network, on a card of the Engine's. Those that the kernel lacks
+/// are told.
+fn cards(stage: &Stage<'_>, home: &Home, label: &str) -> Vec<(&'static str, String)> {
+    let ip = |arguments: &[&str]| stage.engine().inside(home.program("ip").args(arguments)).run();
+    let _ = ip(&["link", "add", "bbmac", "type", "veth", "peer", "name", "bbip"]).success();
+    let mut made = Vec::new();
+    for (driver, parent, lan, mode) in [("macvlan", "bbmac", 3, "macvlan_mode=bridge"), ("ipvlan", "bbip", 4, "ipvlan_mode=l2")] {
+        let _ = ip(&["link", "set", parent, "up"]).success();
+        if ip(&["link", "add", "link", parent, "name", "bbprobe", "type", driver]).code() != Some(0) {
+            println!("this kernel has no {driver}");
+            continue;
+        }
+        let _ = ip(&["link", "del", "bbprobe"]).success();
+        let (name, subnet, range) = (stage.name(driver), format!("10.204.{lan}.0/24"), format!("10.204.{lan}.128/25"));
+        let (parent, aux) = (format!("parent={parent}"), format!("router=10.204.{lan}.2"));
+        let options = ["-d", driver, "-o", &parent, "-o", mode, "--subnet", &subnet, "--ip-range", &range, "--aux-address", &aux];
+        stage.ok(["network", "create", "--label", label].iter().chain(&options).chain(&[name.as_str()]));
+        made.push((driver, name));
+    }
+    made
+}
+
+/// What somebody asked for of a network.
+fn asked_for(stage: &Stage<'_>, network: &str) -> Value {
+    let mut seen = stage.inspect("network", network);
+    // An empty object and none are the same.
+    seen["IPAM"]["Options"] = seen["IPAM"]["Options"].as_object().filter(|options| !options.is_empty()).cloned().into_iter().collect();
+    let field = |name: &str| (name.to_owned(), seen[name].clone());
+    ["Name", "Driver", "Scope", "Internal", "Attachable", "EnableIPv6", "Options", "Labels", "IPAM"].map(field).into_iter().collect()
+}
+
 /// Objects are joined, lists put one behind the other, everything else is replaced.
 fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
@@ -533,6 +574,8 @@ fn whatever_a_container_was_made_of_comes_back() {
     let mut containers = vec![ground.base.clone(), legacy];
     containers.extend(make_all(&stage, &engine, &ground, &project, seed));
 
+    let card_networks = || ground.cards.iter().map(|(_, network)| asked_for(&stage, network)).collect::<Vec<_>>();
+    let cards_before = card_networks();
     let before = look(&engine, &containers);
     check_what_was_tried(&before, &ground, seed);
     let _ = stage.bbackup(["backup", "--json", "--no-logs", "--projects", &project]).run().success();
@@ -544,11 +587,15 @@ fn whatever_a_container_was_made_of_comes_back() {
         stage.ok(["volume", "rm", volume]);
     }
     stage.ok(["network", "rm", &ground.front, &ground.back, &ground.auto]);
+    for (_, network) in &ground.cards {
+        stage.ok(["network", "rm", network]);
+    }
 
     let restored = stage.bbackup(["restore", "latest", "--tag", &format!("app:{project}"), "--json"]).run();
     // The Engine has its own warnings for some combinations.
     assert!(matches!(restored.code(), Some(0 | 4)), "seed {seed}: {}", restored.describe());
     let after = look(&engine, &containers);
+    assert_eq!(card_networks(), cards_before, "seed {seed}");
     let (old, new) = (names_of(&before), names_of(&after));
     let (raw_before, raw_after) = (Raw::new(before.values()), Raw::new(after.values()));
     let mut wrong = Vec::new();
@@ -560,6 +607,9 @@ fn whatever_a_container_was_made_of_comes_back() {
         wrong.extend(raw_before.differences(was, &raw_after, is).into_iter().map(|difference| format!("{name}, raw: {difference}")));
     }
     assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
+    // The Engine is not only this test's.
+    stage.remove_everything();
+    let _ = stage.engine().inside(home.program("ip").args(["link", "del", "bbmac"])).run().success();
 }
 
 fn make_all(stage: &Stage<'_>, engine: &Engine, ground: &Ground, project: &str, seed: u64) -> Vec<String> {

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Action, FOLDER, LIMIT, Line, Overwritten, SUFFIX, Unfinished, are_comparable, identity, unfinished, unread, write};
+use super::{Action, FOLDER, LIMIT, Line, Overwritten, SUFFIX, Unfinished, are_comparable, identity, is_blank, unfinished, unread, write};
 use crate::docker::create::json::{flag, text};
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make};
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
 use crate::model::text::printable;
+use crate::platform::clock;
 use crate::platform::journal_file::{self, LockedFile};
 use crate::targets::steps::{self, Aside, Kind, Left, Stopped};
 use crate::targets::{container, network, volume};
@@ -53,7 +54,7 @@ struct Dead {
 
 impl Dead {
     /// Reads all that are on this Engine, the oldest first.
-    fn all(engine: &Engine, state: &Path) -> Result<Vec<Self>, JobError> {
+    fn all(engine: &str, state: &Path) -> Result<Vec<Self>, JobError> {
         let folder = state.join(FOLDER);
         let read = |path: &PathBuf| {
             let path = path.clone();
@@ -63,7 +64,11 @@ impl Dead {
         for path in journal_file::list(&folder, SUFFIX).map_err(read(&folder))? {
             let Some(mut file) = LockedFile::open_unheld(&path).map_err(read(&path))? else { continue };
             let bytes = file.read(LIMIT).map_err(read(&path))?;
-            all.extend(unfinished(&bytes, engine.id()).map(|left| Self { file, left }));
+            match unfinished(&bytes, engine) {
+                Some(left) => all.push(Self { file, left }),
+                None if is_blank(&bytes) => drop(file.remove()),
+                None => {}
+            }
         }
         all.sort_by(|one, other| one.file.path().cmp(other.file.path()));
         Ok(all)
@@ -79,18 +84,32 @@ impl Dead {
     }
 }
 
-/// Records that these volumes are whole: a restore has written all of them.
-pub(in super::super) fn restored<'v>(engine: &Engine, state: &Path, volumes: impl IntoIterator<Item = &'v str>) -> Result<(), JobError> {
-    let mut dead = Dead::all(engine, state)?;
-    for volume in volumes {
-        dead.iter_mut().try_for_each(|one| one.restored(volume))?;
+/// Records that these volumes are whole: a restore has written all of them. Journals that somebody is just putting right are waited for. Gives
+/// the volumes of which a journal that is held longer says that they are half restored.
+pub(in super::super) async fn restored(engine: &str, state: &Path, volumes: Vec<&str>, limit: Duration) -> Result<Vec<String>, JobError> {
+    if volumes.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let deadline = clock::monotonic() + limit;
+    loop {
+        let mut dead = Dead::all(engine, state)?;
+        for volume in &volumes {
+            dead.iter_mut().try_for_each(|one| one.restored(volume))?;
+        }
+        drop(dead);
+        let half = super::all(state, engine)?;
+        let is_half = |volume: &&str| half.iter().any(|left| left.half().any(|(_, one)| one.volume == **volume));
+        let held: Vec<String> = volumes.iter().copied().filter(is_half).map(str::to_owned).collect();
+        if held.is_empty() || clock::monotonic() >= deadline {
+            return Ok(held);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Removes what restores that died have left unfinished on this Engine, and puts back what had been there.
 pub(in super::super) async fn clean(engine: &Engine, state: &Path) -> Result<Cleaned, JobError> {
-    let mut dead = Dead::all(engine, state)?;
+    let mut dead = Dead::all(engine.id(), state)?;
     let mut cleaned = Cleaned::default();
     if dead.is_empty() {
         return Ok(cleaned);
@@ -116,10 +135,7 @@ pub(in super::super) async fn clean(engine: &Engine, state: &Path) -> Result<Cle
 /// Forgets of volumes that were half restored and are whole by now, or gone.
 async fn forget_whole(engine: &Engine, dead: &mut [Dead]) -> Result<(), JobError> {
     for number in 0..dead.len() {
-        let left = &dead[number].left;
-        let complete = left.overwritten.iter().filter(|(application, _)| left.not_started.contains_key(application));
-        let complete: Vec<String> = complete.map(|(_, one)| one.volume.clone()).collect();
-        for volume in complete {
+        for volume in dead[number].left.whole() {
             dead[..number].iter_mut().try_for_each(|older| older.restored(&volume))?;
         }
         let half: Vec<Overwritten> = dead[number].left.half().map(|(_, one)| one.clone()).collect();
@@ -375,5 +391,56 @@ async fn remove(engine: &Engine, left: &Left, created: &str, running: bool) -> R
         Ok(()) => Ok(Found::Removed),
         Err(DockerError::NotFound { .. }) => Ok(Found::Gone),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn journal(state: &Path, run: &str, lines: &[Line]) -> LockedFile {
+        let folder = state.join(FOLDER);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut file = LockedFile::create(&folder.join(format!("{run}{SUFFIX}"))).unwrap();
+        for line in lines {
+            write(&mut file, line).unwrap();
+        }
+        file
+    }
+
+    fn half() -> [Line; 2] {
+        let overwriting = Line::Overwriting { application: "a".to_owned(), volume: "v".to_owned(), saved: None, created: String::new() };
+        [Line::Engine { id: "e".to_owned() }, overwriting]
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_is_held_is_waited_for() {
+        let state = tempfile::tempdir().unwrap();
+        let held = journal(state.path(), "one", &half());
+        let limit = Duration::from_millis(300);
+        assert_eq!(restored("e", state.path(), vec!["v"], limit).await.unwrap(), ["v"], "nobody is told that it counts as half");
+        let other = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            drop(held);
+        });
+        assert_eq!(restored("e", state.path(), vec!["v"], Duration::from_mins(1)).await.unwrap(), [""; 0]);
+        assert!(super::super::half_restored(state.path(), "e").unwrap().is_empty());
+        other.await.unwrap();
+    }
+
+    #[test]
+    fn a_journal_in_which_nothing_stands_does_not_stay() {
+        let state = tempfile::tempdir().unwrap();
+        let mut cut = journal(state.path(), "cut", &[]);
+        cut.append(b"\n{\"event\":\"engi").unwrap();
+        drop((journal(state.path(), "blank", &[]), cut, journal(state.path(), "other", &half())));
+        let living = journal(state.path(), "living", &[]);
+        assert!(Dead::all("another engine", state.path()).unwrap().is_empty());
+        let mut left: Vec<_> = journal_file::list(&state.path().join(FOLDER), SUFFIX).unwrap();
+        left.sort();
+        let names: Vec<_> = left.iter().map(|path| path.file_name().unwrap().to_str().unwrap().trim_end_matches(SUFFIX)).collect();
+        assert_eq!(names, ["living", "other"]);
+        drop(living);
     }
 }
