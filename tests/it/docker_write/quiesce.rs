@@ -5,7 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bbackup::docker::journal::{Action, Intent, Journals, Owing};
-use bbackup::docker::quiesce::{OwedOutcome, Quiesce, QuiesceOptions, QuiescePlan, QuiesceRequest, RepairOutcome, decide, recover};
+use bbackup::docker::quiesce::{
+    ContainerHooks, OwedOutcome, Quiesce, QuiesceOptions, QuiescePlan, QuiesceRequest, RepairOutcome, decide, recover,
+};
 use bbackup::docker::{Engine, EngineOptions, discover};
 use bbackup::model::application::{Consistency, Container, Status};
 use bbackup::model::hook::Hook;
@@ -273,6 +275,27 @@ fn a_command_that_is_owed_waits_for_its_container() {
             assert_eq!(journals(&state), 2, "what is owed is forgotten");
         }
         assert!(guard.release(&Silent).await.failures.is_empty());
+        let recovery = recover(&state, &engine).await.unwrap();
+        assert!(matches!(recovery.owed[..], [ref owed] if matches!(owed.outcome, OwedOutcome::Done)), "{recovery:?}");
+        assert_eq!(journals(&state), 0);
+    });
+    stage.ok(["exec", &name, "rm", "/owed"]);
+
+    // A run that lives and ends before another one that reads, too, can run it as little.
+    block_on(async {
+        let engine = connect(&stage).await;
+        let post = vec![Hook::of_line("touch /owed", "test".to_owned())];
+        let request = QuiesceRequest {
+            containers: containers(&engine, &stage).await,
+            hooks: [(name.clone(), ContainerHooks { pre: Vec::new(), post })].into(),
+            ..QuiesceRequest::default()
+        };
+        let plain = plan(&engine, &stage, Consistency::Stop).await;
+        let first = begin(&engine, &state, "FIRST", decide(&request, Consistency::Stop)).await;
+        let last = begin(&engine, &state, "LAST", plain).await;
+        let release = first.release(&Silent).await;
+        assert!(matches!(&release.hook_failures[..], [told] if told.contains("was not run")), "{release:?}");
+        assert!(last.release(&Silent).await.failures.is_empty());
         let recovery = recover(&state, &engine).await.unwrap();
         assert!(matches!(recovery.owed[..], [ref owed] if matches!(owed.outcome, OwedOutcome::Done)), "{recovery:?}");
         assert_eq!(journals(&state), 0);
