@@ -51,6 +51,8 @@ mod docker_half;
 
 // Bind mounts: files of the host that containers mount.
 mod docker_binds;
+// An Engine that maps user ids.
+mod docker_userns;
 // What is mounted inside of what is saved.
 mod docker_choice;
 mod docker_nested;

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fill::Fill;
+use super::fill::{Fill, Ids};
 use super::in_place::{InPlace, Wanted};
 use super::journal;
 use super::words::{shown, worded};
@@ -41,6 +41,8 @@ pub(super) struct EngineRestore {
     pub(super) snapshots: BTreeMap<String, Snapshot>,
     /// Volumes that a restore which died has left half restored.
     pub(super) half: BTreeMap<String, journal::Half>,
+    /// By application: the ids of the host that root of a container had where it was saved, if that was not the host's root.
+    ids: BTreeMap<String, Ids>,
 }
 
 impl EngineRestore {
@@ -63,7 +65,7 @@ pub(super) async fn plan(
 ) -> Result<EngineRestore, JobError> {
     let engine = connect(&context.config.docker).await?;
     let mut stored = Vec::new();
-    let mut by_name = BTreeMap::new();
+    let (mut by_name, mut ids) = (BTreeMap::new(), BTreeMap::new());
     for snapshot in snapshots {
         let application = tokio::task::block_in_place(|| read(repository, snapshot))?;
         if snapshot.is_partial() {
@@ -74,6 +76,7 @@ pub(super) async fn plan(
         if let Some(other) = by_name.insert(name.clone(), snapshot.clone()) {
             return Err(mixed(name, &other, snapshot));
         }
+        ids.extend(Ids::of(application.document.engine.user_namespace.as_deref()).map(|found| (name.clone(), found)));
         stored.push(application);
     }
     let mut cleaned = journal::Cleaned::default();
@@ -105,7 +108,7 @@ pub(super) async fn plan(
         |volume: &String| plan.steps.iter().any(|planned| matches!(&planned.step, Step::FillVolume { name, .. } if name == volume));
     preview.warnings.extend(cleaned.half.iter().filter(|(volume, _)| !is_filled(volume)).map(|(_, half)| half.told.clone()));
     let limits = Limits { health: HEALTH_LIMIT, stop: context.config.docker.stop_timeout };
-    Ok(EngineRestore { engine, plan, limits, snapshots: by_name, half: cleaned.half })
+    Ok(EngineRestore { engine, plan, limits, snapshots: by_name, half: cleaned.half, ids })
 }
 
 /// An application is never put together from two snapshots: its containers and volumes would not fit each other.
@@ -291,7 +294,8 @@ async fn take(
 ) -> Result<u64, String> {
     let fill = |name, path, replace| {
         let snapshot = &restore.snapshots.get(&planned.application).ok_or_else(|| "its snapshot is not known".to_owned())?.id;
-        Ok::<_, String>(Fill { repository, engine: &restore.engine, snapshot, path, name, replace, owner, control, progress })
+        let (engine, ids) = (&restore.engine, restore.ids.get(&planned.application).copied());
+        Ok::<_, String>(Fill { repository, engine, snapshot, path, name, replace, ids, owner, control, progress })
     };
     match &planned.step {
         Step::FillVolume { name, path, replace, .. } => {

@@ -23,6 +23,30 @@ use crate::targets::image::Nameless;
 use crate::targets::tar::Missing;
 use crate::targets::volume::{HelperTarget, VolumeSink, Writing, writing_mode};
 
+/// So many ids of a host belong to containers.
+const MAPPED: u32 = 65_536;
+
+/// The ids of the host that root of a container is, where an Engine maps them (`userns-remap`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ids {
+    user: u32,
+    group: u32,
+}
+
+impl Ids {
+    /// From the name of such an Engine's folder (`100000.100000`).
+    pub(super) fn of(user_namespace: Option<&str>) -> Option<Self> {
+        let (user, group) = user_namespace?.split_once('.')?;
+        Some(Self { user: user.parse().ok()?, group: group.parse().ok()? })
+    }
+
+    /// The same with owners as containers see them, which is how an Engine takes them in an archive.
+    fn seen_inside(self, metadata: &Metadata) -> Metadata {
+        let inside = |id: u32, root: u32| id.checked_sub(root).filter(|id| *id < MAPPED).unwrap_or(id);
+        Metadata { uid: inside(metadata.uid, self.user), gid: inside(metadata.gid, self.group), ..metadata.clone() }
+    }
+}
+
 /// One volume to be filled.
 pub(super) struct Fill<'a> {
     pub(super) repository: &'a dyn Repository,
@@ -34,6 +58,8 @@ pub(super) struct Fill<'a> {
     pub(super) name: &'a str,
     /// Whether what is in it and not in the snapshot is removed.
     pub(super) replace: bool,
+    /// The ids of the host that root of a container had where it was saved.
+    pub(super) ids: Option<Ids>,
     pub(super) owner: &'a Owner,
     pub(super) control: &'a Control,
     pub(super) progress: &'a Arc<dyn Progress>,
@@ -99,7 +125,7 @@ impl Fill<'_> {
     }
 
     async fn through(&self, target: HelperTarget, top: Vec<u8>, result: &mut RestoredApplication) -> Result<u64, String> {
-        let streamed = self.stream(target.sink(&top), result);
+        let streamed = self.stream(target.sink(&top), self.ids, result);
         if let Err(error) = target.close().await {
             result.warnings.push(format!("the helper container of {} stays until the next run: {}", self.name, sentence(&error)));
         }
@@ -112,7 +138,7 @@ impl Fill<'_> {
         let sink = VolumeSink::new(image_load(self.engine), b"");
         if nameless {
             let mut sink = Nameless::new(sink);
-            self.give(&mut sink, result)?;
+            self.give(&mut sink, None, result)?;
             return match make::get(self.engine, &format!("/images/{}/json", encode(id))).await {
                 Ok(_) => Ok(()),
                 Err(error) if error.is_not_found() => Err(format!(
@@ -123,7 +149,7 @@ impl Fill<'_> {
                 Err(error) => Err(sentence(&error)),
             };
         }
-        self.stream(sink, result)?;
+        self.stream(sink, None, result)?;
         if !id.contains(self.name) {
             // An image that was saved by its id brings no name; an Engine that gives images other ids has the name from the archive.
             match make::tag(self.engine, id, self.name).await {
@@ -137,11 +163,11 @@ impl Fill<'_> {
 
     /// Puts what a container had written outside its mounts into its layer.
     pub(super) fn layer(&self, result: &mut RestoredApplication) -> Result<(), String> {
-        self.stream(VolumeSink::new(archive_put(self.engine, self.name, "/"), b""), result)
+        self.stream(VolumeSink::new(archive_put(self.engine, self.name, "/"), b""), self.ids, result)
     }
 
-    fn stream(&self, mut sink: VolumeSink, result: &mut RestoredApplication) -> Result<(), String> {
-        self.give(&mut sink, result)?;
+    fn stream(&self, mut sink: VolumeSink, ids: Option<Ids>, result: &mut RestoredApplication) -> Result<(), String> {
+        self.give(&mut sink, ids, result)?;
         for left_out in sink.left_out() {
             let path = format!("{}/{}", self.path, printable(&left_out.path));
             result.problems.push(Problem { path, message: missing(&left_out.what) });
@@ -149,8 +175,8 @@ impl Fill<'_> {
         Ok(())
     }
 
-    fn give(&self, sink: &mut dyn Sink, result: &mut RestoredApplication) -> Result<(), String> {
-        let mut sink = Counted { sink, files: 0, bytes: 0 };
+    fn give(&self, sink: &mut dyn Sink, ids: Option<Ids>, result: &mut RestoredApplication) -> Result<(), String> {
+        let mut sink = Counted { sink, ids, files: 0, bytes: 0 };
         let streamed = tokio::task::block_in_place(|| {
             self.repository.stream(self.snapshot, self.path.as_bytes(), &mut sink, self.control, Arc::clone(self.progress))
         });
@@ -177,9 +203,11 @@ fn missing(what: &Missing) -> String {
     }
 }
 
-/// Counts what goes by.
+/// Counts what goes by, and gives owners as who takes it understands them.
 struct Counted<'a> {
     sink: &'a mut dyn Sink,
+    /// Owners are given as containers see them.
+    ids: Option<Ids>,
     files: u64,
     bytes: u64,
 }
@@ -187,7 +215,10 @@ struct Counted<'a> {
 impl Sink for Counted<'_> {
     fn begin(&mut self, path: &[u8], metadata: &Metadata, link_to: Option<&[u8]>) -> std::io::Result<()> {
         self.files += u64::from(metadata.is_file() && link_to.is_none());
-        self.sink.begin(path, metadata, link_to)
+        match self.ids {
+            Some(ids) => self.sink.begin(path, &ids.seen_inside(metadata), link_to),
+            None => self.sink.begin(path, metadata, link_to),
+        }
     }
 
     fn data(&mut self, bytes: &[u8]) -> std::io::Result<()> {

@@ -385,7 +385,7 @@ impl Refill<'_> {
         // Not the run's own: what was cancelled is to be as it was all the same.
         let control = Control::new();
         let Self { repository, owner, progress } = *self;
-        let fill = Fill { repository, engine, snapshot, path, name, replace: true, owner, control: &control, progress };
+        let fill = Fill { repository, engine, snapshot, path, name, replace: true, ids: None, owner, control: &control, progress };
         let mut counted = counter(snapshot);
         match fill.volume(&mut counted).await? {
             0 => Ok(()),

@@ -87,8 +87,8 @@ fn user_ids(draft: &mut Draft<'_>) {
         let writes = |step: &Step| matches!(step, Step::FillVolume { .. } | Step::FillPath { .. });
         if was != is && draft.plan.steps.iter().any(|planned| planned.application == *application && writes(&planned.step)) {
             notes.push(format!(
-                "files of {} get owners that its containers do not expect: the Engine that was saved {}, this one {} (userns-remap); \
-                 change the owners before the containers are started (--no-start)",
+                "files of {} get owners that its containers do not expect, unless they go through a helper: the Engine that was saved {}, this \
+                 one {} (userns-remap); change the owners before the containers are started (--no-start)",
                 printable(application.as_bytes()),
                 says(was),
                 says(is)
