@@ -174,7 +174,7 @@ fn counter(snapshot: &SnapshotId) -> RestoredApplication {
         files_restored: 0,
         files_unchanged: 0,
         bytes_restored: 0,
-        saved_first: None,
+        saved_first: Vec::new(),
         started: Vec::new(),
         warnings: Vec::new(),
         problems: Vec::new(),

@@ -159,9 +159,9 @@ pub struct RestoredApplication {
     pub files_unchanged: u64,
     /// Bytes written.
     pub bytes_restored: u64,
-    /// The snapshot of what was there before and was overwritten.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub saved_first: Option<SnapshotId>,
+    /// The snapshots of what was there before and was overwritten: of each application, and of files of the machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub saved_first: Vec<SnapshotId>,
     /// Containers that run again.
     pub started: Vec<String>,
     /// Sentences that do not belong to one path.

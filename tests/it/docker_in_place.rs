@@ -1,7 +1,7 @@
 //! Restores in the place of what is there: saved first, replaced, and put back when they fail or die.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -197,7 +197,7 @@ fn an_application_is_replaced_and_what_was_there_is_saved() {
     assert_eq!(ground.ids()[2], ids[2], "somebody else's container was only stopped");
     let saved = saved_first(&home);
     assert_eq!(saved.len(), 1, "{saved:?}");
-    assert_eq!(restored["data"]["applications"][0]["saved_first"], saved[0]["id"]);
+    assert_eq!(restored["data"]["applications"][0]["saved_first"][0], saved[0]["id"]);
 
     // What was there can be had again, by its id, and is not what `latest` means.
     let id = saved[0]["id"].as_str().unwrap();
@@ -486,4 +486,45 @@ fn who_writes_to_the_same_files_by_another_name_is_stopped_meanwhile() {
     let refused = ground.restore(&["--in-place"]).run().exits(1);
     let _ = refused.says(&format!("container {fleeting} can write to its files and cannot be stopped")).says(&ground.volume);
     assert_eq!((ground.read("kept").as_deref(), started()), (Some("changed since"), after));
+}
+
+#[test]
+fn files_of_bind_mounts_are_saved_before_they_are_overwritten() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "bindfirst");
+    let (name, folder, file) = (stage.name("app"), home.make_folder("bound"), home.path("settings"));
+    let write = |text: &str| {
+        fs::write(folder.join("kept"), text).unwrap();
+        fs::write(&file, text).unwrap();
+    };
+    write("as saved");
+    let binds = [format!("{}:/bound", folder.display()), format!("{}:/etc/settings", file.display())];
+    stage.ok(["run", "-d", "--name", &name, "--stop-timeout", "0", "-v", &binds[0], "-v", &binds[1], BUSYBOX, "sleep", "1000"]);
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+    write("came later");
+    fs::write(folder.join("new"), "came later").unwrap();
+    let restore = |flags: &[&str]| {
+        stage.bbackup(["restore", "latest", "--all", "--in-place"]).args(flags).run().exits(4).says("the files there are overwritten")
+    };
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let outcome = restore(&[]);
+    for path in [&folder.join("kept"), &file] {
+        assert_eq!(read(path), "as saved");
+    }
+    // What the snapshot does not know stays, as docs/docker.md says of bind mounts.
+    assert_eq!(read(&folder.join("new")), "came later");
+    // The application and the files of the host are snapshots of their own; both are named.
+    let saved = saved_first(&home);
+    assert_eq!(saved.len(), 2, "{saved:#?}");
+    assert!(saved.iter().all(|one| outcome.errors().contains(one["short_id"].as_str().unwrap())), "{}", outcome.describe());
+    let files = saved.iter().find(|one| one["paths"].to_string().contains("settings")).unwrap();
+    let dump = |path: &Path| stage.bbackup(["dump", files["id"].as_str().unwrap()]).arg(path).run().success().text();
+    for path in [folder.join("kept"), folder.join("new"), file.clone()] {
+        assert_eq!(dump(&path), "came later", "{}", path.display());
+    }
+    // Not where it is not wanted.
+    write("later still");
+    let _ = restore(&["--no-save-first"]);
+    assert_eq!((read(&file), saved_first(&home).len()), ("as saved".to_owned(), 2));
 }

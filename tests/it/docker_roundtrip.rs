@@ -1,6 +1,7 @@
 //! A whole application saved, lost and brought back: through the file system and through the helper.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::support::engine::Stage;
@@ -171,6 +172,9 @@ fn as_put(manifest: Manifest) -> Manifest {
     })
 }
 
+/// Bytes of a file in which nothing was written.
+const HOLE: u64 = 8 << 20;
+
 #[test]
 fn what_was_read_as_files_comes_back_whole_through_the_helper() {
     needs!(Part::Root, Part::Engine);
@@ -179,6 +183,8 @@ fn what_was_read_as_files_comes_back_whole_through_the_helper() {
     let volume = stage.name("data");
     stage.ok(["volume", "create", &volume]);
     tree::odd(&stage.mountpoint(&volume));
+    let holes = || stage.mountpoint(&volume).join("nothing-written");
+    fs::File::create(holes()).unwrap().set_len(HOLE).unwrap();
     let before = Manifest::of(&stage.mountpoint(&volume));
     let has = |found: &dyn Fn(&Line) -> bool| before.lines.values().any(found);
     assert!(has(&|line| line.xattrs.contains_key(b"user.binary".as_slice())) && has(&|line| line.mtime.1 != 0), "the tree is too plain");
@@ -190,4 +196,10 @@ fn what_was_read_as_files_comes_back_whole_through_the_helper() {
     let outcome = stage.bbackup(["restore", "latest", "--all", "--json"]).env("DOCKER_HOST", &host).run().exits(4);
     let _ = outcome.says("a socket cannot be restored").says("the extended attribute user.empty cannot be restored");
     as_put(before).assert_equals(&as_put(Manifest::of(&stage.mountpoint(&volume))));
+    // An Engine writes out what nobody had written, as docs/docker.md says; written as files the holes are there again.
+    let taken = || fs::metadata(holes()).unwrap().blocks() * 512;
+    assert!(taken() >= HOLE, "the Engine keeps holes: docs/docker.md says that it does not");
+    stage.ok(["volume", "rm", &volume]);
+    let _ = stage.bbackup(["restore", "latest", "--all"]).run();
+    assert!(fs::metadata(holes()).unwrap().len() == HOLE && taken() < HOLE / 2, "{} bytes are taken", taken());
 }

@@ -66,6 +66,9 @@ mod docker_parallel;
 // Streams that files slip through, and the second look that finds it.
 mod docker_compare;
 
+// What stands in the way of a restore: Engines that are too old, full disks.
+mod docker_preflight;
+
 // What is asked of an Engine, and what is said when it is forbidden.
 mod docker_permissions;
 

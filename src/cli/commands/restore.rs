@@ -17,6 +17,7 @@ use crate::jobs::{restore, snapshots};
 use crate::model::outcome::RunStatus;
 use crate::model::report::{Blame, Report};
 use crate::model::size::ByteSize;
+use crate::repository::contract::SnapshotId;
 
 pub(in crate::cli) fn run(session: &Session, arguments: &Restore) -> Result<Done, JobError> {
     let selection = request::restore_selection(arguments)?;
@@ -124,8 +125,10 @@ fn messages(output: &Output, result: &RestoreResult) {
 fn tell(output: &Output, result: &RestoreResult) {
     for application in &result.applications {
         let name = safe(&application.application);
-        if let Some(saved) = &application.saved_first {
-            output.note(&format!("note: {name}: what was there before is in snapshot {}", saved.short()));
+        let saved: Vec<&str> = application.saved_first.iter().map(SnapshotId::short).collect();
+        if !saved.is_empty() {
+            let kind = if saved.len() == 1 { "snapshot" } else { "snapshots" };
+            output.note(&format!("note: {name}: what was there before is in {kind} {}", saved.join(", ")));
         }
         for warning in &application.warnings {
             output.warning(&format!("{name}: {}", safe(warning)));

@@ -239,7 +239,7 @@ pub(super) async fn execute(
         paths => save_paths(context, paths, &mut result, control, progress).await,
     };
     match saved {
-        Ok(saved) => result.saved_first = saved,
+        Ok(saved) => result.saved_first.extend(saved),
         Err(reason) => result.failure = Some(reason),
     }
     if result.failure.is_none() {

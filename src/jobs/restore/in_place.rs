@@ -162,7 +162,7 @@ impl InPlace {
                     self.saved.entry(application.to_owned()).or_default().insert(volume.clone(), (one.id.clone(), path));
                 }
             }
-            result.saved_first.get_or_insert(one.id);
+            result.saved_first.push(one.id);
         }
         let mine = self.saved.get(application);
         match wanted.volumes.iter().find(|volume| mine.is_none_or(|mine| !mine.contains_key(*volume))) {

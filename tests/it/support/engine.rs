@@ -93,15 +93,19 @@ impl Engine {
 
     /// One of its own, with further arguments of `dockerd`.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_program(&parts::program("dockerd", "BBACKUP_TEST_DOCKERD").unwrap(), arguments)
+    }
+
+    /// One of another version.
+    pub(crate) fn start_program(dockerd: &Path, arguments: &[&str]) -> Self {
         let folder = parts::temporary_folder("engine").keep();
-        let dockerd = parts::program("dockerd", "BBACKUP_TEST_DOCKERD").unwrap();
         let mut path = dockerd.parent().unwrap().as_os_str().to_owned();
         path.push(":");
         path.push(parts::search_path());
         let keeper = Command::new("setsid")
             .args(["sh", "-c", KEEPER, "keeper"])
             .arg(&folder)
-            .arg(&dockerd)
+            .arg(dockerd)
             .arg(format!("--add-runtime={SECOND_RUNTIME}={}", parts::program("runc", "").unwrap().display()))
             .args(arguments)
             .env_clear()
@@ -162,6 +166,17 @@ impl Engine {
         let _ = self.docker_in(&self.folder, ["import", "-", name]).input(&tar).run().success();
         fs::remove_file(tar).unwrap();
     }
+}
+
+/// The `dockerd` that the tests do not run with: the one in `PATH`, or the newer one that `tests/newer` has unpacked.
+pub(crate) fn other_dockerd() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if set("BBACKUP_TEST_DOCKERD").is_some() {
+        return parts::program("dockerd", "");
+    }
+    let cache = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    let folder = set("BBACKUP_TEST_NEWER").or_else(|| Some(cache()?.join("bbackup-tests")))?;
+    Some(folder.join("programs/dockerd")).filter(|path| path.is_file())
 }
 
 /// One test's part of the Engine: its names begin with a prefix of its own, and everything with that prefix is removed at the end.

@@ -26,6 +26,8 @@ pub(crate) enum Action {
     StallAfter(u64),
     /// It is answered with 403, as a socket proxy does with what it does not allow; the Engine never sees it.
     Deny,
+    /// It is answered with this JSON; the Engine never sees it.
+    Answer(&'static str),
     /// It is answered with 404, as if there were no such thing.
     Missing,
     /// It is answered with 500, as by an Engine that is in trouble with this one thing.
@@ -98,6 +100,11 @@ const ENDING: &[u8] =
     b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 31\r\nConnection: close\r\n\r\n\
     {\"message\":\"database not open\"}";
 
+fn answered(json: &str) -> Vec<u8> {
+    let length = json.len();
+    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{json}").into_bytes()
+}
+
 /// `decide` is given the whole head of each request.
 fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> Action + Send + Sync), cuts: &AtomicUsize) {
     let budget = Mutex::new(None::<u64>);
@@ -117,14 +124,15 @@ fn forward(client: &UnixStream, engine: &UnixStream, decide: &(dyn Fn(&str) -> A
                     Action::Drop => break,
                     Action::StallAfter(bytes) => passes = bytes,
                     Action::CutAfter(bytes) => *budget.lock().unwrap() = Some(bytes),
-                    action @ (Action::Deny | Action::Missing | Action::Fail | Action::End) => {
+                    action @ (Action::Answer(_) | Action::Deny | Action::Missing | Action::Fail | Action::End) => {
                         let answer = match action {
-                            Action::Deny => DENIED,
-                            Action::Missing => MISSING,
-                            Action::Fail => FAILED,
-                            _ => ENDING,
+                            Action::Answer(json) => answered(json),
+                            Action::Deny => DENIED.to_vec(),
+                            Action::Missing => MISSING.to_vec(),
+                            Action::Fail => FAILED.to_vec(),
+                            _ => ENDING.to_vec(),
                         };
-                        let _ = (&*client).write_all(answer);
+                        let _ = (&*client).write_all(&answer);
                         let _ = client.shutdown(Shutdown::Write);
                         // What still comes is taken, so that the answer is not lost with it.
                         while let Ok(1..) = (&*client).read(&mut buffer) {}
