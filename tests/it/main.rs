@@ -86,6 +86,9 @@ mod docker_restores;
 // A whole application saved, lost and brought back.
 mod docker_roundtrip;
 
+// What a loss of power must not take back.
+mod durable;
+
 // The engine without the command line: what restic thinks of it, and repositories made to do harm.
 mod engine;
 

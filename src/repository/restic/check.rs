@@ -15,6 +15,7 @@ use hashbrown::HashSet;
 use super::codec::BlobKind;
 use super::file::SnapshotFile;
 use super::id::{BuildIdHasher, Id};
+use super::index::places::{Bits, Places};
 use super::reader;
 use super::state::{Indexed, Read};
 use super::tree::Tree;
@@ -40,11 +41,12 @@ pub fn check(
     control: &Control,
     progress: &dyn Progress,
 ) -> Result<CheckSummary, RepositoryError> {
-    let found = Findings::default();
+    let places = Places::of(repo.index());
+    let found = Findings { bad: Mutex::new(Bad::of(&places)), ..Findings::default() };
     for error in index_errors {
         found.error(sentence(error));
     }
-    let check = Check { repo, control, progress, found: &found };
+    let check = Check { repo, places, control, progress, found: &found };
     check.go_on()?;
     progress.event(Event::Phase("checking packs"));
     let mut sizes = packs::compare_with_index(&check)?;
@@ -65,9 +67,9 @@ pub fn check(
         (summary.packs_read, summary.bytes_read) = packs::read(&check, &sizes)?;
     }
     let bad = std::mem::take(&mut *locked(&found.bad));
-    if !bad.is_empty() {
+    if bad.any {
         progress.event(Event::Phase("finding the files that are affected"));
-        affected::name(&check, &snapshots, bad)?;
+        affected::name(&check, &snapshots, &bad)?;
     }
     (summary.errors, summary.hints) = found.into_lists();
     Ok(summary)
@@ -76,6 +78,7 @@ pub fn check(
 /// What the parts of a check share.
 struct Check<'a> {
     repo: &'a Indexed,
+    places: Places<'a>,
     control: &'a Control,
     progress: &'a dyn Progress,
     found: &'a Findings,
@@ -114,7 +117,8 @@ impl Check<'_> {
         reader::each_tree(self.repo, roots, |id, tree| {
             match tree {
                 Ok(tree) => self.tree(id, tree, &used),
-                Err(error) => self.found.bad(BlobKind::Tree, *id, sentence(&error)),
+                // Which one it is, and why, is told where it is missed.
+                Err(_) => locked(&self.found.bad).any = true,
             }
             self.control.checkpoint().is_ok()
         });
@@ -127,7 +131,7 @@ impl Check<'_> {
             for blob in &node.content {
                 let location = self.repo.index().lookup(BlobKind::Data, blob);
                 if location.is_none() {
-                    self.found.bad(BlobKind::Data, *blob, format!("data blob {blob} is in no index"));
+                    locked(&self.found.bad).any = true;
                 }
                 size = size.zip(location).map(|(size, location)| size + u64::from(location.plain_length()));
             }
@@ -164,8 +168,47 @@ struct Findings {
     bad: Mutex<Bad>,
 }
 
-/// Lost blobs with the reason.
-type Bad = HashMap<(BlobKind, Id), String>;
+/// What is lost. All of a large repository may be: of each blob a bit is kept, and the reason where it cannot be found again.
+#[derive(Default)]
+struct Bad {
+    /// Whether anything is.
+    any: bool,
+    /// Data blobs that are in an index, by the number of their first place.
+    data: Bits,
+    /// What is wrong with packs of which much is lost.
+    packs: HashMap<Id, &'static str, BuildIdHasher>,
+    /// What is wrong with the first data blobs that were found damaged.
+    told: HashMap<Id, String, BuildIdHasher>,
+}
+
+impl Bad {
+    fn of(places: &Places<'_>) -> Self {
+        Self { data: Bits::new(places.len()), ..Self::default() }
+    }
+
+    /// A blob cannot be read from anywhere.
+    fn add(&mut self, places: &Places<'_>, kind: BlobKind, id: &Id) {
+        self.any = true;
+        let place = places.find(kind, id);
+        if kind == BlobKind::Data && !place.is_empty() {
+            self.data.set(place.start);
+        }
+    }
+
+    /// Why a data blob is lost; none if it is not.
+    fn reason(&self, check: &Check<'_>, id: &Id) -> Option<String> {
+        let place = check.places.find(BlobKind::Data, id);
+        let Some(first) = check.repo.index().lookup(BlobKind::Data, id).filter(|_| !place.is_empty()) else {
+            return Some(format!("data blob {id} is in no index"));
+        };
+        if !self.data.get(place.start) {
+            return None;
+        }
+        let told = || self.told.get(id).cloned();
+        let of_pack = || self.packs.get(&first.pack).map(|what| format!("pack {} {what}", first.pack));
+        Some(told().or_else(of_pack).unwrap_or_else(|| format!("data blob {id} is damaged in pack {}", first.pack)))
+    }
+}
 
 #[derive(Default)]
 struct Sentences {
@@ -198,10 +241,6 @@ impl Findings {
 
     fn hint(&self, sentence: String) {
         locked(&self.hints).add(sentence);
-    }
-
-    fn bad(&self, kind: BlobKind, id: Id, reason: String) {
-        locked(&self.bad).entry((kind, id)).or_insert(reason);
     }
 
     fn into_lists(self) -> (Vec<String>, Vec<String>) {

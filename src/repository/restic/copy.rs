@@ -6,14 +6,14 @@
 
 mod transfer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use self::transfer::Transfer;
+use self::transfer::{Transfer, Wanted};
 use super::codec::BlobKind;
 use super::file::{SnapshotFile, to_json};
-use super::id::{BuildIdHasher, Id};
+use super::id::Id;
 use super::lock::Lock;
 use super::reader;
 use super::state::Indexed;
@@ -106,11 +106,10 @@ pub fn execute(copying: Copying<'_>, plan: &Plan, progress: &dyn Progress) -> Re
     let polynomial = |repo: &Indexed| repo.config().chunker_polynomial;
     let mut summary = CopySummary { same_chunker: polynomial(copying.source) == polynomial(copying.target), ..CopySummary::default() };
     let mut transfer = Transfer::new(copying, progress);
-    let seen = Mutex::new(HashSet::default());
     let copied = plan.snapshots.iter().try_for_each(|planned| {
         let one = match planned.copy {
             Some(copy) => CopiedSnapshot { target: Some(name(copy)), was_there: true, ..nothing(planned.id) },
-            None => snapshot(copying, planned, &seen, &mut transfer, progress)?,
+            None => snapshot(copying, planned, &mut transfer, progress)?,
         };
         summary.copied += u64::from(!one.was_there);
         summary.were_there += u64::from(one.was_there);
@@ -136,20 +135,15 @@ fn nothing(source: Id) -> CopiedSnapshot {
 fn snapshot(
     copying: Copying<'_>,
     planned: &Planned,
-    seen: &Mutex<HashSet<Id, BuildIdHasher>>,
     transfer: &mut Transfer<'_>,
     progress: &dyn Progress,
 ) -> Result<CopiedSnapshot, RepositoryError> {
     progress.event(Event::Phase(&format!("snapshot {}", planned.id.short())));
-    let missing = missing(copying, planned.file.tree, seen)?;
-    let length = |(kind, id): &(BlobKind, Id)| {
-        let location = copying.source.index().lookup(*kind, id);
-        location.map_or((0, 0), |location| (u64::from(location.plain_length()), u64::from(location.length)))
-    };
+    let missing = missing(copying, planned.file.tree, transfer)?;
     let mut one = CopiedSnapshot { blobs: missing.len() as u64, ..nothing(planned.id) };
-    for (raw, stored) in missing.iter().map(length) {
-        one.bytes += raw;
-        one.bytes_stored += stored;
+    for blob in missing.iter().filter_map(|wanted| transfer.blob_of(wanted)) {
+        one.bytes += u64::from(blob.plain_length());
+        one.bytes_stored += u64::from(blob.length);
     }
     let Some(lock) = copying.lock else { return Ok(one) };
     progress.event(Event::Expected { entries: 0, bytes: one.bytes });
@@ -166,29 +160,31 @@ fn snapshot(
 
 /// The blobs of a snapshot that the target does not have and that were not copied before. Every folder is looked at, also one that
 /// the target has: a copy that was ended may have left it there without what is in it.
-fn missing(copying: Copying<'_>, root: Id, seen: &Mutex<HashSet<Id, BuildIdHasher>>) -> Result<Vec<(BlobKind, Id)>, RepositoryError> {
+fn missing(copying: Copying<'_>, root: Id, transfer: &Transfer<'_>) -> Result<Vec<Wanted>, RepositoryError> {
     let found = Mutex::new(Vec::new());
     let failed: Mutex<Option<RepositoryError>> = Mutex::default();
     let look = |id: &Id, tree: Result<&Tree, RepositoryError>| -> Result<(), RepositoryError> {
         copying.control.checkpoint()?;
         let tree = tree?;
-        let index = copying.target.index();
-        let data = tree.nodes.iter().flat_map(|node| &node.content).filter(|blob| index.claim(BlobKind::Data, blob));
-        let mut new: Vec<(BlobKind, Id)> = data.map(|blob| (BlobKind::Data, *blob)).collect();
-        if index.claim(BlobKind::Tree, id) {
-            new.push((BlobKind::Tree, *id));
-        }
+        let data = tree.nodes.iter().flat_map(|node| &node.content);
+        let data = data.filter_map(|blob| transfer.want(BlobKind::Data, blob).transpose());
+        let mut new = data.collect::<Result<Vec<Wanted>, _>>()?;
+        new.extend(transfer.wanted(BlobKind::Tree, id));
         found.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
         Ok(())
     };
-    let claim = |id: &Id| seen.lock().unwrap_or_else(PoisonError::into_inner).insert(*id);
-    reader::each_claimed_tree(copying.source, [root], claim, |id, tree| match look(id, tree) {
-        Ok(()) => true,
-        Err(error) => {
-            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            false
-        }
-    });
+    reader::each_claimed_tree(
+        copying.source,
+        [root],
+        |id| transfer.claim_tree(id),
+        |id, tree| match look(id, tree) {
+            Ok(()) => true,
+            Err(error) => {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                false
+            }
+        },
+    );
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
         None => Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner)),

@@ -7,7 +7,6 @@ use std::collections::HashSet;
 
 use crate::model::text::printable;
 use crate::repository::contract::RepositoryError;
-use crate::repository::restic::codec::BlobKind;
 use crate::repository::restic::file::SnapshotFile;
 use crate::repository::restic::id::{BuildIdHasher, Id};
 use crate::repository::restic::reader::{self, Visitor};
@@ -17,7 +16,7 @@ use super::{Bad, Check, sentence};
 
 /// Says for each file and folder that needs a lost blob in which snapshot it is: the latest one that has it. Blobs that no
 /// snapshot needs are not mentioned.
-pub(super) fn name(check: &Check<'_>, snapshots: &[(Id, SnapshotFile)], bad: Bad) -> Result<(), RepositoryError> {
+pub(super) fn name(check: &Check<'_>, snapshots: &[(Id, SnapshotFile)], bad: &Bad) -> Result<(), RepositoryError> {
     let mut latest_first: Vec<_> = snapshots.iter().collect();
     latest_first.sort_by_key(|(_, snapshot)| std::cmp::Reverse(snapshot.time.instant));
     let mut finder = Finder { check, bad, seen: RefCell::default(), path: Vec::new(), lengths: Vec::new(), snapshot: String::new() };
@@ -33,7 +32,7 @@ pub(super) fn name(check: &Check<'_>, snapshots: &[(Id, SnapshotFile)], bad: Bad
 
 struct Finder<'a> {
     check: &'a Check<'a>,
-    bad: Bad,
+    bad: &'a Bad,
     /// Trees that were looked at already, in this snapshot or a later one.
     seen: RefCell<HashSet<Id, BuildIdHasher>>,
     path: Vec<u8>,
@@ -48,7 +47,7 @@ impl Visitor for Finder<'_> {
 
     fn entry(&mut self, node: Node) -> Result<bool, RepositoryError> {
         self.check.go_on()?;
-        let reason = node.content.iter().find_map(|blob| self.bad.get(&(BlobKind::Data, *blob)));
+        let reason = node.content.iter().find_map(|blob| self.bad.reason(self.check, blob));
         let path = [&self.path, &b"/"[..], &node.name].concat();
         if let Some(reason) = reason {
             self.check.found.error(format!("snapshot {}: {} is damaged: {reason}", self.snapshot, printable(&path)));

@@ -17,7 +17,7 @@ use crate::repository::restic::pack::{self, PackedBlob};
 use crate::repository::restic::reader;
 use crate::repository::restic::{crypto, index};
 
-use super::{Check, Used, sentence, short};
+use super::{Check, KEPT, Used, locked, sentence, short};
 
 /// The most that is read at once, unless one blob is larger.
 const WINDOW: u64 = 4 << 20;
@@ -88,8 +88,9 @@ fn entries_inside(check: &Check<'_>, index: &index::Index, sizes: &HashMap<Id, u
         }
         let others = index.lookup_all(blob.kind, &blob.id);
         if !others.iter().any(|other| inside(&other.pack, other.offset, other.length)) {
-            let reason = if missing { format!("pack {pack} is missing") } else { format!("pack {pack} is too short") };
-            check.found.bad(blob.kind, blob.id, reason);
+            let mut bad = locked(&check.found.bad);
+            bad.add(&check.places, blob.kind, &blob.id);
+            bad.packs.insert(pack, if missing { "is missing" } else { "is too short" });
         }
     }
     if copies > 0 {
@@ -317,7 +318,11 @@ fn damaged(check: &Check<'_>, pack: &KnownPack, blob: &PackedBlob, expected: &st
     let what = format!("{} blob {} at byte {} of pack {} is damaged: expected {expected}", blob.kind.word(), blob.id, blob.offset, pack.id);
     // Another pack may have it too.
     if check.repo.read_blob(blob.kind, &blob.id, buffer).is_err() {
-        check.found.bad(blob.kind, blob.id, what.clone());
+        let mut bad = locked(&check.found.bad);
+        bad.add(&check.places, blob.kind, &blob.id);
+        if bad.told.len() < KEPT {
+            bad.told.insert(blob.id, what.clone());
+        }
     }
     check.found.error(what);
 }

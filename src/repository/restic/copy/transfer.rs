@@ -13,7 +13,7 @@ use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
 use crate::repository::restic::codec::{BlobKind, Decoder, Encoder};
 use crate::repository::restic::id::Id;
-use crate::repository::restic::index::Location;
+use crate::repository::restic::index::places::{Bits, NumberedPlace, Places};
 use crate::repository::restic::lock::Lock;
 use crate::repository::restic::pack::PackedBlob;
 use crate::repository::restic::reader;
@@ -30,6 +30,10 @@ const THREADS: usize = 8;
 pub(super) struct Transfer<'a> {
     copying: Copying<'a>,
     progress: &'a dyn Progress,
+    /// The blobs of the source, by numbers.
+    places: Places<'a>,
+    /// Those that were looked at: what is not in the target was copied, or is being copied.
+    seen: Bits,
     rest: Mutex<Rest>,
 }
 
@@ -44,12 +48,18 @@ struct Rest {
     failed: Option<RepositoryError>,
 }
 
-/// A blob and where it stands in the source.
-struct Wanted {
-    kind: BlobKind,
-    id: Id,
-    location: Location,
+/// A blob by where it stands in the source, in the order in which it is read. There is one for each blob that is to be copied, so
+/// it is small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Wanted {
+    pack: u32,
+    offset: u32,
+    length: u32,
+    /// Of the place in the source's index.
+    number: u32,
 }
+
+const _: () = assert!(size_of::<Wanted>() == 16, "ten million of them fit beside two indexes");
 
 /// What a thread reuses from blob to blob.
 struct Scratch {
@@ -66,7 +76,42 @@ struct Scratch {
 impl<'a> Transfer<'a> {
     pub(super) fn new(copying: Copying<'a>, progress: &'a dyn Progress) -> Self {
         let rest = Rest { index_written: clock::since_boot(), ..Rest::default() };
-        Self { copying, progress, rest: Mutex::new(rest) }
+        let places = Places::of(copying.source.index());
+        let seen = Bits::new(places.len());
+        Self { copying, progress, places, seen, rest: Mutex::new(rest) }
+    }
+
+    /// Whether a folder was not looked at before. One that is in no index is looked at, and so missed.
+    pub(super) fn claim_tree(&self, id: &Id) -> bool {
+        let place = self.places.find(BlobKind::Tree, id);
+        place.is_empty() || self.seen.set(place.start)
+    }
+
+    /// A blob that was not looked at before and is not in the target.
+    ///
+    /// # Errors
+    /// [`RepositoryError::BlobMissing`].
+    pub(super) fn want(&self, kind: BlobKind, id: &Id) -> Result<Option<Wanted>, RepositoryError> {
+        let place = self.places.find(kind, id);
+        if place.is_empty() {
+            return Err(RepositoryError::BlobMissing { kind: kind.word(), id: id.to_string() });
+        }
+        Ok(if self.seen.set(place.start) { self.wanted(kind, id) } else { None })
+    }
+
+    /// A blob that is not in the target.
+    pub(super) fn wanted(&self, kind: BlobKind, id: &Id) -> Option<Wanted> {
+        let place = self.places.find(kind, id);
+        if place.is_empty() || self.copying.target.index().contains(kind, id) {
+            return None;
+        }
+        let NumberedPlace { number, pack, blob } = self.places.get(place.start)?;
+        Some(Wanted { pack, offset: blob.offset, length: blob.length, number: number as u32 })
+    }
+
+    /// The blob that is meant.
+    pub(super) fn blob_of(&self, wanted: &Wanted) -> Option<PackedBlob> {
+        self.places.get(wanted.number as usize).map(|place| place.blob)
     }
 
     fn rest(&self) -> MutexGuard<'_, Rest> {
@@ -74,15 +119,9 @@ impl<'a> Transfer<'a> {
     }
 
     /// Copies blobs; gives their bytes in packs. They are in no index before [`flush`](Self::flush).
-    pub(super) fn copy(&mut self, blobs: Vec<(BlobKind, Id)>) -> Result<u64, RepositoryError> {
-        let mut wanted = Vec::with_capacity(blobs.len());
-        for (kind, id) in blobs {
-            let location = self.copying.source.index().lookup(kind, &id);
-            let location = location.ok_or_else(|| RepositoryError::BlobMissing { kind: kind.word(), id: id.to_string() })?;
-            wanted.push(Wanted { kind, id, location });
-        }
-        wanted.sort_unstable_by_key(|blob| (blob.location.pack, blob.location.offset));
-        let ranges: Vec<&[Wanted]> = wanted.chunk_by(|before, after| before.location.pack == after.location.pack).flat_map(split).collect();
+    pub(super) fn copy(&mut self, mut wanted: Vec<Wanted>) -> Result<u64, RepositoryError> {
+        wanted.sort_unstable();
+        let ranges: Vec<&[Wanted]> = wanted.chunk_by(|before, after| before.pack == after.pack).flat_map(split).collect();
         let before = self.rest().bytes_stored;
         let next = AtomicUsize::new(0);
         let connections = self.copying.source.backend().connections().min(THREADS);
@@ -127,20 +166,21 @@ impl<'a> Transfer<'a> {
     fn range(&self, blobs: &[Wanted], scratch: &mut Scratch) -> Result<(), RepositoryError> {
         self.copying.check()?;
         let (Some(first), Some(last)) = (blobs.first(), blobs.last()) else { return Ok(()) };
-        let from = u64::from(first.location.offset);
-        let to = u64::from(last.location.offset) + u64::from(last.location.length);
+        let from = u64::from(first.offset);
+        let to = u64::from(last.offset) + u64::from(last.length);
         scratch.window.resize((to - from) as usize, 0);
-        let pack = first.location.pack.to_string();
+        let pack = self.places.packs().get(first.pack as usize).map(Id::to_string).unwrap_or_default();
         // What cannot be read here may still stand in another pack.
         let readable = self.copying.source.backend().read_at(FileKind::Pack, &pack, from, &mut scratch.window).is_ok();
-        for blob in blobs {
-            let start = (blob.location.offset - first.location.offset) as usize;
-            self.blob(blob, readable.then_some(start), scratch)?;
+        for wanted in blobs {
+            let start = (wanted.offset - first.offset) as usize;
+            let blob = self.blob_of(wanted).ok_or_else(|| RepositoryError::Internal("a blob of the source is in no place".into()))?;
+            self.blob(&blob, readable.then_some(start), scratch)?;
         }
         Ok(())
     }
 
-    fn blob(&self, blob: &Wanted, at: Option<usize>, scratch: &mut Scratch) -> Result<(), RepositoryError> {
+    fn blob(&self, blob: &PackedBlob, at: Option<usize>, scratch: &mut Scratch) -> Result<(), RepositoryError> {
         let compressed = at.is_some_and(|at| self.open(blob, at, scratch));
         if at.is_none() || scratch.opened.is_empty() {
             self.copying.source.read_blob(blob.kind, &blob.id, &mut scratch.plain)?;
@@ -148,7 +188,7 @@ impl<'a> Transfer<'a> {
         scratch.sealed.clear();
         let uncompressed = if compressed {
             self.seal(blob, scratch)?;
-            blob.location.uncompressed
+            blob.uncompressed
         } else {
             let key = self.copying.target.key();
             scratch.encoder.encode(key, blob.kind, &scratch.plain, &mut scratch.sealed)?.uncompressed
@@ -160,7 +200,7 @@ impl<'a> Transfer<'a> {
         if pack.is_full(self.copying.pack_size) {
             self.write(scratch.packs.of(blob.kind))?;
         }
-        self.progress.event(Event::Bytes(u64::from(blob.location.plain_length())));
+        self.progress.event(Event::Bytes(u64::from(blob.plain_length())));
         self.progress.event(Event::Stored { raw: scratch.plain.len() as u64, stored: length.into() });
         self.rest().bytes_stored += u64::from(length);
         Ok(())
@@ -168,22 +208,22 @@ impl<'a> Transfer<'a> {
 
     /// Opens a blob that was read and verifies it by its hash; `opened` is empty if it is not what it should be. Says whether it
     /// can stay compressed as it is.
-    fn open(&self, blob: &Wanted, at: usize, scratch: &mut Scratch) -> bool {
+    fn open(&self, blob: &PackedBlob, at: usize, scratch: &mut Scratch) -> bool {
         let Scratch { decoder, window, opened, plain, .. } = scratch;
         opened.clear();
-        let Some(sealed) = window.get_mut(at..at + blob.location.length as usize) else { return false };
+        let Some(sealed) = window.get_mut(at..at + blob.length as usize) else { return false };
         opened.extend_from_slice(sealed);
         let key = self.copying.source.key();
-        let whole = decoder.decode(key, sealed, blob.location.uncompressed, plain).is_ok() && Id::of(plain) == blob.id;
+        let whole = decoder.decode(key, sealed, blob.uncompressed, plain).is_ok() && Id::of(plain) == blob.id;
         if !whole {
             opened.clear();
             return false;
         }
-        blob.location.uncompressed.is_some() && self.copying.target.version() >= 2
+        blob.uncompressed.is_some() && self.copying.target.version() >= 2
     }
 
     /// Encrypts what was compressed before, and looks whether it comes out again.
-    fn seal(&self, blob: &Wanted, scratch: &mut Scratch) -> Result<(), RepositoryError> {
+    fn seal(&self, blob: &PackedBlob, scratch: &mut Scratch) -> Result<(), RepositoryError> {
         let Scratch { opened, again, sealed, .. } = scratch;
         let corrupted = || RepositoryError::Corrupted { what: format!("{} blob", blob.kind.word()) };
         let stored = self.copying.source.key().open(opened).map_err(|_| corrupted())?;
@@ -248,10 +288,10 @@ fn split(blobs: &[Wanted]) -> Vec<&[Wanted]> {
     let mut parts = Vec::new();
     let mut first = 0;
     for number in 1..=blobs.len() {
-        let end = |blob: &Wanted| u64::from(blob.location.offset) + u64::from(blob.location.length);
+        let end = |blob: &Wanted| u64::from(blob.offset) + u64::from(blob.length);
         let together = blobs.get(number).is_some_and(|blob| {
-            let start = u64::from(blobs[first].location.offset);
-            u64::from(blob.location.offset).saturating_sub(end(&blobs[number - 1])) <= GAP && end(blob) - start <= WINDOW
+            let start = u64::from(blobs[first].offset);
+            u64::from(blob.offset).saturating_sub(end(&blobs[number - 1])) <= GAP && end(blob) - start <= WINDOW
         });
         if !together {
             parts.extend(blobs.get(first..number));

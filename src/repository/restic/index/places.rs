@@ -91,7 +91,7 @@ impl<'a> Places<'a> {
 }
 
 /// A bit for each of so many things, which several threads may set at once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Bits(Vec<AtomicU64>);
 
 impl Bits {

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::*;
 use crate::repository::backend::cache::{Cache, CacheOptions};
 use crate::repository::backend::testing::SlowBackend;
+use crate::repository::contract::RestoreRequest;
 use crate::repository::contract::repair::{RepairIndexRequest, RepairSnapshotsRequest};
 
 /// The repository as a process sees it that reaches it slowly and has a cache in `folder`.
@@ -69,6 +70,37 @@ fn the_second_time_nothing_is_asked_for() {
         assert!(round == 0 || reads <= 8, "round {round}: {reads} reads");
     }
     world.assert_whole("after backups through a cache");
+}
+
+/// However many files need a blob, its bytes come over the wire once.
+#[test]
+fn a_restore_reads_no_byte_twice() {
+    let (mut world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    // As many as are restored at once in tests, with one content.
+    let files: Files = (0..4).map(|number| (format!("{number}"), content(80))).collect();
+    world.back_up(files.clone());
+    let slow = Arc::new(SlowBackend::new(world.memory.clone(), Duration::ZERO));
+    let request = RestoreRequest {
+        snapshot: world.snapshots.keys().next().unwrap().clone(),
+        path: b"/data".to_vec(),
+        destination: folder.path().join("target"),
+        owners: false,
+        delete_extra: false,
+        include: Vec::new(),
+        dry_run: false,
+    };
+    let restored = repository(&world.open, slow.clone()).restore(&request, &Control::new(), Arc::new(Silent)).unwrap();
+    assert_eq!(restored.files_restored, 4, "{restored:?}");
+    for (path, data) in &files {
+        assert_eq!(fs::read(request.destination.join(path)).unwrap(), *data, "{path}");
+    }
+    let packs: u64 = world.memory.list(FileKind::Pack).unwrap().into_iter().map(|(_, size)| size).sum();
+    let others = [FileKind::Index, FileKind::Snapshot].into_iter().flat_map(|kind| world.memory.list(kind).unwrap());
+    // And locks, and the folders on the way once more.
+    let once = packs + others.map(|(_, size)| size).sum::<u64>() + 2000;
+    let (reads, bytes) = slow.take();
+    let all: u64 = files.values().map(|data| data.len() as u64).sum();
+    assert!(bytes as u64 <= once && all > once, "{bytes} bytes in {reads} reads of {once} for {all} bytes of files");
 }
 
 #[test]
