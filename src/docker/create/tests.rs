@@ -220,7 +220,7 @@ fn a_network_of_a_network_card_is_made_as_it_was() {
             "Internal": false, "Attachable": false, "Ingress": false, "ConfigFrom": {"Network": ""}, "ConfigOnly": false, "Containers": {},
             "Options": {"parent": "eth0.10", mode: "l3"}, "Labels": {"a": "b"}});
         let expected = json!({"Name": "lan", "CheckDuplicate": true, "Driver": driver, "Options": {"parent": "eth0.10", mode: "l3"},
-            "Labels": {"a": "b"}, "IPAM": {"Driver": "default", "Config": inspect["IPAM"]["Config"]}});
+            "Internal": false, "Attachable": false, "Ingress": false, "EnableIPv6": false, "Labels": {"a": "b"}, "IPAM": {"Driver": "default", "Config": inspect["IPAM"]["Config"]}});
         assert!(!looks_automatic(&inspect, &[]));
         assert_eq!(network_body(&inspect, &Names::new(), true).unwrap().body, expected, "{driver}");
     }

@@ -604,7 +604,11 @@ fn whatever_a_container_was_made_of_comes_back() {
         for difference in normalise::differences(&normalise::container(was, &old), &normalise::container(is, &new)) {
             wrong.push(format!("{name}: {difference}"));
         }
-        wrong.extend(raw_before.differences(was, &raw_after, is).into_iter().map(|difference| format!("{name}, raw: {difference}")));
+        // Names of networks that were joined after create are there from the first start on.
+        let never_ran = is["State"]["Status"] == "created";
+        let raw = raw_before.differences(was, &raw_after, is).into_iter();
+        let raw = raw.filter(|difference| !(never_ran && difference.contains("/DNSNames/")));
+        wrong.extend(raw.map(|difference| format!("{name}, raw: {difference}")));
     }
     assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
     // The Engine is not only this test's.
