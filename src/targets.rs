@@ -57,6 +57,16 @@ impl TargetError {
     }
 }
 
+/// The container that runs and reaches what is about to be overwritten: it was started since the plan was made.
+///
+/// # Errors
+/// The Engine cannot be looked at.
+pub async fn started_since(engine: &Engine, plan: &RestorePlan, place: &str) -> Result<Option<String>, TargetError> {
+    let Some(target) = plan.targets.iter().find(|target| target.overwrites(place)) else { return Ok(None) };
+    let host = Host::running(engine).await.map_err(TargetError::Look)?;
+    Ok(target.reached(&host).map(str::to_owned))
+}
+
 /// Looks at the Engine and plans the restore of some applications. Writes nothing.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ use super::create::{ContainerBody, NetworkBody};
 use super::error::DockerError;
 use super::quiesce::PATIENCE;
 use super::wire::encode;
+use crate::model::application::RestartPolicy;
 
 /// Longest that a stop may take: far more than anybody gives a container.
 const STOP_LIMIT: Duration = Duration::from_hours(1);
@@ -121,6 +122,15 @@ pub async fn stop(engine: &Engine, container: &str, timeout: Option<Duration>) -
     let call = engine.wire().upload(Method::POST, &path, "application/json", Full::new(Bytes::new()));
     let stopped = tokio::time::timeout(STOP_LIMIT, call).await;
     stopped.unwrap_or_else(|_| Err(DockerError::Timeout { call: CALL.to_owned(), seconds: STOP_LIMIT.as_secs() })).map(drop)
+}
+
+/// Gives a container the policy by which the Engine starts it again by itself.
+///
+/// # Errors
+/// The Engine refuses, or there is no such container.
+pub async fn set_restart(engine: &Engine, container: &str, policy: &RestartPolicy) -> Result<(), DockerError> {
+    let body = json!({ "RestartPolicy": { "Name": policy.name, "MaximumRetryCount": policy.maximum_retries } });
+    post(engine, &format!("/containers/{}/update", encode(container)), Some(&body)).await.map(drop)
 }
 
 /// Gives a container another name.

@@ -147,6 +147,11 @@ pub const FEATURES: &[Feature] = &[
             call(POST, "/containers/*/start", "containers that ran"),
             call(POST, "/containers/*/pause", "containers that were paused"),
             call(POST, "/containers/*/stop", "with `--in-place`: what is there"),
+            call(
+                POST,
+                "/containers/*/update",
+                "with `--in-place`: what has to stay stopped is not started by an Engine that restarts; without it a warning says so",
+            ),
             call(POST, "/containers/*/rename", "with `--in-place`: what is there is set aside, and put back when the rest fails"),
             call(DELETE, "/containers/*", "taking back what was made, when the rest fails"),
             call(DELETE, "/volumes/*", "taking back what was made, when the rest fails"),

@@ -16,6 +16,7 @@ mod tests;
 mod watch;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::calls::{ENGINE_STOP_TIMEOUT, Seen, deadline, look, pause, settled_after, stop};
@@ -50,11 +51,26 @@ pub struct QuiesceOptions {
     pub stop_timeout: Option<Duration>,
     /// How long is waited, after the start, for all of them together to be healthy.
     pub health_limit: Duration,
+    /// Who else needs a container (its id) stopped, and starts it when that is over.
+    pub needed_by: Option<NeededBy>,
+}
+
+/// Gives the run that needs a container stopped.
+#[derive(Clone)]
+pub struct NeededBy(pub Arc<Ask>);
+
+/// From the id of a container to the run.
+pub type Ask = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+impl std::fmt::Debug for NeededBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NeededBy")
+    }
 }
 
 impl Default for QuiesceOptions {
     fn default() -> Self {
-        Self { stop_timeout: None, health_limit: Duration::from_mins(2) }
+        Self { stop_timeout: None, health_limit: Duration::from_mins(2), needed_by: None }
     }
 }
 

@@ -60,6 +60,11 @@ pub(super) fn half_restored(state: &Path, engine: &str) -> Result<BTreeMap<Strin
     journal::half_restored(state, engine)
 }
 
+/// The restore that runs on an Engine and needs a container stopped: it starts it, or replaces it.
+pub(super) fn keeps_stopped(state: &Path, engine: &str, container: &str) -> Option<String> {
+    journal::keeps_stopped(state, engine, container)
+}
+
 /// What a restore will do.
 pub struct RestorePlan {
     preview: RestorePreview,

@@ -43,6 +43,25 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32, existing: Existing) ->
     sync_directory(&folder)
 }
 
+/// Removes a file, a link or an empty folder below a folder, without following links on the way.
+///
+/// # Errors
+/// It is still there, or there was nothing of that name.
+pub fn remove_beneath(folder: &Path, name: &[u8]) -> io::Result<()> {
+    use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+    let (above, last) = match name.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (&name[..slash], &name[slash + 1..]),
+        None => (&b"."[..], name),
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(folder, flags, Mode::empty())?;
+    let above = rustix::fs::openat2(&root, above, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)?;
+    let stat = rustix::fs::statat(&above, last, AtFlags::SYMLINK_NOFOLLOW)?;
+    let is_folder = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+    rustix::fs::unlinkat(&above, last, if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() })?;
+    Ok(())
+}
+
 /// Appends to a file, which is made with `mode` if it is not there, and makes it durable.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use crate::docker::create::json::{flag, text};
 use crate::docker::make::{self, Made};
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine};
+use crate::model::application::RestartPolicy;
 use crate::model::text::printable;
 use crate::platform::clock;
 
@@ -34,6 +35,14 @@ pub async fn start(engine: &Engine, name: &str) -> Result<(), DockerError> {
 /// It cannot be stopped.
 pub async fn stop(engine: &Engine, id: &str, timeout: Option<Duration>) -> Result<(), DockerError> {
     make::stop(engine, id, timeout).await
+}
+
+/// Gives a container the policy by which the Engine starts it again by itself.
+///
+/// # Errors
+/// The Engine refuses, or there is no such container.
+pub async fn set_restart(engine: &Engine, id: &str, policy: &RestartPolicy) -> Result<(), DockerError> {
+    make::set_restart(engine, id, policy).await
 }
 
 /// Gives a container another name.

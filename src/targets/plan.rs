@@ -13,6 +13,7 @@ mod in_place;
 mod naming;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,12 +22,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::docker::create::{ContainerBody, CreateError, NetworkBody};
-use crate::model::application::{ApplicationDocument, DocumentError};
+use crate::model::application::{ApplicationDocument, DocumentError, RestartPolicy};
 use crate::model::size::ByteSize;
 use crate::model::text::printable;
 use crate::targets::preflight::Wanted;
 
 pub use self::build::plan;
+pub use self::in_place::Target;
 
 /// What a plan for these applications will want to know of the Engine.
 pub fn wanted(applications: &[StoredApplication], options: &RestoreOptions) -> Wanted {
@@ -36,7 +38,7 @@ pub fn wanted(applications: &[StoredApplication], options: &RestoreOptions) -> W
     Wanted {
         volumes: volumes.chain(renamed).collect(),
         paths: checks::host_paths(applications),
-        binds: binds::stored(applications),
+        binds: binds::stored(applications).into_iter().chain(disks::folders(applications)).collect(),
         folders: disks::folders(applications),
         mount_points: disks::mount_points(applications),
         in_place: options.in_place,
@@ -113,7 +115,9 @@ pub struct RestoreOptions {
     pub save_first: bool,
     /// Ids of containers that a restore which died has left stopped: they count as running.
     pub held_down: BTreeSet<String>,
-    /// Volumes that a restore which died has left half restored: nobody is started on those that stay so.
+    /// Ids of containers that a backup keeps still just now, and will start.
+    pub kept_still: BTreeSet<String>,
+    /// Volumes and paths that a restore which died has left half restored: nobody is started on those that stay so.
     pub half: BTreeSet<String>,
 }
 
@@ -128,9 +132,12 @@ pub struct RestorePlan {
     pub notes: Vec<String>,
     /// What differs because somebody asked for it, one sentence each.
     pub asked: Vec<String>,
-    /// The volumes that each restored container uses.
+    /// The volumes, and the paths that are restored, that each restored container uses.
     #[serde(skip)]
     pub uses: BTreeMap<String, BTreeSet<String>>,
+    /// What is overwritten in place, or may be.
+    #[serde(skip)]
+    pub targets: Vec<Target>,
 }
 
 /// One step and the application it is for.
@@ -207,6 +214,9 @@ pub enum Step {
         /// Whether what is in it and not in the snapshot is removed.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         replace: bool,
+        /// The folder, or whatever it stands for, of which the files are overwritten with it; what is not in the snapshot stays.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        over: Option<String>,
     },
     /// Write the files of a bind mount.
     FillPath {
@@ -216,6 +226,9 @@ pub enum Step {
         from: String,
         /// How many bytes of files were read when it was saved.
         bytes: u64,
+        /// Whether there may be something that is overwritten.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        overwrites: bool,
     },
     /// Stop a container that is replaced, or whose volume is overwritten.
     StopContainer {
@@ -225,9 +238,12 @@ pub enum Step {
         id: String,
         /// Whether it was frozen, and is again when it is put back.
         paused: bool,
-        /// The volumes that are overwritten and that it uses, for whatever application.
+        /// The volumes and paths that are overwritten and that it uses, for whatever application.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         volumes: Vec<String>,
+        /// The policy by which the Engine would start it again by itself; it has none while it has to stay down.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        restart: Option<RestartPolicy>,
     },
     /// Save what will be overwritten.
     SaveFirst {
@@ -295,6 +311,17 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The volume, or the path with its slash, that the step fills, and whether it overwrites what may be in it.
+    pub fn fills(&self) -> Option<(&str, bool)> {
+        match self {
+            Self::FillVolume { name, replace, over, .. } => Some((name, *replace || over.is_some())),
+            Self::FillPath { path, overwrites, .. } => Some((path, *overwrites)),
+            _ => None,
+        }
+    }
+}
+
 fn network_name<S: serde::Serializer>(network: &NetworkBody, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&network.name)
 }
@@ -343,6 +370,11 @@ pub enum Conflict {
         name: String,
         /// What it does (`running`), or that it is restored twice.
         status: String,
+    },
+    /// A backup keeps a container still that is replaced, or can write to what is overwritten, and will start it.
+    KeptStill {
+        /// Its name.
+        container: String,
     },
     /// A volume of that name is there.
     VolumeExists {
@@ -458,6 +490,9 @@ impl fmt::Display for Conflict {
         let shown = |name: &str| printable(name.as_bytes());
         match self {
             Self::ContainerExists { name, status } => write!(f, "container {} exists already ({})", shown(name), shown(status)),
+            Self::KeptStill { container } => {
+                write!(f, "a backup keeps container {} still just now, and starts it when it has read what it needs", shown(container))
+            }
             Self::VolumeExists { name, reason } => write!(f, "volume {} exists already: {}", shown(name), shown(reason)),
             Self::PathExists { path, reason } => write!(f, "{} is mounted by what is restored: {}", shown(path), shown(reason)),
             Self::NetworkDiffers { name, fields } => {

@@ -19,7 +19,7 @@ use crate::docker::discover::{discover, inspect_volume};
 use crate::docker::ourselves::ourselves;
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make, mountpoint};
-use crate::model::application::{Consistency, Container, EngineIdentity, Mount};
+use crate::model::application::{Consistency, Container, DependencyReason, EngineIdentity, Mount, RestartPolicy};
 use crate::platform::container::clues;
 use crate::platform::mounts;
 
@@ -122,6 +122,10 @@ pub struct HostContainer {
     pub fixed: Option<String>,
     /// What it mounts; known only where that matters.
     pub mounts: Vec<Mount>,
+    /// Names of the containers in whose network, memory or process space it lives; known only where that matters.
+    pub guest_of: Vec<String>,
+    /// By which policy the Engine starts it again by itself, also after it was stopped; known only where that matters.
+    pub restart: Option<RestartPolicy>,
     /// Whether it keeps running though it can reach what is overwritten by another name: bbackup stands on it, or its label wants it so.
     pub left_running: bool,
 }
@@ -227,6 +231,17 @@ impl Host {
         Ok(host)
     }
 
+    /// The containers that run, and what they can write to.
+    ///
+    /// # Errors
+    /// One of the lists could not be had.
+    pub async fn running(engine: &Engine) -> Result<Self, DockerError> {
+        let containers = make::get(engine, "/containers/json").await?;
+        let mut host = Self { containers: containers.as_array().into_iter().flatten().map(container).collect(), ..Self::default() };
+        host.find_fixed(engine).await?;
+        Ok(host)
+    }
+
     /// Finds out which of the containers that run cannot be stopped and put back, and what they can write to.
     async fn find_fixed(&mut self, engine: &Engine) -> Result<(), DockerError> {
         let discovery = discover(engine).await?;
@@ -238,7 +253,11 @@ impl Host {
             let wanted = discovery.policy(&one.name).and_then(|policy| policy.consistency);
             one.left_running = ours.is_some() || wanted == Some(Consistency::None);
             one.fixed = ours.or_else(why).filter(|_| one.is_alive());
-            one.mounts = known.get(one.id.as_str()).map(|container| container.mounts.clone()).unwrap_or_default();
+            let Some(container) = known.get(one.id.as_str()) else { continue };
+            one.mounts = container.mounts.clone();
+            one.restart = Some(container.restart_policy.clone()).filter(|policy| matches!(policy.name.as_str(), "always" | "on-failure"));
+            let hosts = container.depends_on.iter().filter(|needed| needed.reason == DependencyReason::Namespace);
+            one.guest_of = hosts.map(|needed| needed.container.clone()).collect();
         }
         self.grounds = Grounds::of(discovery.volumes()).with_links(discovery.links().clone());
         Ok(())
@@ -323,9 +342,7 @@ fn container(line: &Value) -> HostContainer {
             .map(str::to_owned)
             .collect(),
         network_of: text(line, "/HostConfig/NetworkMode").and_then(|mode| mode.strip_prefix("container:")).map(str::to_owned),
-        fixed: None,
-        mounts: Vec::new(),
-        left_running: false,
+        ..HostContainer::default()
     }
 }
 

@@ -13,6 +13,7 @@ use super::{TargetError, container, image, network, volume};
 use crate::docker::create::json::text;
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make};
+use crate::model::application::RestartPolicy;
 use crate::model::text::printable;
 
 /// What kind of thing was made.
@@ -62,9 +63,12 @@ pub struct Stopped {
     pub name: String,
     /// Whether it was frozen.
     pub paused: bool,
-    /// The volumes that are overwritten and that it uses, for whatever application.
+    /// The volumes and paths that are overwritten and that it uses, for whatever application.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
+    /// The policy that it gets back when it is started again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartPolicy>,
 }
 
 /// A container that was there and that this restore has given another name.
@@ -153,7 +157,7 @@ impl Steps {
                 return Ok(Vec::new());
             }
             Step::StopContainer { .. } | Step::SetAside { .. } | Step::RemoveAside { .. } | Step::StartAgain { .. } => {
-                return self.move_away(planned).await.map(|()| Vec::new());
+                return self.move_away(planned).await;
             }
             Step::SaveFirst { .. }
             | Step::UseNetwork { .. }
@@ -168,35 +172,48 @@ impl Steps {
     }
 
     /// What is done to containers that are there.
-    async fn move_away(&mut self, PlannedStep { application, step }: &PlannedStep) -> Result<(), DockerError> {
+    async fn move_away(&mut self, PlannedStep { application, step }: &PlannedStep) -> Result<Vec<String>, DockerError> {
         let engine = &self.engine;
         match step {
-            Step::StopContainer { name, id, paused, volumes } => {
+            Step::StopContainer { name, id, paused, volumes, restart } => {
                 // Also one whose stop failed is started again: it may yet end.
                 let (application, id) = (application.clone(), id.clone());
-                let volumes = volumes.clone();
-                self.stopped.push(Stopped { application, id: id.clone(), name: name.clone(), paused: *paused, volumes });
-                container::stop(engine, &id, self.limits.stop).await
+                let (volumes, name, restart) = (volumes.clone(), name.clone(), restart.clone());
+                let shown = printable(name.as_bytes());
+                self.stopped.push(Stopped { application, id: id.clone(), name, paused: *paused, volumes, restart: restart.clone() });
+                container::stop(engine, &id, self.limits.stop).await?;
+                // An Engine that restarts meanwhile must not start it on half of its data.
+                let Some(policy) = restart else { return Ok(Vec::new()) };
+                match container::set_restart(engine, &id, &RestartPolicy::never()).await {
+                    Err(error) if !error.is_unreachable() && !error.is_not_found() => {
+                        return Ok(vec![format!(
+                            "container {shown} keeps its restart policy ({}) while it has to stay stopped: do not restart the Engine until this has ended ({error})",
+                            policy.name
+                        )]);
+                    }
+                    done => done?,
+                }
             }
             Step::SetAside { name, id, aside } => {
                 container::rename(engine, id, aside).await?;
                 let (application, id) = (application.clone(), id.clone());
                 self.aside.push(Aside { application, id, name: name.clone(), aside: aside.clone() });
-                Ok(())
             }
             Step::RemoveAside { id, .. } => {
                 // It is replaced: whatever comes now, it is not put back.
                 self.aside.retain(|aside| aside.id != *id);
                 self.stopped.retain(|stopped| stopped.id != *id);
-                container::remove(engine, id).await
+                container::remove(engine, id).await?;
             }
             Step::StartAgain { id, paused, .. } => {
-                start_again(engine, id, *paused).await?;
-                self.stopped.retain(|stopped| stopped.id != *id);
-                Ok(())
+                let restart = self.stopped.iter().find(|stopped| stopped.id == *id).and_then(|stopped| stopped.restart.clone());
+                let started = start_again(engine, id, *paused, restart.as_ref()).await;
+                self.stopped.retain(|stopped| stopped.id != *id || matches!(started, Err(NotAsBefore::Down(_))));
+                started.map_err(NotAsBefore::into_cause)?;
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(Vec::new())
     }
 
     /// Whether containers that were there are stopped or have another name because of an application.
@@ -222,8 +239,8 @@ impl Steps {
     }
 
     async fn start_one(&self, one: &Stopped) -> Result<(), String> {
-        match start_again(&self.engine, &one.id, one.paused).await {
-            Err(error) if !error.is_not_found() => Err(format!("container {} is down: {error}", printable(one.name.as_bytes()))),
+        match start_again(&self.engine, &one.id, one.paused, one.restart.as_ref()).await {
+            Err(error) if !error.is_not_found() => Err(format!("container {} {error}: {}", printable(one.name.as_bytes()), error.cause())),
             _ => Ok(()),
         }
     }
@@ -321,8 +338,9 @@ pub fn never_started<'a>(inspect: &'a Value, name: &str) -> Option<&'a str> {
 
 fn half_restored(container: &str, volumes: &[String], half: &BTreeSet<String>) -> Option<String> {
     let volume = volumes.iter().find(|name| half.contains(*name))?;
-    let (container, volume) = (printable(container.as_bytes()), printable(volume.as_bytes()));
-    Some(format!("container {container} stays stopped, as its volume {volume} is half restored"))
+    let (container, shown) = (printable(container.as_bytes()), printable(volume.as_bytes()));
+    let what = if volume.starts_with('/') { shown } else { format!("its volume {shown}") };
+    Some(format!("container {container} stays stopped, as {what} is half restored"))
 }
 
 /// Gives containers their names again. Gives what could not be done, with its application, one sentence each.
@@ -346,13 +364,54 @@ async fn has_name(engine: &Engine, one: &Aside) -> bool {
     seen.is_ok_and(|seen| text(&seen, "/Name") == Some(&format!("/{}", one.name)))
 }
 
-/// Starts a container that does not run, and freezes it if it was frozen.
+/// Why a container that was stopped is not as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAsBefore {
+    /// It does not run.
+    #[error("is down")]
+    Down(#[source] DockerError),
+    /// It runs, and has not the policy by which the Engine starts it again by itself.
+    #[error("runs, but the Engine will not start it again by itself as before")]
+    Policy(#[source] DockerError),
+}
+
+impl NotAsBefore {
+    /// Whether there is no such container.
+    pub fn is_not_found(&self) -> bool {
+        self.cause().is_not_found()
+    }
+
+    fn into_cause(self) -> DockerError {
+        match self {
+            Self::Down(cause) | Self::Policy(cause) => cause,
+        }
+    }
+
+    fn cause(&self) -> &DockerError {
+        match self {
+            Self::Down(cause) | Self::Policy(cause) => cause,
+        }
+    }
+}
+
+/// Starts a container that does not run, and freezes it if it was frozen; gives it back the policy by which the Engine starts it.
 ///
 /// # Errors
-/// The Engine refuses, or there is no such container.
-pub async fn start_again(engine: &Engine, container: &str, paused: bool) -> Result<(), DockerError> {
-    let seen = make::get(engine, &format!("/containers/{}/json", encode(container))).await?;
-    match text(&seen, "/State/Status") {
+/// The Engine refuses, or there is no such container. One that only its policy is refused to runs.
+pub async fn start_again(engine: &Engine, container: &str, paused: bool, restart: Option<&RestartPolicy>) -> Result<(), NotAsBefore> {
+    let path = format!("/containers/{}/json", encode(container));
+    let seen = make::get(engine, &path).await.map_err(NotAsBefore::Down)?;
+    let is_other = |policy: &&RestartPolicy| text(&seen, "/HostConfig/RestartPolicy/Name") != Some(&policy.name);
+    let given = match restart.filter(is_other) {
+        Some(policy) => container::set_restart(engine, container, policy).await,
+        None => Ok(()),
+    };
+    resume(engine, container, paused, &seen).await.map_err(NotAsBefore::Down)?;
+    given.map_err(NotAsBefore::Policy)
+}
+
+async fn resume(engine: &Engine, container: &str, paused: bool, seen: &Value) -> Result<(), DockerError> {
+    match text(seen, "/State/Status") {
         // An Engine refuses to start one that is frozen.
         Some("paused") => return Ok(()),
         Some("running" | "restarting") => {}

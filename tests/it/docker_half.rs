@@ -28,15 +28,15 @@ fn journals(folder: &Path) -> String {
 }
 
 /// A moment of a restore: its journal has one more line of a kind, and then it asks for something of the Engine, and gets no answer.
-struct Moment {
-    proxy: Proxy,
+pub(crate) struct Moment {
+    pub(crate) proxy: Proxy,
     reached: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
 }
 
 impl Moment {
     /// `event` in the journal, then a request with `call` in its first line.
-    fn new(home: &Home, stage: &Stage<'_>, event: &str, call: &str) -> Self {
+    pub(crate) fn new(home: &Home, stage: &Stage<'_>, event: &str, call: &str) -> Self {
         let folder = home.path("state").join("bbackup/restores");
         let event = format!("\"event\":\"{event}\"");
         let count = move |folder: &Path| journals(folder).matches(&event).count();
@@ -56,8 +56,17 @@ impl Moment {
         Self { proxy, reached, over }
     }
 
+    pub(crate) fn is_reached(&self) -> bool {
+        self.reached.load(Ordering::SeqCst)
+    }
+
+    /// Everything is answered again.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+
     /// Runs a restore, and kills it at this moment.
-    fn kills(self, restore: Program) {
+    pub(crate) fn kills(self, restore: Program) {
         let mut running = restore.env("DOCKER_HOST", self.proxy.host()).spawn();
         running.until("the moment", || self.reached.load(Ordering::SeqCst));
         running.signal(Signal::KILL);

@@ -97,6 +97,13 @@ impl<'a> Ground<'a> {
         self.stage.ok(arguments);
     }
 
+    /// As if it had never been there.
+    pub(crate) fn remove(&self) {
+        self.stage.ok(["rm", "-f", &self.web, &self.db, &self.guest]);
+        self.stage.ok(["volume", "rm", &self.volume]);
+        self.stage.ok(["network", "rm", &self.network]);
+    }
+
     pub(crate) fn folder(&self) -> PathBuf {
         self.stage.mountpoint(&self.volume)
     }
@@ -335,6 +342,7 @@ fn an_empty_volume_of_another_kind_is_not_taken_for_the_one_that_was_saved() {
     }
     assert_eq!(fs::read_dir(stage.mountpoint(&volume)).unwrap().count(), 0);
     stage.ok(["volume", "rm", &volume]);
+    fs::remove_file(folder.join("file")).unwrap();
     let _ = stage.bbackup(["restore", "latest", "--all"]).run();
     assert_eq!(stage.inspect("volume", &volume)["Options"]["o"], "bind");
 }

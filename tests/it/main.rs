@@ -49,6 +49,9 @@ mod docker_in_place;
 // Restores that are killed or fail, and what is half of one and half of another content after them.
 mod docker_half;
 
+// Restores beside backups, other restores and an Engine that restarts.
+mod docker_beside;
+
 // Bind mounts: files of the host that containers mount.
 mod docker_binds;
 // An Engine that maps user ids.

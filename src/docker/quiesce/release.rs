@@ -170,6 +170,10 @@ impl Inner {
                 self.released(entry);
                 return Ok(Back::LeftTo(other.entry.run.clone()));
             }
+            if let Some(run) = self.options.needed_by.as_ref().and_then(|needed| (needed.0)(&entry.container)) {
+                self.released(entry);
+                return Ok(Back::LeftTo(run));
+            }
             match undo(&self.engine, entry, settled).await {
                 Ok(Some(undone)) => {
                     self.released(entry);

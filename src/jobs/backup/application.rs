@@ -5,7 +5,7 @@
 mod before;
 mod open;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -388,14 +388,15 @@ impl Work<'_> {
         }
     }
 
-    /// Why a volume is half of one and half of another content, if it is so just now. What is saved before it is overwritten is looked at once,
+    /// Why a volume or bind mount is half of one and half of another content, if it is so just now. What is saved before it is overwritten is looked at once,
     /// as all of that is ours.
     fn half_restored(&self, item: &PlannedItem) -> Result<Option<String>, JobError> {
-        let Some(host) = self.run.host.as_ref().filter(|_| item.kind == ItemKind::Volume) else { return Ok(None) };
+        let Some(host) = self.run.host.as_ref().filter(|_| matches!(item.kind, ItemKind::Volume | ItemKind::Bind)) else { return Ok(None) };
         if self.run.request.before_restore {
-            return Ok(host.half.get(&item.name).cloned());
+            return Ok(reason_in(&host.half, item));
         }
-        Ok(crate::jobs::restore::half_restored(&self.run.context.directories.state, host.engine.id())?.remove(&item.name))
+        let half = crate::jobs::restore::half_restored(&self.run.context.directories.state, host.engine.id())?;
+        Ok(reason_in(&half, item))
     }
 
     /// On which disk of the machine files of it lie, so that they are not written to another one for want of a mount.
@@ -596,6 +597,14 @@ pub(super) fn not_followed(inside: &[MountedInside]) -> Option<String> {
 /// Whether an item is read while the containers are kept still.
 fn is_read_still(item: &PlannedItem) -> bool {
     matches!(item.kind, ItemKind::Volume | ItemKind::Bind | ItemKind::Layer)
+}
+
+/// The reason for a volume of that name, or for a path that reaches into a bind mount or lies around it.
+fn reason_in(half: &BTreeMap<String, String>, item: &PlannedItem) -> Option<String> {
+    let place = Path::new(&item.name);
+    let overlaps = |other: &str| other.starts_with('/') && (place.starts_with(other) || Path::new(other).starts_with(place));
+    let is_meant = |other: &str| if item.kind == ItemKind::Bind { overlaps(other) } else { other == item.name };
+    half.iter().find(|(other, _)| is_meant(other)).map(|(_, reason)| reason.clone())
 }
 
 /// What was saved is not whole for these reasons, if there are any.

@@ -5,6 +5,7 @@
 mod services;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::services::Services;
@@ -13,10 +14,11 @@ use crate::config::SetHook;
 use crate::docker::journal::{Action, Entry};
 use crate::docker::labels::Policy;
 use crate::docker::quiesce::{
-    ContainerHooks, Meanwhile, Place, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release, Watch, Wishes, Writer,
-    decide, held_elsewhere, scaled_elsewhere,
+    ContainerHooks, Meanwhile, NeededBy, Place, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release, Watch, Wishes,
+    Writer, decide, held_elsewhere, scaled_elsewhere,
 };
 use crate::jobs::error::JobError;
+use crate::jobs::restore::keeps_stopped;
 use crate::model::application::{Consistency, Container, ItemKind, QuiesceRecord, Status};
 use crate::model::hook::{Hook, HookRecord};
 use crate::model::progress::Event;
@@ -78,7 +80,10 @@ pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Qui
         return Ok(Ok(Hold { quiesce: None, notes: plan.notes, warnings: Vec::new(), known_writers, watch }));
     }
     let warnings = unseen(&plan);
-    let options = QuiesceOptions { stop_timeout: run.context.config.docker.stop_timeout, ..QuiesceOptions::default() };
+    let (folder, engine) = (state.clone(), host.engine.id().to_owned());
+    let needed_by = NeededBy(Arc::new(move |container: &str| keeps_stopped(&folder, &engine, container)));
+    let stop_timeout = run.context.config.docker.stop_timeout;
+    let options = QuiesceOptions { stop_timeout, needed_by: Some(needed_by), ..QuiesceOptions::default() };
     match Quiesce::begin(&host.engine, state, &run.id, plan, options, run.control, &**run.progress).await {
         Ok(quiesce) => {
             let notes = quiesce.notes().to_vec();

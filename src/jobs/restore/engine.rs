@@ -3,7 +3,7 @@
 //!
 //! How containers, networks and volumes are made is `targets`' business; where their data comes from, the repository's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use super::words::{shown, worded};
 use super::work::Work;
 use crate::docker::Engine;
 use crate::docker::helper::Owner;
+use crate::docker::quiesce::held_elsewhere;
 use crate::jobs::backup::{sentence, sweep_helpers};
 use crate::jobs::engine::connect;
 use crate::jobs::error::JobError;
@@ -39,14 +40,14 @@ pub(super) struct EngineRestore {
     pub(super) limits: Limits,
     /// The snapshot of each application.
     pub(super) snapshots: BTreeMap<String, Snapshot>,
-    /// Volumes that a restore which died has left half restored.
+    /// Volumes and paths that a restore which died has left half restored.
     pub(super) half: BTreeMap<String, journal::Half>,
     /// By application: the ids of the host that root of a container had where it was saved, if that was not the host's root.
     ids: BTreeMap<String, Ids>,
 }
 
 impl EngineRestore {
-    /// The snapshot that has what was in a volume before anybody wrote to it; `saved` is that of now.
+    /// The snapshot that has what was in a volume or at a path before anybody wrote to it; `saved` is that of now.
     fn saved_before(&self, volume: &str, saved: Option<&SnapshotId>) -> Option<String> {
         match self.half.get(volume) {
             Some(half) => half.saved.clone(),
@@ -98,17 +99,28 @@ pub(super) async fn plan(
         save_first: job.save_first,
         held_down: cleaned.held_down,
         half: cleaned.half.keys().cloned().collect(),
+        kept_still: kept_still(context, &engine, job).await?,
     };
     let plan = crate::targets::prepare(&engine, &stored, &options).await?;
     preview.steps.extend(plan.steps.iter().map(|planned| shown(&planned.step)));
     preview.conflicts.extend(plan.conflicts.iter().map(worded));
     preview.warnings.extend(plan.notes.iter().cloned());
     preview.notes.extend(plan.asked.iter().cloned());
-    let is_filled =
-        |volume: &String| plan.steps.iter().any(|planned| matches!(&planned.step, Step::FillVolume { name, .. } if name == volume));
+    let is_filled = |place: &String| plan.steps.iter().any(|planned| planned.step.fills().is_some_and(|(name, _)| name == place));
     preview.warnings.extend(cleaned.half.iter().filter(|(volume, _)| !is_filled(volume)).map(|(_, half)| half.told.clone()));
     let limits = Limits { health: HEALTH_LIMIT, stop: context.config.docker.stop_timeout };
     Ok(EngineRestore { engine, plan, limits, snapshots: by_name, half: cleaned.half, ids })
+}
+
+/// Ids of the containers that living backups keep still, where containers have to make room.
+async fn kept_still(context: &JobContext, engine: &Engine, job: &RestoreJob) -> Result<BTreeSet<String>, JobError> {
+    if !job.in_place || job.dry_run {
+        return Ok(BTreeSet::new());
+    }
+    let unseen =
+        |error| JobError::Own { action: "see which containers backups keep still".to_owned(), source: std::io::Error::other(error) };
+    let held = held_elsewhere(&context.directories.state, engine).await.map_err(unseen)?;
+    Ok(held.into_iter().map(|entry| entry.container).collect())
 }
 
 /// An application is never put together from two snapshots: its containers and volumes would not fit each other.
@@ -181,10 +193,12 @@ pub(super) async fn execute(
 ) -> Result<Vec<RestoredApplication>, JobError> {
     let run = ulid::Ulid::from_datetime(clock::now().into()).to_string();
     let owner = Owner::of_run(&run);
-    let journal = journal::Journal::create(&context.directories.state, &run, &restore.engine)?;
+    let journal = journal::Journal::create(&context.directories.state, &run, &restore.engine, &restore.plan.steps).await?;
     let started = clock::monotonic();
     let mut work = Work::new(context, repository, restore, (control, progress), (&owner, journal));
     for (number, planned) in restore.plan.steps.iter().enumerate() {
+        let fills = planned.step.fills();
+        let saved = fills.and_then(|(place, _)| restore.saved_before(place, work.saved(&planned.application, place)));
         let Some(result) = work.results.get_mut(planned.application.as_str()) else { continue };
         if result.failure.is_some() {
             continue;
@@ -197,14 +211,17 @@ pub(super) async fn execute(
             continue;
         }
         let go_on = control.checkpoint();
+        let reached = match fills {
+            Some((place, true)) if go_on.is_ok() => not_reached(restore, place).await,
+            _ => Ok(()),
+        };
         if go_on.is_ok() || is_clean_up(&planned.step) {
             progress.event(Event::Phase(&planned.step.to_string()));
         }
-        let saved = match &planned.step {
-            Step::FillVolume { name, .. } => restore.saved_before(name, work.in_place.saved(&planned.application, name)),
-            _ => None,
+        let written = match reached {
+            Ok(()) => work.journal.before(planned, saved.as_deref()).await.map_err(|error| sentence(&error)),
+            Err(reason) => Err(reason),
         };
-        let written = work.journal.before(planned, saved.as_deref()).await.map_err(|error| sentence(&error));
         let done = match go_on {
             _ if written.is_err() => written.map(|()| 0),
             // What was stopped is not left down, and what was replaced not left over.
@@ -212,20 +229,18 @@ pub(super) async fn execute(
             // Everything is there and runs: that nobody waits any more is no reason to remove it.
             Err(_) if matches!(planned.step, Step::WaitHealthy { .. }) => Ok(0),
             Err(_) => Err("it was cancelled".to_owned()),
-            Ok(()) => match &planned.step {
-                Step::SaveFirst { containers, volumes, paths } => {
-                    let wanted = Wanted { containers, volumes, paths, half: &restore.half };
-                    work.in_place.save(context, &planned.application, wanted, result, control, progress).await.map(|()| 0)
+            Ok(()) if let Step::SaveFirst { containers, volumes, paths } = &planned.step => {
+                let wanted = Wanted { containers, volumes, paths, half: &restore.half };
+                work.in_place.save(context, &planned.application, wanted, result, control, progress).await.map(|()| 0)
+            }
+            Ok(()) => {
+                match fills {
+                    Some((place, true)) => work.in_place.overwriting(&planned.application, place),
+                    Some((place, false)) => drop(work.filled.insert(place)),
+                    None => {}
                 }
-                step => {
-                    match step {
-                        Step::FillVolume { name, replace: true, .. } => work.in_place.overwriting(&planned.application, name),
-                        Step::FillVolume { name, .. } => drop(work.filled.insert(name)),
-                        _ => {}
-                    }
-                    take(repository, restore, planned, &mut work.steps, &owner, result, control, progress).await
-                }
-            },
+                take(repository, restore, planned, &mut work.steps, &owner, result, control, progress).await
+            }
         };
         let recorded = match done {
             Ok(lost) if lost > 0 && work.must_be_whole(planned) => {
@@ -246,6 +261,19 @@ pub(super) async fn execute(
         }
     }
     work.end().await
+}
+
+/// Makes sure that nobody was started meanwhile who could write to what is about to be overwritten: images were pulled and content was
+/// saved since the plan was made.
+async fn not_reached(restore: &EngineRestore, place: &str) -> Result<(), String> {
+    match crate::targets::started_since(&restore.engine, &restore.plan, place).await {
+        Ok(None) => Ok(()),
+        Ok(Some(name)) => {
+            let (name, place) = (printable(name.as_bytes()), printable(place.as_bytes()));
+            Err(format!("container {name} was started meanwhile and can write to {place}, which was not overwritten"))
+        }
+        Err(error) => Err(sentence(&error)),
+    }
 }
 
 pub(super) fn entries(count: u64) -> String {

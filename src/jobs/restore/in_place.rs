@@ -20,9 +20,9 @@ use crate::repository::contract::{SnapshotId, TAG_BEFORE_RESTORE};
 /// Where what was in the volumes is.
 #[derive(Debug, Default)]
 pub(super) struct InPlace {
-    /// By application: its volumes, each with the snapshot and the place in it.
+    /// By application: its volumes and paths, each with the snapshot and the place in it.
     saved: BTreeMap<String, BTreeMap<String, (SnapshotId, String)>>,
-    /// By application: volumes that were begun to be overwritten.
+    /// By application: volumes and paths that were begun to be overwritten.
     overwritten: BTreeMap<String, Vec<String>>,
     /// Volumes that are half restored: since before, or as they could not be put back.
     half: BTreeSet<String>,
@@ -160,6 +160,12 @@ impl InPlace {
                 if one.saved.items.iter().any(|item| item.item == label && is_kept(&item.outcome, volume)) {
                     let path = format!("{DOCKER_ROOT}/{}/volumes/{}", segment(&one.saved.application), segment(volume));
                     self.saved.entry(application.to_owned()).or_default().insert(volume.clone(), (one.id.clone(), path));
+                }
+            }
+            for path in wanted.paths {
+                let label = format!("path {}", printable(path.as_bytes()));
+                if one.saved.items.iter().any(|item| item.item == label && item.outcome.is_complete()) {
+                    self.saved.entry(application.to_owned()).or_default().insert(path.clone(), (one.id.clone(), path.clone()));
                 }
             }
             result.saved_first.push(one.id);

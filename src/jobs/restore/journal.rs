@@ -8,6 +8,7 @@ mod clean;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ use crate::docker::discover::inspect_volume;
 use crate::docker::{DockerError, Engine, mountpoint};
 use crate::jobs::error::JobError;
 use crate::model::text::printable;
+use crate::platform::clock;
 use crate::platform::files;
 use crate::platform::journal_file::{self, LockedFile};
 use crate::targets::plan::{PlannedStep, Step};
@@ -33,6 +35,8 @@ const LIMIT: u64 = 64 << 20;
 enum Line {
     /// The Engine that everything is on.
     Engine { id: String },
+    /// All that the restore will make, move, fill and overwrite: no other one touches it meanwhile.
+    Plans { what: BTreeSet<String> },
     /// A container is about to be made; whoever dies now cannot say with which id.
     Making { application: String, name: String },
     /// Something was made. `created` tells a volume from another of the same name.
@@ -41,8 +45,8 @@ enum Line {
     Stopping { stopped: Stopped },
     /// A container that was there is about to get another name.
     Aside { aside: Aside },
-    /// A volume that was there is about to be overwritten; `saved` is the snapshot that has what was in it.
-    /// `created` tells the volume from another of the same name.
+    /// A volume, or a path of the machine (with its slash), that was there is about to be overwritten; `saved` is the snapshot that
+    /// has what was in it. `created` tells it from another of the same name.
     Overwriting {
         application: String,
         volume: String,
@@ -50,7 +54,9 @@ enum Line {
         #[serde(default)]
         created: String,
     },
-    /// A volume has again what was in it before.
+    /// A volume that is new or empty, or a path at which nothing is, is about to be filled. `created` is as above.
+    Filling { application: String, volume: String, created: String },
+    /// A volume has again what was in it before, or all of what it was to get.
     Refilled { application: String, volume: String },
     /// Another restore has given a volume a whole content, or it is gone: that it was half of one does not matter any more.
     Restored { volume: String },
@@ -117,13 +123,26 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Starts one.
-    pub(super) fn create(state: &Path, run: &str, engine: &Engine) -> Result<Self, JobError> {
+    /// Starts one for a restore that will take these steps.
+    ///
+    /// # Errors
+    /// Another restore that runs touches the same; it cannot be written.
+    pub(super) async fn create(state: &Path, run: &str, engine: &Engine, steps: &[PlannedStep]) -> Result<Self, JobError> {
         let folder = state.join(FOLDER);
         let path = folder.join(format!("{run}{SUFFIX}"));
-        let made = files::create_directories(&folder, 0o700).and_then(|()| LockedFile::create(&path));
+        files::create_directories(&folder, 0o700).map_err(|source| failed(&path, source))?;
+        let what: BTreeSet<String> = steps.iter().filter_map(|planned| touched(&planned.step)).collect();
+        let gate = gate(&folder).await?;
+        for (other, one) in living(&folder, engine.id())? {
+            if let Some(shared) = one.plans.intersection(&what).next() {
+                return Err(busy(&other, shared));
+            }
+        }
+        let made = LockedFile::create(&path);
         let mut journal = Self { file: made.map_err(|source| failed(&path, source))?, engine: engine.clone(), open: false };
         journal.write(&Line::Engine { id: engine.id().to_owned() })?;
+        journal.write(&Line::Plans { what })?;
+        drop(gate);
         Ok(journal)
     }
 
@@ -138,19 +157,26 @@ impl Journal {
     pub(super) async fn before(&mut self, planned: &PlannedStep, saved: Option<&str>) -> Result<(), JobError> {
         let application = planned.application.clone();
         match &planned.step {
-            Step::StopContainer { name, id, paused, volumes } => {
-                let stopped = Stopped { application, id: id.clone(), name: name.clone(), paused: *paused, volumes: volumes.clone() };
+            Step::StopContainer { name, id, paused, volumes, restart } => {
+                let (id, name, volumes, restart) = (id.clone(), name.clone(), volumes.clone(), restart.clone());
+                let stopped = Stopped { application, id, name, paused: *paused, volumes, restart };
                 self.write(&Line::Stopping { stopped })
             }
             Step::SetAside { name, id, aside } => {
                 self.write(&Line::Aside { aside: Aside { application, id: id.clone(), name: name.clone(), aside: aside.clone() } })
             }
-            Step::FillVolume { name, replace: true, .. } => {
-                let created = identity(&self.engine, name).await?;
-                self.write(&Line::Overwriting { application, volume: name.clone(), saved: saved.map(str::to_owned), created })
-            }
             Step::CreateContainer { container } => self.write(&Line::Making { application, name: container.name.clone() }),
-            _ => Ok(()),
+            step => match step.fills() {
+                Some((place, overwrites)) => {
+                    let (created, volume) = (identity(&self.engine, place).await?, place.to_owned());
+                    self.write(&if overwrites {
+                        Line::Overwriting { application, volume, saved: saved.map(str::to_owned), created }
+                    } else {
+                        Line::Filling { application, volume, created }
+                    })
+                }
+                None => Ok(()),
+            },
         }
     }
 
@@ -159,7 +185,7 @@ impl Journal {
         self.write(&Line::Undoing { application: application.to_owned() })
     }
 
-    /// Records that a volume that was overwritten has again what was in it before.
+    /// Records that a volume or path has again what was in it before, or all that it was to get.
     pub(super) fn refilled(&mut self, application: &str, volume: &str) -> Result<(), JobError> {
         self.write(&Line::Refilled { application: application.to_owned(), volume: volume.to_owned() })
     }
@@ -181,13 +207,16 @@ impl Journal {
     }
 
     /// Records how undoing what was done for an application that failed went. What could not be undone, as the Engine was gone, is
-    /// left to the next start.
+    /// left to the next start, and what stays half filled to the next restore.
     pub(super) fn undone(&mut self, application: &str, undone: Undone) -> Result<(), JobError> {
-        if undone.made && undone.moved {
+        if undone.made && undone.moved && undone.filled {
             return self.done(application);
         }
         self.open = true;
-        if undone.moved { self.write(&Line::Back { application: application.to_owned() }) } else { Ok(()) }
+        if undone.moved {
+            self.write(&Line::Back { application: application.to_owned() })?;
+        }
+        if undone.made && undone.moved { self.write(&Line::Undone { application: application.to_owned() }) } else { Ok(()) }
     }
 
     /// The restore is over, and what it has left was told.
@@ -203,16 +232,41 @@ impl Journal {
     }
 }
 
-/// What tells a volume from another one of its name: its folder, where that is seen, else the Engine's word, which for a plain volume
-/// of Engine 20.10 is the time of the last change to its folder.
-async fn identity(engine: &Engine, name: &str) -> Result<String, DockerError> {
-    let volume = inspect_volume(engine.wire(), name).await?;
+/// Whether it is a path of the machine; names of volumes have no slash.
+fn is_path(place: &str) -> bool {
+    place.starts_with('/')
+}
+
+/// What tells a volume or path from another one of its name: its folder, where that is seen, else the Engine's word, which for a plain
+/// volume of Engine 20.10 is the time of the last change to its folder. Empty for a path that is not there, or not seen from here.
+async fn identity(engine: &Engine, place: &str) -> Result<String, DockerError> {
+    if is_path(place) {
+        let is_seen = mountpoint::same_root(engine).await;
+        return Ok(std::fs::metadata(place).ok().filter(|_| is_seen).map(|found| by_folder(&found)).unwrap_or_default());
+    }
+    let volume = inspect_volume(engine.wire(), place).await?;
     let folder = mountpoint::agreed(engine, &volume).await.ok().and_then(|path| std::fs::metadata(path).ok());
-    let made = folder.as_ref().and_then(|folder| folder.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok());
-    Ok(match (folder, made) {
-        (Some(folder), Some(made)) => format!("{}:{}", folder.ino(), made.as_nanos()),
-        (Some(folder), None) => folder.ino().to_string(),
-        _ => volume.created_at,
+    Ok(folder.map_or(volume.created_at, |folder| by_folder(&folder)))
+}
+
+fn by_folder(folder: &std::fs::Metadata) -> String {
+    let made = folder.created().ok().and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok());
+    made.map_or_else(|| folder.ino().to_string(), |made| format!("{}:{}", folder.ino(), made.as_nanos()))
+}
+
+/// Whether nothing is in a volume or at a path; false where that is not seen.
+async fn is_empty(engine: &Engine, place: &str) -> bool {
+    let folder = if is_path(place) {
+        mountpoint::same_root(engine).await.then(|| place.into())
+    } else {
+        match inspect_volume(engine.wire(), place).await {
+            Ok(volume) => mountpoint::agreed(engine, &volume).await.ok(),
+            Err(_) => None,
+        }
+    };
+    folder.is_some_and(|folder: std::path::PathBuf| match std::fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     })
 }
 
@@ -236,10 +290,66 @@ pub(super) struct Undone {
     pub(super) made: bool,
     /// All that had been there is back.
     pub(super) moved: bool,
+    /// Nothing that had been there, and was empty, has a part of what it was to get.
+    pub(super) filled: bool,
 }
 
 fn failed(path: &Path, source: std::io::Error) -> JobError {
     JobError::Own { action: format!("write the journal {}", path.display()), source }
+}
+
+/// What a step changes, for people.
+fn touched(step: &Step) -> Option<String> {
+    Some(match step {
+        Step::CreateNetwork { network } => format!("network {}", network.name),
+        Step::CreateContainer { container } => format!("container {}", container.name),
+        Step::StopContainer { name, .. } | Step::SetAside { name, .. } => format!("container {name}"),
+        Step::CreateVolume { name, .. } | Step::UseVolume { name } => format!("volume {name}"),
+        step => match step.fills()?.0 {
+            path if is_path(path) => path.to_owned(),
+            volume => format!("volume {volume}"),
+        },
+    })
+}
+
+/// Keeps restores apart while they look at each other's journals.
+async fn gate(folder: &Path) -> Result<LockedFile, JobError> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    const WAIT: Duration = Duration::from_millis(20);
+    let path = folder.join("gate");
+    let deadline = clock::monotonic() + LIMIT;
+    loop {
+        match LockedFile::try_lock(&path).map_err(|source| failed(&path, source))? {
+            Some(gate) => return Ok(gate),
+            None if clock::monotonic() >= deadline => return Err(failed(&path, std::io::ErrorKind::WouldBlock.into())),
+            None => tokio::time::sleep(WAIT).await,
+        }
+    }
+}
+
+/// What restores that run say of themselves, with their names.
+fn living(folder: &Path, engine: &str) -> Result<Vec<(String, Unfinished)>, JobError> {
+    let mut living = Vec::new();
+    for path in journal_file::list(folder, SUFFIX).map_err(|source| unread(folder, source))? {
+        if LockedFile::open_unheld(&path).map_err(|source| unread(&path, source))?.is_some() {
+            continue;
+        }
+        let Some(bytes) = journal_file::read_unlocked(&path, LIMIT).map_err(|source| unread(&path, source))? else { continue };
+        let run = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        living.extend(unfinished(&bytes, engine).map(|one| (run, one)));
+    }
+    Ok(living)
+}
+
+fn busy(run: &str, shared: &str) -> JobError {
+    let message = format!("another restore ({run}) is at {} just now", printable(shared.as_bytes()));
+    JobError::request("restore_runs", message, "Wait until it has ended.")
+}
+
+/// The restore that runs and needs a container stopped.
+pub(super) fn keeps_stopped(state: &Path, engine: &str, id: &str) -> Option<String> {
+    let moved = |one: &Unfinished| one.stopped.iter().any(|stopped| stopped.id == id) || one.aside.iter().any(|aside| aside.id == id);
+    living(&state.join(FOLDER), engine).ok()?.into_iter().find(|(_, one)| moved(one)).map(|(run, _)| run)
 }
 
 /// Whether a restore has left a journal, be it of one that lives. Where that cannot be seen there may be one: reading it says why.
@@ -252,12 +362,12 @@ pub(super) fn any(state: &Path) -> bool {
 pub(super) fn half_restored(state: &Path, engine: &str) -> Result<BTreeMap<String, String>, JobError> {
     let mut found = BTreeMap::new();
     for left in all(state, engine)? {
-        for (_, one) in left.half() {
+        for (_, one) in left.not_whole() {
             found.entry(one.volume.clone()).or_insert_with(|| {
-                format!(
-                    "a restore overwrites it, or was interrupted while it did, so only a part of it would be saved: restore it again{}",
-                    one.whence()
-                )
+                let (does, again) =
+                    if one.fresh { ("fills", "restore it again, or remove it") } else { ("overwrites", "restore it again") };
+                let whence = one.whence();
+                format!("a restore {does} it, or was interrupted while it did, so only a part of it would be saved: {again}{whence}")
             });
         }
     }
@@ -294,6 +404,8 @@ fn unread(path: &Path, source: std::io::Error) -> JobError {
 /// What a restore that died has left.
 #[derive(Debug, Default, PartialEq)]
 struct Unfinished {
+    /// All that it was to touch.
+    plans: BTreeSet<String>,
     /// What was made for applications that are not complete, oldest first.
     made: Vec<(Left, String)>,
     /// Application and name of each container that was asked for, and may have been made.
@@ -308,14 +420,16 @@ struct Unfinished {
     stopped: Vec<Stopped>,
     /// Containers that had been there and were renamed.
     aside: Vec<Aside>,
-    /// Volumes that had been there and were overwritten, with their application.
+    /// Volumes and paths that were overwritten or filled, with their application.
     overwritten: Vec<(String, Overwritten)>,
 }
 
-/// A volume that was overwritten.
+/// A volume or path that was overwritten or filled.
 #[derive(Debug, Clone, PartialEq)]
 struct Overwritten {
     volume: String,
+    /// It was new or empty.
+    fresh: bool,
     /// The snapshot that has what was in it.
     saved: Option<String>,
     /// What tells it from another one of its name.
@@ -325,15 +439,24 @@ struct Overwritten {
 impl Overwritten {
     /// Where its content of before is: the end of a sentence.
     fn whence(&self) -> String {
+        if self.fresh {
+            return String::new();
+        }
         let saved = self.saved.as_ref().map(|id| format!("; what was in it is in snapshot {}", printable(id.as_bytes())));
         saved.unwrap_or_else(|| "; nothing of it was saved before".to_owned())
     }
 }
 
 impl Unfinished {
-    /// The volumes that are half restored, with their applications.
-    fn half(&self) -> impl Iterator<Item = &(String, Overwritten)> {
+    /// The volumes and paths that are half restored, with their applications; also those that were made for this, and will be removed.
+    fn not_whole(&self) -> impl Iterator<Item = &(String, Overwritten)> {
         self.overwritten.iter().filter(|(application, _)| !self.not_started.contains_key(application))
+    }
+
+    /// Those of them that only another restore can put right.
+    fn half(&self) -> impl Iterator<Item = &(String, Overwritten)> {
+        let is_made = |name: &str| self.made.iter().any(|(left, _)| left.kind == Kind::Volume && left.id == name);
+        self.not_whole().filter(move |(_, one)| !(one.fresh && is_made(&one.volume)))
     }
 
     /// The applications of which a volume is half restored.
@@ -376,6 +499,7 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
     for line in lines {
         match line {
             Line::Engine { .. } => {}
+            Line::Plans { what } => found.plans = what,
             Line::Making { application, name } => found.making.push((application, name)),
             Line::Made { left, created } => {
                 found.making.retain(|(_, name)| *name != left.name);
@@ -386,7 +510,10 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
             Line::Stopping { stopped } => found.stopped.push(stopped),
             Line::Aside { aside } => found.aside.push(aside),
             Line::Overwriting { application, volume, saved, created } => {
-                found.overwritten.push((application, Overwritten { volume, saved, created }));
+                found.overwritten.push((application, Overwritten { volume, fresh: false, saved, created }));
+            }
+            Line::Filling { application, volume, created } => {
+                found.overwritten.push((application, Overwritten { volume, fresh: true, saved: None, created }));
             }
             Line::Refilled { application, volume } => found.overwritten.retain(|(of, one)| (of, &one.volume) != (&application, &volume)),
             Line::Restored { volume } => found.overwritten.retain(|(_, one)| one.volume != volume),
@@ -396,7 +523,7 @@ fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
                 found.making.retain(|(_, name)| !has_name(name));
                 found.stopped.retain(|one| one.application != application);
                 found.aside.retain(|one| one.application != application);
-                found.overwritten.retain(|(of, _)| *of != application);
+                found.overwritten.retain(|(of, one)| *of != application || one.fresh);
             }
             Line::Undone { application } => {
                 found.making.retain(|(of, _)| *of != application);

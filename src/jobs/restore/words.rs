@@ -44,6 +44,7 @@ pub(super) fn worded(found: &plan::Conflict) -> Conflict {
         "Replace it with --in-place, rename it with --rename OLD:NEW, restore under new names with --as-new, or remove what is there.";
     let (item, hint) = match found {
         C::ContainerExists { name, .. } => (format!("container {name}"), RENAME),
+        C::KeptStill { container } => (format!("container {container}"), "Wait until that backup has ended."),
         C::VolumeExists { name, .. } => (format!("volume {name}"), RENAME),
         C::NetworkDiffers { name, .. } => (format!("network {name}"), RENAME),
         C::PathExists { path, .. } => (

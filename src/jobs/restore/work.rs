@@ -3,10 +3,14 @@
 //! In which order the steps are taken is `engine`'s business; what is on disk of it, the journal's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::{EngineRestore, entries, is_content, is_made};
+use super::files::real;
 use super::fill::Fill;
 use super::in_place::InPlace;
 use super::journal::{self, Journal, Owed, Undone};
@@ -21,8 +25,8 @@ use crate::jobs::request::JobContext;
 use crate::jobs::results::RestoredApplication;
 use crate::model::progress::Progress;
 use crate::model::text::printable;
-use crate::platform::clock;
 use crate::platform::control::Control;
+use crate::platform::{clock, files};
 use crate::repository::contract::{Repository, SnapshotId};
 use crate::targets::plan::{PlannedStep, Step};
 use crate::targets::steps::Steps;
@@ -45,9 +49,9 @@ pub(super) struct Work<'a> {
     pub(super) results: BTreeMap<&'a str, RestoredApplication>,
     /// Applications whose data is not all there: a program that starts on half of its data may destroy the rest.
     pub(super) incomplete: BTreeSet<&'a str>,
-    /// Volumes that were begun to be filled and not overwritten.
+    /// Volumes and paths that were begun to be filled and not overwritten.
     pub(super) filled: BTreeSet<&'a str>,
-    /// Volumes of which all files are written.
+    /// Volumes and paths of which all files are written.
     whole: BTreeSet<&'a str>,
     /// Applications that failed, of which containers wait to be started again, and how far they are undone.
     waiting: BTreeMap<&'a str, Undone>,
@@ -91,34 +95,42 @@ impl<'a> Work<'a> {
 
     /// Whether losing entries in a step is a failure: what is there would have to run on what is left.
     pub(super) fn must_be_whole(&self, planned: &PlannedStep) -> bool {
-        let others = match &planned.step {
-            Step::FillVolume { name, replace, .. } => {
-                let mut users = self.users(|volume| volume == name).filter(|user| *user != planned.application);
-                users.any(|user| *replace || self.steps.has_moved(user))
-            }
-            _ => false,
-        };
+        let others = planned.step.fills().is_some_and(|(place, overwrites)| {
+            let mut users = self.users(|used| used == place).filter(|user| *user != planned.application);
+            users.any(|user| overwrites || self.steps.has_moved(user))
+        });
         others || self.steps.has_moved(&planned.application)
     }
 
     /// A step was taken that may have lost entries: then nobody starts on what it filled.
     pub(super) fn filled_in(&mut self, planned: &'a PlannedStep, lost: u64) {
-        match &planned.step {
-            Step::FillVolume { name, .. } if lost > 0 => {
-                let others: Vec<&str> = self.users(|volume| volume == name).collect();
-                self.incomplete.extend(others);
-                self.incomplete.insert(&planned.application);
-            }
-            _ if lost > 0 => drop(self.incomplete.insert(&planned.application)),
-            Step::FillVolume { name, .. } => {
-                self.whole.insert(name);
-                self.in_place.is_whole(name);
-            }
-            _ => {}
+        if lost > 0 {
+            self.incomplete.insert(&planned.application);
+        }
+        let Some((place, _)) = planned.step.fills() else { return };
+        if lost > 0 {
+            let others: Vec<&str> = self.users(|used| used == place).collect();
+            self.incomplete.extend(others);
+        } else {
+            self.whole.insert(place);
+            self.in_place.is_whole(place);
         }
     }
 
-    /// The applications that did not fail and of which a restored container uses one of these volumes.
+    /// The snapshot that has what was in a volume, or at a path, that is overwritten.
+    pub(super) fn saved(&self, application: &str, place: &str) -> Option<&SnapshotId> {
+        self.in_place.saved(application, place).or_else(|| self.in_place.saved(application, self.folder_of(place)?))
+    }
+
+    /// The folder of the machine that a volume stands for and that is overwritten with it.
+    fn folder_of(&self, volume: &str) -> Option<&'a str> {
+        self.restore.plan.steps.iter().find_map(|planned| match &planned.step {
+            Step::FillVolume { name, over, .. } if name == volume => over.as_deref(),
+            _ => None,
+        })
+    }
+
+    /// The applications that did not fail and of which a restored container uses one of these volumes or paths.
     fn users(&self, is_meant: impl Fn(&str) -> bool) -> impl Iterator<Item = &'a str> {
         let mut users = BTreeSet::new();
         for planned in &self.restore.plan.steps {
@@ -145,10 +157,8 @@ impl<'a> Work<'a> {
         if is_content(&planned.step) && !later().any(|(_, later)| is_content(&later.step)) {
             let starts = !self.incomplete.contains(application);
             let owed = later().filter(|_| starts).filter_map(|(number, later)| Owed::of(number, &later.step, &self.restore.plan.uses));
-            let filled = steps.iter().filter(|planned| planned.application == application).filter_map(|planned| match &planned.step {
-                Step::FillVolume { name, .. } => Some(name.as_str()),
-                _ => None,
-            });
+            let filled = steps.iter().filter(|planned| planned.application == application).filter_map(|planned| planned.step.fills());
+            let filled = filled.map(|(place, _)| place);
             let (whole, lost): (Vec<&str>, Vec<&str>) = filled.partition(|name| self.whole.contains(name));
             let lost = lost.into_iter().map(str::to_owned).collect();
             self.journal.complete(application, owed.collect(), lost).map_err(|error| sentence(&error))?;
@@ -158,10 +168,8 @@ impl<'a> Work<'a> {
                 journal::restored(self.restore.engine.id(), state, whole, HELD_LIMIT).await.map_err(|error| sentence(&error))?;
             if let Some(result) = self.results.get_mut(application) {
                 result.warnings.extend(not_noted.into_iter().map(|volume| {
-                    let volume = printable(volume.as_bytes());
-                    format!(
-                        "volume {volume} is whole, but another run that is at work still takes it for half restored: restore it once more"
-                    )
+                    let what = what(&volume);
+                    format!("{what} is whole, but another run that is at work still takes it for half restored: restore it once more")
                 }));
             }
         }
@@ -228,20 +236,17 @@ impl<'a> Work<'a> {
     fn busy(&self) -> BTreeSet<String> {
         let steps = self.restore.plan.steps.iter();
         let living = steps.filter(|planned| self.results.get(planned.application.as_str()).is_some_and(|result| result.failure.is_none()));
-        let overwritten = living.filter_map(|planned| match &planned.step {
-            Step::FillVolume { name, replace: true, .. } => Some(name.clone()),
-            _ => None,
-        });
+        let overwritten = living.filter_map(|planned| planned.step.fills()).filter(|(_, overwrites)| *overwrites);
+        let overwritten = overwritten.map(|(place, _)| place.to_owned());
         overwritten.chain(self.in_place.half().iter().cloned()).collect()
     }
 
-    /// Volumes that a failing application was to make, to fill or to overwrite, and that therefore are not what they should be.
+    /// Volumes and paths that a failing application was to make, to fill or to overwrite, and that therefore are not what they should be.
     fn spoilt(&self, application: &str) -> BTreeSet<&'a str> {
         let mine = self.restore.plan.steps.iter().filter(|planned| planned.application == application);
         let volumes = mine.filter_map(|planned| match &planned.step {
             Step::CreateVolume { name, .. } => Some((name.as_str(), false)),
-            Step::FillVolume { name, replace, .. } => Some((name.as_str(), *replace)),
-            _ => None,
+            step => step.fills(),
         });
         // One that was made or empty, and is filled, is as good as it can be.
         volumes.filter(|(name, replaced)| *replaced || !self.whole.contains(name)).map(|(name, _)| name).collect()
@@ -285,11 +290,12 @@ impl<'a> Work<'a> {
         }
         let mut lost = Vec::new();
         for volume in volumes {
-            let saved = self.in_place.content(application, &volume);
+            let folder = self.folder_of(&volume);
+            let saved = self.in_place.content(application, folder.unwrap_or(&volume));
             let refilled = match &saved {
                 Some((snapshot, path)) => self
                     .refill
-                    .run(&self.restore.engine, snapshot, path, &volume)
+                    .run(&self.restore.engine, (snapshot, path), folder.unwrap_or(&volume), self.source_of(application, &volume))
                     .await
                     .map_err(|reason| format!("is half restored ({reason}); what was in it is in snapshot {}", snapshot.short())),
                 None => Err("is half restored, and what was in it was not saved".to_owned()),
@@ -299,17 +305,43 @@ impl<'a> Work<'a> {
                 None => self.journal.refilled(application, &volume).map_err(|error| sentence(&error)),
             });
             if let Err(reason) = refilled {
-                lost.push(format!("volume {} {reason}", printable(volume.as_bytes())));
+                lost.push(format!("{} {reason}", what(&volume)));
                 self.in_place.stays_half(volume);
             }
         }
         Some(lost)
     }
 
+    /// The snapshot and the place in it from which a volume or path was being filled.
+    fn source_of(&self, application: &str, place: &str) -> Option<(&'a SnapshotId, &'a str)> {
+        let snapshot = &self.restore.snapshots.get(application)?.id;
+        let is_it = |planned: &&PlannedStep| planned.step.fills().is_some_and(|(name, _)| name == place);
+        match &self.restore.plan.steps.iter().find(is_it)?.step {
+            Step::FillVolume { path: from, .. } | Step::FillPath { from, .. } => Some((snapshot, from)),
+            _ => None,
+        }
+    }
+
+    /// Forgets of what an application has filled and is whole, or was removed again. Gives what had been there, empty, and is half filled.
+    fn half_filled(&mut self, application: &str, made: bool) -> Vec<&'a str> {
+        let steps = || self.restore.plan.steps.iter().filter(|planned| planned.application == application);
+        let is_made = |place: &str| steps().any(|planned| matches!(&planned.step, Step::CreateVolume { name, .. } if name == place));
+        let begun =
+            steps().filter_map(|planned| planned.step.fills()).filter(|(place, overwrites)| !overwrites && self.filled.contains(place));
+        let (half, whole): (Vec<&'a str>, Vec<&'a str>) =
+            begun.map(|(place, _)| place).partition(|place| !(self.whole.contains(place) || made && is_made(place)));
+        for place in whole {
+            // The next start finds out for itself.
+            drop(self.journal.refilled(application, place));
+        }
+        half
+    }
+
     /// Gives containers that were there their names, and starts them, and says how that went.
     async fn put_back(&mut self, application: &'a str, made: bool, lost: Option<Vec<String>>, busy: &BTreeSet<String>) {
+        let filled = self.half_filled(application, made).is_empty();
         let Some(mut lost) = lost else {
-            self.undone(application, Undone { made, moved: true });
+            self.undone(application, Undone { made, moved: true, filled });
             return;
         };
         // A program that starts on half of its data may destroy the rest.
@@ -327,7 +359,7 @@ impl<'a> Work<'a> {
             format!("{}; the containers that were there are back and stay stopped", lost.join("; "))
         };
         self.says(application, &end);
-        let undone = Undone { made, moved: whole };
+        let undone = Undone { made, moved: whole, filled };
         if waits {
             self.waiting.insert(application, undone);
         } else {
@@ -381,17 +413,62 @@ struct Refill<'a> {
 }
 
 impl Refill<'_> {
-    async fn run(&self, engine: &Engine, snapshot: &SnapshotId, path: &str, name: &str) -> Result<(), String> {
+    /// Writes what was `saved` into a volume, or to a path, that was being filled `from` elsewhere.
+    async fn run(&self, engine: &Engine, saved: (&SnapshotId, &str), name: &str, from: Option<(&SnapshotId, &str)>) -> Result<(), String> {
         // Not the run's own: what was cancelled is to be as it was all the same.
         let control = Control::new();
         let Self { repository, owner, progress } = *self;
-        let fill = Fill { repository, engine, snapshot, path, name, replace: true, ids: None, owner, control: &control, progress };
+        let ((snapshot, path), is_path) = (saved, name.starts_with('/'));
+        // At a path there may be what was not saved, and is not ours to remove.
+        let fill = Fill { repository, engine, snapshot, path, name, replace: !is_path, ids: None, owner, control: &control, progress };
         let mut counted = counter(snapshot);
-        match fill.volume(&mut counted).await? {
-            0 => Ok(()),
-            lost => Err(format!("{} could not be written", entries(lost))),
+        let lost = if is_path { fill.host_path(&mut counted).await? } else { fill.volume(&mut counted).await? };
+        if lost > 0 {
+            return Err(format!("{} could not be written", entries(lost)));
+        }
+        match from.filter(|_| is_path) {
+            Some(from) => tokio::task::block_in_place(|| remove_added(repository, saved, from, name)),
+            None => Ok(()),
         }
     }
+}
+
+/// A volume or path for people.
+fn what(place: &str) -> String {
+    let shown = printable(place.as_bytes());
+    if place.starts_with('/') { shown } else { format!("volume {shown}") }
+}
+
+/// Removes from a path what the one snapshot has there and the other has not: it was written from there, and nothing else is touched.
+fn remove_added(repository: &dyn Repository, kept: (&SnapshotId, &str), written: (&SnapshotId, &str), path: &str) -> Result<(), String> {
+    let names = |(snapshot, root): (&SnapshotId, &str), found: &mut dyn FnMut(Vec<u8>)| {
+        repository
+            .list(snapshot, root.as_bytes(), true, &mut |entry| {
+                let below = entry.path.strip_prefix(root.as_bytes()).unwrap_or_default();
+                found(below.strip_prefix(b"/").unwrap_or(below).to_vec());
+                ControlFlow::Continue(())
+            })
+            .map_err(|error| sentence(&error))
+    };
+    let (mut before, mut added) = (BTreeSet::new(), Vec::new());
+    names(kept, &mut |name| before.extend([name]))?;
+    names(written, &mut |name| added.extend((!before.contains(&name)).then_some(name)))?;
+    let root = real(Path::new(path));
+    // What is in a folder comes after it.
+    for name in added.iter().rev() {
+        match files::remove_beneath(&root, name) {
+            Err(error) if !is_not_ours(&error) => return Err(format!("{} cannot be removed again: {error}", printable(name))),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// It is not there, or holds what others have put there, or lies behind a link that was there before.
+fn is_not_ours(error: &io::Error) -> bool {
+    use io::ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | DirectoryNotEmpty | NotADirectory)
+        || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 /// What is said of volumes that were there, empty, and were begun to be filled.

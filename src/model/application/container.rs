@@ -137,6 +137,13 @@ pub struct RestartPolicy {
     pub maximum_retries: i64,
 }
 
+impl RestartPolicy {
+    /// That of a container that only people start.
+    pub fn never() -> Self {
+        Self { name: "no".to_owned(), maximum_retries: 0 }
+    }
+}
+
 /// What a container needs before it can start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependency {

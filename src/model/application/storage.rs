@@ -115,6 +115,12 @@ impl Volume {
         self.options.get("o").is_some_and(|words| words.split(',').any(|word| word.trim() == "rbind"))
     }
 
+    /// What else has its files: a folder of the machine, a share, a disk. Not of one in memory.
+    pub fn device(&self) -> Option<&str> {
+        let in_memory = self.options.get("type").is_some_and(|kind| kind == "tmpfs");
+        self.options.get("device").map(String::as_str).filter(|_| self.driver == "local" && !in_memory)
+    }
+
     /// Whether the Engine made up its name (64 hexadecimal digits).
     pub fn is_anonymous(&self) -> bool {
         self.name.len() == 64 && self.name.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -20,7 +20,7 @@ pub(super) fn stored(applications: &[StoredApplication]) -> BTreeSet<String> {
 }
 
 /// What becomes of one path.
-enum Fate {
+pub(super) enum Fate {
     Write,
     Overwrite,
     Keep,
@@ -65,28 +65,39 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> BTreeSet<String> {
                 }
                 ItemOutcome::Skipped => continue,
             };
-            match fate(draft, &item.name) {
+            // Beside the original, or one item of many: what is there belongs to somebody else.
+            let beside = is_beside(draft) || !draft.options.items.is_everything();
+            let fate = fate(draft, &item.name, beside);
+            let overwrites = matches!(fate, Fate::Overwrite);
+            match fate {
                 Fate::Keep => {
                     let container = printable(container.as_bytes());
                     draft.note(format!("container {container} uses {path} as it is there"));
                     continue;
                 }
                 Fate::Refuse(reason) => draft.conflict(Conflict::PathExists { path: item.name.clone(), reason: reason.to_owned() }),
-                Fate::Overwrite => draft.note(format!("{path}: the files there are overwritten")),
+                Fate::Overwrite => draft.note(format!("{path}: {OVERWRITTEN}")),
                 Fate::Write => {}
             }
             if filled.insert(item.name.clone()) {
-                draft.step(application, Step::FillPath { path: item.name.clone(), from: item.path.clone(), bytes });
+                draft.step(application, Step::FillPath { path: item.name.clone(), from: item.path.clone(), bytes, overwrites });
             }
         }
     }
     filled
 }
 
-fn fate(draft: &Draft<'_>, path: &str) -> Fate {
+/// What is told of files that are overwritten where others may lie beside them.
+pub(super) const OVERWRITTEN: &str = "the files there are overwritten, and those that the snapshot does not have stay";
+
+/// Whether what is restored is to stand beside what is there.
+pub(super) fn is_beside(draft: &Draft<'_>) -> bool {
+    draft.options.as_new || !draft.options.renames.is_empty()
+}
+
+/// What becomes of files that are restored to a path; `beside` if what is there may belong to somebody else.
+pub(super) fn fate(draft: &Draft<'_>, path: &str, beside: bool) -> Fate {
     let options = draft.options;
-    // Beside the original, or one item of many: what is there belongs to somebody else.
-    let beside = options.as_new || !options.renames.is_empty() || !options.items.is_everything();
     match draft.host.binds.get(path) {
         Some(PathState::Missing | PathState::Empty) => Fate::Write,
         None if options.in_place && options.save_first => {

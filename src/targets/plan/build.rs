@@ -4,6 +4,7 @@
 //! `naming`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -12,7 +13,8 @@ use super::naming::{Naming, naming};
 use super::{Conflict, PlanError, PlannedStep, RestoreOptions, RestorePlan, Step, StoredApplication};
 use crate::docker::create::endpoints::static_addresses;
 use crate::docker::create::json::{object, text};
-use crate::docker::create::{ContainerRequest, Names, container_body, is_predefined_network, looks_automatic, network_body, volume_body};
+use crate::docker::create::{ContainerRequest, Names, container_body, is_predefined_network, looks_automatic, network_body};
+use crate::docker::discover::binds::data_path;
 use crate::docker::quiesce::start_order;
 use crate::model::application::{Container, DependencyCondition, Health, ItemKind, Status, Volume};
 use crate::model::outcome::ItemOutcome;
@@ -36,7 +38,7 @@ pub(super) struct Draft<'a> {
     pub(super) options: &'a RestoreOptions,
     pub(super) host: &'a Host,
     pub(super) names: Names,
-    naming: Naming,
+    pub(super) naming: Naming,
     pub(super) containers: Vec<ChosenContainer<'a>>,
     pub(super) volumes: BTreeMap<&'a str, (&'a StoredApplication, &'a Volume)>,
     pub(super) networks: BTreeMap<&'a str, (&'a str, &'a Value)>,
@@ -68,12 +70,19 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
         volumes: BTreeMap::new(),
         networks: BTreeMap::new(),
         overwritten: Vec::new(),
-        plan: RestorePlan { steps: Vec::new(), conflicts: Vec::new(), notes: Vec::new(), asked: Vec::new(), uses: BTreeMap::new() },
+        plan: RestorePlan {
+            steps: Vec::new(),
+            conflicts: Vec::new(),
+            notes: Vec::new(),
+            asked: Vec::new(),
+            uses: BTreeMap::new(),
+            targets: Vec::new(),
+        },
     };
     draft.choose();
     let images = super::images::plan(&mut draft);
     draft.plan_networks()?;
-    draft.plan_volumes()?;
+    super::volumes::plan(&mut draft)?;
     let filled = super::binds::plan(&mut draft);
     draft.plan_containers(&images, &filled)?;
     draft.plan_starts();
@@ -181,82 +190,6 @@ impl<'a> Draft<'a> {
             .is_some_and(|stored| !stored.document.engine.id.is_empty() && stored.document.engine.id == self.host.identity.id)
     }
 
-    fn plan_volumes(&mut self) -> Result<(), PlanError> {
-        for (name, (stored, volume)) in self.volumes.clone() {
-            let application = stored.document.application.name.as_str();
-            let target = self.names.volume(name);
-            let mut replace = false;
-            if self.host.volumes.contains_key(&target) {
-                match checks::volume_in_the_way(&target, self.host) {
-                    Some(_) if self.options.in_place => {
-                        if let Some(reason) = super::in_place::why_not_overwritten(volume, &target, self.host) {
-                            self.conflict(Conflict::VolumeExists { name: target.clone(), reason });
-                        }
-                        replace = true;
-                    }
-                    Some(reason) => self.conflict(Conflict::VolumeExists { name: target.clone(), reason }),
-                    // Also an empty one has to be of the same kind: what is written elsewhere is not where it was.
-                    None => match super::in_place::why_not_overwritten(volume, &target, self.host) {
-                        Some(reason) => self.conflict(Conflict::VolumeExists { name: target.clone(), reason }),
-                        None => self.step(application, Step::UseVolume { name: target.clone() }),
-                    },
-                }
-            } else {
-                if !checks::has_driver(&volume.driver, &self.host.volume_drivers) {
-                    self.conflict(Conflict::Unsupported {
-                        what: format!("volume {target}"),
-                        lacks: format!("volume driver {}", volume.driver),
-                    });
-                }
-                let inspect = json!({"Name": volume.name, "Driver": volume.driver, "Options": volume.options, "Labels": volume.labels});
-                let mut body = volume_body(&inspect, &self.names)?;
-                self.naming.label(&mut body);
-                self.step(application, Step::CreateVolume { name: target.clone(), body });
-            }
-            self.plan_fill(stored, volume, target, replace);
-        }
-        Ok(())
-    }
-
-    fn plan_fill(&mut self, stored: &StoredApplication, volume: &Volume, target: String, replace: bool) {
-        let shown = printable(target.as_bytes());
-        // What is not overwritten stays as it is.
-        let (stays, begins) =
-            if replace { ("keeps what is in it now", "keeps what is in it now") } else { ("stays empty", "begins empty") };
-        if volume.options.get("type").is_some_and(|kind| kind == "tmpfs") {
-            self.note(format!("volume {shown} lives in memory: it is made, and its files are not restored"));
-            return;
-        }
-        if let Some(device) = volume.options.get("device") {
-            self.note(format!("volume {shown} stands for {}: the files there are overwritten", printable(device.as_bytes())));
-        }
-        let item = stored.document.item(ItemKind::Volume, &volume.name);
-        let (proof, path) = match item.map(|item| (&item.outcome, &item.path)) {
-            Some((ItemOutcome::Complete { proof }, path)) => (proof, path),
-            Some((ItemOutcome::Partial { proof, reasons }, path)) => {
-                self.note(format!("volume {shown} was saved in part only: {}", printable(reasons.join("; ").as_bytes())));
-                (proof, path)
-            }
-            Some((ItemOutcome::Failed { reason }, _)) => {
-                self.note(format!("volume {shown} {stays}, saving it failed: {}", printable(reason.as_bytes())));
-                return;
-            }
-            None if stored.document.leaves_out_volume(&volume.name) => {
-                self.asked(format!("volume {shown} {begins}: it is left out of backups"));
-                return;
-            }
-            Some((ItemOutcome::Skipped, _)) | None => {
-                self.note(format!("volume {shown} {stays}: its files are not in the snapshot"));
-                return;
-            }
-        };
-        if replace {
-            self.overwritten.push((stored.document.application.name.clone(), target.clone()));
-        }
-        let step = Step::FillVolume { name: target, path: path.clone(), bytes: proof.bytes, replace };
-        self.step(&stored.document.application.name, step);
-    }
-
     fn plan_containers(&mut self, images: &BTreeMap<&'a str, String>, filled: &BTreeSet<String>) -> Result<(), PlanError> {
         let empty = self.empty_volumes();
         checks::containers(self, filled);
@@ -281,8 +214,13 @@ impl<'a> Draft<'a> {
             for note in std::mem::take(&mut made.notes) {
                 self.note(format!("container {}: {note}", printable(made.name.as_bytes())));
             }
-            let volumes = container.volume_names().map(|name| self.names.volume(name)).collect();
-            self.plan.uses.insert(made.name.clone(), volumes);
+            let volumes = container.volume_names().map(|name| self.names.volume(name));
+            let mounts = |path: &&String| {
+                let mut mounted = container.mounts.iter().filter_map(data_path).map(Path::new);
+                mounted.any(|mounted| mounted.starts_with(path) || Path::new(path).starts_with(mounted))
+            };
+            let places = volumes.chain(filled.iter().filter(mounts).cloned()).collect();
+            self.plan.uses.insert(made.name.clone(), places);
             self.step(application, Step::CreateContainer { container: Box::new(made) });
             if let Some(step) = super::images::layer(self.applications, application, container, self.names.container(&container.name)) {
                 self.step(application, step);
@@ -383,7 +321,7 @@ impl<'a> Draft<'a> {
 
 impl Naming {
     /// Gives what is made the new name of its compose project, so that it does not count as the old one's.
-    fn label(&self, body: &mut Value) {
+    pub(super) fn label(&self, body: &mut Value) {
         const PROJECT: &str = "com.docker.compose.project";
         let new =
             body.pointer("/Labels/com.docker.compose.project").and_then(Value::as_str).and_then(|old| self.projects.get(old)).cloned();

@@ -3,9 +3,11 @@
 //! Putting it back when the restore fails is the business of `jobs`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::build::Draft;
 use super::{Conflict, PlannedStep, Step};
+use crate::docker::discover::binds::data_path;
 use crate::docker::discover::grounds::meet;
 use crate::model::application::Volume;
 use crate::targets::preflight::{Host, HostContainer};
@@ -32,6 +34,7 @@ pub(super) fn frame(draft: &mut Draft<'_>) {
     let targets = targets(draft);
     let users = users(draft, &replaced, &targets);
     refuse_fixed(draft, &replaced, &users, &targets);
+    refuse_kept_still(draft, &replaced, &targets);
 
     let planned = |application: &str, step: Step| PlannedStep { application: application.to_owned(), step };
     let held_down = &draft.options.held_down;
@@ -41,7 +44,8 @@ pub(super) fn frame(draft: &mut Draft<'_>) {
     for (application, container) in users.iter().chain(replaced.iter().rev()).filter(|(_, container)| runs(container)) {
         let (name, id) = (container.name.clone(), container.id.clone());
         let volumes = uses(draft, container, &targets);
-        before.push(planned(application, Step::StopContainer { name, id, paused: container.status == "paused", volumes }));
+        let (paused, restart) = (container.status == "paused", container.restart.clone());
+        before.push(planned(application, Step::StopContainer { name, id, paused, volumes, restart }));
     }
     if draft.options.save_first {
         before.extend(save_first(draft, &replaced));
@@ -65,15 +69,16 @@ pub(super) fn frame(draft: &mut Draft<'_>) {
         .map_or(0, |last| last + 1);
     steps.splice(first..first, before);
     steps.extend(after);
+    draft.plan.targets = targets;
 }
 
-/// The volumes that are overwritten, for whatever application, or are half restored already, and that a container uses or can write to.
+/// The volumes and paths that are overwritten, for whatever application, or are half restored already, and that a container uses or can
+/// write to.
 fn uses(draft: &Draft<'_>, container: &HostContainer, targets: &[Target]) -> Vec<String> {
-    let reached = |volume: &&String| {
-        targets.iter().any(|target| target.is_volume && target.name == **volume && target.reached_by(container, draft.host).is_some())
-    };
-    let overwritten = draft.overwritten.iter().map(|(_, volume)| volume).filter(reached);
-    let half = draft.options.half.iter().filter(|volume| container.volumes.contains(*volume));
+    let reached = |target: &&Target| target.overwrites && target.reached_by(container, draft.host).is_some();
+    let overwritten = targets.iter().filter(reached).map(|target| &target.name);
+    let mounts = |path: &String| container.mounts.iter().filter_map(data_path).any(|mounted| overlap(Path::new(path), Path::new(mounted)));
+    let half = draft.options.half.iter().filter(|place| container.volumes.contains(*place) || mounts(place));
     overwritten.chain(half).cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
@@ -90,13 +95,20 @@ fn replaced_in_order<'a>(draft: &Draft<'a>) -> Concerned<'a> {
 }
 
 /// Something that is overwritten.
-struct Target {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
     application: String,
     /// The volume of that name, else the path.
     is_volume: bool,
     name: String,
     /// Where its files lie.
     places: BTreeSet<String>,
+    /// Whether something is in it, as far as is known.
+    overwrites: bool,
+}
+
+fn overlap(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
 }
 
 /// How a container reaches what is overwritten.
@@ -109,6 +121,17 @@ enum Reach {
 }
 
 impl Target {
+    /// The first of the containers that run and reach it.
+    pub fn reached<'h>(&self, host: &'h Host) -> Option<&'h str> {
+        let reaches = |container: &&HostContainer| container.is_alive() && self.reached_by(container, host).is_some();
+        host.containers.iter().find(reaches).map(|container| container.name.as_str())
+    }
+
+    /// Whether this is the volume or path, and something is in it.
+    pub fn overwrites(&self, place: &str) -> bool {
+        self.overwrites && self.name == place
+    }
+
     fn reached_by(&self, container: &HostContainer, host: &Host) -> Option<Reach> {
         if self.is_volume && container.volumes.contains(&self.name) {
             return Some(Reach::Uses);
@@ -121,31 +144,20 @@ impl Target {
 
 /// Everything that is overwritten, or may be: a bind mount, and what a volume stands for, may hold something.
 fn targets(draft: &Draft<'_>) -> Vec<Target> {
-    let volume = |application: &str, name: &str, places| Target {
-        application: application.to_owned(),
-        is_volume: true,
-        name: name.to_owned(),
-        places,
-    };
-    let overwritten = draft.overwritten.iter().map(|(application, name)| volume(application, name, draft.host.grounds.volume(name, "")));
-    let mut targets: Vec<Target> = overwritten.collect();
+    let mut targets = Vec::new();
     for planned in &draft.plan.steps {
-        let application = planned.application.as_str();
-        match &planned.step {
-            Step::FillPath { path, .. } => targets.push(Target {
-                application: application.to_owned(),
-                is_volume: false,
-                name: path.clone(),
-                places: [path.clone()].into(),
-            }),
-            Step::FillVolume { name, replace: false, .. } => {
+        let Some((name, overwrites)) = planned.step.fills() else { continue };
+        let (is_volume, places) = match &planned.step {
+            Step::FillPath { path, .. } => (false, [path.clone()].into()),
+            Step::FillVolume { replace: true, .. } => (true, draft.host.grounds.volume(name, "")),
+            _ => {
                 let stored = draft.volumes.values().map(|(_, volume)| volume).find(|volume| draft.names.volume(&volume.name) == *name);
-                if let Some(folder) = stored.and_then(|volume| volume.bound_folder()) {
-                    targets.push(volume(application, name, [folder.trim_end_matches('/').to_owned()].into()));
-                }
+                let Some(folder) = stored.and_then(|volume| volume.bound_folder()) else { continue };
+                (true, [folder.trim_end_matches('/').to_owned()].into())
             }
-            _ => {}
-        }
+        };
+        let application = planned.application.clone();
+        targets.push(Target { application, is_volume, name: name.to_owned(), places, overwrites });
     }
     targets
 }
@@ -174,8 +186,18 @@ fn refuse_fixed(draft: &mut Draft<'_>, replaced: &Concerned<'_>, users: &Concern
         let guest = guests.find(|guest| !down(&guest.id))?;
         Some(format!("container {} runs in its network, and would lose it", guest.name))
     };
+    // Its successor has another id: who lives with it could never be started again.
+    let orphan = |container: &HostContainer| {
+        let lives_with = |one: &&HostContainer| one.guest_of.contains(&container.name) || one.network_of.as_deref() == Some(&container.id);
+        let stays = |one: &&HostContainer| !replaced.iter().any(|(_, other)| other.id == one.id);
+        let orphan = host.containers.iter().filter(lives_with).find(stays)?;
+        Some(format!(
+            "container {} lives in its network, memory or process space, and could not be started again: restore it too",
+            orphan.name
+        ))
+    };
     for (_, container) in replaced {
-        for status in container.fixed.clone().into_iter().chain(guest(container)) {
+        for status in container.fixed.clone().into_iter().chain(guest(container).or_else(|| orphan(container))) {
             draft.conflict(Conflict::ContainerExists { name: container.name.clone(), status });
         }
     }
@@ -194,6 +216,19 @@ fn refuse_fixed(draft: &mut Draft<'_>, replaced: &Concerned<'_>, users: &Concern
     }
 }
 
+/// What a backup keeps still is started by it, in the middle of whatever else is done with it.
+fn refuse_kept_still(draft: &mut Draft<'_>, replaced: &Concerned<'_>, targets: &[Target]) {
+    let host = draft.host;
+    let is_concerned = |container: &&HostContainer| {
+        replaced.iter().any(|(_, other)| other.id == container.id)
+            || targets.iter().any(|target| target.reached_by(container, host).is_some())
+    };
+    let kept = host.containers.iter().filter(|container| draft.options.kept_still.contains(&container.id));
+    for container in kept.filter(is_concerned) {
+        draft.conflict(Conflict::KeptStill { container: container.name.clone() });
+    }
+}
+
 /// One step for each application that overwrites something.
 fn save_first(draft: &Draft<'_>, replaced: &Concerned<'_>) -> Vec<PlannedStep> {
     let mut steps = Vec::new();
@@ -206,7 +241,7 @@ fn save_first(draft: &Draft<'_>, replaced: &Concerned<'_>) -> Vec<PlannedStep> {
         let volumes: Vec<String> = mine.filter(holds).cloned().collect();
         let paths =
             draft.plan.steps.iter().filter(|planned| planned.application == *application).filter_map(|planned| match &planned.step {
-                Step::FillPath { path, .. } => Some(path.clone()),
+                Step::FillPath { path, .. } | Step::FillVolume { over: Some(path), .. } => Some(path.clone()),
                 _ => None,
             });
         let holds = |path: &String| draft.host.binds.get(path) == Some(&crate::targets::preflight::PathState::Holds);

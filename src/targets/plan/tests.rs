@@ -1,6 +1,9 @@
 //! The tests of the plan: order, conflicts, names, images.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
+
+mod others;
+
 use std::collections::BTreeSet;
 
 use serde_json::json;
@@ -305,10 +308,10 @@ fn room_is_needed_on_the_disk_that_is_written_to() {
     let conflicts = |free: [u64; 2]| {
         let [engine, other] = free.map(|free| Disk { device: free, free });
         let disks = ["/mnt/disk/app", "/mnt/disk/data"].map(|path| (path.to_owned(), other)).into();
-        let binds = [("/mnt/disk/app".to_owned(), PathState::Missing)].into();
+        let binds = ["/mnt/disk/app", "/mnt/disk/data"].map(|path| (path.to_owned(), PathState::Missing)).into();
         let host = Host { images: Vec::new(), disk: Some(engine), disks, binds, ..host() };
         let wanted = wanted(&[on_a_disk()], &RestoreOptions::default());
-        assert_eq!((wanted.folders.len(), wanted.mount_points.len(), wanted.binds.len()), (1, 1, 1));
+        assert_eq!((wanted.folders.len(), wanted.mount_points.len(), wanted.binds.len()), (1, 1, 2));
         conflicts(&plan(&[on_a_disk()], &RestoreOptions::default(), &host).unwrap())
     };
     // Two images of ten bytes may share everything.
@@ -332,7 +335,7 @@ fn nothing_is_written_below_a_mount_point_without_its_mount() {
             .map(|one| HostImage { id: one.image.id.clone(), ..HostImage::default() })
             .collect();
         host.identity.id = engine.to_owned();
-        host.binds = [("/mnt/disk/app".to_owned(), PathState::Missing)].into();
+        host.binds = ["/mnt/disk/app", "/mnt/disk/data"].map(|path| (path.to_owned(), PathState::Missing)).into();
         host.unmounted = state.into_iter().map(|state| ("/mnt/disk".to_owned(), state)).collect();
         let plan = plan(&[on_a_disk()], &RestoreOptions::default(), &host).unwrap();
         (conflicts(&plan), plan.notes.iter().filter(|note| note.contains("is mounted")).count())

@@ -32,7 +32,8 @@ async fn plan(engine: &Engine, stage: &Stage<'_>, consistency: Consistency) -> Q
 }
 
 async fn begin(engine: &Engine, state: &Path, run: &str, plan: QuiescePlan) -> Quiesce {
-    let options = QuiesceOptions { stop_timeout: Some(Duration::from_secs(1)), health_limit: Duration::from_secs(30) };
+    let options =
+        QuiesceOptions { stop_timeout: Some(Duration::from_secs(1)), health_limit: Duration::from_secs(30), ..QuiesceOptions::default() };
     Quiesce::begin(engine, state, run, plan, options, &Control::new(), &Silent).await.unwrap()
 }
 
@@ -205,7 +206,7 @@ fn health_is_waited_for_only_so_long_and_that_is_said() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let plan = plan(&engine, &stage, Consistency::Stop).await;
-        let options = QuiesceOptions { stop_timeout: None, health_limit: Duration::from_secs(3) };
+        let options = QuiesceOptions { stop_timeout: None, health_limit: Duration::from_secs(3), ..QuiesceOptions::default() };
         let guard = Quiesce::begin(&engine, &state, "RUN", plan, options, &Control::new(), &Silent).await.unwrap();
         let began = Instant::now();
         let release = guard.release(&Silent).await;

@@ -16,7 +16,7 @@ use crate::jobs::error::JobError;
 use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::journal_file::{self, LockedFile};
-use crate::targets::steps::{self, Aside, Kind, Left, Stopped};
+use crate::targets::steps::{self, Aside, Kind, Left, NotAsBefore, Stopped};
 use crate::targets::{container, network, volume};
 
 /// How long the Engine may go on with the last call of a restore that died.
@@ -140,6 +140,10 @@ async fn forget_whole(engine: &Engine, dead: &mut [Dead]) -> Result<(), JobError
         }
         let half: Vec<Overwritten> = dead[number].left.half().map(|(_, one)| one.clone()).collect();
         for one in half {
+            if one.fresh && super::is_empty(engine, &one.volume).await {
+                dead[number].restored(&one.volume)?;
+                continue;
+            }
             match identity(engine, &one.volume).await {
                 Ok(found) if one.created.is_empty() || found == one.created || !are_comparable(&found, &one.created) => {}
                 Err(error) if !error.is_not_found() => return Err(error.into()),
@@ -263,17 +267,19 @@ impl Cleaning<'_> {
                 continue;
             }
             let done = match one.action {
-                Action::Start => steps::start_again(self.engine, &one.name, false).await,
-                Action::Wait if number < last => container::wait_healthy(self.engine, &one.name, HEALTH_LIMIT).await.map(drop),
+                Action::Start => steps::start_again(self.engine, &one.name, false, None).await,
+                Action::Wait if number < last => {
+                    container::wait_healthy(self.engine, &one.name, HEALTH_LIMIT).await.map(drop).map_err(NotAsBefore::Down)
+                }
                 Action::Wait => continue,
-                Action::Pause => steps::start_again(self.engine, &one.name, true).await,
+                Action::Pause => steps::start_again(self.engine, &one.name, true, None).await,
             };
             match done {
                 Ok(()) if one.action == Action::Start => self.cleaned.told.push(format!("container {name} was started")),
                 Ok(()) => {}
                 // Somebody has removed it.
                 Err(error) if error.is_not_found() => {}
-                Err(error) => self.fails(application, format!("container {name} is down: {}", sentence(&error))),
+                Err(error) => self.fails(application, format!("container {name} {}", sentence(&error))),
             }
         }
     }
@@ -289,12 +295,12 @@ impl Cleaning<'_> {
                 self.open.extend((!half.contains(&one.application)).then(|| one.application.clone()));
                 continue;
             }
-            match steps::start_again(self.engine, &one.id, one.paused).await {
+            match steps::start_again(self.engine, &one.id, one.paused, one.restart.as_ref()).await {
                 Ok(()) => back.entry(&one.application).or_default().push(one),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => {
                     let name = printable(one.name.as_bytes());
-                    self.fails(&one.application, format!("container {name} is down: {}", sentence(&error)));
+                    self.fails(&one.application, format!("container {name} {}", sentence(&error)));
                 }
             }
         }
@@ -325,10 +331,9 @@ impl Cleaning<'_> {
             let (stays, volume) = (names(stays), printable(one.volume.as_bytes()));
             let stays = if stays.is_empty() { String::new() } else { format!(", so {stays} stays stopped") };
             let application = printable(application.as_bytes());
-            let told = format!(
-                "volume {volume} was being overwritten when a restore of {application} was interrupted{stays}: restore it again{}",
-                one.whence()
-            );
+            let what = if super::is_path(&one.volume) { volume } else { format!("volume {volume}") };
+            let (done, again) = if one.fresh { ("filled", "restore it again, or remove it") } else { ("overwritten", "restore it again") };
+            let told = format!("{what} was being {done} when a restore of {application} was interrupted{stays}: {again}{}", one.whence());
             // What an older one says of what was in it before is true.
             self.cleaned.half.entry(one.volume.clone()).or_insert_with(|| Half { saved: one.saved.clone(), told });
         }

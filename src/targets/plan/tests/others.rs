@@ -1,0 +1,91 @@
+//! What belongs to others, too: files that a volume stands for, containers that a backup keeps still or that live with a replaced one.
+
+use super::*;
+
+/// `shop`, of which the volume stands for something.
+fn standing_for(options: &[(&str, &str)]) -> StoredApplication {
+    let mut shop = shop();
+    shop.document.application.volumes[0].options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    shop
+}
+
+const BOUND: &[(&str, &str)] = &[("type", "none"), ("o", "bind"), ("device", "/srv/data")];
+const SHARE: &[(&str, &str)] = &[("type", "nfs"), ("o", "addr=10.0.0.9"), ("device", ":/export")];
+
+fn planned(stored: &StoredApplication, options: &RestoreOptions, at: Option<PathState>) -> RestorePlan {
+    let mut host = host();
+    host.binds = at.into_iter().map(|state| ("/srv/data".to_owned(), state)).collect();
+    plan(std::slice::from_ref(stored), options, &host).unwrap()
+}
+
+fn fills(plan: &RestorePlan) -> Vec<(&str, bool)> {
+    plan.steps.iter().filter_map(|planned| planned.step.fills()).collect()
+}
+
+#[test]
+fn files_that_a_volume_stands_for_are_not_overwritten_unasked() {
+    let (bound, share) = (standing_for(BOUND), standing_for(SHARE));
+    let default = RestoreOptions::default();
+    for state in [PathState::Missing, PathState::Empty] {
+        let plan = planned(&bound, &default, Some(state));
+        assert_eq!((conflicts(&plan), fills(&plan)), (Vec::new(), vec![("shop_data", false)]));
+    }
+    assert_eq!(
+        conflicts(&planned(&bound, &default, Some(PathState::Holds))),
+        ["volume shop_data exists already: it stands for /srv/data: there is something"]
+    );
+    let unseen = "volume shop_data exists already: it stands for :/export: whether there is something is not seen from here";
+    assert_eq!(conflicts(&planned(&share, &default, None)), [unseen]);
+    // Beside the original it would be the original.
+    let as_new = RestoreOptions { as_new: true, ..default.clone() };
+    let renamed = RestoreOptions { renames: vec![("shop_data".to_owned(), "other".to_owned())], ..default.clone() };
+    for (stored, options) in [(&bound, &as_new), (&share, &as_new), (&bound, &renamed), (&share, &renamed)] {
+        let plan = planned(stored, options, Some(PathState::Holds));
+        assert_eq!((conflicts(&plan), fills(&plan)), (Vec::new(), Vec::new()), "{options:?}");
+        assert!(plan.notes.iter().any(|note| note.contains("the files there are left as they are")), "{:?}", plan.notes);
+        assert!(plan.steps.iter().any(|planned| matches!(planned.step, Step::CreateVolume { .. })));
+    }
+}
+
+#[test]
+fn files_that_a_volume_stands_for_are_saved_before_they_are_overwritten() {
+    let (bound, share) = (standing_for(BOUND), standing_for(SHARE));
+    let in_place = RestoreOptions { in_place: true, save_first: true, ..RestoreOptions::default() };
+    let plan = planned(&bound, &in_place, Some(PathState::Holds));
+    assert_eq!((conflicts(&plan), fills(&plan)), (Vec::new(), vec![("shop_data", true)]));
+    let saved = plan.steps.iter().find_map(|planned| match &planned.step {
+        Step::SaveFirst { paths, .. } => Some(paths.clone()),
+        _ => None,
+    });
+    assert_eq!(saved, Some(vec!["/srv/data".to_owned()]));
+    assert!(plan.targets.iter().any(|target| target.overwrites("shop_data")));
+    let refused = conflicts(&planned(&share, &in_place, None));
+    assert!(refused[0].contains("cannot be saved first"), "{refused:?}");
+    let bold = planned(&share, &RestoreOptions { save_first: false, ..in_place }, None);
+    assert_eq!((conflicts(&bold), fills(&bold)), (Vec::new(), vec![("shop_data", true)]));
+}
+
+#[test]
+fn who_is_kept_still_or_lives_with_one_that_is_replaced_stands_in_the_way() {
+    let mut host = host();
+    let there = |id: &str, name: &str| HostContainer {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        status: "exited".to_owned(),
+        ..HostContainer::default()
+    };
+    host.containers = vec![there("1", "db"), there("2", "guest"), there("3", "user"), there("4", "other")];
+    host.containers[1].guest_of = vec!["db".to_owned()];
+    host.containers[2].volumes = vec!["shop_data".to_owned()];
+    host.volumes.insert("shop_data".to_owned(), HostVolume { driver: "local".to_owned(), empty: Some(false), ..HostVolume::default() });
+    let in_place = RestoreOptions { in_place: true, save_first: true, ..RestoreOptions::default() };
+    let found = |options: &RestoreOptions, host: &Host| conflicts(&plan(&[shop()], options, host).unwrap());
+    let orphan = "container db exists already (container guest lives in its network, memory or process space, and could not be started again: restore it too)";
+    assert_eq!(found(&in_place, &host), [orphan]);
+    host.containers[1].guest_of.clear();
+    assert_eq!(found(&in_place, &host), [""; 0]);
+    // As a backup has stopped it, it seems not to run.
+    let kept = RestoreOptions { kept_still: ["1", "3", "4"].map(str::to_owned).into(), ..in_place };
+    let still = |name: &str| format!("a backup keeps container {name} still just now, and starts it when it has read what it needs");
+    assert_eq!(found(&kept, &host), [still("db"), still("user")]);
+}
