@@ -310,8 +310,10 @@ fn damaged(version: &str, damage: &Damage) {
 #[test]
 fn damaged_in_a_dozen_ways() {
     needs!(Part::Restic);
-    let others = |version| DAMAGES.iter().filter(|damage| damage.name.ends_with("gone")).map(move |damage| (version, damage));
-    let work: Vec<_> = DAMAGES.iter().map(|damage| ("v2", damage)).chain(others("v1")).chain(others("upgraded")).collect();
+    // The end of that pack holds other blobs in the upgraded one, so that other snapshots lose something.
+    let is_meant = |version: &str, damage: &Damage| version != "upgraded" || damage.name != "data is cut off";
+    let all = ["v2", "v1", "upgraded"].into_iter().flat_map(|version| DAMAGES.iter().map(move |damage| (version, damage)));
+    let work: Vec<_> = all.filter(|(version, damage)| is_meant(version, damage)).collect();
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..3 {
