@@ -211,6 +211,8 @@ async fn look_at_host(context: &JobContext, dry_run: bool, outcome: &mut Outcome
     };
     let ourselves = ourselves(&engine, &discovery, &container::clues()).await;
     let half = super::restore::half_restored(&context.directories.state, engine.id())?;
+    // What a restore has stopped is saved, also by itself before it overwrites anything, as what it did.
+    let left_down = left_down.and(super::restore::stopped(&context.directories.state, engine.id())?);
     Ok(Host { engine, discovery, left_down, ourselves, half })
 }
 

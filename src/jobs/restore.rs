@@ -19,6 +19,7 @@ use super::error::JobError;
 use super::request::{JobContext, RestoreJob};
 use super::results::{Conflict, RestorePreview, RestoreResult, RestoreStep, RestoredApplication};
 use crate::docker::Engine;
+use crate::model::application::Status;
 use crate::model::outcome::RunStatus;
 use crate::model::progress::Progress;
 use crate::platform::clock;
@@ -58,6 +59,14 @@ pub async fn clean_up(engine: &Engine, state: &Path) -> Result<LeftBehind, JobEr
 /// A journal cannot be read.
 pub(super) fn half_restored(state: &Path, engine: &str) -> Result<BTreeMap<String, String>, JobError> {
     journal::half_restored(state, engine)
+}
+
+/// The containers of an Engine, by id, that restores have stopped and not started again, with what they did before.
+///
+/// # Errors
+/// A journal cannot be read.
+pub(super) fn stopped(state: &Path, engine: &str) -> Result<Vec<(String, Status)>, JobError> {
+    journal::stopped(state, engine)
 }
 
 /// The restore that runs on an Engine and needs a container stopped: it starts it, or replaces it.

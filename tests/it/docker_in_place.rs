@@ -213,6 +213,8 @@ fn an_application_is_replaced_and_what_was_there_is_saved() {
     let _ = ground.stage.bbackup(["restore", id, "--in-place", "--json"]).run().success();
     assert_eq!((ground.read("kept").as_deref(), ground.read("new").as_deref()), (Some("changed since"), Some("came since")));
     assert!(ground.env(&ground.db).contains("CHANGED=1"));
+    // It was saved while everything was stopped for that.
+    ground.assert_all_run();
     let _ = ground.restore(&["--in-place", "--no-save-first"]).run().success();
     ground.assert_saved_state();
     assert_eq!(saved_first(&home).len(), 2, "the third saved nothing");

@@ -28,10 +28,19 @@ pub struct Undisturbed {
 pub struct LeftDown(BTreeMap<String, Status>);
 
 impl LeftDown {
+    /// Adds what others have stopped who are no backups, by id, with what it did before.
+    #[must_use]
+    pub fn and(mut self, stopped: impl IntoIterator<Item = (String, Status)>) -> Self {
+        self.0.extend(stopped);
+        self
+    }
+
     /// Says of the containers of an application what they did before.
     pub fn put_right(&self, application: &mut Application) {
         for container in &mut application.containers {
-            if let Some(before) = self.0.get(&container.id) {
+            if let Some(before) =
+                self.0.get(&container.id).filter(|_| !matches!(container.state.status, Status::Running | Status::Restarting))
+            {
                 container.state.status = *before;
             }
         }

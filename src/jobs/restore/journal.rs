@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::docker::discover::inspect_volume;
 use crate::docker::{DockerError, Engine, mountpoint};
 use crate::jobs::error::JobError;
+use crate::model::application::Status;
 use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::files;
@@ -344,6 +345,12 @@ fn living(folder: &Path, engine: &str) -> Result<Vec<(String, Unfinished)>, JobE
 fn busy(run: &str, shared: &str) -> JobError {
     let message = format!("another restore ({run}) is at {} just now", printable(shared.as_bytes()));
     JobError::request("restore_runs", message, "Wait until it has ended.")
+}
+
+/// The containers that restores have stopped and not started again, by id, with what they did before.
+pub(super) fn stopped(state: &Path, engine: &str) -> Result<Vec<(String, Status)>, JobError> {
+    let before = |one: Stopped| (one.id, if one.paused { Status::Paused } else { Status::Running });
+    Ok(all(state, engine)?.into_iter().flat_map(|left| left.stopped).map(before).collect())
 }
 
 /// The restore that runs and needs a container stopped.
