@@ -8,6 +8,7 @@ mod files;
 mod fill;
 mod in_place;
 mod journal;
+mod refill;
 mod words;
 mod work;
 

@@ -3,20 +3,15 @@
 //! In which order the steps are taken is `engine`'s business; what is on disk of it, the journal's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::engine::{EngineRestore, entries, is_content, is_made};
-use super::files::real;
-use super::fill::Fill;
+use super::engine::{EngineRestore, is_content, is_made};
 use super::in_place::InPlace;
 use super::journal::{self, Journal, Owed, Undone};
+use super::refill::{Refill, what};
+use super::untouched;
 use super::words::shown;
-use super::{counter, untouched};
-use crate::docker::Engine;
 use crate::docker::helper::Owner;
 use crate::jobs::backup::sentence;
 use crate::jobs::engine::until_it_answers;
@@ -25,8 +20,8 @@ use crate::jobs::request::JobContext;
 use crate::jobs::results::RestoredApplication;
 use crate::model::progress::Progress;
 use crate::model::text::printable;
+use crate::platform::clock;
 use crate::platform::control::Control;
-use crate::platform::{clock, files};
 use crate::repository::contract::{Repository, SnapshotId};
 use crate::targets::plan::{PlannedStep, Step};
 use crate::targets::steps::Steps;
@@ -403,72 +398,6 @@ impl<'a> Work<'a> {
         }
         Ok(self.results.into_values().collect())
     }
-}
-
-/// How volumes get back what was in them.
-struct Refill<'a> {
-    repository: &'a dyn Repository,
-    owner: &'a Owner,
-    progress: &'a Arc<dyn Progress>,
-}
-
-impl Refill<'_> {
-    /// Writes what was `saved` into a volume, or to a path, that was being filled `from` elsewhere.
-    async fn run(&self, engine: &Engine, saved: (&SnapshotId, &str), name: &str, from: Option<(&SnapshotId, &str)>) -> Result<(), String> {
-        // Not the run's own: what was cancelled is to be as it was all the same.
-        let control = Control::new();
-        let Self { repository, owner, progress } = *self;
-        let ((snapshot, path), is_path) = (saved, name.starts_with('/'));
-        // At a path there may be what was not saved, and is not ours to remove.
-        let fill = Fill { repository, engine, snapshot, path, name, replace: !is_path, ids: None, owner, control: &control, progress };
-        let mut counted = counter(snapshot);
-        let lost = if is_path { fill.host_path(&mut counted).await? } else { fill.volume(&mut counted).await? };
-        if lost > 0 {
-            return Err(format!("{} could not be written", entries(lost)));
-        }
-        match from.filter(|_| is_path) {
-            Some(from) => tokio::task::block_in_place(|| remove_added(repository, saved, from, name)),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A volume or path for people.
-fn what(place: &str) -> String {
-    let shown = printable(place.as_bytes());
-    if place.starts_with('/') { shown } else { format!("volume {shown}") }
-}
-
-/// Removes from a path what the one snapshot has there and the other has not: it was written from there, and nothing else is touched.
-fn remove_added(repository: &dyn Repository, kept: (&SnapshotId, &str), written: (&SnapshotId, &str), path: &str) -> Result<(), String> {
-    let names = |(snapshot, root): (&SnapshotId, &str), found: &mut dyn FnMut(Vec<u8>)| {
-        repository
-            .list(snapshot, root.as_bytes(), true, &mut |entry| {
-                let below = entry.path.strip_prefix(root.as_bytes()).unwrap_or_default();
-                found(below.strip_prefix(b"/").unwrap_or(below).to_vec());
-                ControlFlow::Continue(())
-            })
-            .map_err(|error| sentence(&error))
-    };
-    let (mut before, mut added) = (BTreeSet::new(), Vec::new());
-    names(kept, &mut |name| before.extend([name]))?;
-    names(written, &mut |name| added.extend((!before.contains(&name)).then_some(name)))?;
-    let root = real(Path::new(path));
-    // What is in a folder comes after it.
-    for name in added.iter().rev() {
-        match files::remove_beneath(&root, name) {
-            Err(error) if !is_not_ours(&error) => return Err(format!("{} cannot be removed again: {error}", printable(name))),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// It is not there, or holds what others have put there, or lies behind a link that was there before.
-fn is_not_ours(error: &io::Error) -> bool {
-    use io::ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound};
-    matches!(error.kind(), NotFound | DirectoryNotEmpty | NotADirectory)
-        || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 /// What is said of volumes that were there, empty, and were begun to be filled.

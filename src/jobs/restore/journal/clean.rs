@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Action, FOLDER, LIMIT, Line, Overwritten, SUFFIX, Unfinished, are_comparable, identity, is_blank, unfinished, unread, write};
+use super::read::{Overwritten, Unfinished, is_blank, unfinished, unread};
+use super::{Action, FOLDER, LIMIT, Line, SUFFIX, are_comparable, identity, write};
 use crate::docker::create::json::{flag, text};
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make};
@@ -97,7 +98,7 @@ pub(in super::super) async fn restored(engine: &str, state: &Path, volumes: Vec<
             dead.iter_mut().try_for_each(|one| one.restored(volume))?;
         }
         drop(dead);
-        let half = super::all(state, engine)?;
+        let half = super::read::all(state, engine)?;
         let is_half = |volume: &&str| half.iter().any(|left| left.half().any(|(_, one)| one.volume == **volume));
         let held: Vec<String> = volumes.iter().copied().filter(is_half).map(str::to_owned).collect();
         if held.is_empty() || clock::monotonic() >= deadline {
@@ -117,7 +118,7 @@ pub(in super::super) async fn clean(engine: &Engine, state: &Path) -> Result<Cle
     forget_whole(engine, &mut dead).await?;
     // Those of a restore that lives count too: it may be at it just now.
     let half: BTreeSet<String> = super::half_restored(state, engine.id())?.into_keys().collect();
-    cleaned.held_down = super::held_down(state, engine.id(), &half)?;
+    cleaned.held_down = super::read::held_down(state, engine.id(), &half)?;
     if dead.iter().any(|one| one.left.is_to_be_undone()) {
         // What a dead one asked for last, the Engine may still be doing.
         tokio::time::sleep(SETTLES).await;

@@ -1,0 +1,188 @@
+//! What containers mount, read into a snapshot: once more where it broke off, and not at all where a restore has left half of it.
+//!
+//! How it is opened is `open`'s business, when containers are kept still for it, the application's.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Opened, Work, less_whole, not_followed};
+use crate::docker::{DockerError, mountpoint};
+use crate::jobs::engine::until_it_answers;
+use crate::jobs::error::JobError;
+use crate::model::application::{InnerMount, ItemKind};
+use crate::model::outcome::ItemOutcome;
+use crate::model::progress::Event;
+use crate::model::text::printable;
+use crate::platform::clock;
+use crate::repository::contract::RepositoryError;
+use crate::sources::SourceError;
+use crate::sources::filter::{Case, Filter};
+use crate::sources::plan::PlannedItem;
+
+/// How often a stream is read that breaks off.
+const READS: usize = 2;
+/// How often it may fail to be opened for a fault that may be over soon: with a connection others break, too.
+const REFUSALS: usize = 3;
+/// How long is waited after that.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long an Engine that is gone is waited for, for all items of an application: their containers are down meanwhile.
+const ENGINE_LIMIT: Duration = Duration::from_mins(1);
+
+/// Why an item could not be read, if that may be over soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// What was read broke off.
+    Cut,
+    /// The Engine is ending: it answers, until it does not.
+    Ending,
+    /// There is no Engine just now.
+    Gone,
+    /// Anything else that may be better the next time.
+    Passing,
+}
+
+impl Fault {
+    pub(super) fn of(error: Option<&DockerError>, is_transient: bool) -> Option<Self> {
+        match error {
+            Some(DockerError::Ending { .. }) => Some(Self::Ending),
+            Some(error) if error.is_unreachable() => Some(Self::Gone),
+            _ => is_transient.then_some(Self::Passing),
+        }
+    }
+}
+
+/// How often an item was tried in vain.
+#[derive(Debug, Default)]
+struct Tries {
+    cuts: usize,
+    refusals: usize,
+}
+
+impl Work<'_> {
+    pub(super) async fn volume(&mut self, item: &PlannedItem, filter: &Filter) -> Result<(), JobError> {
+        let run = self.run;
+        run.control.checkpoint().map_err(RepositoryError::from)?;
+        let half = self.half_restored(item)?;
+        if let Some(reason) = half.as_ref().filter(|_| !run.request.before_restore) {
+            // Half of one and half of another content, told as whole, would be the worst that a backup can be.
+            self.record(item.kind, item.name.clone(), item.path.clone(), ItemOutcome::Failed { reason: reason.clone() }, None);
+            return Ok(());
+        }
+        let label = format!("{} {}", item.kind.as_str(), item.name);
+        run.progress.event(Event::ItemStarted { label: &label });
+        let mut filter = filter.clone();
+        for pattern in &item.exclude {
+            filter.exclude(pattern.as_bytes(), Case::Sensitive).map_err(SourceError::from)?;
+        }
+        let mut tries = Tries::default();
+        let read = loop {
+            let opened = match item.kind {
+                ItemKind::Bind => self.open_bind(item, filter.clone()).await?,
+                ItemKind::Image => self.open_image(item).await?,
+                ItemKind::Layer => self.open_layer(item).await?,
+                _ => self.open_volume(item, filter.clone()).await?,
+            };
+            let ended = match opened {
+                Opened::Ready(opened, again, lost) => {
+                    self.patience = None;
+                    let (outcome, helper_reason) = self.read(item, *opened, again).await?;
+                    (less_whole(outcome, lost), helper_reason)
+                }
+                Opened::Ended(outcome, helper_reason) => (outcome, helper_reason),
+                Opened::Left => break None,
+            };
+            match (&ended.0, self.fault.take()) {
+                (ItemOutcome::Failed { reason }, Some(fault)) if self.tries_again(fault, &mut tries).await => {
+                    run.control.checkpoint().map_err(RepositoryError::from)?;
+                    if fault == Fault::Cut {
+                        let name = printable(item.name.as_bytes());
+                        self.result.notes.push(format!("{} {name} is read once more: {reason}", item.kind.as_str()));
+                    }
+                }
+                _ => break Some(ended),
+            }
+        };
+        run.progress.event(Event::ItemFinished { label: &label });
+        if let Some((outcome, helper_reason)) = read {
+            // A restore may have begun to overwrite it meanwhile.
+            let half = if half.is_none() { self.half_restored(item)? } else { half };
+            let outcome = less_whole(outcome, half.into_iter().collect());
+            self.record(item.kind, item.name.clone(), item.path.clone(), outcome, helper_reason);
+            let (mounted_at, mounted_inside) = (self.mounted_at(item).await, self.mounted_inside(item));
+            if let Some(record) = self.records.last_mut() {
+                (record.mounted_at, record.mounted_inside) = (mounted_at, mounted_inside);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an item is tried again, once that may help. One that broke off is read once more; an Engine that is gone is waited for.
+    async fn tries_again(&mut self, fault: Fault, tries: &mut Tries) -> bool {
+        match fault {
+            Fault::Cut => {
+                tries.cuts += 1;
+                tries.refusals = 0;
+                tries.cuts < READS
+            }
+            Fault::Ending | Fault::Gone => {
+                let Some(host) = &self.run.host else { return false };
+                let deadline = *self.patience.get_or_insert_with(|| clock::monotonic() + ENGINE_LIMIT);
+                tries.refusals += usize::from(fault == Fault::Gone);
+                if tries.refusals >= REFUSALS || clock::monotonic() >= deadline {
+                    return false;
+                }
+                tokio::time::sleep(PAUSE).await;
+                until_it_answers(&host.engine, self.run.control, self.run.progress, deadline).await
+            }
+            Fault::Passing => {
+                tries.refusals += 1;
+                let again = tries.cuts > 0 && tries.refusals < REFUSALS;
+                if again {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                again
+            }
+        }
+    }
+
+    /// Why a volume or bind mount is half of one and half of another content, if it is so just now. What is saved before it is overwritten is looked at once,
+    /// as all of that is ours.
+    fn half_restored(&self, item: &PlannedItem) -> Result<Option<String>, JobError> {
+        let Some(host) = self.run.host.as_ref().filter(|_| matches!(item.kind, ItemKind::Volume | ItemKind::Bind)) else { return Ok(None) };
+        if self.run.request.before_restore {
+            return Ok(reason_in(&host.half, item));
+        }
+        let half = crate::jobs::restore::half_restored(&self.run.context.directories.state, host.engine.id())?;
+        Ok(reason_in(&half, item))
+    }
+
+    /// On which disk of the machine files of it lie, so that they are not written to another one for want of a mount.
+    async fn mounted_at(&self, item: &PlannedItem) -> Option<String> {
+        let path = match item.kind {
+            ItemKind::Bind => item.name.as_str(),
+            ItemKind::Volume => self.unit.planned.application.volume(&item.name)?.bound_folder()?,
+            _ => return None,
+        };
+        mountpoint::mounted_at(&self.run.host.as_ref()?.engine, Path::new(path)).await?.into_os_string().into_string().ok()
+    }
+
+    /// What is mounted inside of the item that was read just now; what of that is not saved is told.
+    fn mounted_inside(&mut self, item: &PlannedItem) -> Vec<InnerMount> {
+        let inside = std::mem::take(&mut self.inside);
+        let why = if item.kind == ItemKind::Bind { "one_file_system" } else { "it is not part of what containers see" };
+        let what = format!("{} {}", item.kind.as_str(), printable(item.name.as_bytes()));
+        self.result.notes.extend(not_followed(&inside).map(|paths| format!("{what}: what is mounted in it is not saved ({why}): {paths}")));
+        let name = |path: &Path| path.to_str().map_or_else(|| printable(path.as_os_str().as_bytes()), str::to_owned);
+        inside.iter().map(|one| InnerMount { path: name(&one.path), saved: one.is_read }).collect()
+    }
+}
+
+/// The reason for a volume of that name, or for a path that reaches into a bind mount or lies around it.
+fn reason_in(half: &BTreeMap<String, String>, item: &PlannedItem) -> Option<String> {
+    let place = Path::new(&item.name);
+    let overlaps = |other: &str| other.starts_with('/') && (place.starts_with(other) || Path::new(other).starts_with(place));
+    let is_meant = |other: &str| if item.kind == ItemKind::Bind { overlaps(other) } else { other == item.name };
+    half.iter().find(|(other, _)| is_meant(other)).map(|(_, reason)| reason.clone())
+}
