@@ -20,7 +20,6 @@ use super::error::JobError;
 use super::request::{JobContext, RestoreJob};
 use super::results::{Conflict, RestorePreview, RestoreResult, RestoreStep, RestoredApplication};
 use crate::docker::Engine;
-use crate::model::application::Status;
 use crate::model::outcome::RunStatus;
 use crate::model::progress::Progress;
 use crate::platform::clock;
@@ -66,7 +65,7 @@ pub(super) fn half_restored(state: &Path, engine: &str) -> Result<BTreeMap<Strin
 ///
 /// # Errors
 /// A journal cannot be read.
-pub(super) fn stopped(state: &Path, engine: &str) -> Result<Vec<(String, Status)>, JobError> {
+pub(super) fn stopped(state: &Path, engine: &str) -> Result<Vec<journal::StoppedBefore>, JobError> {
     journal::stopped(state, engine)
 }
 

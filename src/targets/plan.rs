@@ -132,7 +132,7 @@ pub struct RestorePlan {
     pub notes: Vec<String>,
     /// What differs because somebody asked for it, one sentence each.
     pub asked: Vec<String>,
-    /// The volumes, and the paths that are restored, that each restored container uses.
+    /// The volumes, what they stand for, and the paths that are restored, that each restored container uses.
     #[serde(skip)]
     pub uses: BTreeMap<String, BTreeSet<String>>,
     /// What is overwritten in place, or may be.
@@ -214,9 +214,12 @@ pub enum Step {
         /// Whether what is in it and not in the snapshot is removed.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         replace: bool,
-        /// The folder, or whatever it stands for, of which the files are overwritten with it; what is not in the snapshot stays.
+        /// The folder, or whatever else it stands for and that has its files, whatever becomes of the volume.
         #[serde(skip_serializing_if = "Option::is_none")]
-        over: Option<String>,
+        device: Option<String>,
+        /// Whether there may be files, which are overwritten; those that are not in the snapshot stay.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        over: bool,
     },
     /// Write the files of a bind mount.
     FillPath {
@@ -312,10 +315,11 @@ pub enum Step {
 }
 
 impl Step {
-    /// The volume, or the path with its slash, that the step fills, and whether it overwrites what may be in it.
+    /// The place that the step fills, and whether it overwrites what may be there: a volume, or, with a slash, a path or whatever else a
+    /// volume stands for.
     pub fn fills(&self) -> Option<(&str, bool)> {
         match self {
-            Self::FillVolume { name, replace, over, .. } => Some((name, *replace || over.is_some())),
+            Self::FillVolume { name, device, replace, over, .. } => Some((device.as_ref().unwrap_or(name), *replace || *over)),
             Self::FillPath { path, overwrites, .. } => Some((path, *overwrites)),
             _ => None,
         }

@@ -105,6 +105,10 @@ pub struct Steps {
     aside: Vec<Aside>,
     /// Containers that are to be started again once nobody writes to their volumes any more.
     waiting: Vec<Stopped>,
+    /// Containers (id, name) that the Engine would start by itself when it restarts, and by which policy.
+    to_hold_down: Vec<(String, String, RestartPolicy)>,
+    /// Ids of those that were started again.
+    started: Vec<String>,
 }
 
 impl Steps {
@@ -118,6 +122,8 @@ impl Steps {
             stopped: Vec::new(),
             aside: Vec::new(),
             waiting: Vec::new(),
+            to_hold_down: Vec::new(),
+            started: Vec::new(),
         }
     }
 
@@ -181,18 +187,8 @@ impl Steps {
                 let (volumes, name, restart) = (volumes.clone(), name.clone(), restart.clone());
                 let shown = printable(name.as_bytes());
                 self.stopped.push(Stopped { application, id: id.clone(), name, paused: *paused, volumes, restart: restart.clone() });
+                self.to_hold_down.extend(restart.map(|policy| (id.clone(), shown, policy)));
                 container::stop(engine, &id, self.limits.stop).await?;
-                // An Engine that restarts meanwhile must not start it on half of its data.
-                let Some(policy) = restart else { return Ok(Vec::new()) };
-                match container::set_restart(engine, &id, &RestartPolicy::never()).await {
-                    Err(error) if !error.is_unreachable() && !error.is_not_found() => {
-                        return Ok(vec![format!(
-                            "container {shown} keeps its restart policy ({}) while it has to stay stopped: do not restart the Engine until this has ended ({error})",
-                            policy.name
-                        )]);
-                    }
-                    done => done?,
-                }
             }
             Step::SetAside { name, id, aside } => {
                 container::rename(engine, id, aside).await?;
@@ -205,15 +201,42 @@ impl Steps {
                 self.stopped.retain(|stopped| stopped.id != *id);
                 container::remove(engine, id).await?;
             }
-            Step::StartAgain { id, paused, .. } => {
+            Step::StartAgain { id, paused, name } => {
                 let restart = self.stopped.iter().find(|stopped| stopped.id == *id).and_then(|stopped| stopped.restart.clone());
-                let started = start_again(engine, id, *paused, restart.as_ref()).await;
-                self.stopped.retain(|stopped| stopped.id != *id || matches!(started, Err(NotAsBefore::Down(_))));
-                started.map_err(NotAsBefore::into_cause)?;
+                match start_again(engine, id, *paused, restart.as_ref()).await {
+                    Err(error @ NotAsBefore::Policy(_)) if !error.is_not_found() => {
+                        self.started.push(id.clone());
+                        return Ok(vec![format!("container {} {error}: {}", printable(name.as_bytes()), error.cause())]);
+                    }
+                    Err(error) => return Err(error.into_cause()),
+                    Ok(()) => {}
+                }
+                self.started.push(id.clone());
+                self.stopped.retain(|stopped| stopped.id != *id);
             }
             _ => {}
         }
         Ok(Vec::new())
+    }
+
+    /// Makes sure that an Engine that restarts meanwhile does not start on half of its data what was stopped. Gives what could not be done.
+    pub async fn hold_down(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        for (id, name, policy) in std::mem::take(&mut self.to_hold_down) {
+            match container::set_restart(&self.engine, &id, &RestartPolicy::never()).await {
+                Err(error) if !error.is_not_found() => told.push(format!(
+                    "container {name} keeps its restart policy ({}) while it has to stay stopped: do not restart the Engine until this has ended ({error})",
+                    policy.name
+                )),
+                _ => {}
+            }
+        }
+        told
+    }
+
+    /// Ids of the containers that were started again since this was last asked.
+    pub fn take_started(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.started)
     }
 
     /// Whether containers that were there are stopped or have another name because of an application.
@@ -233,7 +256,9 @@ impl Steps {
         let (waiting, stopped): (Vec<_>, Vec<_>) = stopped.into_iter().partition(|one| one.volumes.iter().any(|name| busy.contains(name)));
         self.waiting.extend(waiting);
         for one in stopped.iter().rev() {
-            failures.extend(self.start_one(one).await.err());
+            let started = self.start_one(one).await;
+            self.started.extend(started.is_ok().then(|| one.id.clone()));
+            failures.extend(started.err());
         }
         failures
     }
@@ -259,6 +284,7 @@ impl Steps {
                 Some(reason) => Err(reason),
                 None => self.start_one(&one).await,
             };
+            self.started.extend(started.is_ok().then(|| one.id.clone()));
             failures.extend(started.err().map(|failure| (one.application.clone(), failure)));
         }
         failures

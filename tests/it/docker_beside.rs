@@ -93,6 +93,13 @@ fn files_of_the_machine_are_put_back_when_a_restore_over_them_fails() {
     let failed = bound.restore().env("DOCKER_HOST", proxy.host()).run().exits(1);
     let _ = failed.says("what was there before is back, and runs if it ran");
     bound.assert_as_before();
+    // What was saved first says of the container what the Engine did with it before.
+    let mut saved = crate::docker_in_place::saved_first(&home);
+    saved.retain(|one| one["paths"].to_string().contains("/docker/"));
+    let path = format!("/docker/{0}/containers/{0}/inspect.json", bound.name);
+    let inspect = bound.stage.bbackup(["dump", saved[0]["id"].as_str().unwrap(), &path]).run().success().text();
+    let inspect: serde_json::Value = serde_json::from_str(&inspect).unwrap();
+    assert_eq!(inspect["HostConfig"]["RestartPolicy"]["Name"], "always");
     let _ = bound.stage.bbackup(["recover"]).run().success().says("Nothing was left down");
     // And where nothing fails it is as it was saved; what is not in the snapshot stays, and is told.
     let _ = bound.restore().run().says("those that the snapshot does not have stay");
@@ -220,4 +227,53 @@ fn a_volume_that_stands_for_a_folder_is_not_made_beside_itself() {
     assert_eq!(read(), "as saved");
     let saved = crate::docker_in_place::saved_first(&home);
     assert_eq!(saved.len(), 1, "what was overwritten was saved first");
+}
+
+#[test]
+fn a_folder_that_a_volume_stands_for_is_half_restored_whatever_becomes_of_the_volume() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "deviceshalf");
+    let (name, other, volume, folder) = (stage.name("app"), stage.name("other"), stage.name("data"), home.make_folder("device"));
+    let device = format!("device={}/", folder.display());
+    stage.ok(["volume", "create", "--opt", "type=none", "--opt", "o=bind", "--opt", &device, &volume]);
+    stage.ok(["run", "-d", "--name", &name, "--stop-timeout", "0", "-v", &format!("{volume}:/data"), BUSYBOX, "sleep", "1000"]);
+    fs::write(folder.join("kept"), "as saved").unwrap();
+    let _ = stage.bbackup(["backup", "--containers", &name]).run();
+    stage.ok(["rm", "-f", &name]);
+    stage.ok(["volume", "rm", &volume]);
+    fs::write(folder.join("kept"), "changed since").unwrap();
+    let mount = format!("type=bind,src={},dst=/data", folder.display());
+    stage.ok(["run", "-d", "--name", &other, "--stop-timeout", "0", "--mount", &mount, BUSYBOX, "sleep", "1000"]);
+    let restore = || stage.bbackup(["restore", "latest", "--json", "--in-place", "--tag"]).arg(format!("app:{name}"));
+    Moment::new(&home, &stage, "overwriting", "/containers/create?name").kills(restore());
+    let state = || stage.ok(["inspect", "--format", "{{.State.Status}}", &other]);
+    for _ in 0..3 {
+        let _ = stage.bbackup(["recover"]).run().exits(3).says("was being overwritten").says("stays stopped");
+        assert_eq!(state(), "exited");
+    }
+    // It is half of what it was by every name.
+    let _ = stage.bbackup(["backup", "--json", "--containers", &other]).run().says("a restore overwrites it, or was interrupted");
+    let outcome = restore().run();
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    assert_eq!(fs::read_to_string(folder.join("kept")).unwrap(), "as saved");
+    stage.wait_for_state(&other, "running");
+    let _ = stage.bbackup(["recover"]).run().success().says("Nothing was left down");
+}
+
+#[test]
+fn what_a_link_leads_to_is_saved_before_it_is_overwritten() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let bound = Bound::lay(&home, "boundlink");
+    let real = home.path("moved");
+    fs::rename(&bound.folder, &real).unwrap();
+    std::os::unix::fs::symlink(&real, &bound.folder).unwrap();
+    let create = format!("/containers/create?name={}", bound.name);
+    let fail = move |line: &str| if line.contains(&create) { Action::Fail } else { Action::Pass };
+    let proxy = Proxy::start(&home.path("fail.sock"), &bound.stage.engine().host(), fail);
+    let failed = bound.restore().env("DOCKER_HOST", proxy.host()).run().exits(1);
+    let _ = failed.says("what was there before is back, and runs if it ran");
+    bound.assert_as_before();
+    assert!(bound.folder.is_symlink());
 }

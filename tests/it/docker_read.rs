@@ -184,7 +184,7 @@ fn discovery_sees_what_is_there() {
         look(&discovery, &stage, &project);
 
         let shop = discovery.applications.iter().find(|one| one.name == project).unwrap();
-        let document = container::configuration(&discovery, shop, shop.container(&db).unwrap()).unwrap();
+        let document = container::configuration(&discovery, shop, shop.container(&db).unwrap(), None).unwrap();
         let raw: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
         assert_eq!(raw, stage.inspect("container", &db), "the Engine's own JSON");
         assert_eq!(document.path, format!("/docker/{project}/containers/{db}/inspect.json"));

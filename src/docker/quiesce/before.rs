@@ -10,7 +10,7 @@ use crate::docker::connect::Engine;
 use crate::docker::discover::{Discovery, discover};
 use crate::docker::error::DockerError;
 use crate::docker::journal::{Action, Gate, Holding, JournalError, Journals};
-use crate::model::application::{Application, Container, Status};
+use crate::model::application::{Application, Container, RestartPolicy, Status};
 
 /// What is on an Engine, and what its containers do when nobody keeps them still.
 #[derive(Debug)]
@@ -25,14 +25,22 @@ pub struct Undisturbed {
 
 /// What containers did before runs that are dead have stopped or paused them, by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeftDown(BTreeMap<String, Status>);
+pub struct LeftDown(BTreeMap<String, Status>, BTreeMap<String, RestartPolicy>);
 
 impl LeftDown {
     /// Adds what others have stopped who are no backups, by id, with what it did before.
     #[must_use]
-    pub fn and(mut self, stopped: impl IntoIterator<Item = (String, Status)>) -> Self {
-        self.0.extend(stopped);
+    pub fn and(mut self, stopped: impl IntoIterator<Item = (String, Status, Option<RestartPolicy>)>) -> Self {
+        for (id, before, policy) in stopped {
+            self.1.extend(policy.map(|policy| (id.clone(), policy)));
+            self.0.insert(id, before);
+        }
         self
+    }
+
+    /// The policy that a container gets back, by which the Engine starts it again by itself.
+    pub fn restart_policy(&self, id: &str) -> Option<&RestartPolicy> {
+        self.1.get(id)
     }
 
     /// Says of the containers of an application what they did before.
@@ -42,6 +50,9 @@ impl LeftDown {
                 self.0.get(&container.id).filter(|_| !matches!(container.state.status, Status::Running | Status::Restarting))
             {
                 container.state.status = *before;
+            }
+            if let Some(policy) = self.1.get(&container.id) {
+                container.restart_policy = policy.clone();
             }
         }
     }

@@ -140,7 +140,9 @@ impl Work<'_> {
             }
             ItemKind::Configuration => {
                 let found = application.container(&item.name);
-                let read = found.and_then(|found| container::configuration(&host.discovery, application, found));
+                let read = found.and_then(|found| {
+                    container::configuration(&host.discovery, application, found, host.left_down.restart_policy(&found.id))
+                });
                 read.map(|one| vec![one]).ok_or_else(|| unseen(found.map(|found| &found.id)))
             }
             ItemKind::Logs => match application.container(&item.name) {

@@ -198,7 +198,7 @@ pub(super) async fn execute(
     let mut work = Work::new(context, repository, restore, (control, progress), (&owner, journal));
     for (number, planned) in restore.plan.steps.iter().enumerate() {
         let fills = planned.step.fills();
-        let saved = fills.and_then(|(place, _)| restore.saved_before(place, work.saved(&planned.application, place)));
+        let saved = fills.and_then(|(place, _)| restore.saved_before(place, work.in_place.saved(&planned.application, place)));
         let Some(result) = work.results.get_mut(planned.application.as_str()) else { continue };
         if result.failure.is_some() {
             continue;
@@ -211,6 +211,10 @@ pub(super) async fn execute(
             continue;
         }
         let go_on = control.checkpoint();
+        if go_on.is_ok() && !is_preparing(&planned.step) {
+            // What was saved first says how the Engine starts them.
+            result.warnings.extend(work.steps.hold_down().await);
+        }
         let reached = match fills {
             Some((place, true)) if go_on.is_ok() => not_reached(restore, place).await,
             _ => Ok(()),
@@ -219,13 +223,19 @@ pub(super) async fn execute(
             progress.event(Event::Phase(&planned.step.to_string()));
         }
         let written = match reached {
-            Ok(()) => work.journal.before(planned, saved.as_deref()).await.map_err(|error| sentence(&error)),
-            Err(reason) => Err(reason),
+            Ok(()) if go_on.is_ok() || is_clean_up(&planned.step) => {
+                work.journal.before(planned, saved.as_deref()).await.map_err(|error| sentence(&error))
+            }
+            other => other,
         };
         let done = match go_on {
             _ if written.is_err() => written.map(|()| 0),
             // What was stopped is not left down, and what was replaced not left over.
-            _ if is_clean_up(&planned.step) => Ok(clean_up(&mut work.steps, planned, &work.in_place, result).await),
+            _ if is_clean_up(&planned.step) => {
+                let done = clean_up(&mut work.steps, planned, &work.in_place, result).await;
+                work.journal.started(work.steps.take_started());
+                Ok(done)
+            }
             // Everything is there and runs: that nobody waits any more is no reason to remove it.
             Err(_) if matches!(planned.step, Step::WaitHealthy { .. }) => Ok(0),
             Err(_) => Err("it was cancelled".to_owned()),
@@ -280,6 +290,11 @@ pub(super) fn entries(count: u64) -> String {
     if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }
 
+/// Whether the step comes before anything is changed but that containers are stopped.
+fn is_preparing(step: &Step) -> bool {
+    matches!(step, Step::PullImage { .. } | Step::LoadImage { .. } | Step::StopContainer { .. } | Step::SaveFirst { .. })
+}
+
 /// Whether the step ends a restore in place that has succeeded.
 fn is_clean_up(step: &Step) -> bool {
     matches!(step, Step::RemoveAside { .. } | Step::StartAgain { .. })
@@ -292,8 +307,11 @@ async fn clean_up(steps: &mut Steps, planned: &PlannedStep, in_place: &InPlace, 
         && let Some(reason) = steps.why_not_again(id, in_place.half())
     {
         result.warnings.push(reason);
-    } else if let Err(error) = steps.take(planned).await {
-        result.warnings.push(sentence(&error));
+    } else {
+        match steps.take(planned).await {
+            Ok(told) => result.warnings.extend(told),
+            Err(error) => result.warnings.push(sentence(&error)),
+        }
     }
     0
 }

@@ -3,9 +3,13 @@
 //! In which order things are stopped and set aside is decided in `targets/plan`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
+use super::files::real;
 use super::journal::Half;
+use super::refill::what;
 use crate::config::{BackupSet, Consistency, Scope, Selection};
 use crate::jobs::backup::{self, sentence};
 use crate::jobs::request::{BackupRequest, JobContext};
@@ -86,7 +90,8 @@ async fn save_whole(
         selection: Selection {
             containers: wanted.containers.to_vec(),
             volumes: wanted.volumes.to_vec(),
-            paths: wanted.paths.iter().map(Into::into).collect(),
+            // Of a link what it leads to: that is what is overwritten.
+            paths: wanted.paths.iter().map(|path| real(Path::new(path))).collect(),
             ..Selection::default()
         },
         // The containers are removed in the end, and what they wrote outside their mounts with them.
@@ -163,16 +168,23 @@ impl InPlace {
                 }
             }
             for path in wanted.paths {
-                let label = format!("path {}", printable(path.as_bytes()));
-                if one.saved.items.iter().any(|item| item.item == label && item.outcome.is_complete()) {
-                    self.saved.entry(application.to_owned()).or_default().insert(path.clone(), (one.id.clone(), path.clone()));
+                let found = real(Path::new(path));
+                // What lies in another one is saved with that.
+                let is_it = |above: &Path| {
+                    let label = format!("path {}", printable(above.as_os_str().as_bytes()));
+                    one.saved.items.iter().any(|item| item.item == label && item.outcome.is_complete())
+                };
+                if found.ancestors().any(is_it)
+                    && let Some(found) = found.to_str()
+                {
+                    self.saved.entry(application.to_owned()).or_default().insert(path.clone(), (one.id.clone(), found.to_owned()));
                 }
             }
             result.saved_first.push(one.id);
         }
         let mine = self.saved.get(application);
-        match wanted.volumes.iter().find(|volume| mine.is_none_or(|mine| !mine.contains_key(*volume))) {
-            Some(volume) => Err(unsaved(format!("volume {} was not saved whole", printable(volume.as_bytes())))),
+        match wanted.volumes.iter().chain(wanted.paths).find(|place| mine.is_none_or(|mine| !mine.contains_key(*place))) {
+            Some(place) => Err(unsaved(format!("{} was not saved whole", what(place)))),
             None => Ok(()),
         }
     }

@@ -25,7 +25,7 @@ use crate::targets::steps::{Aside, Kind, Left, Stopped};
 
 pub(super) use self::clean::{Cleaned, Half, clean, restored};
 use self::read::living;
-pub(super) use self::read::{half_restored, keeps_stopped, stopped};
+pub(super) use self::read::{StoppedBefore, half_restored, keeps_stopped, stopped};
 
 const FOLDER: &str = "restores";
 const SUFFIX: &str = ".jsonl";
@@ -46,6 +46,8 @@ enum Line {
     Made { left: Left, created: String },
     /// A container that was there is about to be stopped.
     Stopping { stopped: Stopped },
+    /// A container that was stopped was started again.
+    Started { id: String },
     /// A container that was there is about to get another name.
     Aside { aside: Aside },
     /// A volume, or a path of the machine (with its slash), that was there is about to be overwritten; `saved` is the snapshot that
@@ -183,6 +185,13 @@ impl Journal {
         }
     }
 
+    /// Records that containers were started again. A line that cannot be written costs the next start a look at containers that run.
+    pub(super) fn started(&mut self, ids: Vec<String>) {
+        for id in ids {
+            drop(self.write(&Line::Started { id }));
+        }
+    }
+
     /// Records that what was done for an application is being undone.
     pub(super) fn undoing(&mut self, application: &str) -> Result<(), JobError> {
         self.write(&Line::Undoing { application: application.to_owned() })
@@ -235,21 +244,43 @@ impl Journal {
     }
 }
 
-/// Whether it is a path of the machine; names of volumes have no slash.
+/// Whether it is a path of the machine, or what else a volume stands for; names of volumes have no slash.
 fn is_path(place: &str) -> bool {
-    place.starts_with('/')
+    place.contains('/')
 }
 
 /// What tells a volume or path from another one of its name: its folder, where that is seen, else the Engine's word, which for a plain
-/// volume of Engine 20.10 is the time of the last change to its folder. Empty for a path that is not there, or not seen from here.
+/// volume of Engine 20.10 is the time of the last change to its folder. Of a path the disk, too, and nothing else of one that is not there;
+/// empty where it is not seen.
 async fn identity(engine: &Engine, place: &str) -> Result<String, DockerError> {
     if is_path(place) {
-        let is_seen = mountpoint::same_root(engine).await;
-        return Ok(std::fs::metadata(place).ok().filter(|_| is_seen).map(|found| by_folder(&found)).unwrap_or_default());
+        let is_seen = place.starts_with('/') && mountpoint::same_root(engine).await;
+        return Ok(is_seen.then(|| by_path(Path::new(place))).flatten().unwrap_or_default());
     }
     let volume = inspect_volume(engine.wire(), place).await?;
     let folder = mountpoint::agreed(engine, &volume).await.ok().and_then(|path| std::fs::metadata(path).ok());
     Ok(folder.map_or(volume.created_at, |folder| by_folder(&folder)))
+}
+
+fn by_path(path: &Path) -> Option<String> {
+    let disk = || path.ancestors().find_map(|above| std::fs::metadata(above).ok()).map(|above| above.dev());
+    match std::fs::metadata(path) {
+        Ok(found) => Some(format!("{}/{}", found.dev(), by_folder(&found))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(format!("{}/", disk()?)),
+        // Nobody can say.
+        Err(_) => None,
+    }
+}
+
+/// Whether both are surely of different things. A path on another disk may be on its own one tomorrow.
+fn are_different(now: &str, then: &str) -> bool {
+    if now.is_empty() || then.is_empty() || now == then {
+        return false;
+    }
+    match (now.split_once('/'), then.split_once('/')) {
+        (Some((disk, _)), Some((of_then, made))) => disk == of_then && !made.is_empty(),
+        _ => are_comparable(now, then),
+    }
 }
 
 fn by_folder(folder: &std::fs::Metadata) -> String {
@@ -257,10 +288,13 @@ fn by_folder(folder: &std::fs::Metadata) -> String {
     made.map_or_else(|| folder.ino().to_string(), |made| format!("{}:{}", folder.ino(), made.as_nanos()))
 }
 
-/// Whether nothing is in a volume or at a path; false where that is not seen.
-async fn is_empty(engine: &Engine, place: &str) -> bool {
+/// Whether nothing is in a volume or at a path that was like this; false where that is not seen.
+async fn is_empty(engine: &Engine, place: &str, then: &str) -> bool {
     let folder = if is_path(place) {
-        mountpoint::same_root(engine).await.then(|| place.into())
+        // What lies on a disk that is not mounted just now is not gone.
+        let disk = |identity: &str| identity.split_once('/').map(|(disk, _)| disk.to_owned());
+        let now = identity(engine, place).await.unwrap_or_default();
+        (disk(&now).is_some() && disk(&now) == disk(then)).then(|| place.into())
     } else {
         match inspect_volume(engine.wire(), place).await {
             Ok(volume) => mountpoint::agreed(engine, &volume).await.ok(),

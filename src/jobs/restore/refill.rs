@@ -42,35 +42,38 @@ impl Refill<'_> {
         let Self { repository, owner, progress } = *self;
         let ((snapshot, path), is_path) = (saved, name.starts_with('/'));
         // At a path there may be what was not saved, and is not ours to remove.
+        if let Some(from) = from.filter(|_| is_path) {
+            tokio::task::block_in_place(|| remove_added(repository, saved, from, name))?;
+        }
         let fill = Fill { repository, engine, snapshot, path, name, replace: !is_path, ids: None, owner, control: &control, progress };
         let mut counted = counter(snapshot);
         let lost = if is_path { fill.host_path(&mut counted).await? } else { fill.volume(&mut counted).await? };
         if lost > 0 {
             return Err(format!("{} could not be written", entries(lost)));
         }
-        match from.filter(|_| is_path) {
-            Some(from) => tokio::task::block_in_place(|| remove_added(repository, saved, from, name)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
 /// A volume or path for people.
 pub(super) fn what(place: &str) -> String {
     let shown = printable(place.as_bytes());
-    if place.starts_with('/') { shown } else { format!("volume {shown}") }
+    if place.contains('/') { shown } else { format!("volume {shown}") }
 }
 
 /// Removes from a path what the one snapshot has there and the other has not: it was written from there, and nothing else is touched.
 fn remove_added(repository: &dyn Repository, kept: (&SnapshotId, &str), written: (&SnapshotId, &str), path: &str) -> Result<(), String> {
     let names = |(snapshot, root): (&SnapshotId, &str), found: &mut dyn FnMut(Vec<u8>)| {
-        repository
-            .list(snapshot, root.as_bytes(), true, &mut |entry| {
-                let below = entry.path.strip_prefix(root.as_bytes()).unwrap_or_default();
-                found(below.strip_prefix(b"/").unwrap_or(below).to_vec());
-                ControlFlow::Continue(())
-            })
-            .map_err(|error| sentence(&error))
+        let listed = repository.list(snapshot, root.as_bytes(), true, &mut |entry| {
+            let below = entry.path.strip_prefix(root.as_bytes()).unwrap_or_default();
+            found(below.strip_prefix(b"/").unwrap_or(below).to_vec());
+            ControlFlow::Continue(())
+        });
+        match listed.map_err(|error| sentence(&error))?.problem_count {
+            0 => Ok(()),
+            // What is not listed would seem to have been added.
+            lost => Err(format!("{lost} folders of snapshot {} cannot be read", snapshot.short())),
+        }
     };
     let (mut before, mut added) = (BTreeSet::new(), Vec::new());
     names(kept, &mut |name| before.extend([name]))?;

@@ -112,19 +112,6 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The snapshot that has what was in a volume, or at a path, that is overwritten.
-    pub(super) fn saved(&self, application: &str, place: &str) -> Option<&SnapshotId> {
-        self.in_place.saved(application, place).or_else(|| self.in_place.saved(application, self.folder_of(place)?))
-    }
-
-    /// The folder of the machine that a volume stands for and that is overwritten with it.
-    fn folder_of(&self, volume: &str) -> Option<&'a str> {
-        self.restore.plan.steps.iter().find_map(|planned| match &planned.step {
-            Step::FillVolume { name, over, .. } if name == volume => over.as_deref(),
-            _ => None,
-        })
-    }
-
     /// The applications that did not fail and of which a restored container uses one of these volumes or paths.
     fn users(&self, is_meant: impl Fn(&str) -> bool) -> impl Iterator<Item = &'a str> {
         let mut users = BTreeSet::new();
@@ -215,6 +202,15 @@ impl<'a> Work<'a> {
             }
             told.push((*application, made));
         }
+        // What is filled in part is half restored, too, whoever uses it.
+        let mut filled = BTreeMap::new();
+        for (application, made) in &told {
+            let half = self.half_filled(application, *made);
+            filled.insert(*application, half.is_empty());
+            for place in half {
+                self.in_place.stays_half(place.to_owned());
+            }
+        }
         // All content before anybody starts on it.
         let mut lost = BTreeMap::new();
         for (application, _) in &told {
@@ -223,7 +219,8 @@ impl<'a> Work<'a> {
         let busy = self.busy();
         for (application, made) in told {
             let lost = lost.remove(application).unwrap_or_default();
-            self.put_back(application, made, lost, &busy).await;
+            let filled = filled.remove(application).unwrap_or(true);
+            self.put_back(application, (made, filled), lost, &busy).await;
         }
     }
 
@@ -231,16 +228,15 @@ impl<'a> Work<'a> {
     fn busy(&self) -> BTreeSet<String> {
         let steps = self.restore.plan.steps.iter();
         let living = steps.filter(|planned| self.results.get(planned.application.as_str()).is_some_and(|result| result.failure.is_none()));
-        let overwritten = living.filter_map(|planned| planned.step.fills()).filter(|(_, overwrites)| *overwrites);
-        let overwritten = overwritten.map(|(place, _)| place.to_owned());
-        overwritten.chain(self.in_place.half().iter().cloned()).collect()
+        let filled = living.filter_map(|planned| planned.step.fills()).map(|(place, _)| place.to_owned());
+        filled.chain(self.in_place.half().iter().cloned()).collect()
     }
 
     /// Volumes and paths that a failing application was to make, to fill or to overwrite, and that therefore are not what they should be.
     fn spoilt(&self, application: &str) -> BTreeSet<&'a str> {
         let mine = self.restore.plan.steps.iter().filter(|planned| planned.application == application);
-        let volumes = mine.filter_map(|planned| match &planned.step {
-            Step::CreateVolume { name, .. } => Some((name.as_str(), false)),
+        let volumes = mine.clone().filter_map(|planned| match &planned.step {
+            Step::CreateVolume { name, .. } => Some((content_of(self.restore, name), false)),
             step => step.fills(),
         });
         // One that was made or empty, and is filled, is as good as it can be.
@@ -251,7 +247,9 @@ impl<'a> Work<'a> {
     async fn hand_over(&mut self, application: &'a str) {
         let spoilt = self.spoilt(application);
         let made: Vec<String> = self.steps.left(application).iter().map(|left| left.name.clone()).collect();
-        for volume in made.iter().filter(|name| !spoilt.contains(name.as_str())) {
+        let restore = self.restore;
+        let is_whole = |name: &&String| !spoilt.contains(content_of(restore, name));
+        for volume in made.iter().filter(is_whole) {
             let other = self.users(|used| used == volume).find(|other| *other != application);
             let Some(left) = other.and_then(|other| self.steps.hand_over(volume, application, other)) else { continue };
             if let Err(error) = self.journal.made(&left).await
@@ -285,12 +283,11 @@ impl<'a> Work<'a> {
         }
         let mut lost = Vec::new();
         for volume in volumes {
-            let folder = self.folder_of(&volume);
-            let saved = self.in_place.content(application, folder.unwrap_or(&volume));
+            let saved = self.in_place.content(application, &volume);
             let refilled = match &saved {
                 Some((snapshot, path)) => self
                     .refill
-                    .run(&self.restore.engine, (snapshot, path), folder.unwrap_or(&volume), self.source_of(application, &volume))
+                    .run(&self.restore.engine, (snapshot, path), &volume, self.source_of(application, &volume))
                     .await
                     .map_err(|reason| format!("is half restored ({reason}); what was in it is in snapshot {}", snapshot.short())),
                 None => Err("is half restored, and what was in it was not saved".to_owned()),
@@ -333,14 +330,14 @@ impl<'a> Work<'a> {
     }
 
     /// Gives containers that were there their names, and starts them, and says how that went.
-    async fn put_back(&mut self, application: &'a str, made: bool, lost: Option<Vec<String>>, busy: &BTreeSet<String>) {
-        let filled = self.half_filled(application, made).is_empty();
+    async fn put_back(&mut self, application: &'a str, (made, filled): (bool, bool), lost: Option<Vec<String>>, busy: &BTreeSet<String>) {
         let Some(mut lost) = lost else {
             self.undone(application, Undone { made, moved: true, filled });
             return;
         };
         // A program that starts on half of its data may destroy the rest.
         let failures = self.steps.put_back(application, lost.is_empty(), busy).await;
+        self.journal.started(self.steps.take_started());
         let whole = lost.is_empty() && failures.is_empty();
         let waits = self.steps.is_waiting(application);
         let end = if whole && waits {
@@ -379,7 +376,9 @@ impl<'a> Work<'a> {
 
     /// Everything was tried: starts what had to wait for others, and what an older restore had left down.
     pub(super) async fn end(mut self) -> Result<Vec<RestoredApplication>, JobError> {
-        for (application, failure) in self.steps.start_waiting(self.in_place.half()).await {
+        let failures = self.steps.start_waiting(self.in_place.half()).await;
+        self.journal.started(self.steps.take_started());
+        for (application, failure) in failures {
             self.says(&application, &failure);
             if let Some((_, undone)) = self.waiting.iter_mut().find(|(name, _)| **name == application) {
                 undone.moved = false;
@@ -398,6 +397,12 @@ impl<'a> Work<'a> {
         }
         Ok(self.results.into_values().collect())
     }
+}
+
+/// Where what is in a volume is written: itself, or what it stands for.
+fn content_of<'v>(restore: &'v EngineRestore, volume: &'v str) -> &'v str {
+    let is_it = |planned: &&PlannedStep| matches!(&planned.step, Step::FillVolume { name, .. } if name == volume);
+    restore.plan.steps.iter().find(is_it).and_then(|planned| planned.step.fills()).map_or(volume, |(place, _)| place)
 }
 
 /// What is said of volumes that were there, empty, and were begun to be filled.

@@ -107,7 +107,7 @@ impl Volume {
     pub fn bound_folder(&self) -> Option<&str> {
         let option = |name: &str| self.options.get(name).map(String::as_str);
         let binds = option("o")?.split(',').any(|word| matches!(word.trim(), "bind" | "rbind"));
-        (self.driver == "local" && binds).then(|| option("device")).flatten().filter(|device| device.starts_with('/'))
+        (self.driver == "local" && binds).then(|| option("device")).flatten().filter(|device| device.starts_with('/')).map(bare)
     }
 
     /// Whether what is mounted in the folder that it stands for is part of it.
@@ -118,12 +118,20 @@ impl Volume {
     /// What else has its files: a folder of the machine, a share, a disk. Not of one in memory.
     pub fn device(&self) -> Option<&str> {
         let in_memory = self.options.get("type").is_some_and(|kind| kind == "tmpfs");
-        self.options.get("device").map(String::as_str).filter(|_| self.driver == "local" && !in_memory)
+        self.options.get("device").map(|device| bare(device)).filter(|_| self.driver == "local" && !in_memory)
     }
 
     /// Whether the Engine made up its name (64 hexadecimal digits).
     pub fn is_anonymous(&self) -> bool {
         self.name.len() == 64 && self.name.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
+}
+
+/// A path without the slashes at its end.
+fn bare(path: &str) -> &str {
+    match path.trim_end_matches('/') {
+        "" => path,
+        bare => bare,
     }
 }
 

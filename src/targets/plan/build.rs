@@ -219,7 +219,8 @@ impl<'a> Draft<'a> {
                 let mut mounted = container.mounts.iter().filter_map(data_path).map(Path::new);
                 mounted.any(|mounted| mounted.starts_with(path) || Path::new(path).starts_with(mounted))
             };
-            let places = volumes.chain(filled.iter().filter(mounts).cloned()).collect();
+            let devices = container.volume_names().filter_map(|name| self.volumes.get(name)?.1.device()).map(super::volumes::place_of);
+            let places = volumes.chain(devices).chain(filled.iter().filter(mounts).cloned()).collect();
             self.plan.uses.insert(made.name.clone(), places);
             self.step(application, Step::CreateContainer { container: Box::new(made) });
             if let Some(step) = super::images::layer(self.applications, application, container, self.names.container(&container.name)) {

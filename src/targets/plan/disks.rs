@@ -83,7 +83,7 @@ pub(super) fn space(draft: &mut Draft<'_>) {
     for planned in &draft.plan.steps {
         let (found, bytes) = match &planned.step {
             // What is overwritten makes room as it goes. What a volume of another kind stands for is not known.
-            Step::FillVolume { name, bytes, replace: false, over: None, .. } => match folders.get(name) {
+            Step::FillVolume { name, bytes, replace: false, over: false, .. } => match folders.get(name) {
                 Some(Some(folder)) => (of_folder(folder), *bytes),
                 Some(None) => (of_engine.clone(), *bytes),
                 None => continue,

@@ -72,11 +72,11 @@ pub(super) fn frame(draft: &mut Draft<'_>) {
     draft.plan.targets = targets;
 }
 
-/// The volumes and paths that are overwritten, for whatever application, or are half restored already, and that a container uses or can
+/// The volumes and paths that are overwritten or filled, for whatever application, or are half restored already, and that a container uses or can
 /// write to.
 fn uses(draft: &Draft<'_>, container: &HostContainer, targets: &[Target]) -> Vec<String> {
-    let reached = |target: &&Target| target.overwrites && target.reached_by(container, draft.host).is_some();
-    let overwritten = targets.iter().filter(reached).map(|target| &target.name);
+    let reached = |target: &&Target| target.reached_by(container, draft.host).is_some();
+    let overwritten = targets.iter().filter(reached).map(|target| &target.place);
     let mounts = |path: &String| container.mounts.iter().filter_map(data_path).any(|mounted| overlap(Path::new(path), Path::new(mounted)));
     let half = draft.options.half.iter().filter(|place| container.volumes.contains(*place) || mounts(place));
     overwritten.chain(half).cloned().collect::<BTreeSet<_>>().into_iter().collect()
@@ -101,6 +101,8 @@ pub struct Target {
     /// The volume of that name, else the path.
     is_volume: bool,
     name: String,
+    /// What is filled, as [`Step::fills`] has it.
+    place: String,
     /// Where its files lie.
     places: BTreeSet<String>,
     /// Whether something is in it, as far as is known.
@@ -129,7 +131,7 @@ impl Target {
 
     /// Whether this is the volume or path, and something is in it.
     pub fn overwrites(&self, place: &str) -> bool {
-        self.overwrites && self.name == place
+        self.overwrites && self.place == place
     }
 
     fn reached_by(&self, container: &HostContainer, host: &Host) -> Option<Reach> {
@@ -146,18 +148,15 @@ impl Target {
 fn targets(draft: &Draft<'_>) -> Vec<Target> {
     let mut targets = Vec::new();
     for planned in &draft.plan.steps {
-        let Some((name, overwrites)) = planned.step.fills() else { continue };
-        let (is_volume, places) = match &planned.step {
-            Step::FillPath { path, .. } => (false, [path.clone()].into()),
-            Step::FillVolume { replace: true, .. } => (true, draft.host.grounds.volume(name, "")),
-            _ => {
-                let stored = draft.volumes.values().map(|(_, volume)| volume).find(|volume| draft.names.volume(&volume.name) == *name);
-                let Some(folder) = stored.and_then(|volume| volume.bound_folder()) else { continue };
-                (true, [folder.trim_end_matches('/').to_owned()].into())
-            }
+        let Some((place, overwrites)) = planned.step.fills() else { continue };
+        let (is_volume, name, places) = match &planned.step {
+            Step::FillVolume { name, replace: true, .. } => (true, name, draft.host.grounds.volume(name, "")),
+            Step::FillVolume { name, device: Some(device), .. } if device.starts_with('/') => (true, name, [device.clone()].into()),
+            Step::FillPath { path, .. } => (false, path, [path.clone()].into()),
+            _ => continue,
         };
         let application = planned.application.clone();
-        targets.push(Target { application, is_volume, name: name.to_owned(), places, overwrites });
+        targets.push(Target { application, is_volume, name: name.clone(), place: place.to_owned(), places, overwrites });
     }
     targets
 }
@@ -241,7 +240,7 @@ fn save_first(draft: &Draft<'_>, replaced: &Concerned<'_>) -> Vec<PlannedStep> {
         let volumes: Vec<String> = mine.filter(holds).cloned().collect();
         let paths =
             draft.plan.steps.iter().filter(|planned| planned.application == *application).filter_map(|planned| match &planned.step {
-                Step::FillPath { path, .. } | Step::FillVolume { over: Some(path), .. } => Some(path.clone()),
+                Step::FillPath { path, .. } | Step::FillVolume { device: Some(path), over: true, .. } => Some(path.clone()),
                 _ => None,
             });
         let holds = |path: &String| draft.host.binds.get(path) == Some(&crate::targets::preflight::PathState::Holds);

@@ -95,6 +95,11 @@ fn made(draft: &mut Draft<'_>, volume: &Volume, target: &str) -> Option<Filling>
     }
 }
 
+/// What a volume stands for as a place. Names of volumes have no slash.
+pub(super) fn place_of(device: &str) -> String {
+    if device.contains('/') { device.to_owned() } else { format!("{device}/") }
+}
+
 fn fill(draft: &mut Draft<'_>, stored: &StoredApplication, volume: &Volume, target: String, filling: Filling) {
     let shown = printable(target.as_bytes());
     let replace = filling == Filling::Replace;
@@ -129,6 +134,8 @@ fn fill(draft: &mut Draft<'_>, stored: &StoredApplication, volume: &Volume, targ
     if replace {
         draft.overwritten.push((application.clone(), target.clone()));
     }
-    let over = volume.device().map(str::to_owned).filter(|_| filling == Filling::Over);
-    draft.step(application, Step::FillVolume { name: target, path: path.clone(), bytes: proof.bytes, replace, over });
+    // A plain volume that is replaced has its files itself.
+    let device = volume.device().map(place_of).filter(|_| !replace);
+    let over = filling == Filling::Over;
+    draft.step(application, Step::FillVolume { name: target, path: path.clone(), bytes: proof.bytes, replace, device, over });
 }

@@ -11,7 +11,7 @@ use super::{Opened, Work, less_whole, not_followed};
 use crate::docker::{DockerError, mountpoint};
 use crate::jobs::engine::until_it_answers;
 use crate::jobs::error::JobError;
-use crate::model::application::{InnerMount, ItemKind};
+use crate::model::application::{InnerMount, ItemKind, Volume};
 use crate::model::outcome::ItemOutcome;
 use crate::model::progress::Event;
 use crate::model::text::printable;
@@ -151,11 +151,12 @@ impl Work<'_> {
     /// as all of that is ours.
     fn half_restored(&self, item: &PlannedItem) -> Result<Option<String>, JobError> {
         let Some(host) = self.run.host.as_ref().filter(|_| matches!(item.kind, ItemKind::Volume | ItemKind::Bind)) else { return Ok(None) };
+        let device = self.unit.planned.application.volume(&item.name).and_then(Volume::device);
         if self.run.request.before_restore {
-            return Ok(reason_in(&host.half, item));
+            return Ok(reason_in(&host.half, item, device));
         }
         let half = crate::jobs::restore::half_restored(&self.run.context.directories.state, host.engine.id())?;
-        Ok(reason_in(&half, item))
+        Ok(reason_in(&half, item, device))
     }
 
     /// On which disk of the machine files of it lie, so that they are not written to another one for want of a mount.
@@ -175,14 +176,18 @@ impl Work<'_> {
         let what = format!("{} {}", item.kind.as_str(), printable(item.name.as_bytes()));
         self.result.notes.extend(not_followed(&inside).map(|paths| format!("{what}: what is mounted in it is not saved ({why}): {paths}")));
         let name = |path: &Path| path.to_str().map_or_else(|| printable(path.as_os_str().as_bytes()), str::to_owned);
-        inside.iter().map(|one| InnerMount { path: name(&one.path), saved: one.is_read }).collect()
+        // What holds no data (`proc` of a chroot) is not missed by anybody.
+        inside.iter().filter(|one| one.holds_data).map(|one| InnerMount { path: name(&one.path), saved: one.is_read }).collect()
     }
 }
 
-/// The reason for a volume of that name, or for a path that reaches into a bind mount or lies around it.
-fn reason_in(half: &BTreeMap<String, String>, item: &PlannedItem) -> Option<String> {
-    let place = Path::new(&item.name);
-    let overlaps = |other: &str| other.starts_with('/') && (place.starts_with(other) || Path::new(other).starts_with(place));
-    let is_meant = |other: &str| if item.kind == ItemKind::Bind { overlaps(other) } else { other == item.name };
+/// The reason for a volume of that name, or for a path that reaches into a bind mount or what a volume stands for, or lies around it.
+fn reason_in(half: &BTreeMap<String, String>, item: &PlannedItem, device: Option<&str>) -> Option<String> {
+    let place = if item.kind == ItemKind::Bind { Some(item.name.as_str()) } else { device };
+    let overlaps = |other: &str| {
+        let place = place.filter(|_| other.contains('/')).map(Path::new);
+        place.is_some_and(|place| place.starts_with(other) || Path::new(other).starts_with(place))
+    };
+    let is_meant = |other: &str| overlaps(other) || item.kind == ItemKind::Volume && other == item.name;
     half.iter().find(|(other, _)| is_meant(other)).map(|(_, reason)| reason.clone())
 }

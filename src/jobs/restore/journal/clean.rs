@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::read::{Overwritten, Unfinished, is_blank, unfinished, unread};
-use super::{Action, FOLDER, LIMIT, Line, SUFFIX, are_comparable, identity, write};
+use super::{Action, FOLDER, LIMIT, Line, SUFFIX, are_different, identity, write};
 use crate::docker::create::json::{flag, text};
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make};
@@ -141,12 +141,12 @@ async fn forget_whole(engine: &Engine, dead: &mut [Dead]) -> Result<(), JobError
         }
         let half: Vec<Overwritten> = dead[number].left.half().map(|(_, one)| one.clone()).collect();
         for one in half {
-            if one.fresh && super::is_empty(engine, &one.volume).await {
+            if one.fresh && super::is_empty(engine, &one.volume, &one.created).await {
                 dead[number].restored(&one.volume)?;
                 continue;
             }
             match identity(engine, &one.volume).await {
-                Ok(found) if one.created.is_empty() || found == one.created || !are_comparable(&found, &one.created) => {}
+                Ok(found) if !are_different(&found, &one.created) => {}
                 Err(error) if !error.is_not_found() => return Err(error.into()),
                 _ => dead[number].restored(&one.volume)?,
             }

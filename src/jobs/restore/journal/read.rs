@@ -7,14 +7,17 @@ use std::path::Path;
 
 use super::{FOLDER, LIMIT, Line, Owed, SUFFIX};
 use crate::jobs::error::JobError;
-use crate::model::application::Status;
+use crate::model::application::{RestartPolicy, Status};
 use crate::model::text::printable;
 use crate::platform::journal_file::{self, LockedFile};
 use crate::targets::steps::{Aside, Kind, Left, Stopped};
 
+/// Id of a container, what it did, and the policy that was taken from it.
+pub(in super::super) type StoppedBefore = (String, Status, Option<RestartPolicy>);
+
 /// The containers that restores have stopped and not started again, by id, with what they did before.
-pub(in super::super) fn stopped(state: &Path, engine: &str) -> Result<Vec<(String, Status)>, JobError> {
-    let before = |one: Stopped| (one.id, if one.paused { Status::Paused } else { Status::Running });
+pub(in super::super) fn stopped(state: &Path, engine: &str) -> Result<Vec<StoppedBefore>, JobError> {
+    let before = |one: Stopped| (one.id, if one.paused { Status::Paused } else { Status::Running }, one.restart);
     Ok(all(state, engine)?.into_iter().flat_map(|left| left.stopped).map(before).collect())
 }
 
@@ -189,6 +192,7 @@ pub(super) fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
                 found.made.push((left, created));
             }
             Line::Stopping { stopped } => found.stopped.push(stopped),
+            Line::Started { id } => found.stopped.retain(|one| one.id != id),
             Line::Aside { aside } => found.aside.push(aside),
             Line::Overwriting { application, volume, saved, created } => {
                 found.overwritten.push((application, Overwritten { volume, fresh: false, saved, created }));

@@ -10,6 +10,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::shared::Failure;
+use crate::platform::control::Control;
 use crate::repository::contract::RepositoryError;
 
 /// The least, which is also what two cores need to fill packs of the usual size without merging them.
@@ -84,9 +85,10 @@ impl Budget {
     /// Waits while there is too little room and more can be expected.
     ///
     /// # Errors
-    /// The run has failed elsewhere.
-    pub(super) fn wait(&self, failure: &Failure) -> Result<(), RepositoryError> {
-        failure.wait(|| !self.is_short() || self.leaving.load(Ordering::Acquire) == 0)
+    /// The run has failed elsewhere, or was cancelled.
+    pub(super) fn wait(&self, failure: &Failure, control: &Control) -> Result<(), RepositoryError> {
+        failure.wait(|| !self.is_short() || self.leaving.load(Ordering::Acquire) == 0 || control.is_cancelled())?;
+        if control.is_cancelled() { Err(RepositoryError::Cancelled) } else { Ok(()) }
     }
 
     /// The most that was ever held.

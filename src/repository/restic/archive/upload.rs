@@ -152,16 +152,23 @@ impl Uploads {
     /// The run has failed elsewhere, or was cancelled while this waited.
     pub(super) fn send(&self, mut pack: OpenPack) -> Result<(), RepositoryError> {
         let Some(queue) = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return Err(ended()) };
-        self.writer.budget.leave(pack.len());
+        let bytes = pack.len();
+        self.writer.budget.leave(bytes);
+        let fails = |error| {
+            self.writer.budget.arrive(bytes);
+            Err(error)
+        };
         loop {
             pack = match queue.send_timeout(pack, LOOK_INTERVAL) {
                 Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Disconnected(_)) => return Err(ended()),
+                Err(SendTimeoutError::Disconnected(_)) => return fails(ended()),
                 Err(SendTimeoutError::Timeout(pack)) => pack,
             };
-            self.writer.failure.check()?;
+            if let Err(error) = self.writer.failure.check() {
+                return fails(error);
+            }
             if self.control.is_cancelled() {
-                return Err(RepositoryError::Cancelled);
+                return fails(RepositoryError::Cancelled);
             }
         }
     }
@@ -176,7 +183,7 @@ impl Uploads {
         if let Some(full) = full {
             self.send(full)?;
         }
-        self.writer.budget.wait(&self.writer.failure)
+        self.writer.budget.wait(&self.writer.failure, &self.control)
     }
 
     /// The common pack, for who writes what is left.

@@ -28,7 +28,7 @@ fn files_that_a_volume_stands_for_are_not_overwritten_unasked() {
     let default = RestoreOptions::default();
     for state in [PathState::Missing, PathState::Empty] {
         let plan = planned(&bound, &default, Some(state));
-        assert_eq!((conflicts(&plan), fills(&plan)), (Vec::new(), vec![("shop_data", false)]));
+        assert_eq!((conflicts(&plan), fills(&plan)), (Vec::new(), vec![("/srv/data", false)]));
     }
     assert_eq!(
         conflicts(&planned(&bound, &default, Some(PathState::Holds))),
@@ -52,17 +52,17 @@ fn files_that_a_volume_stands_for_are_saved_before_they_are_overwritten() {
     let (bound, share) = (standing_for(BOUND), standing_for(SHARE));
     let in_place = RestoreOptions { in_place: true, save_first: true, ..RestoreOptions::default() };
     let plan = planned(&bound, &in_place, Some(PathState::Holds));
-    assert_eq!((conflicts(&plan), fills(&plan)), (Vec::new(), vec![("shop_data", true)]));
+    assert_eq!((conflicts(&plan), fills(&plan)), (Vec::new(), vec![("/srv/data", true)]));
     let saved = plan.steps.iter().find_map(|planned| match &planned.step {
         Step::SaveFirst { paths, .. } => Some(paths.clone()),
         _ => None,
     });
     assert_eq!(saved, Some(vec!["/srv/data".to_owned()]));
-    assert!(plan.targets.iter().any(|target| target.overwrites("shop_data")));
+    assert!(plan.targets.iter().any(|target| target.overwrites("/srv/data")));
     let refused = conflicts(&planned(&share, &in_place, None));
     assert!(refused[0].contains("cannot be saved first"), "{refused:?}");
     let bold = planned(&share, &RestoreOptions { save_first: false, ..in_place }, None);
-    assert_eq!((conflicts(&bold), fills(&bold)), (Vec::new(), vec![("shop_data", true)]));
+    assert_eq!((conflicts(&bold), fills(&bold)), (Vec::new(), vec![(":/export", true)]));
 }
 
 #[test]
