@@ -160,7 +160,8 @@ fn a_volume_is_another_one_only_if_the_same_word_says_so() {
     let home = Home::with_repository();
     let ground = Ground::lay(&home, "identity", 66);
     kill_while_overwriting(&home, &ground);
-    let path = fs::read_dir(folder(&home)).unwrap().next().unwrap().unwrap().path();
+    let mut files = fs::read_dir(folder(&home)).unwrap().map(|entry| entry.unwrap().path());
+    let path = files.find(|path| path.extension().is_some_and(|end| end == "jsonl")).unwrap();
     let text = fs::read_to_string(&path).unwrap();
     let (before, created) = text.split_once("\"event\":\"overwriting\"").unwrap();
     let (middle, rest) = created.split_once("\"created\":\"").unwrap();

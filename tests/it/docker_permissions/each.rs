@@ -41,7 +41,7 @@ fn need(feature: &str, call: &Call) -> Need {
         ("looking at the Engine", ..) => Need::Look,
         ("reading volumes through a helper", "DELETE", "/volumes/*") => Need::Vanishing,
         ("restoring applications", "DELETE", _) => Need::TakenBack,
-        ("restoring applications", _, "/containers/*/stop" | "/containers/*/rename") => Need::InPlace,
+        ("restoring applications", _, "/containers/*/stop" | "/containers/*/update" | "/containers/*/rename") => Need::InPlace,
         ("restoring applications", "GET", "/images/*/json") => Need::Nameless,
         ("writing volumes through a helper" | "restoring applications", ..) => Need::Restore,
         _ => Need::Backup(&[]),
@@ -146,7 +146,21 @@ impl<'a> World<'a> {
         let mount = format!("{device}:/data");
         let image = format!("{}:1", stage.name("solo"));
         let place = format!("{}:/data", stage.name("place-data"));
-        stage.ok(["run", "-d", "--name", &stage.name("place"), "--stop-timeout", "0", "-v", &place, BUSYBOX, "sleep", "1000"]);
+        stage.ok([
+            "run",
+            "-d",
+            "--name",
+            &stage.name("place"),
+            "--restart",
+            "always",
+            "--stop-timeout",
+            "0",
+            "-v",
+            &place,
+            BUSYBOX,
+            "sleep",
+            "1000",
+        ]);
         stage.ok(["exec", &stage.name("place"), "touch", "/data/file"]);
         stage.ok(["commit", &stage.name("place"), &image]);
         stage.ok(["run", "-d", "--name", &stage.name("solo"), "--stop-timeout", "0", "-v", &mount, &image, "sleep", "1000"]);
@@ -177,6 +191,7 @@ impl<'a> World<'a> {
             let _ = stage.docker(["rm", "-f"]).args(containers).run().success();
         }
         let _ = stage.docker(["volume", "rm", "-f", &stage.name("plain"), &stage.name("device")]).run().success();
+        super::empty(&self.home.path(stage.name("device")));
         let networks = all(&["network", "ls", "-q", "--filter", &format!("name={}", stage.name(""))]);
         if !networks.is_empty() {
             let _ = stage.docker(["network", "rm"]).args(networks).run().success();
