@@ -119,6 +119,8 @@ pub struct RestoreOptions {
     pub kept_still: BTreeSet<String>,
     /// Volumes and paths that a restore which died has left half restored: nobody is started on those that stay so.
     pub half: BTreeSet<String>,
+    /// Those of them where nothing was before, so that all that is there is from that restore.
+    pub half_filled: BTreeSet<String>,
 }
 
 /// Everything that a restore does, in its order, and what stands in its way.

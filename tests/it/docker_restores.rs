@@ -203,7 +203,8 @@ fn fragile(home: &Home, stage: &Stage<'_>, down: &Arc<AtomicBool>) -> Proxy {
 
 /// What restores that did not end well have left for the next start.
 fn restore_journals(home: &Home) -> usize {
-    fs::read_dir(home.path("state").join("bbackup/restores")).into_iter().flatten().count()
+    let files = fs::read_dir(home.path("state").join("bbackup/restores")).into_iter().flatten();
+    files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "jsonl")).count()
 }
 
 fn clear(folder: &Path) {

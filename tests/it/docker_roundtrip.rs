@@ -144,12 +144,8 @@ fn an_application_comes_back_through_the_helper() {
     // Networks that belong to no application are not in these snapshots.
     let spare = shop.stage.inspect("network", &shop.name("lonely-net"));
     shop.burn_down();
-    // These volumes stand for folders of the host, and that what is there is overwritten is a warning.
-    let outcome = shop.stage.bbackup(["restore", "latest", "--all", "--json"]).run().exits(4);
-    let envelope = outcome.json_lines().pop().unwrap();
-    let warnings = envelope["data"]["preview"]["warnings"].as_array().unwrap();
-    assert!(warnings.iter().all(|warning| warning.as_str().unwrap().ends_with("overwritten")), "{warnings:?}");
-    assert_eq!(envelope["data"]["status"]["warnings"], 3, "{}", outcome.describe());
+    // These volumes stand for folders of the host, in which nothing is.
+    let _ = shop.stage.bbackup(["restore", "latest", "--all", "--json"]).run().success();
     shop.wait_for_database();
     assert_eq!(shop.rows(), rows);
     assert_eq!(shop.front_page(), "the shop is open\n");

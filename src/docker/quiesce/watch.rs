@@ -128,13 +128,13 @@ impl Watch {
 
     /// The containers that could write meanwhile: those that run now, except for the `known`, and those that ran in between, also
     /// if they are gone. Paused ones cannot. An Engine that is gone at that moment is waited for, as one that restarts starts containers by
-    /// itself.
+    /// itself; but not one that was waited for in vain before (`is_gone`).
     ///
     /// # Errors
     /// The Engine cannot be asked.
-    pub async fn end(mut self, engine: &Engine, known: &BTreeSet<String>) -> Result<Meanwhile, DockerError> {
+    pub async fn end(mut self, engine: &Engine, known: &BTreeSet<String>, is_gone: bool) -> Result<Meanwhile, DockerError> {
         let mut found = Meanwhile::default();
-        let lines = list_patiently(engine).await?;
+        let lines = list_patiently(engine, if is_gone { Duration::ZERO } else { LOOK_LIMIT }).await?;
         self.follow_links(engine, lines.iter().flat_map(Line::mounts).collect()).await;
         for line in lines.iter().filter(|line| !known.contains(&line.id)) {
             let touched = self.touched(line.name(), &line.mounts());
@@ -207,8 +207,8 @@ fn writers<'a>(id: &'a str, name: &'a str, places: Vec<&'a Place>) -> impl Itera
 }
 
 /// The same, also where the Engine comes back only in a while.
-async fn list_patiently(engine: &Engine) -> Result<Vec<Line>, DockerError> {
-    let deadline = clock::monotonic() + LOOK_LIMIT;
+async fn list_patiently(engine: &Engine, limit: Duration) -> Result<Vec<Line>, DockerError> {
+    let deadline = clock::monotonic() + limit;
     loop {
         match list(engine).await {
             Err(error) if error.is_unreachable() && clock::monotonic() < deadline => tokio::time::sleep(ENGINE_WAIT).await,

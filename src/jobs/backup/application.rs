@@ -214,7 +214,8 @@ impl Work<'_> {
             }
         }
         // Told even when everything else is lost: a container may be down.
-        let quiet = held.end(self.run).await;
+        let is_gone = self.patience.is_some_and(|deadline| clock::monotonic() >= deadline);
+        let quiet = held.end(self.run, is_gone).await;
         self.take_quiet(quiet);
         read
     }

@@ -226,12 +226,12 @@ impl Hold {
         self.known_writers.as_ref()
     }
 
-    /// Starts what was stopped, whatever else has happened.
-    pub(super) async fn end(self, run: &Run<'_>) -> Quiet {
+    /// Starts what was stopped, whatever else has happened. `is_gone` if the Engine was waited for in vain.
+    pub(super) async fn end(self, run: &Run<'_>, is_gone: bool) -> Quiet {
         let watched = self.watch.as_ref().map(Watch::places);
         let disturbed = match (&run.host, self.watch, &self.known_writers) {
             // What was read of a backup that is cancelled is not kept.
-            (Some(host), Some(watch), Some(known)) if !run.control.is_cancelled() => watch.end(&host.engine, known).await,
+            (Some(host), Some(watch), Some(known)) if !run.control.is_cancelled() => watch.end(&host.engine, known, is_gone).await,
             _ => Ok(Meanwhile::default()),
         };
         let mut quiet = match self.quiesce {

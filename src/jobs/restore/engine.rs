@@ -99,6 +99,7 @@ pub(super) async fn plan(
         save_first: job.save_first,
         held_down: cleaned.held_down,
         half: cleaned.half.keys().cloned().collect(),
+        half_filled: cleaned.half.iter().filter(|(_, half)| half.fresh).map(|(place, _)| place.clone()).collect(),
         kept_still: kept_still(context, &engine, job).await?,
     };
     let plan = crate::targets::prepare(&engine, &stored, &options).await?;

@@ -99,6 +99,7 @@ pub(super) fn is_beside(draft: &Draft<'_>) -> bool {
 pub(super) fn fate(draft: &Draft<'_>, path: &str, beside: bool) -> Fate {
     let options = draft.options;
     match draft.host.binds.get(path) {
+        _ if options.half_filled.contains(path) => Fate::Write,
         Some(PathState::Missing | PathState::Empty) => Fate::Write,
         None if options.in_place && options.save_first => {
             Fate::Refuse("what is there cannot be saved first, as it is not seen from here; --no-save-first goes without")

@@ -43,6 +43,8 @@ pub(in super::super) struct Cleaned {
 pub(in super::super) struct Half {
     /// The snapshot that has what was in it before.
     pub(in super::super) saved: Option<String>,
+    /// Nothing was in it before.
+    pub(in super::super) fresh: bool,
     /// What is said of it.
     pub(in super::super) told: String,
 }
@@ -336,7 +338,7 @@ impl Cleaning<'_> {
             let (done, again) = if one.fresh { ("filled", "restore it again, or remove it") } else { ("overwritten", "restore it again") };
             let told = format!("{what} was being {done} when a restore of {application} was interrupted{stays}: {again}{}", one.whence());
             // What an older one says of what was in it before is true.
-            self.cleaned.half.entry(one.volume.clone()).or_insert_with(|| Half { saved: one.saved.clone(), told });
+            self.cleaned.half.entry(one.volume.clone()).or_insert_with(|| Half { saved: one.saved.clone(), fresh: one.fresh, told });
         }
     }
 }
