@@ -200,16 +200,8 @@ impl Journals {
     pub async fn gate(&self, limit: Duration) -> Result<Gate, JournalError> {
         crate::platform::files::create_directories(&self.folder, 0o700).map_err(|source| self.failed(&self.folder, source))?;
         let path = self.folder.join(GATE);
-        let start = tokio::time::Instant::now();
-        loop {
-            if let Some(lock) = LockedFile::try_lock(&path).map_err(|source| self.failed(&path, source))? {
-                return Ok(Gate { _lock: lock });
-            }
-            if start.elapsed() > limit {
-                return Err(JournalError::GateHeld { path, seconds: limit.as_secs() });
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let lock = LockedFile::lock_within(&path, limit).await.map_err(|source| self.failed(&path, source))?;
+        lock.map(|lock| Gate { _lock: lock }).ok_or(JournalError::GateHeld { path, seconds: limit.as_secs() })
     }
 
     /// Starts the journal of a run. The gate shows that nobody is just looking for journals of dead runs.

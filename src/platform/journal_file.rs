@@ -6,10 +6,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
 use super::files::sync_directory;
+
+/// How long is waited before a lock is tried again.
+const WAIT: Duration = Duration::from_millis(20);
 
 /// A file that this process holds locked. The kernel frees the lock when the process ends, in whatever way.
 #[derive(Debug)]
@@ -75,6 +79,21 @@ impl LockedFile {
             Ok(()) => Ok(Some(Self { file, path: path.to_owned() })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The same, waiting for whoever holds it for as long as `limit`.
+    ///
+    /// # Errors
+    /// As for [`try_lock`](Self::try_lock).
+    pub async fn lock_within(path: &Path, limit: Duration) -> io::Result<Option<Self>> {
+        let start = tokio::time::Instant::now();
+        loop {
+            let lock = Self::try_lock(path)?;
+            if lock.is_some() || start.elapsed() > limit {
+                return Ok(lock);
+            }
+            tokio::time::sleep(WAIT).await;
         }
     }
 

@@ -316,6 +316,11 @@ pub enum Step {
     },
 }
 
+/// Whether a place, as [`Step::fills`] has it, is a path or what else a volume stands for; names of volumes have no slash.
+pub fn is_path(place: &str) -> bool {
+    place.contains('/')
+}
+
 impl Step {
     /// The place that the step fills, and whether it overwrites what may be there: a volume, or, with a slash, a path or whatever else a
     /// volume stands for.

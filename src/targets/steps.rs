@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::plan::{PlannedStep, Step};
+use super::plan::{PlannedStep, Step, is_path};
 use super::{TargetError, container, image, network, volume};
 use crate::docker::create::json::text;
 use crate::docker::wire::encode;
@@ -365,7 +365,7 @@ pub fn never_started<'a>(inspect: &'a Value, name: &str) -> Option<&'a str> {
 fn half_restored(container: &str, volumes: &[String], half: &BTreeSet<String>) -> Option<String> {
     let volume = volumes.iter().find(|name| half.contains(*name))?;
     let (container, shown) = (printable(container.as_bytes()), printable(volume.as_bytes()));
-    let what = if volume.starts_with('/') { shown } else { format!("its volume {shown}") };
+    let what = if is_path(volume) { shown } else { format!("its volume {shown}") };
     Some(format!("container {container} stays stopped, as {what} is half restored"))
 }
 

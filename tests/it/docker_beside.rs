@@ -74,6 +74,16 @@ impl<'a> Bound<'a> {
         self.stage.ok(["inspect", "--format", "{{.HostConfig.RestartPolicy.Name}} {{.State.Status}}", container])
     }
 
+    /// A restore over the files that fails once they are overwritten, and puts everything back.
+    fn fail_to_restore(&self, home: &Home) {
+        let create = format!("/containers/create?name={}", self.name);
+        let fail = move |line: &str| if line.contains(&create) { Action::Fail } else { Action::Pass };
+        let proxy = Proxy::start(&home.path("fail.sock"), &self.stage.engine().host(), fail);
+        let failed = self.restore().env("DOCKER_HOST", proxy.host()).run().exits(1);
+        let _ = failed.says("what was there before is back, and runs if it ran");
+        self.assert_as_before();
+    }
+
     fn assert_as_before(&self) {
         let found = (self.read("kept"), self.read("new"), self.folder.join("many").exists());
         assert_eq!(found, (Some("changed since".to_owned()), Some("came since".to_owned()), false));
@@ -87,12 +97,7 @@ fn files_of_the_machine_are_put_back_when_a_restore_over_them_fails() {
     needs!(Part::Engine);
     let home = Home::with_repository();
     let bound = Bound::lay(&home, "boundback");
-    let create = format!("/containers/create?name={}", bound.name);
-    let fail = move |line: &str| if line.contains(&create) { Action::Fail } else { Action::Pass };
-    let proxy = Proxy::start(&home.path("fail.sock"), &bound.stage.engine().host(), fail);
-    let failed = bound.restore().env("DOCKER_HOST", proxy.host()).run().exits(1);
-    let _ = failed.says("what was there before is back, and runs if it ran");
-    bound.assert_as_before();
+    bound.fail_to_restore(&home);
     // What was saved first says of the container what the Engine did with it before.
     let mut saved = crate::docker_in_place::saved_first(&home);
     saved.retain(|one| one["paths"].to_string().contains("/docker/"));
@@ -269,11 +274,6 @@ fn what_a_link_leads_to_is_saved_before_it_is_overwritten() {
     let real = home.path("moved");
     fs::rename(&bound.folder, &real).unwrap();
     std::os::unix::fs::symlink(&real, &bound.folder).unwrap();
-    let create = format!("/containers/create?name={}", bound.name);
-    let fail = move |line: &str| if line.contains(&create) { Action::Fail } else { Action::Pass };
-    let proxy = Proxy::start(&home.path("fail.sock"), &bound.stage.engine().host(), fail);
-    let failed = bound.restore().env("DOCKER_HOST", proxy.host()).run().exits(1);
-    let _ = failed.says("what was there before is back, and runs if it ran");
-    bound.assert_as_before();
+    bound.fail_to_restore(&home);
     assert!(bound.folder.is_symlink());
 }

@@ -17,10 +17,9 @@ use crate::docker::discover::inspect_volume;
 use crate::docker::{DockerError, Engine, mountpoint};
 use crate::jobs::error::JobError;
 use crate::model::text::printable;
-use crate::platform::clock;
 use crate::platform::files;
 use crate::platform::journal_file::{self, LockedFile};
-use crate::targets::plan::{PlannedStep, Step};
+use crate::targets::plan::{PlannedStep, Step, is_path};
 use crate::targets::steps::{Aside, Kind, Left, Stopped};
 
 pub(super) use self::clean::{Cleaned, Half, clean, restored};
@@ -29,6 +28,8 @@ pub(super) use self::read::{StoppedBefore, half_restored, keeps_stopped, stopped
 
 const FOLDER: &str = "restores";
 const SUFFIX: &str = ".jsonl";
+/// How long another restore may take to begin: it only reads a few journals.
+const GATE_LIMIT: Duration = Duration::from_secs(30);
 /// Far more than any restore writes.
 const LIMIT: u64 = 64 << 20;
 
@@ -244,11 +245,6 @@ impl Journal {
     }
 }
 
-/// Whether it is a path of the machine, or what else a volume stands for; names of volumes have no slash.
-fn is_path(place: &str) -> bool {
-    place.contains('/')
-}
-
 /// What tells a volume or path from another one of its name: its folder, where that is seen, else the Engine's word, which for a plain
 /// volume of Engine 20.10 is the time of the last change to its folder. Of a path the disk, too, and nothing else of one that is not there;
 /// empty where it is not seen.
@@ -351,17 +347,10 @@ fn touched(step: &Step) -> Option<String> {
 
 /// Keeps restores apart while they look at each other's journals.
 async fn gate(folder: &Path) -> Result<LockedFile, JobError> {
-    const LIMIT: Duration = Duration::from_secs(30);
-    const WAIT: Duration = Duration::from_millis(20);
     let path = folder.join("gate");
-    let deadline = clock::monotonic() + LIMIT;
-    loop {
-        match LockedFile::try_lock(&path).map_err(|source| failed(&path, source))? {
-            Some(gate) => return Ok(gate),
-            None if clock::monotonic() >= deadline => return Err(failed(&path, std::io::ErrorKind::WouldBlock.into())),
-            None => tokio::time::sleep(WAIT).await,
-        }
-    }
+    let gate = LockedFile::lock_within(&path, GATE_LIMIT).await.map_err(|source| failed(&path, source))?;
+    let held = || format!("another restore has been beginning for more than {} seconds", GATE_LIMIT.as_secs());
+    gate.ok_or_else(|| JobError::request("restore_runs", held(), "Try again."))
 }
 
 fn busy(run: &str, shared: &str) -> JobError {

@@ -20,6 +20,7 @@ use crate::model::text::printable;
 use crate::platform::control::Control;
 use crate::platform::files;
 use crate::repository::contract::{Repository, SnapshotId};
+use crate::targets::plan::is_path;
 
 /// How volumes get back what was in them.
 pub(super) struct Refill<'a> {
@@ -40,14 +41,14 @@ impl Refill<'_> {
         // Not the run's own: what was cancelled is to be as it was all the same.
         let control = Control::new();
         let Self { repository, owner, progress } = *self;
-        let ((snapshot, path), is_path) = (saved, name.starts_with('/'));
+        let ((snapshot, path), to_path) = (saved, is_path(name));
         // At a path there may be what was not saved, and is not ours to remove.
-        if let Some(from) = from.filter(|_| is_path) {
+        if let Some(from) = from.filter(|_| to_path) {
             tokio::task::block_in_place(|| remove_added(repository, saved, from, name))?;
         }
-        let fill = Fill { repository, engine, snapshot, path, name, replace: !is_path, ids: None, owner, control: &control, progress };
+        let fill = Fill { repository, engine, snapshot, path, name, replace: !to_path, ids: None, owner, control: &control, progress };
         let mut counted = counter(snapshot);
-        let lost = if is_path { fill.host_path(&mut counted).await? } else { fill.volume(&mut counted).await? };
+        let lost = if to_path { fill.host_path(&mut counted).await? } else { fill.volume(&mut counted).await? };
         if lost > 0 {
             return Err(format!("{} could not be written", entries(lost)));
         }
@@ -58,7 +59,7 @@ impl Refill<'_> {
 /// A volume or path for people.
 pub(super) fn what(place: &str) -> String {
     let shown = printable(place.as_bytes());
-    if place.contains('/') { shown } else { format!("volume {shown}") }
+    if is_path(place) { shown } else { format!("volume {shown}") }
 }
 
 /// Removes from a path what the one snapshot has there and the other has not: it was written from there, and nothing else is touched.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::binds::{Fate, OVERWRITTEN, fate, is_beside};
 use super::build::Draft;
-use super::{Conflict, PlanError, Step, StoredApplication, checks, in_place};
+use super::{Conflict, PlanError, Step, StoredApplication, checks, in_place, is_path};
 use crate::docker::create::volume_body;
 use crate::model::application::{ItemKind, Volume};
 use crate::model::outcome::ItemOutcome;
@@ -95,9 +95,9 @@ fn made(draft: &mut Draft<'_>, volume: &Volume, target: &str) -> Option<Filling>
     }
 }
 
-/// What a volume stands for as a place. Names of volumes have no slash.
+/// What a volume stands for as a place.
 pub(super) fn place_of(device: &str) -> String {
-    if device.contains('/') { device.to_owned() } else { format!("{device}/") }
+    if is_path(device) { device.to_owned() } else { format!("{device}/") }
 }
 
 fn fill(draft: &mut Draft<'_>, stored: &StoredApplication, volume: &Volume, target: String, filling: Filling) {

@@ -20,6 +20,7 @@ use crate::repository::contract::RepositoryError;
 use crate::sources::SourceError;
 use crate::sources::filter::{Case, Filter};
 use crate::sources::plan::PlannedItem;
+use crate::targets::plan::is_path;
 
 /// How often a stream is read that breaks off.
 const READS: usize = 2;
@@ -185,7 +186,7 @@ impl Work<'_> {
 fn reason_in(half: &BTreeMap<String, String>, item: &PlannedItem, device: Option<&str>) -> Option<String> {
     let place = if item.kind == ItemKind::Bind { Some(item.name.as_str()) } else { device };
     let overlaps = |other: &str| {
-        let place = place.filter(|_| other.contains('/')).map(Path::new);
+        let place = place.filter(|_| is_path(other)).map(Path::new);
         place.is_some_and(|place| place.starts_with(other) || Path::new(other).starts_with(place))
     };
     let is_meant = |other: &str| overlaps(other) || item.kind == ItemKind::Volume && other == item.name;

@@ -14,6 +14,7 @@ use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make};
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
+use crate::jobs::restore::refill::what;
 use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::journal_file::{self, LockedFile};
@@ -331,10 +332,10 @@ impl Cleaning<'_> {
     fn tell_half(&mut self, left: &Unfinished) {
         for (application, one) in left.half() {
             let stays = left.stopped.iter().filter(|stopped| stopped.application == *application || stopped.volumes.contains(&one.volume));
-            let (stays, volume) = (names(stays), printable(one.volume.as_bytes()));
+            let stays = names(stays);
             let stays = if stays.is_empty() { String::new() } else { format!(", so {stays} stays stopped") };
             let application = printable(application.as_bytes());
-            let what = if super::is_path(&one.volume) { volume } else { format!("volume {volume}") };
+            let what = what(&one.volume);
             let (done, again) = if one.fresh { ("filled", "restore it again, or remove it") } else { ("overwritten", "restore it again") };
             let told = format!("{what} was being {done} when a restore of {application} was interrupted{stays}: {again}{}", one.whence());
             // What an older one says of what was in it before is true.
