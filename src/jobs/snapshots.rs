@@ -11,7 +11,7 @@ use crate::model::application::DOCKER_ROOT;
 use crate::model::progress::Progress;
 use crate::model::text::printable;
 use crate::platform::control::Control;
-use crate::repository::contract::{Repository, RepositoryError, Snapshot, SnapshotId};
+use crate::repository::contract::{ReadSummary, Repository, RepositoryError, Snapshot, SnapshotId};
 use crate::targets::compressed::Zstd;
 use crate::targets::tar::{Missing, TarSink};
 
@@ -78,7 +78,16 @@ pub(super) fn holds(repository: &dyn Repository, snapshot: &SnapshotId, path: &[
     }
 }
 
-/// Writes what is at `path` as a tar archive. Returns what such an archive cannot hold, one sentence each.
+/// What is not in a tar archive, or not whole.
+#[derive(Debug, Default)]
+pub struct NotDumped {
+    /// What such an archive cannot hold, one sentence each.
+    pub left_out: Vec<String>,
+    /// What is lost in the repository.
+    pub lost: ReadSummary,
+}
+
+/// Writes what is at `path` as a tar archive.
 ///
 /// # Errors
 /// There is no such path, or it cannot be read or written; then the archive has no end mark.
@@ -89,17 +98,17 @@ pub fn dump_tar(
     out: &mut dyn Write,
     control: &Control,
     progress: Arc<dyn Progress>,
-) -> Result<Vec<String>, JobError> {
+) -> Result<NotDumped, JobError> {
     let top = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let mut sink = TarSink::new(out, top);
-    repository.stream(snapshot, path, &mut sink, control, progress)?;
+    let lost = repository.stream(snapshot, path, &mut sink, control, progress)?;
     let left_out = sink.left_out().iter().map(|left| match &left.what {
         Missing::Socket => format!("{}: sockets are not in a tar archive", printable(&left.path)),
         Missing::Xattr(name) => format!("{}: the attribute {} is not in a tar archive", printable(&left.path), printable(name)),
     });
     let left_out = left_out.collect();
     sink.into_inner().map_err(|source| RepositoryError::Target { path: "the tar archive".to_owned(), source })?;
-    Ok(left_out)
+    Ok(NotDumped { left_out, lost })
 }
 
 /// As [`dump_tar`], compressed by zstd.
@@ -113,10 +122,10 @@ pub fn dump_tar_zst(
     out: &mut dyn Write,
     control: &Control,
     progress: Arc<dyn Progress>,
-) -> Result<Vec<String>, JobError> {
+) -> Result<NotDumped, JobError> {
     let failed = |source| RepositoryError::Target { path: "the tar archive".to_owned(), source };
     let mut compressed = Zstd::new(out).map_err(failed)?;
-    let left_out = dump_tar(repository, snapshot, path, &mut compressed, control, progress)?;
+    let dumped = dump_tar(repository, snapshot, path, &mut compressed, control, progress)?;
     compressed.finish().map_err(failed)?;
-    Ok(left_out)
+    Ok(dumped)
 }

@@ -37,7 +37,7 @@ use crate::platform::secret::Secret;
 
 pub use change::{Forgotten, KeyChange, KeyInfo, LockHolder, Retagged, StaleLock};
 pub use error::RepositoryError;
-pub use read::{CheckSummary, ListSummary, Listed, ReadData, RestoreRequest, RestoreSummary};
+pub use read::{CheckSummary, Listed, ReadData, ReadSummary, RestoreRequest, RestoreSummary};
 pub use snapshot::{
     Snapshot, SnapshotId, SnapshotSummary, TAG_APPLICATION, TAG_BEFORE_RESTORE, TAG_PARTIAL, TAG_PINNED, TAG_REPAIRED, TAG_REWRITTEN,
     TAG_RUN, TAG_SET,
@@ -117,7 +117,7 @@ pub trait Repository: Send + Sync {
         path: &[u8],
         recursive: bool,
         visit: &mut dyn FnMut(Listed) -> ControlFlow<()>,
-    ) -> Result<ListSummary, RepositoryError>;
+    ) -> Result<ReadSummary, RepositoryError>;
 
     /// Writes one file's data to `out`.
     ///
@@ -125,10 +125,12 @@ pub trait Repository: Send + Sync {
     /// There is no such file, or its data cannot be read or written.
     fn dump(&self, snapshot: &SnapshotId, path: &[u8], out: &mut dyn Write) -> Result<(), RepositoryError>;
 
-    /// Gives what is at `path` to `sink` in tree order (paths relative to it, the root first).
+    /// Gives what is at `path` to `sink` in tree order (paths relative to it, the root first). What is lost or damaged costs only
+    /// itself: files without any of their data are left out, in others zeros take the place of what is lost.
     ///
     /// # Errors
-    /// As for [`dump`](Self::dump); what the sink took before is the caller's to report.
+    /// There is no such path, what is at it or the storage cannot be read, or the sink takes no more; what it took before is the
+    /// caller's to report.
     fn stream(
         &self,
         snapshot: &SnapshotId,
@@ -136,7 +138,7 @@ pub trait Repository: Send + Sync {
         sink: &mut dyn Sink,
         control: &Control,
         progress: Arc<dyn Progress>,
-    ) -> Result<(), RepositoryError>;
+    ) -> Result<ReadSummary, RepositoryError>;
 
     /// Restores to the file system. Files that cannot be restored are collected, the rest is restored.
     ///

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::support::faults;
 use crate::support::home::{Home, files_below};
@@ -84,6 +85,28 @@ fn a_damaged_pack(by_restic: bool) {
         }
     });
     let _ = home.bbackup(["check", "--read-data"]).run().success();
+}
+
+#[test]
+fn an_archive_of_what_is_damaged_has_the_rest() {
+    let (home, folder) = repository(false);
+    let pack = largest(&home, "data");
+    fs::remove_file(&pack).unwrap();
+    let dumped = home.bbackup(["dump", "--tar", "latest"]).arg(&folder).run().exits(4).says(&name(&pack)).says("the archive has the rest");
+    let (archive, target) = (home.path("all.tar"), home.make_folder("unpacked"));
+    fs::write(&archive, &dumped.stdout).unwrap();
+    assert!(Command::new("tar").arg("-xpf").arg(&archive).arg("-C").arg(&target).status().unwrap().success());
+    let (good, found) = (Manifest::of(&folder), Manifest::of(&crate::support::home::find_restored(&target, &folder)));
+    let files = good.lines.iter().filter(|(_, line)| line.kind == "file");
+    let is_right = |name: &Vec<u8>, hash: &str| found.lines.get(name).is_some_and(|found| found.hash == hash);
+    let (right, wrong): (Vec<_>, Vec<_>) = files.partition(|(name, line)| is_right(name, &line.hash));
+    let told: Vec<String> = dumped.errors().lines().filter(|line| line.starts_with("warning: ")).map(str::to_owned).collect();
+    for (name, _) in &wrong {
+        assert!(told.iter().any(|line| line.contains(&format!("/{}", name.escape_ascii()))), "{}: {told:?}", name.escape_ascii());
+    }
+    assert!(!wrong.is_empty() && right.len() > wrong.len(), "{}", dumped.describe());
+    // Half a file does not look like one.
+    let _ = home.bbackup(["dump", "latest"]).arg(folder.join("noise-0")).run().exits(1);
 }
 
 /// Every file that a restore has left under its own name and in full size has the right content.

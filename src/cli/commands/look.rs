@@ -12,7 +12,7 @@ use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
 use crate::jobs::error::JobError;
 use crate::jobs::select::{Item, Request};
-use crate::jobs::snapshots;
+use crate::jobs::snapshots::{self, NotDumped};
 use crate::model::entry::{self, Kind, Metadata};
 use crate::model::progress::Silent;
 use crate::model::report::{Blame, Report};
@@ -21,7 +21,7 @@ use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::control::Control;
 use crate::repository::contract::{
-    ListSummary, Listed, Problem, Repository, RepositoryError, Snapshot, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET,
+    Listed, Problem, ReadSummary, Repository, RepositoryError, Snapshot, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET,
 };
 
 pub(in crate::cli) fn snapshots(session: &Session, arguments: &Snapshots) -> Result<Done, JobError> {
@@ -107,13 +107,18 @@ pub(super) fn one(
 
 /// The end of a command that has told everything but the folders that it could not read.
 pub(super) fn unread(session: &Session, problems: &[Problem], count: u64, done: &str, data: serde_json::Value) -> Done {
+    let message = format!("{} could not be read and not be {done}.", text::count(count, "folder"));
+    in_part(session, problems, count, message, data)
+}
+
+/// The end of a command that could not do everything, for what is lost.
+fn in_part(session: &Session, problems: &[Problem], count: u64, message: String, data: serde_json::Value) -> Done {
     if count == 0 {
         return Done { code: 0, data, errors: Vec::new(), envelope: true };
     }
     for problem in problems {
         session.output.warning(&format!("{}: {}", safe(&problem.path), safe(&problem.message)));
     }
-    let message = format!("{} could not be read and not be {done}.", text::count(count, "folder"));
     let report =
         Report::new(Blame::Repository, "repository_damaged", message).hint("`bbackup check --read-data` finds everything that is damaged.");
     session.output.error(&report);
@@ -143,7 +148,7 @@ pub(in crate::cli) fn ls(session: &Session, arguments: &Ls) -> Result<Done, JobE
     }
     let repository = session.open(&session.repository(None)?)?;
     let snapshot = one(session, &*repository, &arguments.snapshot, &arguments.narrow, &paths)?;
-    let (mut entries, mut unlisted) = (0_u64, ListSummary::default());
+    let (mut entries, mut unlisted) = (0_u64, ReadSummary::default());
     for path in &paths {
         let summary = repository.list(&snapshot.id, path, !arguments.no_recursive, &mut |listed| {
             entries += 1;
@@ -160,7 +165,7 @@ pub(in crate::cli) fn ls(session: &Session, arguments: &Ls) -> Result<Done, JobE
     if session.control.is_cancelled() {
         return Err(JobError::Cancelled);
     }
-    let ListSummary { problems, problem_count } = unlisted;
+    let ReadSummary { problems, problem_count } = unlisted;
     let data = serde_json::json!({ "snapshot": snapshot, "entries": entries, "problems": problems, "problem_count": problem_count });
     Ok(unread(session, &problems, problem_count, "listed", data))
 }
@@ -248,7 +253,7 @@ pub(in crate::cli) fn dump(session: &Session, arguments: &Dump) -> Result<Done, 
     } else if arguments.tar {
         snapshots::dump_tar(&*repository, &snapshot.id, &path, &mut out, &session.control, std::sync::Arc::new(Silent))
     } else {
-        repository.dump(&snapshot.id, &path, &mut out).map(|()| Vec::new()).map_err(JobError::from)
+        repository.dump(&snapshot.id, &path, &mut out).map(|()| NotDumped::default()).map_err(JobError::from)
     };
     if session.control.is_cancelled() {
         return Err(JobError::Cancelled);
@@ -260,11 +265,14 @@ pub(in crate::cli) fn dump(session: &Session, arguments: &Dump) -> Result<Done, 
         }
         other => other?,
     };
-    for sentence in dumped {
+    let NotDumped { left_out, lost } = dumped;
+    for sentence in left_out {
         session.output.warning(&sentence);
     }
     out.flush().map_err(|source| RepositoryError::Target { path: "standard output".to_owned(), source })?;
-    Ok(Done::with_raw_output())
+    let message = format!("{} could not be read: the archive has the rest.", text::count(lost.problem_count, "part"));
+    let done = in_part(session, &lost.problems, lost.problem_count, message, serde_json::Value::Null);
+    Ok(Done { envelope: false, ..done })
 }
 
 /// Ends a dump that was cancelled: reading a file has no checkpoints of its own.

@@ -362,7 +362,7 @@ async fn take(
         Step::LoadImage { reference, id, from, nameless, .. } => {
             fill(reference, from, false)?.image(id, *nameless, result).await.map(|()| 0)
         }
-        Step::FillLayer { name, from, .. } => fill(name, from, false)?.layer(result).map(|()| 0),
+        Step::FillLayer { name, from, .. } => fill(name, from, false)?.layer(result),
         step => {
             let taken = steps.take(planned);
             // What only waits need not be waited for; whatever changes something is seen to its end.

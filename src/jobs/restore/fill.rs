@@ -129,8 +129,7 @@ impl Fill<'_> {
         if let Err(error) = target.close().await {
             result.warnings.push(format!("the helper container of {} stays until the next run: {}", self.name, sentence(&error)));
         }
-        // A stream brings everything or fails.
-        streamed.map(|()| 0)
+        streamed
     }
 
     /// Has the Engine load an image, and makes sure that it has its name, or takes none.
@@ -138,7 +137,7 @@ impl Fill<'_> {
         let sink = VolumeSink::new(image_load(self.engine), b"");
         if nameless {
             let mut sink = Nameless::new(sink);
-            self.give(&mut sink, None, result)?;
+            whole(self.give(&mut sink, None, result)?)?;
             return match make::get(self.engine, &format!("/images/{}/json", encode(id))).await {
                 Ok(_) => Ok(()),
                 Err(error) if error.is_not_found() => Err(format!(
@@ -149,7 +148,7 @@ impl Fill<'_> {
                 Err(error) => Err(sentence(&error)),
             };
         }
-        self.stream(sink, None, result)?;
+        whole(self.stream(sink, None, result)?)?;
         if !id.contains(self.name) {
             // An image that was saved by its id brings no name; an Engine that gives images other ids has the name from the archive.
             match make::tag(self.engine, id, self.name).await {
@@ -162,28 +161,30 @@ impl Fill<'_> {
     }
 
     /// Puts what a container had written outside its mounts into its layer.
-    pub(super) fn layer(&self, result: &mut RestoredApplication) -> Result<(), String> {
+    pub(super) fn layer(&self, result: &mut RestoredApplication) -> Result<u64, String> {
         self.stream(VolumeSink::new(archive_put(self.engine, self.name, "/"), b""), self.ids, result)
     }
 
-    fn stream(&self, mut sink: VolumeSink, ids: Option<Ids>, result: &mut RestoredApplication) -> Result<(), String> {
-        self.give(&mut sink, ids, result)?;
+    /// Gives the number of entries that the repository has lost.
+    fn stream(&self, mut sink: VolumeSink, ids: Option<Ids>, result: &mut RestoredApplication) -> Result<u64, String> {
+        let lost = self.give(&mut sink, ids, result)?;
         for left_out in sink.left_out() {
             let path = format!("{}/{}", self.path, printable(&left_out.path));
             result.problems.push(Problem { path, message: missing(&left_out.what) });
         }
-        Ok(())
+        Ok(lost)
     }
 
-    fn give(&self, sink: &mut dyn Sink, ids: Option<Ids>, result: &mut RestoredApplication) -> Result<(), String> {
+    fn give(&self, sink: &mut dyn Sink, ids: Option<Ids>, result: &mut RestoredApplication) -> Result<u64, String> {
         let mut sink = Counted { sink, ids, files: 0, bytes: 0 };
         let streamed = tokio::task::block_in_place(|| {
             self.repository.stream(self.snapshot, self.path.as_bytes(), &mut sink, self.control, Arc::clone(self.progress))
         });
-        streamed.map_err(|error| sentence(&error))?;
+        let lost = streamed.map_err(|error| sentence(&error))?;
         result.files_restored += sink.files;
         result.bytes_restored += sink.bytes;
-        Ok(())
+        result.problems.extend(lost.problems);
+        Ok(lost.problem_count)
     }
 }
 
@@ -193,6 +194,11 @@ fn target_name(file: Option<&str>) -> Vec<u8> {
         Some(file) => [MOUNT.as_bytes(), b"/", file.as_bytes()].concat(),
         None => MOUNT.as_bytes().to_vec(),
     }
+}
+
+/// An image of which something is lost is none.
+fn whole(lost: u64) -> Result<(), String> {
+    if lost == 0 { Ok(()) } else { Err("part of it is lost, so the Engine cannot have taken it".to_owned()) }
 }
 
 /// What a stream to the Engine cannot hold, for people.

@@ -16,13 +16,25 @@ pub struct Listed {
     pub metadata: Metadata,
 }
 
-/// What a listing could not show.
+/// What of a tree could not be listed or given.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct ListSummary {
-    /// Folders whose entries could not be read. At most 1 000 are kept.
+pub struct ReadSummary {
+    /// Folders whose entries could not be read; of what is given, also files that are not whole. At most 1 000 are kept.
     pub problems: Vec<Problem>,
     /// Number of problems in all.
     pub problem_count: u64,
+}
+
+impl ReadSummary {
+    const MAX_PROBLEMS: usize = 1000;
+
+    /// Adds a problem, and keeps it if there is room.
+    pub fn add(&mut self, problem: Problem) {
+        self.problem_count += 1;
+        if self.problems.len() < Self::MAX_PROBLEMS {
+            self.problems.push(problem);
+        }
+    }
 }
 
 /// What is to be restored to the file system.

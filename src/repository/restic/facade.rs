@@ -28,7 +28,7 @@ use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary
 use crate::repository::contract::rewrite::{RewriteRequest, RewriteSummary};
 use crate::repository::contract::stats::RepositoryStats;
 use crate::repository::contract::{
-    CheckSummary, Forgotten, KeyChange, KeyInfo, ListSummary, Listed, Noticed, ReadData, Repository, RepositoryError, RepositoryInfo,
+    CheckSummary, Forgotten, KeyChange, KeyInfo, Listed, Noticed, ReadData, ReadSummary, Repository, RepositoryError, RepositoryInfo,
     RestoreRequest, RestoreSummary, Retagged, Snapshot, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter,
 };
 
@@ -341,7 +341,7 @@ impl Repository for ResticRepository {
         path: &[u8],
         recursive: bool,
         visit: &mut dyn FnMut(Listed) -> ControlFlow<()>,
-    ) -> Result<ListSummary, RepositoryError> {
+    ) -> Result<ReadSummary, RepositoryError> {
         list::list(self.read()?.as_ref(), snapshot, &self.tree(snapshot)?, path, recursive, visit)
     }
 
@@ -356,7 +356,7 @@ impl Repository for ResticRepository {
         sink: &mut dyn Sink,
         control: &Control,
         progress: Arc<dyn Progress>,
-    ) -> Result<(), RepositoryError> {
+    ) -> Result<ReadSummary, RepositoryError> {
         let indexed = self.indexed(Access::Read, control)?;
         list::stream(&indexed, snapshot, &self.tree(snapshot)?, path, sink, control, &*progress)
     }

@@ -414,6 +414,16 @@ impl Indexed {
         if others.into_iter().any(|other| self.read_place(kind, id, &other, out).is_ok()) { Ok(()) } else { first }
     }
 
+    /// Whether what could not be read is lost, rather than the storage out of reach.
+    pub fn is_lost(&self, error: &RepositoryError) -> bool {
+        match error {
+            RepositoryError::Damaged { .. } | RepositoryError::PackMissing { .. } | RepositoryError::BlobMissing { .. } => true,
+            // A disk that cannot read what it holds.
+            RepositoryError::Storage { .. } => self.backend().is_local(),
+            _ => false,
+        }
+    }
+
     fn read_place(&self, kind: BlobKind, id: &Id, location: &Location, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
         let file = || file_name(FileKind::Pack, &location.pack);
         let offset = u64::from(location.offset);

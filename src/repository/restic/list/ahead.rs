@@ -28,18 +28,28 @@ const READERS: usize = 8;
 /// What comes next.
 pub(super) enum Step<'a> {
     /// An entry begins.
-    Begin { path: &'a [u8], metadata: &'a Metadata, link_to: Option<&'a [u8]> },
+    Begin(Begin),
     /// The next bytes of its data.
     Data(&'a [u8]),
+    /// The next so many bytes of its data are lost; without an error this was told already.
+    Lost { length: u64, error: Option<RepositoryError> },
     /// The entry ends.
     End,
+}
+
+/// What an entry begins with.
+pub(super) struct Begin {
+    pub(super) path: Vec<u8>,
+    pub(super) metadata: Box<Metadata>,
+    pub(super) link_to: Option<Vec<u8>>,
 }
 
 type Blob = Result<Vec<u8>, RepositoryError>;
 
 enum Sent {
-    Begin { path: Vec<u8>, metadata: Box<Metadata>, link_to: Option<Vec<u8>> },
-    Data { blob: Receiver<Blob>, reserved: u64 },
+    Begin(Begin),
+    Data { blob: Receiver<Blob>, length: u64, reserved: u64 },
+    Zeros(u64),
     End,
 }
 
@@ -58,45 +68,49 @@ pub(super) struct Steps<'a> {
 
 impl Steps<'_> {
     pub(super) fn begin(&self, path: Vec<u8>, metadata: Metadata, link_to: Option<Vec<u8>>) -> Result<(), RepositoryError> {
-        self.send(Sent::Begin { path, metadata: Box::new(metadata), link_to })
+        self.send(Sent::Begin(Begin { path, metadata: Box::new(metadata), link_to }))
     }
 
     pub(super) fn end(&self) -> Result<(), RepositoryError> {
         self.send(Sent::End)
     }
 
-    /// Bytes of all these blobs.
-    ///
-    /// # Errors
-    /// [`RepositoryError::BlobMissing`].
-    pub(super) fn size(&self, content: &[Id]) -> Result<u64, RepositoryError> {
-        content.iter().map(|id| self.length(id)).sum()
-    }
-
-    fn length(&self, id: &Id) -> Result<u64, RepositoryError> {
-        let location = self.repo.index().lookup(BlobKind::Data, id);
-        let location = location.ok_or_else(|| RepositoryError::BlobMissing { kind: BlobKind::Data.word(), id: id.to_string() })?;
-        Ok(u64::from(location.plain_length()))
+    /// Bytes of a blob. Nothing of one that is in no index.
+    pub(super) fn length(&self, id: &Id) -> Option<u64> {
+        self.repo.index().lookup(BlobKind::Data, id).map(|location| u64::from(location.plain_length()))
     }
 
     /// Sends the data of these blobs.
-    pub(super) fn file(&self, content: &[Id]) -> Result<(), RepositoryError> {
+    ///
+    /// # Errors
+    /// [`RepositoryError::BlobMissing`].
+    pub(super) fn blobs(&self, content: &[Id]) -> Result<(), RepositoryError> {
         for id in content {
-            let reserved = self.length(id)?.min(BUDGET);
+            let length = self.length(id).ok_or_else(|| missing(id))?;
+            let reserved = length.min(BUDGET);
             if !self.budget.take(reserved) {
                 return Err(RepositoryError::Cancelled);
             }
             let (reply, blob) = bounded(1);
             self.tasks.send(Task { id: *id, reply }).map_err(|_| RepositoryError::Cancelled)?;
-            self.send(Sent::Data { blob, reserved })?;
+            self.send(Sent::Data { blob, length, reserved })?;
         }
         Ok(())
+    }
+
+    /// Says that the next so many bytes are lost, which was told.
+    pub(super) fn zeros(&self, length: u64) -> Result<(), RepositoryError> {
+        self.send(Sent::Zeros(length))
     }
 
     /// Fails only if the consumer is gone, which then says why.
     fn send(&self, step: Sent) -> Result<(), RepositoryError> {
         self.sender.send(step).map_err(|_| RepositoryError::Cancelled)
     }
+}
+
+pub(super) fn missing(id: &Id) -> RepositoryError {
+    RepositoryError::BlobMissing { kind: BlobKind::Data.word(), id: id.to_string() }
 }
 
 /// Runs `produce` on a thread of its own and `consume` here, for each step in order. The consumer's error counts before the
@@ -127,7 +141,7 @@ pub(super) fn run(
         }
         drop(tasks_out);
         let producer = scope.spawn(move || produce(&Steps { repo, sender: steps_in, tasks: tasks_in, budget }));
-        let consumed = consume_all(steps_out, budget, &spare_in, &mut consume);
+        let consumed = consume_all(repo, steps_out, budget, &spare_in, &mut consume);
         budget.close();
         let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         consumed.and(produced)
@@ -135,6 +149,7 @@ pub(super) fn run(
 }
 
 fn consume_all(
+    repo: &Indexed,
     steps: Receiver<Sent>,
     budget: &Budget,
     spare: &Sender<Vec<u8>>,
@@ -143,14 +158,18 @@ fn consume_all(
     let _close = CloseOnDrop(budget);
     for step in steps {
         match step {
-            Sent::Begin { path, metadata, link_to } => {
-                consume(Step::Begin { path: &path, metadata: &metadata, link_to: link_to.as_deref() })?;
-            }
+            Sent::Begin(begin) => consume(Step::Begin(begin))?,
             Sent::End => consume(Step::End)?,
-            Sent::Data { blob, reserved } => {
-                let blob = blob.recv().map_err(|_| RepositoryError::Internal("a thread that reads blobs ended".to_owned()))??;
-                consume(Step::Data(&blob))?;
-                drop(spare.send(blob));
+            Sent::Zeros(length) => consume(Step::Lost { length, error: None })?,
+            Sent::Data { blob, length, reserved } => {
+                match blob.recv().map_err(|_| RepositoryError::Internal("a thread that reads blobs ended".to_owned()))? {
+                    Ok(blob) => {
+                        consume(Step::Data(&blob))?;
+                        drop(spare.send(blob));
+                    }
+                    Err(error) if repo.is_lost(&error) => consume(Step::Lost { length, error: Some(error) })?,
+                    Err(error) => return Err(error),
+                }
                 budget.give(reserved);
             }
         }
