@@ -28,7 +28,8 @@ fn number<S: serde::Serializer>(size: &ByteSize, serializer: S) -> Result<S::Ok,
 
 impl Plan {
     /// Removes the oldest of what the rules keep until the rest takes no more than `limit`. What was pinned, has a tag to be
-    /// kept, was made by a wrong clock or is needed for `min_keep` stays, and so does the newest of each group.
+    /// kept, was made by a wrong clock or is needed for `min_keep` stays, and so does the newest of each group. What counts
+    /// for no rule gets the room that is left, so that no other one goes for it.
     ///
     /// `measure` gets the ids that are kept in a certain order, and answers for each how many bytes it takes beyond all
     /// before it.
@@ -46,16 +47,18 @@ impl Plan {
         }
         // First what stays in any case; then the newest, so that what is only the old ones' comes last.
         order.sort_by_key(|place| {
-            let snapshot = &self.decision(place).snapshot;
-            (!place.stays, Reverse(snapshot.time), snapshot.id.clone())
+            let decision = self.decision(place);
+            (!counts(decision), !place.stays, Reverse(decision.snapshot.time), decision.snapshot.id.clone())
         });
         let ids: Vec<SnapshotId> = order.iter().map(|place| self.decision(place).snapshot.id.clone()).collect();
         let mut kept = 0_u64;
-        let mut full = false;
+        // Of those that count and of those that do not: whether one was too much, and so every older one is.
+        let mut full = [false; 2];
         for (place, bytes) in order.iter().zip(measure(&ids)?) {
-            full |= !place.stays && kept.saturating_add(bytes) > limit.0;
-            if full && !place.stays {
-                let decision = &mut self.groups[place.group].decisions[place.at];
+            let decision = &mut self.groups[place.group].decisions[place.at];
+            let full = &mut full[usize::from(counts(decision))];
+            *full |= !place.stays && kept.saturating_add(bytes) > limit.0;
+            if *full && !place.stays {
                 decision.keep = false;
                 decision.reasons = vec![Reason::TooLarge(limit)];
             } else {
@@ -77,9 +80,10 @@ struct Place {
     stays: bool,
 }
 
-/// Whether a snapshot is a complete one that is kept.
+/// Whether a snapshot is a complete one that is kept and takes part in the rules.
 fn counts(decision: &Decision) -> bool {
-    decision.keep && !decision.snapshot.is_partial() && !decision.reasons.iter().any(|reason| matches!(reason, Reason::Future))
+    let wrong_clock = |reason: &Reason| matches!(reason, Reason::Future | Reason::BeforeParent(_));
+    decision.keep && !decision.snapshot.is_partial() && !decision.reasons.iter().any(wrong_clock)
 }
 
 /// Whether what is kept for this stays whatever it takes.

@@ -274,6 +274,32 @@ fn the_oldest_go_until_the_rest_fits() {
     assert!(limited.emptied().is_empty());
 }
 
+#[test]
+fn what_counts_for_no_rule_pushes_out_nothing_by_its_size() {
+    let mut history = days(4);
+    history.push(snapshot("p1", "2026-03-06T12:00:00Z", &["partial"]));
+    // Four complete ones take 3.2 together, the partial one 9 of its own.
+    let own = |order: &[SnapshotId]| -> Result<Vec<u64>, Infallible> {
+        let own = |id: &SnapshotId| if id.0.starts_with('p') || id.0.starts_with('f') { 90 } else { 8 };
+        Ok(order.iter().map(own).collect())
+    };
+    let policy = Retention { keep_last: number(10), max_size: Some(ByteSize(100)), ..Retention::default() };
+    let limited = |history: &[Snapshot]| {
+        let mut limited = plan(history, &policy);
+        let outcome = limited.limit_size(ByteSize(100), own).unwrap();
+        (kept(&limited), outcome.kept.0, outcome.exceeded)
+    };
+    let complete: Vec<String> = ["03", "02", "01", "00"].iter().map(|id| format!("{id}: last snapshot")).collect();
+    assert_eq!(limited(&history), (complete.clone(), 32, false));
+    // One that has to stay is too much, and no other goes for it; nor for one of a wrong clock.
+    history[4].tags.push("pinned".to_owned());
+    let (kept, size, exceeded) = limited(&history);
+    assert_eq!((&kept[1..], size, exceeded), (&complete[..], 122, true));
+    history[4] = snapshot("f1", "2099-03-06T12:00:00Z", &[]);
+    let (kept, size, exceeded) = limited(&history);
+    assert_eq!((&kept[1..], size, exceeded), (&complete[..], 122, true));
+}
+
 /// A history within some years, with hours that often fall together.
 fn histories() -> impl Strategy<Value = Vec<Snapshot>> {
     let one = (0_i64..900, 0_i64..24, -12_i32..=12, 0_u8..16, 0_u8..2);
@@ -380,11 +406,18 @@ proptest! {
             prop_assert!(complete(group) >= complete(whole).min(policy.min_keep.max(1) as usize));
             prop_assert!(group.decisions.iter().all(|one| one.keep || !one.snapshot.is_pinned()));
         }
+        // Without the partial ones, what becomes of the others is the same.
+        let others: Vec<Snapshot> = history.iter().filter(|one| !one.is_partial()).cloned().collect();
+        let mut alone = plan(&others, &policy);
+        let _ = alone.limit_size(ByteSize(limit), measured).unwrap();
+        let of_others = kept_ids(&after).intersection(&ids(others.iter())).cloned().collect();
+        prop_assert_eq!(kept_ids(&alone), of_others);
         // Nothing goes for its size that is newer than something that could have gone.
         let oldest_kept = after.decisions().filter(|one| one.keep).filter(|one| {
             one.reasons.iter().all(|reason| matches!(reason, Reason::Newest(_) | Reason::Within(_)))
         });
-        let newest_gone = after.decisions().filter(|one| matches!(one.reasons[..], [Reason::TooLarge(_)])).map(|one| one.snapshot.time).max();
+        let gone = after.decisions().filter(|one| matches!(one.reasons[..], [Reason::TooLarge(_)]) && !one.snapshot.is_partial());
+        let newest_gone = gone.map(|one| one.snapshot.time).max();
         let firsts: BTreeSet<SnapshotId> = after.groups.iter().filter_map(|group| {
             group.decisions.iter().find(|one| one.keep && !one.snapshot.is_partial()).map(|one| one.snapshot.id.clone())
         }).collect();
