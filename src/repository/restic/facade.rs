@@ -136,10 +136,7 @@ impl ResticRepository {
     fn indexed(&self, access: Access, control: &Control) -> Result<Arc<Indexed>, RepositoryError> {
         let mut held = self.held();
         self.lock(&mut held, access, control)?;
-        let in_part = held.in_part;
-        let usable =
-            |indexed: &&Arc<Indexed>| (access == Access::Read || !in_part) && (access != Access::Add || !indexed.index().has_open_claims());
-        if let Some(indexed) = held.indexed.as_ref().filter(usable) {
+        if let Some(indexed) = held.indexed.as_ref().filter(|_| access == Access::Read || !held.in_part) {
             return Ok(Arc::clone(indexed));
         }
         let loaded = self.open.clone().into_indexed_in_part(control).and_then(|(indexed, mut errors)| match access {
@@ -330,7 +327,11 @@ impl Repository for ResticRepository {
         progress: Arc<dyn Progress>,
     ) -> Result<Box<dyn SnapshotWriter + '_>, RepositoryError> {
         let access = if request.dry_run { Access::Look } else { Access::Add };
-        let indexed = self.indexed(access, control)?;
+        let mut indexed = self.indexed(access, control)?;
+        if !request.dry_run {
+            // Several may write at once, and each may fail: what one has on its way is not there for the others.
+            indexed = Arc::new(indexed.for_writer());
+        }
         let lock = self.held().lock.clone();
         Ok(Box::new(Archive::start(indexed, request, self.readable()?, self.options, control, progress, lock)?))
     }

@@ -3,17 +3,20 @@
 //! Reading and writing index files is done by `state` and the archiver.
 //!
 //! What was loaded never changes and needs no locks; what a backup adds lies in small maps with a lock each, so that many
-//! workers can claim and look up at once.
+//! workers can claim and look up at once. Backups that run at once share what was loaded and what index files name since; what
+//! is on its way is each one's own, as it may never arrive.
 
+mod added;
 mod loaded;
 pub mod places;
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 
+use self::added::Added;
 use self::loaded::{PARTS, Part, Staged, kind_of, part_of, staged};
 use super::codec::BlobKind;
 use super::crypto::OVERHEAD;
@@ -40,9 +43,6 @@ impl Location {
         self.uncompressed.map_or(self.length.saturating_sub(OVERHEAD as u32), NonZeroU32::get)
     }
 }
-
-/// Locks over what a backup adds.
-const FRESH: usize = 256;
 
 /// Where a blob is, with the pack as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,15 +124,7 @@ impl IndexBuilder {
         };
         let loaded = parts.iter().map(|part| part.distinct).sum();
         let packs = self.packs.into_inner().unwrap_or_else(PoisonError::into_inner).0;
-        Index {
-            parts,
-            loaded,
-            packs: RwLock::new(packs),
-            fresh: (0..FRESH).map(|_| Mutex::default()).collect(),
-            published: AtomicUsize::new(0),
-            claims: AtomicUsize::new(0),
-            unsaved: Mutex::default(),
-        }
+        Index::over(Arc::new(Saved { parts, loaded, packs: RwLock::new(packs), added: Added::default() }))
     }
 }
 
@@ -155,26 +147,25 @@ fn sort_on_all_cores(parts: [Vec<Staged>; PARTS]) -> Vec<Part> {
 /// In the place of a pack's number: somebody is about to store this blob.
 const CLAIMED: u32 = u32::MAX;
 
-/// A blob that the running backup adds.
-struct Fresh {
-    id: Id,
-    place: Place,
+/// What index files on disk say: whoever finds a blob here may count on it.
+struct Saved {
+    /// What they said when they were loaded, by [`part_of`].
+    parts: Vec<Part>,
+    /// Distinct blobs in `parts`.
+    loaded: usize,
+    /// Packs by number. Only appended to, also with those that no index file names yet.
+    packs: RwLock<Vec<Id>>,
+    /// What backups of this process have written and named since.
+    added: Added,
 }
 
 /// Where all blobs are. Shared by reference; every method may be called from several threads at once.
 pub struct Index {
-    /// What index files said, by [`part_of`].
-    parts: Vec<Part>,
-    /// Distinct blobs in `parts`.
-    loaded: usize,
-    /// Packs by number. Only appended to.
-    packs: RwLock<Vec<Id>>,
-    /// What the running backup adds: data blobs in the first half, trees in the second, by the first byte of the id.
-    fresh: Vec<Mutex<HashTable<Fresh>>>,
+    saved: Arc<Saved>,
+    /// What the running backup claims and stores, and no index file names yet.
+    fresh: Added,
     /// Number of blobs in `fresh` that are stored.
     published: AtomicUsize,
-    /// Number of blobs in `fresh` that are claimed and not stored.
-    claims: AtomicUsize,
     /// Packs that are in no index file yet.
     unsaved: Mutex<Vec<(Id, Vec<PackedBlob>)>>,
 }
@@ -202,9 +193,20 @@ impl Index {
         IndexBuilder::new().finish()
     }
 
-    /// Number of distinct blobs that are stored.
+    fn over(saved: Arc<Saved>) -> Self {
+        Self { saved, fresh: Added::default(), published: AtomicUsize::new(0), unsaved: Mutex::default() }
+    }
+
+    /// The same for one more backup. Of what another has claimed or stored it knows only what an index file names: the other
+    /// may fail, and then nobody stores the rest.
+    #[must_use]
+    pub fn for_writer(&self) -> Self {
+        Self::over(Arc::clone(&self.saved))
+    }
+
+    /// Number of blobs that are stored. One that two backups store at once may be counted twice.
     pub fn len(&self) -> usize {
-        self.loaded + self.published.load(Ordering::Relaxed)
+        self.saved.loaded + self.saved.added.len() + self.published.load(Ordering::Relaxed)
     }
 
     /// Whether nothing is stored.
@@ -228,54 +230,27 @@ impl Index {
         self.is_loaded(kind, id) || self.published_place(kind, id).is_some()
     }
 
-    /// Whether the caller is the one who must store this blob. False if it is stored, or if somebody else is storing it.
+    /// Whether the caller is the one who must store this blob. False if it is stored, or if another thread of this backup is
+    /// storing it.
     ///
     /// Who got true must store and publish the blob, or end the backup: nobody else will.
     pub fn claim(&self, kind: BlobKind, id: &Id) -> bool {
-        if self.is_loaded(kind, id) {
-            return false;
-        }
-        let mut fresh = self.fresh(kind, id);
         let place = Place { pack: CLAIMED, offset: 0, length: 0, uncompressed: 0 };
-        let entry = fresh.entry(hash(id), |other| other.id == *id, |other| hash(&other.id));
-        let vacant = matches!(entry, hashbrown::hash_table::Entry::Vacant(_));
-        entry.or_insert(Fresh { id: *id, place });
-        if vacant {
-            self.claims.fetch_add(1, Ordering::Relaxed);
-        }
-        vacant
-    }
-
-    /// Whether there are claims that nobody has kept. After a backup that ended early they stay, and the next one would
-    /// count on blobs that nobody stores: it needs an index that is loaded anew.
-    pub fn has_open_claims(&self) -> bool {
-        self.claims.load(Ordering::Relaxed) > 0
+        !self.is_loaded(kind, id) && self.fresh.add_unless(kind, id, place, || self.saved.added.find(kind, id).is_some())
     }
 
     /// Makes the blobs of a pack known, once the pack is on disk. They stay unsaved until [`take_unsaved`](Self::take_unsaved).
     pub fn publish(&self, pack: Id, blobs: &[PackedBlob]) {
         let number = {
-            let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+            let mut packs = self.saved.packs.write().unwrap_or_else(PoisonError::into_inner);
             packs.push(pack);
             packs.len() as u32 - 1
         };
         for blob in blobs {
             let uncompressed = blob.uncompressed.map_or(0, NonZeroU32::get);
             let place = Place { pack: number, offset: blob.offset, length: blob.length, uncompressed };
-            let mut fresh = self.fresh(blob.kind, &blob.id);
-            let entry = fresh.entry(hash(&blob.id), |other| other.id == blob.id, |other| hash(&other.id));
-            let was_claimed = matches!(entry, hashbrown::hash_table::Entry::Occupied(_));
-            let mut entry = entry.or_insert(Fresh { id: blob.id, place: Place { pack: CLAIMED, ..place } });
-            let known = entry.get_mut();
-            if known.place.pack == CLAIMED {
-                known.place = place;
-                drop(fresh);
-                if was_claimed {
-                    self.claims.fetch_sub(1, Ordering::Relaxed);
-                }
-                if !self.is_loaded(blob.kind, &blob.id) {
-                    self.published.fetch_add(1, Ordering::Relaxed);
-                }
+            if self.fresh.set(blob.kind, &blob.id, place) && !self.is_loaded(blob.kind, &blob.id) {
+                self.published.fetch_add(1, Ordering::Relaxed);
             }
         }
         locked(&self.unsaved).push((pack, blobs.to_vec()));
@@ -291,6 +266,20 @@ impl Index {
         locked(&self.unsaved).extend(packs);
     }
 
+    /// An index file on disk names these packs: from now on other backups may count on what is in them.
+    pub fn saved(&self, packs: &[(Id, Vec<PackedBlob>)]) {
+        for blob in packs.iter().flat_map(|(_, blobs)| blobs) {
+            // Never in neither: another thread would store it again.
+            if let Some(place) = self.fresh.find(blob.kind, &blob.id).filter(|place| place.pack != CLAIMED) {
+                let is_loaded = self.is_loaded(blob.kind, &blob.id);
+                self.saved.added.set(blob.kind, &blob.id, place);
+                if self.fresh.remove(blob.kind, &blob.id) && !is_loaded {
+                    self.published.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
     /// Number of blobs that [`take_unsaved`](Self::take_unsaved) would give.
     pub fn unsaved_blobs(&self) -> usize {
         locked(&self.unsaved).iter().map(|(_, blobs)| blobs.len()).sum()
@@ -299,43 +288,38 @@ impl Index {
     /// Every place of every stored blob with its pack: those that were loaded in the order of their ids, then those that
     /// were published before this call.
     pub fn blobs(&self) -> impl Iterator<Item = (Id, PackedBlob)> + '_ {
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut published = Vec::new();
-        for (slot, fresh) in self.fresh.iter().enumerate() {
-            let kind = fresh_kind(slot);
-            let fresh = locked(fresh);
-            published.extend(fresh.iter().filter(|fresh| fresh.place.pack != CLAIMED).map(|fresh| packed(kind, fresh.id, fresh.place)));
-        }
-        let loaded =
-            self.parts.iter().enumerate().flat_map(|(number, part)| part.iter().map(move |(id, place)| packed(kind_of(number), id, place)));
+        // First those on their way, which may arrive meanwhile.
+        let mut published = self.fresh.stored();
+        published.extend(self.saved.added.stored());
+        let packs = self.saved.packs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let loaded = self.saved.parts.iter().enumerate();
+        let loaded = loaded.flat_map(|(number, part)| part.iter().map(move |(id, place)| packed(kind_of(number), id, place)));
         loaded.chain(published).filter_map(move |(pack, blob)| Some((*packs.get(pack as usize)?, blob)))
     }
 
     /// All packs that hold stored blobs.
     pub fn packs(&self) -> impl Iterator<Item = PackSummary> + use<> {
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let packs = self.saved.packs.read().unwrap_or_else(PoisonError::into_inner).clone();
         let empty = super::pack::pack_size([]);
         let mut summaries: Vec<PackSummary> = packs.into_iter().map(|id| PackSummary { id, size: empty, blobs: 0 }).collect();
-        let mut count = |place: Place, blob: &PackedBlob| {
+        let mut count = |pack: u32, blob: &PackedBlob| {
             // Published while this runs: not wanted yet.
-            if let Some(summary) = summaries.get_mut(place.pack as usize) {
+            if let Some(summary) = summaries.get_mut(pack as usize) {
                 summary.size += super::pack::pack_size([blob]) - empty;
                 summary.blobs += 1;
             }
         };
-        for (id, place) in self.parts.iter().flat_map(Part::iter) {
-            count(place, &packed(BlobKind::Data, id, place).1);
+        for (id, place) in self.saved.parts.iter().flat_map(Part::iter) {
+            count(place.pack, &packed(BlobKind::Data, id, place).1);
         }
-        for fresh in &self.fresh {
-            for fresh in locked(fresh).iter().filter(|fresh| fresh.place.pack != CLAIMED) {
-                count(fresh.place, &packed(BlobKind::Data, fresh.id, fresh.place).1);
-            }
+        for (pack, blob) in self.fresh.stored().into_iter().chain(self.saved.added.stored()) {
+            count(pack, &blob);
         }
         summaries.into_iter()
     }
 
     fn loaded(&self, kind: BlobKind, id: &Id) -> impl Iterator<Item = Place> + use<'_> {
-        self.parts[part_of(kind, id)].find(id)
+        self.saved.parts[part_of(kind, id)].find(id)
     }
 
     fn is_loaded(&self, kind: BlobKind, id: &Id) -> bool {
@@ -343,35 +327,20 @@ impl Index {
     }
 
     fn published_place(&self, kind: BlobKind, id: &Id) -> Option<Place> {
-        let fresh = self.fresh(kind, id);
-        fresh.find(hash(id), |fresh| fresh.id == *id).map(|fresh| fresh.place).filter(|place| place.pack != CLAIMED)
-    }
-
-    fn fresh(&self, kind: BlobKind, id: &Id) -> MutexGuard<'_, HashTable<Fresh>> {
-        locked(&self.fresh[usize::from(id.0[0] >> 1) + usize::from(kind == BlobKind::Tree) * (FRESH / 2)])
+        let fresh = self.fresh.find(kind, id).filter(|place| place.pack != CLAIMED);
+        fresh.or_else(|| self.saved.added.find(kind, id))
     }
 
     fn location(&self, place: Place) -> Location {
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        let packs = self.saved.packs.read().unwrap_or_else(PoisonError::into_inner);
         let pack = packs.get(place.pack as usize).copied().unwrap_or(Id([0; 32]));
         Location { pack, offset: place.offset, length: place.length, uncompressed: NonZeroU32::new(place.uncompressed) }
     }
 }
 
-fn fresh_kind(slot: usize) -> BlobKind {
-    if slot < FRESH / 2 { BlobKind::Data } else { BlobKind::Tree }
-}
-
 fn packed(kind: BlobKind, id: Id, place: Place) -> (u32, PackedBlob) {
     let Place { pack, offset, length, uncompressed } = place;
     (pack, PackedBlob { id, kind, offset, length, uncompressed: NonZeroU32::new(uncompressed) })
-}
-
-/// Not the first byte, which chooses the table.
-fn hash(id: &Id) -> u64 {
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&id.0[1..9]);
-    u64::from_le_bytes(bytes)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

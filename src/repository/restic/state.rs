@@ -392,6 +392,12 @@ impl Indexed {
         &self.index
     }
 
+    /// The same for one more backup, which counts on nothing that another has not brought to its end.
+    #[must_use]
+    pub fn for_writer(&self) -> Self {
+        Self { open: self.open.clone(), index: self.index.for_writer(), superseded: self.superseded.clone() }
+    }
+
     /// Index files that are still there although others stand for them. What they say is not in the index.
     pub fn superseded(&self) -> &[Id] {
         &self.superseded

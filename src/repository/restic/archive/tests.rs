@@ -454,6 +454,39 @@ fn a_snapshot_does_not_count_on_what_an_earlier_one_of_the_run_failed_to_store()
     }
 }
 
+/// Two snapshots of one file are written at once; the first never comes to its end.
+#[test]
+fn a_snapshot_does_not_count_on_what_another_is_storing() {
+    use crate::repository::contract::{ReadData, Repository};
+    use crate::repository::restic::facade::{Locking, ResticRepository};
+    let data = noise(3 << 20, 19);
+    // Its packs are in memory, or on disk and in no index.
+    for pack_size in [16 << 20, 1 << 20] {
+        let bench = Bench::new();
+        let open = Closed::new(bench.backend.clone()).open(&password()).unwrap();
+        let repository = ResticRepository::new(open, Options { pack_size, ..Options::default() }, Locking::Retry(Duration::ZERO));
+        let write = || repository.write_snapshot(Bench::request(), &bench.control, Arc::new(Silent)).unwrap();
+        let source = || script(vec![dir(""), stream("f", &data)]);
+        let (mut first, mut second) = (write(), write());
+        first.add(b"/x", source()).unwrap();
+        second.add(b"/x", source()).unwrap();
+        second.finish(Vec::new()).unwrap();
+        bench.backend.fail_after(0);
+        drop(first);
+        bench.backend.fail_after(i64::MAX);
+        assert!(bench.contents()["/x/f"].0 == data);
+        let checked = repository.check(ReadData::All, &bench.control, Arc::new(Silent)).unwrap();
+        assert_eq!(checked.errors, Vec::<String>::new());
+        // What came to its end is not stored again by those who began before it, or after.
+        let (mut beside, mut third) = (write(), write());
+        third.add(b"/x", script(vec![dir(""), stream("f", &data), stream("g", &noise(900_000, 23))])).unwrap();
+        third.finish(Vec::new()).unwrap();
+        beside.add(b"/x", script(vec![dir(""), stream("g", &noise(900_000, 23))])).unwrap();
+        assert_eq!(beside.finish(Vec::new()).unwrap().1.data_blobs, 0);
+        assert!(bench.contents().contains_key("/x/g"));
+    }
+}
+
 #[test]
 fn a_large_document_is_cut_like_a_file() {
     let bench = Bench::new();

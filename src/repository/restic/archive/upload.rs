@@ -284,7 +284,7 @@ impl PackWriter {
         }
         let mut unsaved = self.repository.index().take_unsaved();
         let saved = self.save_packs(&mut unsaved);
-        // What no index names is not lost on the next snapshot of this run, which counts on it.
+        // The end of the run tries once more: what no index names was stored in vain.
         self.repository.index().return_unsaved(unsaved);
         saved
     }
@@ -302,6 +302,7 @@ impl PackWriter {
             let index = IndexFile { supersedes: Vec::new(), packs: named };
             let json = file::to_json(&index).map_err(|error| RepositoryError::Internal(format!("an index cannot be encoded: {error}")))?;
             self.write_file(FileKind::Index, &json)?;
+            self.repository.index().saved(&unsaved[..packs]);
             unsaved.drain(..packs);
         }
         Ok(())

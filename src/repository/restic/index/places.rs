@@ -36,11 +36,11 @@ impl<'a> Places<'a> {
     /// Of an index to which nothing is added meanwhile.
     pub fn of(index: &'a Index) -> Self {
         let mut starts = [0; PARTS + 1];
-        for (number, part) in index.parts.iter().enumerate() {
+        for (number, part) in index.saved.parts.iter().enumerate() {
             starts[number + 1] = starts[number] + part.len();
         }
-        let packs = index.packs.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Self { parts: &index.parts, starts, packs }
+        let packs = index.saved.packs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { parts: &index.saved.parts, starts, packs }
     }
 
     /// How many there are.

@@ -49,7 +49,7 @@ fn expected(number: u64) -> Location {
 
 #[test]
 fn an_added_blob_takes_48_bytes() {
-    assert_eq!(size_of::<Fresh>(), 48);
+    assert_eq!(size_of::<added::Blob>(), 48);
 }
 
 #[test]
@@ -149,6 +149,32 @@ fn published_packs_are_found_and_taken_once() {
     assert_eq!(index.take_unsaved(), [(pack(1), blobs)]);
     assert_eq!(index.take_unsaved(), []);
     assert_eq!(index.lookup(kind(15), &id(15)), Some(expected(15)), "still known once it is saved");
+}
+
+#[test]
+fn another_backup_counts_only_on_what_an_index_file_names() {
+    let builder = IndexBuilder::new();
+    builder.add(&file(0..10)).unwrap();
+    let loaded = builder.finish();
+    let (one, other) = (loaded.for_writer(), loaded.for_writer());
+    assert!(!other.claim(kind(3), &id(3)));
+    let blobs: Vec<PackedBlob> = (10..20).map(packed_blob).collect();
+    assert!(one.claim(kind(10), &id(10)) && !one.claim(kind(10), &id(10)));
+    assert!(other.claim(kind(10), &id(10)), "the other may fail");
+    one.publish(pack(1), &blobs);
+    assert!(!other.contains(kind(11), &id(11)) && other.claim(kind(11), &id(11)), "no index file names it yet");
+    assert_eq!(other.take_unsaved(), [], "it is not the other's to name");
+    one.saved(&one.take_unsaved());
+    for index in [&one, &other, &loaded, &loaded.for_writer()] {
+        assert_eq!(index.lookup(kind(15), &id(15)), Some(expected(15)));
+        assert!(!index.claim(kind(15), &id(15)));
+        assert_eq!((index.len(), index.blobs().count()), (20, 20));
+    }
+    // What both have stored stands in two packs, and one place of it is known.
+    other.publish(pack(7), &blobs[..2]);
+    other.saved(&other.take_unsaved());
+    assert_eq!((loaded.len(), loaded.blobs().count()), (20, 20));
+    assert_eq!(loaded.lookup(kind(10), &id(10)), Some(expected(10)));
 }
 
 #[test]
