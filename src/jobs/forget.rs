@@ -17,7 +17,7 @@ use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::control::Control;
 use crate::repository::contract::{Problem, Repository, RepositoryInfo, Snapshot, SnapshotId};
-use crate::repository::retention::{Counters, Decision, Group, Plan, Reason, SizeOutcome};
+use crate::repository::retention::{Counters, Decision, Group, Plan, Reason, SizeOutcome, is_of_all, tags_to_keep};
 pub use crate::repository::retention::{GroupBy, GroupKey};
 
 /// What is to be forgotten in one repository.
@@ -174,8 +174,8 @@ pub fn plan(repository: &dyn Repository, request: &ForgetRequest, host: &str, co
     match &request.what {
         What::Policies(policies) => {
             for policy in policies {
-                let chosen: Vec<Snapshot> = all.iter().filter(|snapshot| policy.narrowing.accepts(snapshot)).cloned().collect();
-                let mut plan = Plan::of_policy(&chosen, &policy.retention, policy.group_by, clock::now());
+                let chosen = chosen(&all, policy, policies);
+                let mut plan = Plan::of_policy(&chosen, &policy.retention, policy.group_by, &policy.narrowing.tags, clock::now());
                 if let Some(limit) = policy.retention.max_size {
                     sizes.push(plan.limit_size(limit, |order| repository.footprints(order, control))?);
                 }
@@ -227,6 +227,24 @@ pub fn execute(repository: &dyn Repository, plan: ForgetPlan, control: &Control)
     };
     (result.removed, result.problems) = (done.removed, done.problems);
     Ok(result)
+}
+
+/// The snapshots that a policy is for. What a restore has overwritten is of no set: it goes with the sets that save the same,
+/// unless a policy has a tag to keep it by.
+fn chosen(all: &[Snapshot], policy: &Policy, policies: &[Policy]) -> Vec<Snapshot> {
+    let mine: Vec<&Snapshot> = all.iter().filter(|snapshot| policy.narrowing.accepts(snapshot)).collect();
+    let of_any_set = Narrowing { set: None, ..policy.narrowing.clone() };
+    let is_kept = |snapshot: &Snapshot| policies.iter().any(|one| tags_to_keep(snapshot, &one.retention).next().is_some());
+    let is_lent = |snapshot: &&Snapshot| {
+        snapshot.is_aside(&[])
+            && policy.narrowing.set.is_some()
+            && snapshot.set().is_none()
+            && of_any_set.accepts(snapshot)
+            && !is_kept(snapshot)
+            && mine.iter().any(|one| is_of_all(one, snapshot))
+    };
+    let lent: Vec<&Snapshot> = all.iter().filter(is_lent).collect();
+    mine.into_iter().chain(lent).cloned().collect()
 }
 
 fn named(repository: &dyn Repository, words: &[String], narrowing: &Narrowing, host: &str) -> Result<Vec<SnapshotId>, JobError> {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use self::newest::{Held, Newest, newest};
 use crate::model::text::printable;
-use crate::repository::contract::{Snapshot, SnapshotId, TAG_BEFORE_RESTORE, TAG_RUN};
+use crate::repository::contract::{Snapshot, SnapshotId, TAG_RUN};
 
 /// Why no snapshot was chosen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -218,9 +218,9 @@ pub fn choose<E: From<SelectError>>(
 ) -> Result<Chosen, E> {
     let mut left: Vec<&Snapshot> = snapshots.iter().filter(|snapshot| narrowing.accepts(snapshot)).collect();
     let wanted = Wanted::parse(word);
-    // What a restore replaced is what somebody wanted to be rid of: it comes back only when it is asked for.
-    if wanted == Wanted::Latest && !narrowing.tags.iter().any(|tag| tag == TAG_BEFORE_RESTORE) {
-        left.retain(|snapshot| !snapshot.tags.iter().any(|tag| tag == TAG_BEFORE_RESTORE));
+    // What a restore replaced comes back only when it is asked for.
+    if wanted == Wanted::Latest {
+        left.retain(|snapshot| !snapshot.is_aside(&narrowing.tags));
     }
     let mut chosen = match wanted {
         Wanted::Id(prefix) => return Ok(Chosen { snapshots: vec![by_id(&left, &prefix)?.clone()], ..Chosen::default() }),

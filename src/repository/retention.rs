@@ -6,6 +6,8 @@
 //!
 //! - A pinned snapshot stays.
 //! - A partial one counts for no rule. It stays until something complete of the same things is newer.
+//! - One that a restore made of what it was about to overwrite counts for none either, as that may be broken. It stays until
+//!   something complete of the same things is [`UNDO`] newer, in whichever group that is.
 //! - One whose time lies in the future, or well before that of its own parent, was made by a clock that was wrong. Its time
 //!   says nothing, so it stays and takes nobody's place.
 //! - `min_keep` and `max_size`.
@@ -16,6 +18,7 @@ mod size;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
@@ -28,6 +31,10 @@ pub use size::SizeOutcome;
 
 /// Clocks of several machines may differ by so much without being wrong.
 const TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
+
+/// For so long a restore can be undone: what it has overwritten stays.
+const UNDO: SignedDuration = SignedDuration::from_hours(UNDO_DAYS * 24);
+const UNDO_DAYS: i64 = 30;
 
 /// By what snapshots are grouped before the rules are applied to each group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +155,8 @@ pub enum Reason {
     Fits,
     /// It is partial, and nothing complete is newer.
     NothingComplete,
+    /// It is what a restore has overwritten, and nothing complete is new enough.
+    BeforeRestore,
     /// It was made in the future.
     Future,
     /// It claims to be older than its own parent.
@@ -156,6 +165,8 @@ pub enum Reason {
     NoRule,
     /// It is partial, and this complete one is newer.
     Displaced(SnapshotId),
+    /// It is what a restore has overwritten, and this complete one is new enough.
+    Outlived(SnapshotId),
     /// What is kept would be larger than this with it.
     TooLarge(ByteSize),
     /// It was named.
@@ -175,10 +186,12 @@ impl fmt::Display for Reason {
             Self::MinKeep(count) => write!(f, "one of the newest {count} (min_keep)"),
             Self::Fits => f.write_str("fits into max_size"),
             Self::NothingComplete => f.write_str("partial, and nothing complete is newer"),
+            Self::BeforeRestore => write!(f, "what a restore has overwritten, and nothing complete is {UNDO_DAYS} days newer"),
             Self::Future => f.write_str("made in the future: the clock was wrong"),
             Self::BeforeParent(parent) => write!(f, "older than its parent {}: the clock was wrong", parent.short()),
             Self::NoRule => f.write_str("no rule keeps it"),
             Self::Displaced(by) => write!(f, "partial, and {} is complete and newer", by.short()),
+            Self::Outlived(by) => write!(f, "what a restore has overwritten, and {} is complete and {UNDO_DAYS} days newer", by.short()),
             Self::TooLarge(limit) => write!(f, "more than {limit} with it (max_size)"),
             Self::Named => f.write_str("named"),
         }
@@ -232,6 +245,14 @@ pub struct Decision {
     pub counters: Counters,
 }
 
+impl Decision {
+    /// Whether the snapshot is kept, is complete and takes part in the rules.
+    fn counts(&self) -> bool {
+        let aside = |reason: &Reason| matches!(reason, Reason::Future | Reason::BeforeParent(_) | Reason::BeforeRestore);
+        self.keep && !self.snapshot.is_partial() && !self.reasons.iter().any(aside)
+    }
+}
+
 /// The snapshots of one group, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
@@ -242,10 +263,12 @@ pub struct Group {
 }
 
 impl Group {
-    /// Whether what goes leaves nothing of it, or nothing complete where there was something complete.
+    /// Whether what goes leaves nothing of it, or nothing complete where there was something complete. What a restore has
+    /// overwritten is nothing complete, and where it is outlived, something complete stays in this group or another.
     pub fn is_emptied(&self) -> bool {
-        let complete = |decision: &&Decision| !decision.snapshot.is_partial();
-        let goes = self.decisions.iter().any(|decision| !decision.keep);
+        let complete = |decision: &&Decision| !decision.snapshot.is_partial() && !decision.snapshot.is_aside(&[]);
+        let outlived = |decision: &Decision| matches!(decision.reasons[..], [Reason::Outlived(_)]);
+        let goes = self.decisions.iter().any(|decision| !decision.keep && !outlived(decision));
         let kept = || self.decisions.iter().filter(|decision| decision.keep);
         goes && (kept().count() == 0 || (kept().find(complete).is_none() && self.decisions.iter().any(|one| complete(&one))))
     }
@@ -259,13 +282,32 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Applies a policy to each group; `max_size` is left for [`limit_size`](Self::limit_size). `now` is only for telling
-    /// which snapshots lie in the future.
-    pub fn of_policy(snapshots: &[Snapshot], policy: &Retention, by: GroupBy, now: Timestamp) -> Self {
+    /// Applies a policy to each group; `max_size` is left for [`limit_size`](Self::limit_size). `asked` are the tags that the
+    /// snapshots were asked for by. `now` is only for telling which snapshots lie in the future.
+    pub fn of_policy(snapshots: &[Snapshot], policy: &Retention, by: GroupBy, asked: &[String], now: Timestamp) -> Self {
         let clocks = Clocks::new(snapshots, now);
         let groups = grouped(snapshots, by);
-        let groups = groups.into_iter().map(|(key, members)| Group { key, decisions: decide(members, policy, &clocks) });
-        Self { groups: groups.collect() }
+        let groups = groups.into_iter().map(|(key, members)| Group { key, decisions: decide(members, policy, asked, &clocks) });
+        let mut plan = Self { groups: groups.collect() };
+        plan.outlive();
+        plan
+    }
+
+    /// Lets go what restores have overwritten where what is kept is new enough.
+    fn outlive(&mut self) {
+        let complete: Vec<Snapshot> =
+            self.decisions().filter(|one| one.counts() && !one.snapshot.is_aside(&[])).map(|one| one.snapshot.clone()).collect();
+        for decision in self.groups.iter_mut().flat_map(|group| &mut group.decisions) {
+            if decision.reasons != [Reason::BeforeRestore] {
+                continue;
+            }
+            let overwritten = &decision.snapshot;
+            let newer = |one: &&Snapshot| one.time.duration_since(overwritten.time) > UNDO && is_of_all(one, overwritten);
+            if let Some(newest) = complete.iter().filter(newer).max_by_key(|one| (one.time, &one.id)) {
+                decision.keep = false;
+                decision.reasons = vec![Reason::Outlived(newest.id.clone())];
+            }
+        }
     }
 
     /// Removes the snapshots that are named, and keeps all others. `snapshots` is all there are.
@@ -340,9 +382,9 @@ impl<'a> Clocks<'a> {
 }
 
 /// Decides over one group, newest first.
-fn decide(members: Vec<Snapshot>, policy: &Retention, clocks: &Clocks<'_>) -> Vec<Decision> {
+fn decide(members: Vec<Snapshot>, policy: &Retention, asked: &[String], clocks: &Clocks<'_>) -> Vec<Decision> {
     let wrong: Vec<Option<Reason>> = members.iter().map(|snapshot| clocks.wrong(snapshot)).collect();
-    let counts = |at: usize| wrong[at].is_none() && !members[at].is_partial();
+    let counts = |at: usize| wrong[at].is_none() && !members[at].is_partial() && !members[at].is_aside(asked);
     let counted: Vec<usize> = (0..members.len()).filter(|at| counts(*at)).collect();
     let mut rules = Rules::new(policy, counted.iter().map(|at| &members[*at]));
     let mut decided: Vec<(Vec<Reason>, Option<Reason>)> = Vec::with_capacity(members.len());
@@ -353,9 +395,11 @@ fn decide(members: Vec<Snapshot>, policy: &Retention, clocks: &Clocks<'_>) -> Ve
         if snapshot.is_pinned() {
             keep.push(Reason::Pinned);
         }
-        keep.extend(policy.keep_tags.iter().filter(|tags| has_all(snapshot, tags)).map(|tags| Reason::Tags(tags.clone())));
+        keep.extend(tags_to_keep(snapshot, policy).map(|tags| Reason::Tags(tags.clone())));
         if let Some(reason) = &wrong[at] {
             keep.push(reason.clone());
+        } else if snapshot.is_aside(asked) {
+            keep.push(Reason::BeforeRestore);
         } else if snapshot.is_partial() {
             match counted.iter().map(|at| &members[*at]).find(|complete| covers(complete, snapshot)) {
                 Some(newer) => go = Some(Reason::Displaced(newer.id.clone())),
@@ -377,8 +421,9 @@ fn decide(members: Vec<Snapshot>, policy: &Retention, clocks: &Clocks<'_>) -> Ve
         .collect()
 }
 
-fn has_all(snapshot: &Snapshot, tags: &[String]) -> bool {
-    !tags.is_empty() && tags.iter().all(|tag| snapshot.tags.contains(tag))
+/// What of `keep_tags` keeps a snapshot.
+pub fn tags_to_keep<'a>(snapshot: &'a Snapshot, policy: &'a Retention) -> impl Iterator<Item = &'a Vec<String>> {
+    policy.keep_tags.iter().filter(|tags| !tags.is_empty() && tags.iter().all(|tag| snapshot.tags.contains(tag)))
 }
 
 /// Whether a complete snapshot is newer than a partial one and of everything that the partial one is of, however they are
@@ -388,6 +433,14 @@ fn covers(complete: &Snapshot, partial: &Snapshot) -> bool {
     let whole = complete.application().is_some() && complete.is_whole();
     let paths = || GroupKey::of(complete, GroupBy::default()).paths == GroupKey::of(partial, GroupBy::default()).paths;
     complete.time > partial.time && same && (whole || paths())
+}
+
+/// Whether a snapshot is of everything that another one is of.
+pub fn is_of_all(snapshot: &Snapshot, other: &Snapshot) -> bool {
+    let same = snapshot.host == other.host && snapshot.application() == other.application();
+    let whole = snapshot.application().is_some() && snapshot.is_whole();
+    let has = |path: &String| snapshot.paths.iter().any(|above| Path::new(path).starts_with(above));
+    same && (whole || other.paths.iter().all(has))
 }
 
 #[cfg(test)]

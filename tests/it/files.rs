@@ -413,6 +413,10 @@ fn what_a_restore_in_place_overwrites_is_saved_first() {
     let path = folder.join("kept");
     let dumped = home.bbackup(["dump", "latest", path.to_str().unwrap(), "--tag", "before-restore"]).run().success();
     assert_eq!(dumped.stdout, b"changed since");
+    // No rule takes it for the last good state.
+    let _ = home.bbackup(["forget", "--keep-last", "1", "--keep-daily", "1"]).run().success().says("nothing complete is 30 days newer");
+    let dumped = home.bbackup(["dump", "latest", path.to_str().unwrap()]).run().success();
+    assert_eq!(dumped.stdout, b"as saved");
     // What is not to be saved is not, and where nothing is there is nothing to save.
     tree::write(&folder.join("kept"), b"again");
     let _ = home.bbackup(["restore", &saved, "--in-place", "--no-save-first"]).run().success();

@@ -175,7 +175,7 @@ fn one_history(runner: &mut TestRunner, snapshots: usize, rounds: usize) {
             removed.insert(id);
         }
         let (their_kept, their_removed) = restics(&restic, &flags);
-        assert!(!their_kept.is_empty());
+        assert_eq!(their_kept.len() + their_removed.len(), times.len(), "{flags:?}");
         let mut differences = String::new();
         for id in kept.keys().chain(their_kept.keys()).collect::<BTreeSet<_>>() {
             if kept.get(id) != their_kept.get(id) {
@@ -302,6 +302,42 @@ fn a_set_has_its_own_rules() {
     }
     configuration(&home, "  a: {paths: [/a], retention: {keep_last: 1}}\n");
     let _ = run(&["forget", "a"]).exits(1).says("is a backup set and the beginning of a snapshot's id");
+}
+
+#[test]
+fn what_a_restore_has_overwritten_ends_with_the_sets_that_save_the_same() {
+    let home = Home::with_repository();
+    configuration(
+        &home,
+        "  web: {paths: [/a], retention: {keep_last: 1}}\n  other: {paths: [/b], retention: {keep_last: 1, keep_tags: [mine]}}\n",
+    );
+    let open = open(&home);
+    put(&open, "2026-01-02T00:00:00Z", "h", &["/a"], &["set:web"]);
+    let good = put(&open, "2026-03-01T00:00:00Z", "h", &["/a"], &["set:web"]);
+    let old = put(&open, "2026-01-01T00:00:00Z", "h", &["/a/part"], &["before-restore"]);
+    let new = put(&open, "2026-02-20T00:00:00Z", "h", &["/a"], &["before-restore"]);
+    let others = [
+        put(&open, "2026-01-01T00:00:00Z", "h", &["/b"], &["before-restore"]),
+        put(&open, "2026-01-01T00:00:00Z", "elsewhere", &["/a"], &["before-restore"]),
+        put(&open, "2026-01-01T00:00:00Z", "h", &["/a"], &["before-restore", "mine"]),
+        put(&open, "2026-01-01T00:00:00Z", "h", &["/a"], &["before-restore", "pinned"]),
+    ];
+    let run = |words: &[&str]| home.bare(["--config"]).arg(home.path("bbackup.yaml")).args(words).run();
+    let data = run(&["forget", "--json"]).success().json_lines().pop().unwrap()["data"]["repositories"][0].clone();
+    assert!(data["removed"].as_array().unwrap().len() == 2 && data["removed"][0] == json!(old), "{data}");
+    let reasons = |name: &str| -> String { data["groups"].as_array().unwrap().iter().map(|group| group[name].to_string()).collect() };
+    assert!(reasons("remove_reasons").contains("what a restore has overwritten, and"), "{data}");
+    assert!(reasons("reasons").contains("what a restore has overwritten, and nothing complete is 30 days newer"), "{data}");
+    let mut left: Vec<String> = open.list_ids(FileKind::Snapshot).unwrap().iter().map(ToString::to_string).collect();
+    let mut expected: Vec<String> = others.into_iter().chain([good.clone(), new]).collect();
+    left.sort();
+    expected.sort();
+    assert_eq!(left, expected);
+    // It is nothing that could stay in the place of a good one.
+    let _ = run(&["forget", &good]).exits(1).says("omplete would be left");
+    // All of them go where they are asked for.
+    let _ = run(&["forget", "--tag", "before-restore", "--unsafe-allow-remove-all"]).success();
+    assert_eq!(count(&home), 2, "the good one and the pinned one");
 }
 
 #[test]

@@ -21,7 +21,8 @@ pub const TAG_PINNED: &str = "pinned";
 pub const TAG_REPAIRED: &str = "repaired";
 /// Tag of a snapshot that was rewritten and stands beside its old form, as restic has it.
 pub const TAG_REWRITTEN: &str = "rewrite";
-/// Tag of a snapshot that a restore made of what it was about to overwrite: it is `latest` only where this tag is asked for.
+/// Tag of a snapshot that a restore made of what it was about to overwrite: no retention rule counts it and it is no `latest`,
+/// except where this tag is asked for.
 pub const TAG_BEFORE_RESTORE: &str = "before-restore";
 
 /// A snapshot's id: 64 hexadecimal digits.
@@ -89,6 +90,13 @@ impl Snapshot {
     /// Whether something is missing in it.
     pub fn is_partial(&self) -> bool {
         self.tags.iter().any(|tag| tag == TAG_PARTIAL)
+    }
+
+    /// Whether a restore made it of what it was about to overwrite, which may be what somebody wanted to be rid of, and none of
+    /// `asked`, the tags that are asked for, says that it is meant: then it is no `latest` and counts for no rule.
+    pub fn is_aside(&self, asked: &[String]) -> bool {
+        let is_it = |tag: &String| tag == TAG_BEFORE_RESTORE;
+        self.tags.iter().any(is_it) && !asked.iter().any(is_it)
     }
 
     /// Whether no retention rule removes it.

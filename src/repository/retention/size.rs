@@ -28,7 +28,8 @@ fn number<S: serde::Serializer>(size: &ByteSize, serializer: S) -> Result<S::Ok,
 
 impl Plan {
     /// Removes the oldest of what the rules keep until the rest takes no more than `limit`. What was pinned, has a tag to be
-    /// kept, was made by a wrong clock or is needed for `min_keep` stays, and so does the newest of each group. What counts
+    /// kept, was overwritten by a restore, was made by a wrong clock or is needed for `min_keep` stays, and so does the newest of
+    /// each group. What counts
     /// for no rule gets the room that is left, so that no other one goes for it.
     ///
     /// `measure` gets the ids that are kept in a certain order, and answers for each how many bytes it takes beyond all
@@ -39,7 +40,7 @@ impl Plan {
     pub fn limit_size<E>(&mut self, limit: ByteSize, measure: impl FnOnce(&[SnapshotId]) -> Result<Vec<u64>, E>) -> Result<SizeOutcome, E> {
         let mut order: Vec<Place> = Vec::new();
         for (group, decisions) in self.groups.iter().map(|group| &group.decisions).enumerate() {
-            let newest = decisions.iter().position(counts).or_else(|| decisions.iter().position(|one| one.keep));
+            let newest = decisions.iter().position(Decision::counts).or_else(|| decisions.iter().position(|one| one.keep));
             for (at, decision) in decisions.iter().enumerate().filter(|(_, decision)| decision.keep) {
                 let stays = Some(at) == newest || decision.reasons.iter().any(survives);
                 order.push(Place { group, at, stays });
@@ -48,7 +49,7 @@ impl Plan {
         // First what stays in any case; then the newest, so that what is only the old ones' comes last.
         order.sort_by_key(|place| {
             let decision = self.decision(place);
-            (!counts(decision), !place.stays, Reverse(decision.snapshot.time), decision.snapshot.id.clone())
+            (!decision.counts(), !place.stays, Reverse(decision.snapshot.time), decision.snapshot.id.clone())
         });
         let ids: Vec<SnapshotId> = order.iter().map(|place| self.decision(place).snapshot.id.clone()).collect();
         let mut kept = 0_u64;
@@ -56,7 +57,7 @@ impl Plan {
         let mut full = [false; 2];
         for (place, bytes) in order.iter().zip(measure(&ids)?) {
             let decision = &mut self.groups[place.group].decisions[place.at];
-            let full = &mut full[usize::from(counts(decision))];
+            let full = &mut full[usize::from(decision.counts())];
             *full |= !place.stays && kept.saturating_add(bytes) > limit.0;
             if *full && !place.stays {
                 decision.keep = false;
@@ -80,13 +81,10 @@ struct Place {
     stays: bool,
 }
 
-/// Whether a snapshot is a complete one that is kept and takes part in the rules.
-fn counts(decision: &Decision) -> bool {
-    let wrong_clock = |reason: &Reason| matches!(reason, Reason::Future | Reason::BeforeParent(_));
-    decision.keep && !decision.snapshot.is_partial() && !decision.reasons.iter().any(wrong_clock)
-}
-
 /// Whether what is kept for this stays whatever it takes.
 fn survives(reason: &Reason) -> bool {
-    matches!(reason, Reason::Pinned | Reason::Tags(_) | Reason::MinKeep(_) | Reason::Future | Reason::BeforeParent(_))
+    matches!(
+        reason,
+        Reason::Pinned | Reason::Tags(_) | Reason::MinKeep(_) | Reason::BeforeRestore | Reason::Future | Reason::BeforeParent(_)
+    )
 }

@@ -41,7 +41,7 @@ fn now() -> Timestamp {
 }
 
 fn plan(snapshots: &[Snapshot], policy: &Retention) -> Plan {
-    Plan::of_policy(snapshots, policy, GroupBy::default(), now())
+    Plan::of_policy(snapshots, policy, GroupBy::default(), &[], now())
 }
 
 /// `id: reasons` of all that is kept, newest first.
@@ -105,7 +105,7 @@ fn weeks_are_those_of_iso_8601() {
     // 2027-01-03 is the last day of week 53 of 2026.
     let history = [snapshot("a", "2026-12-31T12:00:00Z", &[]), snapshot("b", "2027-01-03T12:00:00Z", &[])];
     let policy = Retention { keep_weekly: number(1), ..Retention::default() };
-    let plan = Plan::of_policy(&history, &policy, GroupBy::default(), "2027-02-01T00:00:00Z".parse().unwrap());
+    let plan = Plan::of_policy(&history, &policy, GroupBy::default(), &[], "2027-02-01T00:00:00Z".parse().unwrap());
     assert_eq!(kept(&plan), ["b0: weekly snapshot"]);
 }
 
@@ -149,12 +149,86 @@ fn partial_snapshots_take_no_place_and_go_when_something_complete_is_newer() {
     // Something complete of another application displaces nothing, however they are grouped.
     history[2].tags.push("app:other".to_owned());
     let nobody = GroupBy { host: false, paths: false, tags: false, application: false };
-    assert_eq!(Plan::of_policy(&history, &policy, nobody, now()).removed(), Vec::<&Snapshot>::new());
+    assert_eq!(Plan::of_policy(&history, &policy, nobody, &[], now()).removed(), Vec::<&Snapshot>::new());
     // A tag that is to be kept keeps a partial one too.
     history[2].tags.clear();
     history[1].tags.push("mine".to_owned());
     let tagged = Retention { keep_tags: vec![vec!["mine".to_owned()]], ..policy };
     assert_eq!(plan(&history, &tagged).removed(), Vec::<&Snapshot>::new());
+}
+
+const STAYS: &str = "what a restore has overwritten, and nothing complete is 30 days newer";
+
+#[test]
+fn what_a_restore_has_overwritten_takes_no_place() {
+    let good = snapshot("a", "2026-03-01T08:00:00Z", &[]);
+    let broken = snapshot("b", "2026-03-01T20:00:00Z", &["before-restore"]);
+    let mut history = vec![good, broken];
+    let undo = format!("b0: {STAYS}");
+    for (policy, why) in [
+        (Retention { keep_last: number(1), ..Retention::default() }, "last snapshot"),
+        (Retention { keep_daily: number(1), ..Retention::default() }, "daily snapshot"),
+        (Retention { min_keep: 1, keep_within: span("1h"), ..Retention::default() }, "within 1h; one of the newest 1 (min_keep)"),
+        (Retention { max_size: Some(ByteSize(1)), ..Retention::default() }, "fits into max_size"),
+    ] {
+        let mut planned = plan(&history, &policy);
+        assert_eq!(kept(&planned), [undo.clone(), format!("a0: {why}")]);
+        let outcome = planned.limit_size(ByteSize(100), measured).unwrap();
+        assert_eq!((kept(&planned).len(), outcome.exceeded), (2, true), "it stays, and no other goes for it");
+    }
+    // It is nothing complete: not of which something is left, nor for which something partial goes.
+    assert_eq!(Plan::of_names(&history, &[history[0].id.clone()]).emptied().len(), 1);
+    assert_eq!(Plan::of_names(&history, &[history[1].id.clone()]).emptied().len(), 0);
+    history[0].tags.push("partial".to_owned());
+    let policy = Retention { keep_last: number(1), ..Retention::default() };
+    assert_eq!(kept(&plan(&history, &policy)), [undo, "a0: partial, and nothing complete is newer".to_owned()]);
+    // Who asks for such means them.
+    history[0].tags = vec!["before-restore".to_owned()];
+    let asked = ["before-restore".to_owned()];
+    assert_eq!(kept(&Plan::of_policy(&history, &policy, GroupBy::default(), &asked, now())), ["b0: last snapshot"]);
+}
+
+#[test]
+fn what_a_restore_has_overwritten_goes_when_something_complete_is_much_newer() {
+    let policy = Retention { keep_last: number(1), ..Retention::default() };
+    let history = |before: (&str, &[&str], &str), after: (&str, &[&str], &str)| {
+        [("a", before), ("b", after)].map(|(id, (time, tags, path))| {
+            let mut one = snapshot(id, time, tags);
+            one.paths = vec![path.to_owned()];
+            one
+        })
+    };
+    let undo = |tags: &[&str], path: &str| history(("2026-03-01T12:00:00Z", tags, path), ("2026-03-31T12:00:01Z", &[], "/srv"));
+    let gone = |history: &[Snapshot]| {
+        let plan = plan(history, &policy);
+        assert!(plan.emptied().is_empty(), "{plan:?}");
+        plan.decisions().filter(|one| !one.keep).map(line).collect::<Vec<_>>()
+    };
+    let why = ["a0: what a restore has overwritten, and b0000000 is complete and 30 days newer"];
+    // Also where it is a group of its own, as only a part was restored.
+    assert_eq!(gone(&undo(&["before-restore"], "/srv")), why);
+    assert_eq!(gone(&undo(&["before-restore"], "/srv/part")), why);
+    let mut shop = undo(&["before-restore", "app:shop"], "/docker/shop/volumes/db");
+    (shop[1].tags, shop[1].paths) = (vec!["app:shop".to_owned()], vec!["/docker/shop".to_owned()]);
+    assert_eq!(gone(&shop), why);
+    // Nothing of another kind, nothing partial, nothing of a wrong clock and nothing that goes itself is something newer.
+    shop[1].tags = vec!["app:other".to_owned()];
+    let mut day_short = undo(&["before-restore"], "/srv");
+    day_short[1].time = day_short[0].time.checked_add(UNDO).unwrap();
+    let mut elsewhere = undo(&["before-restore"], "/srv");
+    elsewhere[1].host = "other".to_owned();
+    let mut partial = undo(&["before-restore"], "/srv");
+    partial[1].tags.push("partial".to_owned());
+    let mut future = undo(&["before-restore"], "/srv");
+    future[1].time = "2099-01-01T00:00:00Z".parse().unwrap();
+    let pinned = undo(&["before-restore", "pinned"], "/srv");
+    for history in [shop, day_short, elsewhere, partial, future, pinned, undo(&["before-restore"], "/srv2"), undo(&["before-restore"], "/")]
+    {
+        assert_eq!(gone(&history), [""; 0], "{history:?}");
+    }
+    let tagged = Retention { keep_tags: vec![vec!["before-restore".to_owned()]], ..policy.clone() };
+    let plan = Plan::of_policy(&undo(&["before-restore"], "/srv"), &tagged, GroupBy::default(), &[], now());
+    assert_eq!(kept(&plan)[1], format!("a0: has tags [before-restore]; {STAYS}"));
 }
 
 #[test]
@@ -167,13 +241,13 @@ fn a_whole_application_displaces_a_part_of_it() {
     // They are groups of their own, and the first has nothing complete: it stays until its own.
     assert_eq!(kept(&plan(&history, &policy)).len(), 2);
     let by_application = GroupBy { paths: false, ..GroupBy::default() };
-    assert_eq!(kept(&Plan::of_policy(&history, &policy, by_application, now())), ["b0: last snapshot"]);
+    assert_eq!(kept(&Plan::of_policy(&history, &policy, by_application, &[], now())), ["b0: last snapshot"]);
     // A part does not displace the whole.
     history[0].tags.pop();
     history[1].tags.push("partial".to_owned());
     let (old, new) = (history[0].time, history[1].time);
     (history[0].time, history[1].time) = (new, old);
-    assert_eq!(kept(&Plan::of_policy(&history, &policy, by_application, now())).len(), 2);
+    assert_eq!(kept(&Plan::of_policy(&history, &policy, by_application, &[], now())).len(), 2);
 }
 
 #[test]
@@ -214,7 +288,7 @@ fn groups_are_apart() {
     let policy = Retention { keep_last: number(1), ..Retention::default() };
     assert_eq!(kept(&plan(&history, &policy)).len(), 4);
     let by = |host, paths, tags, application| {
-        let plan = Plan::of_policy(&history, &policy, GroupBy { host, paths, tags, application }, now());
+        let plan = Plan::of_policy(&history, &policy, GroupBy { host, paths, tags, application }, &[], now());
         plan.groups.iter().map(|group| format!("{} {}", group.key, group.decisions.len())).collect::<Vec<_>>()
     };
     assert_eq!(by(true, false, false, false), ["host h 3", "host other 1"]);
@@ -312,6 +386,7 @@ fn histories() -> impl Strategy<Value = Vec<Snapshot>> {
                 1 => &["pinned"],
                 2 => &["mine", "two"],
                 3 => &["mine"],
+                4 => &["before-restore"],
                 _ => &[],
             };
             let mut one = snapshot(&format!("{number:02}"), &start.checked_add(seconds).unwrap().to_string(), tags);
@@ -350,6 +425,10 @@ fn policies() -> impl Strategy<Value = Retention> {
     })
 }
 
+fn is_good(snapshot: &Snapshot) -> bool {
+    !snapshot.is_partial() && !snapshot.is_aside(&[])
+}
+
 fn ids<'a>(snapshots: impl Iterator<Item = &'a Snapshot>) -> BTreeSet<SnapshotId> {
     snapshots.map(|one| one.id.clone()).collect()
 }
@@ -371,8 +450,8 @@ proptest! {
         // The order in which they are listed says nothing.
         let backwards: Vec<Snapshot> = history.iter().rev().cloned().collect();
         prop_assert_eq!(&plan(&backwards, &policy), &planned);
-        // Partial ones and those of the future take nobody's place.
-        let complete: Vec<Snapshot> = history.iter().filter(|one| !one.is_partial()).cloned().collect();
+        // Partial ones, what restores have overwritten, and those of the future take nobody's place.
+        let complete: Vec<Snapshot> = history.iter().filter(|one| is_good(one)).cloned().collect();
         let alone = plan(&complete, &policy);
         let of_complete = kept_ids(&planned).intersection(&ids(complete.iter())).cloned().collect();
         prop_assert_eq!(kept_ids(&alone), of_complete);
@@ -385,7 +464,7 @@ proptest! {
         let left: Vec<Snapshot> = planned.decisions().filter(|one| one.keep).map(|one| one.snapshot.clone()).collect();
         prop_assert_eq!(plan(&left, &policy).removed().len(), 0);
         for group in &planned.groups {
-            let complete: Vec<&Decision> = group.decisions.iter().filter(|one| !one.snapshot.is_partial()).collect();
+            let complete: Vec<&Decision> = group.decisions.iter().filter(|one| is_good(&one.snapshot)).collect();
             let kept = complete.iter().filter(|one| one.keep).count();
             prop_assert!(kept >= complete.len().min(policy.min_keep as usize));
             // A rule that counts keeps the newest.
@@ -402,12 +481,12 @@ proptest! {
         prop_assert!(kept_ids(&after).is_subset(&kept_ids(&before)));
         prop_assert_eq!(outcome.exceeded, outcome.kept.0 > limit);
         for (group, whole) in after.groups.iter().zip(&before.groups) {
-            let complete = |group: &Group| group.decisions.iter().filter(|one| one.keep && !one.snapshot.is_partial()).count();
+            let complete = |group: &Group| group.decisions.iter().filter(|one| one.keep && is_good(&one.snapshot)).count();
             prop_assert!(complete(group) >= complete(whole).min(policy.min_keep.max(1) as usize));
             prop_assert!(group.decisions.iter().all(|one| one.keep || !one.snapshot.is_pinned()));
         }
-        // Without the partial ones, what becomes of the others is the same.
-        let others: Vec<Snapshot> = history.iter().filter(|one| !one.is_partial()).cloned().collect();
+        // Without what counts for no rule, what becomes of the others is the same.
+        let others: Vec<Snapshot> = history.iter().filter(|one| is_good(one)).cloned().collect();
         let mut alone = plan(&others, &policy);
         let _ = alone.limit_size(ByteSize(limit), measured).unwrap();
         let of_others = kept_ids(&after).intersection(&ids(others.iter())).cloned().collect();
@@ -416,10 +495,10 @@ proptest! {
         let oldest_kept = after.decisions().filter(|one| one.keep).filter(|one| {
             one.reasons.iter().all(|reason| matches!(reason, Reason::Newest(_) | Reason::Within(_)))
         });
-        let gone = after.decisions().filter(|one| matches!(one.reasons[..], [Reason::TooLarge(_)]) && !one.snapshot.is_partial());
+        let gone = after.decisions().filter(|one| matches!(one.reasons[..], [Reason::TooLarge(_)]) && is_good(&one.snapshot));
         let newest_gone = gone.map(|one| one.snapshot.time).max();
         let firsts: BTreeSet<SnapshotId> = after.groups.iter().filter_map(|group| {
-            group.decisions.iter().find(|one| one.keep && !one.snapshot.is_partial()).map(|one| one.snapshot.id.clone())
+            group.decisions.iter().find(|one| one.keep && is_good(&one.snapshot)).map(|one| one.snapshot.id.clone())
         }).collect();
         for one in oldest_kept.filter(|one| !firsts.contains(&one.snapshot.id)) {
             prop_assert!(newest_gone.is_none_or(|gone| gone < one.snapshot.time));

@@ -6,7 +6,7 @@ use super::super::sentence;
 use super::Work;
 use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME};
 use crate::model::outcome::ItemOutcome;
-use crate::repository::contract::{Repository, RepositoryError, SnapshotId};
+use crate::repository::contract::{Repository, RepositoryError, Snapshot, SnapshotId};
 use crate::sources::plan::PlannedItem;
 
 impl Work<'_> {
@@ -34,7 +34,9 @@ fn last_full(
     item: &PlannedItem,
 ) -> Result<Option<SnapshotId>, RepositoryError> {
     let snapshots = repository.snapshots()?;
-    for snapshot in snapshots.into_iter().rev().filter(|one| one.host == host && one.application() == Some(application)) {
+    // What a restore has overwritten may be empty as it was broken.
+    let mine = |one: &Snapshot| one.host == host && one.application() == Some(application) && !one.is_aside(&[]);
+    for snapshot in snapshots.into_iter().rev().filter(mine) {
         let mut entries = 0;
         let listed = repository.list(&snapshot.id, item.path.as_bytes(), false, &mut |_| {
             entries += 1;
@@ -120,6 +122,9 @@ mod tests {
         assert_eq!(last_full("another"), None);
         // The run that refused it left it empty in a partial snapshot.
         save(&repository, 2, 0, &["partial"]);
+        assert_eq!(last_full("h"), Some(full.clone()));
+        // So is one that a restore has put right.
+        save(&repository, 2, 0, &["before-restore"]);
         assert_eq!(last_full("h"), Some(full));
         save(&repository, 3, 0, &[]);
         assert_eq!(last_full("h"), None);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use crate::model::entry::Timestamp;
-use crate::repository::contract::Snapshot;
+use crate::repository::contract::{Snapshot, TAG_BEFORE_RESTORE};
 use crate::repository::restic::id::Id;
 
 /// A folder that no snapshot holds.
@@ -49,7 +49,13 @@ pub(super) fn build(snapshots: &[(&Snapshot, Id)], zone: &TimeZone) -> Virtual {
         })
         .collect();
     let ids = all.iter().map(|item| (item.snapshot.id.short().as_bytes().to_vec(), item.entry()));
-    let tags = |item: &Item<'_>| item.snapshot.tags.clone();
+    let mut tags = groups(&all, |item| item.snapshot.tags.clone());
+    // Who looks there asks for them.
+    let overwritten: Vec<&Item<'_>> = all.iter().filter(|item| item.snapshot.is_aside(&[])).collect();
+    if !overwritten.is_empty() {
+        let asked = [TAG_BEFORE_RESTORE.to_owned()];
+        tags.entries.insert(TAG_BEFORE_RESTORE.into(), Entry::Folder(Arc::new(series(&overwritten, &asked))));
+    }
     let several = several_hosts(&all);
     let applications = |item: &Item<'_>| {
         let application = item.snapshot.application();
@@ -61,8 +67,8 @@ pub(super) fn build(snapshots: &[(&Snapshot, Id)], zone: &TimeZone) -> Virtual {
         ("applications", groups(&all, applications)),
         ("hosts", groups(&all, |item| vec![item.snapshot.host.clone()])),
         ("ids", Virtual { entries: ids.collect(), time: newest }),
-        ("snapshots", series(&all.iter().collect::<Vec<_>>())),
-        ("tags", groups(&all, tags)),
+        ("snapshots", series(&all.iter().collect::<Vec<_>>(), &[])),
+        ("tags", tags),
     ];
     let entries = folders.into_iter().map(|(name, folder)| (name.as_bytes().to_vec(), Entry::Folder(Arc::new(folder))));
     Virtual { entries: entries.collect(), time: newest }
@@ -106,7 +112,7 @@ fn groups(all: &[Item<'_>], names: impl Fn(&Item<'_>) -> Vec<String>) -> Virtual
             time = item.time;
         }
     }
-    let entries = members.into_iter().map(|(name, items)| (name, Entry::Folder(Arc::new(series(&items)))));
+    let entries = members.into_iter().map(|(name, items)| (name, Entry::Folder(Arc::new(series(&items, &[])))));
     Virtual { entries: entries.collect(), time }
 }
 
@@ -121,8 +127,9 @@ fn safe(name: &str) -> Vec<u8> {
     }
 }
 
-/// Snapshots by their times, and a link to the latest complete one.
-fn series(items: &[&Item<'_>]) -> Virtual {
+/// Snapshots by their times, and a link to the latest one that is no worse than it should be; `asked` are the tags that whoever
+/// looks there asks for.
+fn series(items: &[&Item<'_>], asked: &[String]) -> Virtual {
     let mut folder = Virtual::default();
     let mut latest = None;
     for item in items {
@@ -131,7 +138,7 @@ fn series(items: &[&Item<'_>]) -> Virtual {
             .map(|number| if number == 0 { item.name.clone() } else { format!("{}-{number}", item.name) }.into_bytes())
             .find(|name| !folder.entries.contains_key(name));
         let Some(name) = name else { continue };
-        if !item.snapshot.is_partial() && item.snapshot.is_whole() {
+        if !item.snapshot.is_partial() && !item.snapshot.is_aside(asked) && item.snapshot.is_whole() {
             latest = Some((name.clone(), item.time));
         }
         folder.time = item.time;
@@ -181,24 +188,41 @@ mod tests {
             snapshot("b", 1, "two", &["app:shop", ".."]),
             snapshot("c", 1, "two", &["app:web"]),
             snapshot("d", 2, "two", &["app:web", "partial"]),
+            snapshot("e", 3, "two", &["app:web", "before-restore"]),
         ];
         let all: Vec<(&Snapshot, Id)> = all.iter().map(|snapshot| (snapshot, Id([0; 32]))).collect();
         let root = build(&all, &TimeZone::UTC);
         assert_eq!(names(&root, ""), ["applications", "hosts", "ids", "snapshots", "tags"]);
         assert_eq!(names(&root, "applications"), ["shop@one", "shop@two", "web"]);
-        assert_eq!(names(&root, "applications/web"), ["1970-01-01T00:00:01+00:00", "1970-01-01T00:00:02+00:00", "latest"]);
+        assert_eq!(
+            names(&root, "applications/web"),
+            ["1970-01-01T00:00:01+00:00", "1970-01-01T00:00:02+00:00", "1970-01-01T00:00:03+00:00", "latest"]
+        );
         assert_eq!(names(&root, "hosts"), ["one", "two"]);
         assert_eq!(
             names(&root, "hosts/two"),
-            ["1970-01-01T00:00:01+00:00", "1970-01-01T00:00:01+00:00-1", "1970-01-01T00:00:02+00:00", "latest"]
+            [
+                "1970-01-01T00:00:01+00:00",
+                "1970-01-01T00:00:01+00:00-1",
+                "1970-01-01T00:00:02+00:00",
+                "1970-01-01T00:00:03+00:00",
+                "latest"
+            ]
         );
-        assert_eq!(names(&root, "ids"), ["aaaaaaaa", "bbbbbbbb", "cccccccc", "dddddddd"]);
-        assert_eq!(names(&root, "tags"), ["_", "a_b", "app:shop", "app:web", "partial"]);
+        assert_eq!(names(&root, "ids"), ["aaaaaaaa", "bbbbbbbb", "cccccccc", "dddddddd", "eeeeeeee"]);
+        assert_eq!(names(&root, "tags"), ["_", "a_b", "app:shop", "app:web", "before-restore", "partial"]);
         assert_eq!(names(&root, "tags/partial"), ["1970-01-01T00:00:02+00:00"]);
-        let Entry::Folder(web) = &root.entries[&b"applications"[..]] else { panic!() };
-        let Entry::Folder(web) = &web.entries[&b"web"[..]] else { panic!() };
-        let Entry::Link { target, .. } = &web.entries[&b"latest"[..]] else { panic!() };
-        assert_eq!(target, b"1970-01-01T00:00:01+00:00", "partial is never the latest");
+        let latest = |folder: &str, name: &str| {
+            let Entry::Folder(folder) = &root.entries[folder.as_bytes()] else { panic!() };
+            let Entry::Folder(folder) = &folder.entries[name.as_bytes()] else { panic!() };
+            let Entry::Link { target, .. } = &folder.entries[&b"latest"[..]] else { panic!() };
+            String::from_utf8(target.clone()).unwrap()
+        };
+        // What is partial is never it, and what a restore has overwritten only where it is asked for.
+        assert_eq!(latest("applications", "web"), "1970-01-01T00:00:01+00:00");
+        assert_eq!(latest("tags", "app:web"), "1970-01-01T00:00:01+00:00");
+        assert_eq!(latest("hosts", "two"), "1970-01-01T00:00:01+00:00-1");
+        assert_eq!(latest("tags", "before-restore"), "1970-01-01T00:00:03+00:00");
         assert_eq!(names(&build(&[], &TimeZone::UTC), "snapshots"), [""; 0]);
     }
 }
