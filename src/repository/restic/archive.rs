@@ -28,7 +28,7 @@ use self::budget::Budget;
 use self::feed::Feeder;
 use self::item::Item;
 use self::read::FileJob;
-use self::shared::{Failure, Shared, Stats};
+use self::shared::{Doubts, Failure, Shared, Stats};
 pub use self::upload::Held;
 use self::upload::Uploads;
 use self::worker::{Packs, Queues, Worker};
@@ -126,6 +126,7 @@ impl Archive {
             budget,
             stats: Stats::default(),
             trees: tree::Encoder::new(zone.clone()),
+            doubts: Doubts::default(),
             dry_run: request.dry_run,
             with_atime: request.with_atime,
             workers,
@@ -153,8 +154,9 @@ impl Archive {
         let Some(files) = self.files.clone() else {
             return Err(RepositoryError::Internal("a snapshot was added to after its end".into()));
         };
-        let before = self.parent.as_ref().and_then(|(_, file)| parent::find(&self.shared.repository, file.tree, path));
         let item = Arc::new(Item::new(path.to_vec(), self.shared.control.begin_item()));
+        let unreadable = |folder: &[u8], error: &RepositoryError| self.shared.doubts.begin(&item, folder, error);
+        let before = self.parent.as_ref().and_then(|(_, file)| parent::find(&self.shared.repository, file.tree, path, unreadable));
         let root = Feeder::new(&mut self.worker, &files, Arc::clone(&item)).run(&mut *source, before)?;
         if let Some(node) = root {
             self.root.insert(path, node)?;

@@ -17,6 +17,9 @@ use crate::model::entry::{Kind, Metadata};
 
 use super::id::Id;
 
+/// The tree of a folder without content.
+pub const EMPTY: &[u8] = b"{\"nodes\":[]}\n";
+
 /// One entry of a folder.
 ///
 /// [`Encoder`] writes what is here and [`parse`] gives it back, so that an unchanged tree keeps its id. What restic leaves

@@ -126,7 +126,7 @@ impl<'a> Feeder<'a> {
                     self.close(frame)?;
                 }
             }
-            let repository = Arc::clone(&self.worker.shared.repository);
+            let (shared, item) = (&self.worker.shared, &self.item);
             let Some(frame) = self.open.last_mut() else {
                 return Err(self.lost(out_of_order(&entry.path)));
             };
@@ -134,7 +134,8 @@ impl<'a> Feeder<'a> {
                 return Err(self.lost(out_of_order(&entry.path)));
             }
             frame.last_name = name.to_vec();
-            let before = frame.parent.child(&repository, name);
+            let unreadable = |error: &RepositoryError| shared.doubts.begin(item, &item.full_path(&frame.path), error);
+            let before = frame.parent.child(&shared.repository, name, unreadable);
             (Arc::clone(&frame.dir), before)
         };
         self.place(dir, name.to_vec(), entry, before)

@@ -26,13 +26,20 @@ impl ParentTree {
         Self { id, nodes: Vec::new().into_iter().peekable(), passed: false }
     }
 
-    /// The child of this name, which must come after all names that were asked for before. A tree that cannot be read counts
-    /// as empty: its files are read again, which loses nothing.
-    pub(super) fn child(&mut self, repository: &Indexed, name: &[u8]) -> Option<Node> {
+    /// The child of this name, which must come after all names that were asked for before. A tree that cannot be read is told
+    /// to `unreadable` and counts as empty: its files are read again, which loses nothing.
+    pub(super) fn child(&mut self, repository: &Indexed, name: &[u8], unreadable: impl FnOnce(&RepositoryError)) -> Option<Node> {
         if let Some(id) = self.id.take() {
-            let tree = load(repository, &id).unwrap_or_default();
-            self.passed = !tree.unknown.is_empty();
-            self.nodes = tree.nodes.into_iter().peekable();
+            match load(repository, &id) {
+                Ok(tree) => {
+                    self.passed = !tree.unknown.is_empty();
+                    self.nodes = tree.nodes.into_iter().peekable();
+                }
+                Err(error) => {
+                    self.passed = true;
+                    unreadable(&error);
+                }
+            }
         }
         while self.nodes.next_if(|node| node.name.as_slice() < name).is_some() {
             self.passed = true;
@@ -52,14 +59,16 @@ fn load(repository: &Indexed, id: &Id) -> Result<Tree, RepositoryError> {
     tree::parse(&json).map_err(|error| reader::damaged_tree(id, &json, &error))
 }
 
-/// The node at an absolute path below `root`.
-pub(super) fn find(repository: &Indexed, root: Id, path: &[u8]) -> Option<Node> {
+/// The node at an absolute path below `root`. A folder on the way that cannot be read is told to `unreadable` by its path.
+pub(super) fn find(repository: &Indexed, root: Id, path: &[u8], unreadable: impl Fn(&[u8], &RepositoryError)) -> Option<Node> {
     let mut tree = ParentTree::new(Some(root));
     let mut found = None;
-    for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-        let node = tree.child(repository, name)?;
+    let mut above = Vec::new();
+    for name in reader::components(path) {
+        let node = tree.child(repository, name, |error| unreadable(if above.is_empty() { b"/" } else { &above }, error))?;
         tree = ParentTree::new(node.subtree);
         found = Some(node);
+        above = [&above, &b"/"[..], name].concat();
     }
     found
 }

@@ -1,15 +1,18 @@
 //! What all threads of one archive run share: repository, counters, the first failure, and the condition they wait on.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::budget::Budget;
+use super::item::Item;
 use super::upload::Uploads;
 use crate::model::progress::Progress;
 use crate::platform::control::Control;
 use crate::repository::contract::{RepositoryError, SnapshotSummary};
 use crate::repository::restic::chunker::Chunker;
+use crate::repository::restic::id::{BuildIdHasher, Id};
 use crate::repository::restic::state::Indexed;
 use crate::repository::restic::tree;
 
@@ -23,6 +26,7 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     pub(super) stats: Stats,
     pub(super) trees: tree::Encoder,
+    pub(super) doubts: Doubts,
     /// Nothing is written.
     pub(super) dry_run: bool,
     /// Keep access times.
@@ -86,6 +90,48 @@ impl Stats {
             data_added_packed: get(&self.data_added_packed),
             total_files_processed: get(&self.total_files),
             total_bytes_processed: get(&self.total_bytes),
+        }
+    }
+}
+
+/// Whether folders that the index names can be taken for being there.
+///
+/// Usually those of the parent snapshot were just read. Once one of them cannot be, what lies in it may be damaged with it, and
+/// everything is looked at before a snapshot counts on it.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    begun: AtomicBool,
+    looked_at: Mutex<HashSet<Id, BuildIdHasher>>,
+}
+
+impl Doubts {
+    /// A folder of the parent snapshot cannot be read.
+    pub(super) fn begin(&self, item: &Item, path: &[u8], error: &RepositoryError) {
+        self.begun.store(true, Ordering::Relaxed);
+        let error = error.with_causes();
+        let message = format!(
+            "what the repository holds of this folder is damaged ({error}): it is stored once more, so that this snapshot is whole; \
+             `bbackup check` says which others are not"
+        );
+        item.warn(path, &message);
+    }
+
+    /// Whether a tree that the index names is to be looked at; true once for each. That of a folder without content is read for no
+    /// other reason.
+    pub(super) fn wants(&self, id: &Id, json: &[u8]) -> bool {
+        let is_doubtful = self.begun.load(Ordering::Relaxed) || json == tree::EMPTY;
+        is_doubtful && self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).insert(*id)
+    }
+
+    /// The folder without content cannot be read and is stored again. Where another folder was told of, that says enough.
+    pub(super) fn tell_of_empty(&self, item: &Item, error: &RepositoryError) {
+        if !self.begun.swap(true, Ordering::Relaxed) {
+            let error = error.with_causes();
+            let message = format!(
+                "what the repository holds of empty folders is damaged ({error}): it is stored once more, which makes all snapshots whole \
+                 that have one; `bbackup check` says whether others are damaged"
+            );
+            item.warn(&item.path, &message);
         }
     }
 }

@@ -236,7 +236,7 @@ fn a_large_file_is_cut_alike_by_one_worker_and_by_many() {
         rest = later;
     }
     let (_, snapshot) = repository.open().snapshots().unwrap().remove(0);
-    let node = parent::find(&repository, snapshot.tree, b"/x/large").unwrap();
+    let node = parent::find(&repository, snapshot.tree, b"/x/large", |_, error| unreachable!("{error}")).unwrap();
     assert_eq!(node.content, expected);
     assert_eq!(node.metadata.size, data.len() as u64);
     assert!(bench.contents()["/x/large"].0 == data);
@@ -485,6 +485,56 @@ fn a_snapshot_does_not_count_on_what_another_is_storing() {
         assert_eq!(beside.finish(Vec::new()).unwrap().1.data_blobs, 0);
         assert!(bench.contents().contains_key("/x/g"));
     }
+}
+
+/// Ids of the packs of folders.
+fn tree_packs(bench: &Bench) -> std::collections::BTreeSet<Id> {
+    bench.repository().index().blobs().filter(|(_, blob)| blob.kind == BlobKind::Tree).map(|(pack, _)| pack).collect()
+}
+
+#[test]
+fn folders_that_are_damaged_are_stored_again_and_told() {
+    let files = tempfile::tempdir().unwrap();
+    fs::write(files.path().join("f"), b"content").unwrap();
+    let file = |path: &str| on_disk(path, &files.path().join("f"));
+    let source = || script(vec![dir(""), dir("a"), file("a/f"), dir("a/sub"), file("a/sub/g"), dir("b"), file("b/h"), dir("empty")]);
+    // A bit of the first folder in the pack, of the last, of its header; or nothing is left.
+    let damages: [fn(&mut Vec<u8>); 4] =
+        [|pack| pack[20] ^= 1, |pack| pack.iter_mut().for_each(|byte| *byte ^= 1), |pack| pack.truncate(100), Vec::clear];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let bench = Bench::new();
+        bench.archive(source());
+        for pack in tree_packs(&bench) {
+            bench.backend.damage(FileKind::Pack, &pack.to_string(), damage);
+        }
+        let (_, added) = bench.archive(source());
+        assert_eq!(added.problem_count, 0);
+        assert!(added.warnings.iter().all(|warning| warning.message.contains("is damaged (")), "{added:?}");
+        // Where all are gone, what is above hides the others.
+        assert_eq!(added.warning_count, 1, "{number}: {:?}", added.warnings);
+        let found = bench.contents();
+        assert_eq!(found.len(), 8);
+        assert!(["/x/a/f", "/x/a/sub/g", "/x/b/h"].iter().all(|path| found[*path].0 == b"content"));
+        let packs = tree_packs(&bench).len();
+        let (summary, added) = bench.archive(source());
+        assert_eq!((summary.tree_blobs, added.warning_count, tree_packs(&bench).len()), (0, 0, packs), "all is well again");
+    }
+}
+
+#[test]
+fn the_empty_folder_is_looked_at_before_it_is_counted_on() {
+    let bench = Bench::new();
+    let source = |name: &str| script(vec![dir(""), dir(name)]);
+    bench.archive(script(vec![dir("")]));
+    let packs = tree_packs(&bench);
+    bench.archive(source("a"));
+    // The first pack holds the snapshot's root and the folder without content.
+    for pack in &packs {
+        bench.backend.damage(FileKind::Pack, &pack.to_string(), |pack: &mut Vec<u8>| pack.iter_mut().for_each(|byte| *byte ^= 1));
+    }
+    let (summary, _) = bench.archive(source("b"));
+    assert_eq!(summary.tree_blobs, 3);
+    assert_eq!(bench.contents().into_keys().collect::<Vec<_>>(), ["/x", "/x/b"]);
 }
 
 #[test]

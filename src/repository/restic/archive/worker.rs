@@ -269,10 +269,31 @@ impl Worker {
 
     /// Stores a blob of which the id is known; false if the repository has it.
     fn store_known(&mut self, kind: BlobKind, id: Id, plain: &[u8]) -> Result<bool, RepositoryError> {
-        let repository = Arc::clone(&self.shared.repository);
-        if !repository.index().claim(kind, &id) {
-            return Ok(false);
+        let is_new = self.shared.repository.index().claim(kind, &id);
+        if is_new {
+            self.put(kind, id, plain)?;
         }
+        Ok(is_new)
+    }
+
+    /// Stores a tree that the repository has if it cannot be read there, which is seen where there is reason to doubt it.
+    fn store_doubtful(&mut self, id: &Id, json: &[u8], item: &Item) -> Result<(), RepositoryError> {
+        let repository = &self.shared.repository;
+        // What is on its way is no business of this.
+        if !self.shared.doubts.wants(id, json) || !repository.index().contains(BlobKind::Tree, id) {
+            return Ok(());
+        }
+        if let Err(error) = repository.read_blob(BlobKind::Tree, id, &mut Vec::new()) {
+            self.shared.doubts.tell_of_empty(item, &error);
+            self.put(BlobKind::Tree, *id, json)?;
+            item.bytes_added.fetch_add(json.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Appends a blob to a pack.
+    fn put(&mut self, kind: BlobKind, id: Id, plain: &[u8]) -> Result<(), RepositoryError> {
+        let repository = Arc::clone(&self.shared.repository);
         let chosen = self.choose(kind)?;
         let pack = &mut self.packs.0[chosen];
         let offset = pack.len() as u32;
@@ -295,7 +316,7 @@ impl Worker {
         } else if self.shared.budget.is_short() {
             self.give_up_a_pack()?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Puts the larger of the data packs where those of all workers become one.
@@ -349,11 +370,12 @@ impl Worker {
         json.reserve_exact(tree::Encoder::estimate(&nodes));
         self.shared.trees.encode(&nodes, &mut json);
         drop(nodes);
-        let id = self.store(BlobKind::Tree, &json, item);
+        let id = self.store(BlobKind::Tree, &json, item)?;
+        self.store_doubtful(&id, &json, item)?;
         json.clear();
         json.shrink_to(KEPT_TREE);
         self.json = json;
-        id
+        Ok(id)
     }
 
     /// Takes over the packs that another worker left.

@@ -19,11 +19,9 @@ use crate::repository::restic::pack::PackedBlob;
 use crate::repository::restic::reader;
 use crate::repository::restic::repair::{KEPT, confirmed, is_damage};
 use crate::repository::restic::state::Indexed;
-use crate::repository::restic::tree::{self, Entry, Node};
+use crate::repository::restic::tree::{self, EMPTY, Entry, Node};
 use crate::repository::restic::writer::{IndexCollector, PackPair};
 
-/// The tree of an empty folder.
-const EMPTY: &[u8] = b"{\"nodes\":[]}\n";
 /// Folders in folders that are followed, as in every walk.
 const MAX_DEPTH: usize = 4096;
 
