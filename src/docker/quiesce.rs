@@ -33,7 +33,7 @@ pub use self::before::{LeftDown, Undisturbed, discover_undisturbed};
 pub use self::decide::{Planned, PlannedService, QuiescePlan, QuiesceRequest, Wishes, decide, scaled_elsewhere};
 pub use self::hooks::{ContainerHooks, HookError, PlannedHooks};
 pub use self::order::start_order;
-pub use self::recover::{OwedOutcome, RanOwed, Recovery, RepairOutcome, Repaired, held_elsewhere, recover};
+pub use self::recover::{OwedOutcome, RanOwed, Recovery, RepairOutcome, Repaired, held, held_elsewhere, recover};
 pub use self::release::{Release, StartCause, StartFailure};
 pub use self::watch::{Meanwhile, Place, Watch, Writer};
 
@@ -59,8 +59,8 @@ pub struct QuiesceOptions {
 #[derive(Clone)]
 pub struct NeededBy(pub Arc<Ask>);
 
-/// From the id of a container to the run.
-pub type Ask = dyn Fn(&str) -> Option<String> + Send + Sync;
+/// From what was done to a container to the run.
+pub type Ask = dyn Fn(&Entry) -> Option<String> + Send + Sync;
 
 impl std::fmt::Debug for NeededBy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

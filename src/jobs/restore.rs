@@ -8,6 +8,7 @@ mod files;
 mod fill;
 mod in_place;
 mod journal;
+mod planning;
 mod refill;
 mod words;
 mod work;
@@ -20,6 +21,7 @@ use super::error::JobError;
 use super::request::{JobContext, RestoreJob};
 use super::results::{Conflict, RestorePreview, RestoreResult, RestoreStep, RestoredApplication};
 use crate::docker::Engine;
+use crate::docker::journal::Entry;
 use crate::model::outcome::RunStatus;
 use crate::model::progress::Progress;
 use crate::platform::clock;
@@ -61,6 +63,37 @@ pub(super) fn half_restored(state: &Path, engine: &str) -> Result<BTreeMap<Strin
     journal::half_restored(state, engine)
 }
 
+/// The volumes and paths of an Engine that a restore could not bring back whole, each with the reason why what is there is less.
+///
+/// # Errors
+/// A journal cannot be read.
+pub(super) fn not_all_restored(state: &Path, engine: &str) -> Result<BTreeMap<String, String>, JobError> {
+    journal::short(state, engine)
+}
+
+/// What restores write to from now on.
+#[derive(Debug)]
+pub(super) struct Since(journal::Idle);
+
+impl Since {
+    /// From now on.
+    ///
+    /// # Errors
+    /// A journal cannot be read.
+    pub(super) fn now(state: &Path) -> Result<Self, JobError> {
+        journal::idle(state).map(Self)
+    }
+
+    /// The volumes and paths of an Engine that restores have written to since then.
+    ///
+    /// # Errors
+    /// A journal cannot be read.
+    pub(super) fn restored(&self, state: &Path, engine: &str) -> Result<BTreeMap<String, String>, JobError> {
+        let reason = "a restore wrote to it while it was read";
+        Ok(journal::at_since(state, engine, &self.0)?.into_iter().map(|place| (place, reason.to_owned())).collect())
+    }
+}
+
 /// The containers of an Engine, by id, that restores have stopped and not started again, with what they did before.
 ///
 /// # Errors
@@ -69,15 +102,15 @@ pub(super) fn stopped(state: &Path, engine: &str) -> Result<Vec<journal::Stopped
     journal::stopped(state, engine)
 }
 
-/// The restore that runs on an Engine and needs a container stopped: it starts it, or replaces it.
-pub(super) fn keeps_stopped(state: &Path, engine: &str, container: &str) -> Option<String> {
-    journal::keeps_stopped(state, engine, container)
+/// The restore on an Engine that needs a container stopped which a backup has stopped: it starts it, or replaces it, or has left half of its data.
+pub fn keeps_stopped(state: &Path, engine: &str, entry: &Entry) -> Option<String> {
+    journal::keeps_stopped(state, engine, &entry.container, &entry.started_at)
 }
 
 /// What a restore will do.
 pub struct RestorePlan {
     preview: RestorePreview,
-    engine: Option<engine::EngineRestore>,
+    engine: Option<planning::EngineRestore>,
     files: Vec<files::FileRestore>,
     dry_run: bool,
 }
@@ -100,7 +133,7 @@ pub async fn plan(context: &JobContext, job: RestoreJob, control: &Control) -> R
     let to_engine = |snapshot: &Snapshot| snapshot.application().is_some() && job.to.is_none() && job.selection.paths.is_empty();
     let (applications, others): (Vec<Snapshot>, Vec<Snapshot>) = job.snapshots.iter().cloned().partition(to_engine);
     let engine =
-        if applications.is_empty() { None } else { Some(engine::plan(context, repository, &applications, &job, &mut preview).await?) };
+        if applications.is_empty() { None } else { Some(planning::plan(context, repository, &applications, &job, &mut preview).await?) };
     let files = tokio::task::block_in_place(|| files::plan(context, repository, &others, &job, control, &mut preview))?;
     if preview.steps.is_empty() && preview.conflicts.is_empty() {
         return Err(JobError::request(

@@ -3,12 +3,13 @@
 //! How that is done, and that living runs are left alone, is `docker/quiesce`'s business.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config;
 use crate::docker::Engine;
-use crate::docker::journal::{Action, Journals};
-use crate::docker::quiesce::{OwedOutcome, RanOwed, RepairOutcome, Repaired, recover};
+use crate::docker::journal::{Action, Entry, Journals};
+use crate::docker::quiesce::{NeededBy, OwedOutcome, RanOwed, RepairOutcome, Repaired, recover};
 use crate::jobs::engine::connect;
 use crate::jobs::restore;
 use crate::model::text::printable;
@@ -99,7 +100,9 @@ async fn any_dead(state: &Path) -> bool {
 }
 
 async fn repair(engine: &Engine, state: &Path, recovered: &mut Recovered) {
-    match recover(state, engine).await {
+    let (folder, id) = (state.to_owned(), engine.id().to_owned());
+    let needed_by = NeededBy(Arc::new(move |entry: &Entry| restore::keeps_stopped(&folder, &id, entry)));
+    match recover(state, engine, Some(&needed_by)).await {
         Ok(found) => {
             for one in &found.repaired {
                 let (failed, sentence) = sentence(one);

@@ -29,6 +29,7 @@ use crate::targets::preflight::Wanted;
 
 pub use self::build::plan;
 pub use self::in_place::Target;
+pub use self::volumes::place_of;
 
 /// What a plan for these applications will want to know of the Engine.
 pub fn wanted(applications: &[StoredApplication], options: &RestoreOptions) -> Wanted {
@@ -119,8 +120,10 @@ pub struct RestoreOptions {
     pub kept_still: BTreeSet<String>,
     /// Volumes and paths that a restore which died has left half restored: nobody is started on those that stay so.
     pub half: BTreeSet<String>,
-    /// Those of them where nothing was before, so that all that is there is from that restore.
+    /// Those of them where nothing was before, so that all that is there is from that restore, and that it filled from the same snapshot.
     pub half_filled: BTreeSet<String>,
+    /// Those that it filled from another one, with that (` 1234abcd`).
+    pub half_of_others: BTreeMap<String, String>,
 }
 
 /// Everything that a restore does, in its order, and what stands in its way.

@@ -69,6 +69,9 @@ pub struct Stopped {
     /// The policy that it gets back when it is started again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartPolicy>,
+    /// When it was started last, in the Engine's words; empty where that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub started_at: String,
 }
 
 /// A container that was there and that this restore has given another name.
@@ -183,12 +186,18 @@ impl Steps {
         match step {
             Step::StopContainer { name, id, paused, volumes, restart } => {
                 // Also one whose stop failed is started again: it may yet end.
-                let (application, id) = (application.clone(), id.clone());
-                let (volumes, name, restart) = (volumes.clone(), name.clone(), restart.clone());
-                let shown = printable(name.as_bytes());
-                self.stopped.push(Stopped { application, id: id.clone(), name, paused: *paused, volumes, restart: restart.clone() });
-                self.to_hold_down.extend(restart.map(|policy| (id.clone(), shown, policy)));
-                container::stop(engine, &id, self.limits.stop).await?;
+                let held_down = restart.clone().map(|policy| (id.clone(), printable(name.as_bytes()), policy));
+                self.stopped.push(Stopped {
+                    application: application.clone(),
+                    id: id.clone(),
+                    name: name.clone(),
+                    paused: *paused,
+                    volumes: volumes.clone(),
+                    restart: restart.clone(),
+                    started_at: String::new(),
+                });
+                self.to_hold_down.extend(held_down);
+                container::stop(engine, id, self.limits.stop).await?;
             }
             Step::SetAside { name, id, aside } => {
                 container::rename(engine, id, aside).await?;

@@ -1,5 +1,7 @@
 //! Restores beside others: a backup that reads, another restore, an Engine that restarts; and bind mounts that are half restored.
 
+mod meanwhile;
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -84,7 +84,7 @@ fn state(stage: &Stage<'_>, name: &str) -> String {
 }
 
 /// A folder that a container mounts, and that can be taken away so that the container cannot be started.
-fn guest_with_folder(home: &Home, ground: &Ground<'_>) -> PathBuf {
+pub(crate) fn guest_with_folder(home: &Home, ground: &Ground<'_>) -> PathBuf {
     let folder = home.make_folder("mounted");
     let (stage, name) = (&ground.stage, &ground.guest);
     stage.ok(["rm", "-f", name]);
@@ -296,8 +296,13 @@ impl<'a> Sharing<'a> {
 #[test]
 fn nobody_starts_on_a_volume_of_another_application_that_lost_entries() {
     needs!(Part::Engine);
+    nobody_starts_on_what_lost_entries("sharelost", false);
+    nobody_starts_on_what_lost_entries("sharefar", true);
+}
+
+fn nobody_starts_on_what_lost_entries(name: &str, through_helper: bool) {
     let home = Home::with_repository();
-    let sharing = Sharing::lay(&home, "sharelost", false);
+    let sharing = Sharing::lay(&home, name, through_helper);
     sharing.save();
     let packs = files_below(&home.repository().join("data"));
     let pack = packs.into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
@@ -308,6 +313,14 @@ fn nobody_starts_on_a_volume_of_another_application_that_lost_entries() {
     for name in [&sharing.owner, &sharing.user] {
         assert_eq!(state(&sharing.stage, name), "created", "{name} was started on half of its data");
     }
+    // What is left is not taken for all that there was, until somebody takes it.
+    for _ in 0..2 {
+        let backup = sharing.stage.bbackup(["backup", "--json", "--containers", &sharing.owner]).run().exits(4);
+        let _ = backup.says("a restore could not bring back all of it");
+    }
+    sharing.stage.ok(["start", &sharing.owner]);
+    let backup = sharing.stage.bbackup(["backup", "--json", "--containers", &sharing.owner]).run();
+    let _ = backup.success().says_nothing_of("could not bring back all of it");
 }
 
 #[test]

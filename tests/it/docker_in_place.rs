@@ -17,7 +17,7 @@ use crate::support::proxy::{Action, Proxy};
 pub(crate) struct Ground<'a> {
     pub(crate) stage: Stage<'a>,
     pub(crate) project: String,
-    web: String,
+    pub(crate) web: String,
     pub(crate) db: String,
     pub(crate) guest: String,
     pub(crate) volume: String,

@@ -5,14 +5,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::GATE_LIMIT;
 use super::calls::{UNSETTLED, Undone, deadline, undo};
 use super::hooks::{self, HookError, Place};
 use super::release::BACKOFF;
+use super::{GATE_LIMIT, NeededBy};
 use crate::docker::connect::Engine;
 use crate::docker::error::DockerError;
 use crate::docker::exec::ExecError;
-use crate::docker::journal::{Action, Entry, Gate, Journal, JournalError, Journals, OwedHook};
+use crate::docker::journal::{Action, Entry, Gate, Holding, Journal, JournalError, Journals, OwedHook};
 use crate::model::hook::HookTime;
 use crate::model::progress::Silent;
 
@@ -85,26 +85,33 @@ pub enum RepairOutcome {
     Failed(DockerError),
 }
 
-/// The containers and services on this Engine that living runs keep still.
+/// The containers and services on this Engine that runs keep still, or have left so.
 ///
 /// # Errors
 /// The journals cannot be read.
-pub async fn held_elsewhere(state: &Path, engine: &Engine) -> Result<Vec<Entry>, JournalError> {
+pub async fn held(state: &Path, engine: &Engine) -> Result<Vec<Holding>, JournalError> {
     let journals = Journals::new(state);
     if !journals.any()? {
         return Ok(Vec::new());
     }
     let gate = journals.gate(GATE_LIMIT).await?;
-    let held = journals.held_by_others(&gate, None, engine.id())?;
-    Ok(held.into_iter().filter(|holding| holding.living).map(|holding| holding.entry).collect())
+    journals.held_by_others(&gate, None, engine.id())
 }
 
-/// Brings back every container that a dead run had stopped or paused on this Engine, in dependency order. Containers of
-/// living runs are not touched. Costs nothing where there is no journal.
+/// Those that living runs keep still.
 ///
 /// # Errors
 /// The journals cannot be read.
-pub async fn recover(state: &Path, engine: &Engine) -> Result<Recovery, JournalError> {
+pub async fn held_elsewhere(state: &Path, engine: &Engine) -> Result<Vec<Entry>, JournalError> {
+    Ok(held(state, engine).await?.into_iter().filter(|holding| holding.living).map(|holding| holding.entry).collect())
+}
+
+/// Brings back every container that a dead run had stopped or paused on this Engine, in dependency order. Containers of
+/// living runs, and those that somebody else needs stopped, are not touched. Costs nothing where there is no journal.
+///
+/// # Errors
+/// The journals cannot be read.
+pub async fn recover(state: &Path, engine: &Engine, needed_by: Option<&NeededBy>) -> Result<Recovery, JournalError> {
     let journals = Journals::new(state);
     let mut recovery = Recovery::default();
     if !journals.any()? {
@@ -120,7 +127,7 @@ pub async fn recover(state: &Path, engine: &Engine) -> Result<Recovery, JournalE
         .collect();
     let mut dead = journals.dead(&gate, engine.id())?;
     for journal in &mut dead {
-        repair(journal, &gate, &living, engine, &mut recovery).await;
+        repair(journal, &gate, &living, needed_by, engine, &mut recovery).await;
     }
     // Commands may take long; nobody has to wait for them. The journals stay ours: they are locked.
     drop(gate);
@@ -130,11 +137,19 @@ pub async fn recover(state: &Path, engine: &Engine) -> Result<Recovery, JournalE
     Ok(recovery)
 }
 
-async fn repair(journal: &mut Journal, _gate: &Gate, living: &[Entry], engine: &Engine, recovery: &mut Recovery) {
+async fn repair(
+    journal: &mut Journal,
+    _gate: &Gate,
+    living: &[Entry],
+    needed_by: Option<&NeededBy>,
+    engine: &Engine,
+    recovery: &mut Recovery,
+) {
     let entries: Vec<Entry> = journal.open_entries().cloned().collect();
     for entry in entries {
-        let outcome = match living.iter().find(|other| other.container == entry.container) {
-            Some(other) => RepairOutcome::LeftTo { run: other.run.clone() },
+        let other = living.iter().find(|other| other.container == entry.container).map(|other| other.run.clone());
+        let outcome = match other.or_else(|| needed_by.and_then(|needed| (needed.0)(&entry))) {
+            Some(run) => RepairOutcome::LeftTo { run },
             None => bring_back(engine, &entry).await,
         };
         if !matches!(outcome, RepairOutcome::Failed(_)) {

@@ -170,7 +170,7 @@ impl Inner {
                 self.released(entry);
                 return Ok(Back::LeftTo(other.entry.run.clone()));
             }
-            if let Some(run) = self.options.needed_by.as_ref().and_then(|needed| (needed.0)(&entry.container)) {
+            if let Some(run) = self.options.needed_by.as_ref().and_then(|needed| (needed.0)(entry)) {
                 self.released(entry);
                 return Ok(Back::LeftTo(run));
             }

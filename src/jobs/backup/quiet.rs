@@ -81,7 +81,7 @@ pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Qui
     }
     let warnings = unseen(&plan);
     let (folder, engine) = (state.clone(), host.engine.id().to_owned());
-    let needed_by = NeededBy(Arc::new(move |container: &str| keeps_stopped(&folder, &engine, container)));
+    let needed_by = NeededBy(Arc::new(move |entry: &Entry| keeps_stopped(&folder, &engine, entry)));
     let stop_timeout = run.context.config.docker.stop_timeout;
     let options = QuiesceOptions { stop_timeout, needed_by: Some(needed_by), ..QuiesceOptions::default() };
     match Quiesce::begin(&host.engine, state, &run.id, plan, options, run.control, &**run.progress).await {

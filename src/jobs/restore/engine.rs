@@ -3,183 +3,26 @@
 //!
 //! How containers, networks and volumes are made is `targets`' business; where their data comes from, the repository's.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fill::{Fill, Ids};
+use super::fill::Fill;
 use super::in_place::{InPlace, Wanted};
 use super::journal;
-use super::words::{shown, worded};
+use super::planning::{EngineRestore, held};
 use super::work::Work;
-use crate::docker::Engine;
 use crate::docker::helper::Owner;
-use crate::docker::quiesce::held_elsewhere;
-use crate::jobs::backup::{sentence, sweep_helpers};
-use crate::jobs::engine::connect;
+use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
-use crate::jobs::request::{JobContext, RestoreJob};
-use crate::jobs::results::{RestorePreview, RestoredApplication};
-use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME};
+use crate::jobs::request::JobContext;
+use crate::jobs::results::RestoredApplication;
 use crate::model::progress::{Event, Progress};
 use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::control::Control;
-use crate::repository::contract::{Repository, RepositoryError, Snapshot, SnapshotId};
-use crate::targets::plan::{self, Items, PlannedStep, RestoreOptions, Step, StoredApplication};
-use crate::targets::steps::{Limits, Steps};
-
-/// How long is waited for one container to be healthy.
-const HEALTH_LIMIT: Duration = Duration::from_mins(2);
-
-/// What goes back to the Engine.
-pub(super) struct EngineRestore {
-    pub(super) engine: Engine,
-    pub(super) plan: plan::RestorePlan,
-    pub(super) limits: Limits,
-    /// The snapshot of each application.
-    pub(super) snapshots: BTreeMap<String, Snapshot>,
-    /// Volumes and paths that a restore which died has left half restored.
-    pub(super) half: BTreeMap<String, journal::Half>,
-    /// By application: the ids of the host that root of a container had where it was saved, if that was not the host's root.
-    ids: BTreeMap<String, Ids>,
-}
-
-impl EngineRestore {
-    /// The snapshot that has what was in a volume or at a path before anybody wrote to it; `saved` is that of now.
-    fn saved_before(&self, volume: &str, saved: Option<&SnapshotId>) -> Option<String> {
-        match self.half.get(volume) {
-            Some(half) => half.saved.clone(),
-            None => saved.map(|id| id.short().to_owned()),
-        }
-    }
-}
-
-/// Plans the restore of applications.
-pub(super) async fn plan(
-    context: &JobContext,
-    repository: &dyn Repository,
-    snapshots: &[Snapshot],
-    job: &RestoreJob,
-    preview: &mut RestorePreview,
-) -> Result<EngineRestore, JobError> {
-    let engine = connect(&context.config.docker).await?;
-    let mut stored = Vec::new();
-    let (mut by_name, mut ids) = (BTreeMap::new(), BTreeMap::new());
-    for snapshot in snapshots {
-        let application = tokio::task::block_in_place(|| read(repository, snapshot))?;
-        if snapshot.is_partial() {
-            let name = &application.document.application.name;
-            preview.warnings.push(format!("the snapshot {} of {name} is partial: some of its items were not saved", snapshot.id.short()));
-        }
-        let name = &application.document.application.name;
-        if let Some(other) = by_name.insert(name.clone(), snapshot.clone()) {
-            return Err(mixed(name, &other, snapshot));
-        }
-        ids.extend(Ids::of(application.document.engine.user_namespace.as_deref()).map(|found| (name.clone(), found)));
-        stored.push(application);
-    }
-    let mut cleaned = journal::Cleaned::default();
-    if !job.dry_run {
-        let (notes, warnings) = sweep_helpers(&engine).await;
-        preview.notes.extend(notes);
-        preview.warnings.extend(warnings);
-        cleaned = journal::clean(&engine, &context.directories.state).await?;
-        preview.notes.append(&mut cleaned.told);
-        preview.warnings.append(&mut cleaned.failed);
-    }
-    let selection = &job.selection;
-    let options = RestoreOptions {
-        items: Items { containers: selection.containers.clone(), volumes: selection.volumes.clone(), networks: selection.networks.clone() },
-        renames: job.renames.iter().map(|rename| (rename.from.clone(), rename.to.clone())).collect(),
-        as_new: job.as_new,
-        no_start: job.no_start,
-        in_place: job.in_place,
-        save_first: job.save_first,
-        held_down: cleaned.held_down,
-        half: cleaned.half.keys().cloned().collect(),
-        half_filled: cleaned.half.iter().filter(|(_, half)| half.fresh).map(|(place, _)| place.clone()).collect(),
-        kept_still: kept_still(context, &engine, job).await?,
-    };
-    let plan = crate::targets::prepare(&engine, &stored, &options).await?;
-    preview.steps.extend(plan.steps.iter().map(|planned| shown(&planned.step)));
-    preview.conflicts.extend(plan.conflicts.iter().map(worded));
-    preview.warnings.extend(plan.notes.iter().cloned());
-    preview.notes.extend(plan.asked.iter().cloned());
-    let is_filled = |place: &String| plan.steps.iter().any(|planned| planned.step.fills().is_some_and(|(name, _)| name == place));
-    preview.warnings.extend(cleaned.half.iter().filter(|(volume, _)| !is_filled(volume)).map(|(_, half)| half.told.clone()));
-    let limits = Limits { health: HEALTH_LIMIT, stop: context.config.docker.stop_timeout };
-    Ok(EngineRestore { engine, plan, limits, snapshots: by_name, half: cleaned.half, ids })
-}
-
-/// Ids of the containers that living backups keep still, where containers have to make room.
-async fn kept_still(context: &JobContext, engine: &Engine, job: &RestoreJob) -> Result<BTreeSet<String>, JobError> {
-    if !job.in_place || job.dry_run {
-        return Ok(BTreeSet::new());
-    }
-    let unseen =
-        |error| JobError::Own { action: "see which containers backups keep still".to_owned(), source: std::io::Error::other(error) };
-    let held = held_elsewhere(&context.directories.state, engine).await.map_err(unseen)?;
-    Ok(held.into_iter().map(|entry| entry.container).collect())
-}
-
-/// An application is never put together from two snapshots: its containers and volumes would not fit each other.
-fn mixed(application: &str, one: &Snapshot, other: &Snapshot) -> JobError {
-    let name = printable(application.as_bytes());
-    let message = format!("what was asked for of {name} is in two snapshots, {} and {}", one.id.short(), other.id.short());
-    JobError::request("two_snapshots", message, "Restore from one of them at a time, by its id.")
-}
-
-/// Reads what a snapshot says of its application.
-fn read(repository: &dyn Repository, snapshot: &Snapshot) -> Result<StoredApplication, JobError> {
-    let document = |path: &str| {
-        let mut bytes = Vec::new();
-        repository.dump(&snapshot.id, path.as_bytes(), &mut bytes).map(|()| bytes)
-    };
-    let root = folder(repository, snapshot)?;
-    let bytes = document(&format!("{root}/{DOCUMENT_NAME}"))?;
-    let parsed = ApplicationDocument::from_json(&bytes).map_err(|source| JobError::Document {
-        application: snapshot.application().unwrap_or_default().to_owned(),
-        snapshot: snapshot.id.short().to_owned(),
-        source,
-    })?;
-    let application = &parsed.application;
-    // What was not saved is not there; what follows from that is for the plan to say.
-    let present = |path: String| match document(&path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(RepositoryError::NoPath { .. }) => Ok(None),
-        Err(error) => Err(error),
-    };
-    let mut containers = Vec::new();
-    for container in &application.containers {
-        containers.extend(present(application.inspect_path(&container.name))?.map(|bytes| (container.name.clone(), bytes)));
-    }
-    let mut networks = Vec::new();
-    for network in &application.networks {
-        networks.extend(present(application.network_path(&network.name))?.map(|bytes| (network.name.clone(), bytes)));
-    }
-    StoredApplication::parse(&bytes, containers, networks).map_err(|error| JobError::Target(error.into()))
-}
-
-/// The folder of the application in its snapshot.
-fn folder(repository: &dyn Repository, snapshot: &Snapshot) -> Result<String, JobError> {
-    // The application, or items in its folder.
-    let inside = |path: &String| path.strip_prefix(DOCKER_ROOT)?.strip_prefix('/')?.split('/').next().map(str::to_owned);
-    if let Some(name) = snapshot.paths.first().and_then(inside) {
-        return Ok(format!("{DOCKER_ROOT}/{name}"));
-    }
-    // A snapshot that another tool rewrote may name other paths.
-    let mut found = None;
-    repository.list(&snapshot.id, DOCKER_ROOT.as_bytes(), false, &mut |entry| {
-        if entry.path != DOCKER_ROOT.as_bytes() {
-            found = String::from_utf8(entry.path).ok();
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    })?;
-    found.ok_or_else(|| RepositoryError::NoPath { snapshot: snapshot.id.clone(), path: format!("{DOCKER_ROOT}/…/{DOCUMENT_NAME}") }.into())
-}
+use crate::repository::contract::Repository;
+use crate::targets::plan::{PlannedStep, Step};
+use crate::targets::steps::Steps;
 
 /// Takes the steps. What fails costs its own application, and those that use its volumes.
 ///
@@ -225,7 +68,12 @@ pub(super) async fn execute(
         }
         let written = match reached {
             Ok(()) if go_on.is_ok() || is_clean_up(&planned.step) => {
-                work.journal.before(planned, saved.as_deref()).await.map_err(|error| sentence(&error))
+                let from = restore.snapshots.get(&planned.application).map(|snapshot| &snapshot.id);
+                match work.journal.before(planned, saved.as_deref(), from).await {
+                    // Whoever begins to keep it still from now on finds this in the journal.
+                    Ok(()) => not_kept_still(context, restore, &planned.step).await,
+                    Err(error) => Err(sentence(&error)),
+                }
             }
             other => other,
         };
@@ -272,6 +120,16 @@ pub(super) async fn execute(
         }
     }
     work.end().await
+}
+
+/// Makes sure that no backup has begun to keep a container still since the plan was made: it would start it again.
+async fn not_kept_still(context: &JobContext, restore: &EngineRestore, step: &Step) -> Result<(), String> {
+    let Step::StopContainer { id, name, .. } = step else { return Ok(()) };
+    let held = held(context, &restore.engine).await.map_err(|error| sentence(&error))?;
+    if held.iter().any(|one| one.living && one.entry.container == *id) {
+        return Err(format!("a backup keeps container {} still just now: try again when it has ended", printable(name.as_bytes())));
+    }
+    Ok(())
 }
 
 /// Makes sure that nobody was started meanwhile who could write to what is about to be overwritten: images were pulled and content was

@@ -4,7 +4,10 @@
 //! How that is put right is `clean`'s business.
 
 mod clean;
+mod dead;
 mod read;
+mod remove;
+mod since;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -13,18 +16,23 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::docker::create::json::text;
 use crate::docker::discover::inspect_volume;
-use crate::docker::{DockerError, Engine, mountpoint};
+use crate::docker::wire::encode;
+use crate::docker::{DockerError, Engine, make, mountpoint};
 use crate::jobs::error::JobError;
 use crate::model::text::printable;
 use crate::platform::files;
 use crate::platform::journal_file::{self, LockedFile};
+use crate::repository::contract::SnapshotId;
 use crate::targets::plan::{PlannedStep, Step, is_path};
 use crate::targets::steps::{Aside, Kind, Left, Stopped};
 
-pub(super) use self::clean::{Cleaned, Half, clean, restored};
+pub(super) use self::clean::{Cleaned, Half, clean};
+pub(super) use self::dead::restored;
 use self::read::living;
-pub(super) use self::read::{StoppedBefore, half_restored, keeps_stopped, stopped};
+pub(super) use self::read::{StoppedBefore, half_restored, keeps_stopped, short, stopped};
+pub(super) use self::since::{Idle, at_since, idle};
 
 const FOLDER: &str = "restores";
 const SUFFIX: &str = ".jsonl";
@@ -60,11 +68,18 @@ enum Line {
         #[serde(default)]
         created: String,
     },
-    /// A volume that is new or empty, or a path at which nothing is, is about to be filled. `created` is as above.
-    Filling { application: String, volume: String, created: String },
+    /// A volume that is new or empty, or a path at which nothing is, is about to be filled from a snapshot. `created` is as above.
+    Filling {
+        application: String,
+        volume: String,
+        created: String,
+        #[serde(default)]
+        from: Option<String>,
+    },
     /// A volume has again what was in it before, or all of what it was to get.
     Refilled { application: String, volume: String },
-    /// Another restore has given a volume a whole content, or it is gone: that it was half of one does not matter any more.
+    /// Another restore has given a volume a whole content, or it is gone, or somebody uses it as it is: that it was half of one, or had
+    /// lost something, does not matter any more.
     Restored { volume: String },
     /// Everything of an application is in its place; from now on it may be used, and only starting it is left.
     Complete {
@@ -139,6 +154,7 @@ impl Journal {
         files::create_directories(&folder, 0o700).map_err(|source| failed(&path, source))?;
         let what: BTreeSet<String> = steps.iter().filter_map(|planned| touched(&planned.step)).collect();
         let gate = gate(&folder).await?;
+        since::forget_old(&folder);
         for (other, one) in living(&folder, engine.id())? {
             if let Some(shared) = one.plans.intersection(&what).next() {
                 return Err(busy(&other, shared));
@@ -159,13 +175,15 @@ impl Journal {
     }
 
     /// Records what is about to be done to what was there before, and which container is about to be made. `saved` is the snapshot
-    /// that has what was in a volume that is overwritten.
-    pub(super) async fn before(&mut self, planned: &PlannedStep, saved: Option<&str>) -> Result<(), JobError> {
+    /// that has what was in a volume that is overwritten, `from` the one that it is filled from.
+    pub(super) async fn before(&mut self, planned: &PlannedStep, saved: Option<&str>, from: Option<&SnapshotId>) -> Result<(), JobError> {
         let application = planned.application.clone();
         match &planned.step {
             Step::StopContainer { name, id, paused, volumes, restart } => {
                 let (id, name, volumes, restart) = (id.clone(), name.clone(), volumes.clone(), restart.clone());
-                let stopped = Stopped { application, id, name, paused: *paused, volumes, restart };
+                let inspect = make::get(&self.engine, &format!("/containers/{}/json", encode(&id))).await.ok();
+                let started_at = inspect.and_then(|found| text(&found, "/State/StartedAt").map(str::to_owned)).unwrap_or_default();
+                let stopped = Stopped { application, id, name, paused: *paused, volumes, restart, started_at };
                 self.write(&Line::Stopping { stopped })
             }
             Step::SetAside { name, id, aside } => {
@@ -178,7 +196,7 @@ impl Journal {
                     self.write(&if overwrites {
                         Line::Overwriting { application, volume, saved: saved.map(str::to_owned), created }
                     } else {
-                        Line::Filling { application, volume, created }
+                        Line::Filling { application, volume, created, from: from.map(|id| id.0.clone()) }
                     })
                 }
                 None => Ok(()),
@@ -206,6 +224,8 @@ impl Journal {
     /// Records that everything of an application is in its place. Then none of it is ever removed by another run.
     /// What is left is to start them.
     pub(super) fn complete(&mut self, application: &str, owed: Vec<Owed>, lost: Vec<String>) -> Result<(), JobError> {
+        // The next backup has to know.
+        self.open |= !lost.is_empty();
         self.write(&Line::Complete { application: application.to_owned(), owed, lost })
     }
 
@@ -236,7 +256,7 @@ impl Journal {
     pub(super) fn close(self) {
         if !self.open {
             // One that stays is empty of anything unfinished or names what is gone: the next restore removes it.
-            drop(self.file.remove());
+            since::end(self.file);
         }
     }
 

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::engine::{EngineRestore, is_content, is_made};
+use super::engine::{is_content, is_made};
 use super::in_place::InPlace;
 use super::journal::{self, Journal, Owed, Undone};
+use super::planning::EngineRestore;
 use super::refill::{Refill, what};
 use super::untouched;
 use super::words::shown;
@@ -144,7 +145,6 @@ impl<'a> Work<'a> {
             let (whole, lost): (Vec<&str>, Vec<&str>) = filled.partition(|name| self.whole.contains(name));
             let lost = lost.into_iter().map(str::to_owned).collect();
             self.journal.complete(application, owed.collect(), lost).map_err(|error| sentence(&error))?;
-            let whole = whole.into_iter().filter(|name| self.restore.half.contains_key(*name)).collect();
             let state = &self.context.directories.state;
             let not_noted =
                 journal::restored(self.restore.engine.id(), state, whole, HELD_LIMIT).await.map_err(|error| sentence(&error))?;

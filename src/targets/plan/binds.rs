@@ -24,7 +24,7 @@ pub(super) enum Fate {
     Write,
     Overwrite,
     Keep,
-    Refuse(&'static str),
+    Refuse(String),
 }
 
 /// Plans the files of the bind mounts of the restored containers; gives the paths that are written.
@@ -75,7 +75,7 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> BTreeSet<String> {
                     draft.note(format!("container {container} uses {path} as it is there"));
                     continue;
                 }
-                Fate::Refuse(reason) => draft.conflict(Conflict::PathExists { path: item.name.clone(), reason: reason.to_owned() }),
+                Fate::Refuse(reason) => draft.conflict(Conflict::PathExists { path: item.name.clone(), reason }),
                 Fate::Overwrite => draft.note(format!("{path}: {OVERWRITTEN}")),
                 Fate::Write => {}
             }
@@ -98,15 +98,20 @@ pub(super) fn is_beside(draft: &Draft<'_>) -> bool {
 /// What becomes of files that are restored to a path; `beside` if what is there may belong to somebody else.
 pub(super) fn fate(draft: &Draft<'_>, path: &str, beside: bool) -> Fate {
     let options = draft.options;
+    let refuse = |reason: &str| Fate::Refuse(reason.to_owned());
     match draft.host.binds.get(path) {
         _ if options.half_filled.contains(path) => Fate::Write,
+        Some(PathState::Holds) | None if options.half_of_others.contains_key(path) => {
+            let from = options.half_of_others.get(path).map_or("", String::as_str);
+            Fate::Refuse(format!("a restore of another snapshot{from} has filled it in part: restore that one, or remove what is there"))
+        }
         Some(PathState::Missing | PathState::Empty) => Fate::Write,
         None if options.in_place && options.save_first => {
-            Fate::Refuse("what is there cannot be saved first, as it is not seen from here; --no-save-first goes without")
+            refuse("what is there cannot be saved first, as it is not seen from here; --no-save-first goes without")
         }
         _ if options.in_place => Fate::Overwrite,
         _ if beside => Fate::Keep,
-        Some(PathState::Holds) => Fate::Refuse("there is something"),
-        None => Fate::Refuse("whether there is something is not seen from here"),
+        Some(PathState::Holds) => refuse("there is something"),
+        None => refuse("whether there is something is not seen from here"),
     }
 }

@@ -96,7 +96,7 @@ fn made(draft: &mut Draft<'_>, volume: &Volume, target: &str) -> Option<Filling>
 }
 
 /// What a volume stands for as a place.
-pub(super) fn place_of(device: &str) -> String {
+pub fn place_of(device: &str) -> String {
     if is_path(device) { device.to_owned() } else { format!("{device}/") }
 }
 

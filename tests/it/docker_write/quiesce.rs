@@ -85,7 +85,7 @@ fn only_what_ran_is_stopped_and_it_comes_back_healthy() {
         }
         assert_eq!(journals(&state), 1);
         assert!(
-            recover(&state, &engine)
+            recover(&state, &engine, None)
                 .await
                 .unwrap()
                 .repaired
@@ -177,10 +177,10 @@ fn a_container_that_cannot_be_started_is_the_loudest_error_and_is_tried_again() 
         assert_eq!(status(&engine, &fine).await, "running");
         assert_eq!(journals(&state), 1, "what failed is still to be done");
 
-        let repaired = recover(&state, &engine).await.unwrap().repaired;
+        let repaired = recover(&state, &engine, None).await.unwrap().repaired;
         assert!(matches!(&repaired[0].outcome, RepairOutcome::Failed(_)), "{repaired:?}");
         std::fs::create_dir(&folder).unwrap();
-        let repaired = recover(&state, &engine).await.unwrap().repaired;
+        let repaired = recover(&state, &engine, None).await.unwrap().repaired;
         assert!(matches!(&repaired[0].outcome, RepairOutcome::Restored), "{repaired:?}");
         assert_eq!(repaired.len(), 1);
         assert_eq!(status(&engine, &broken).await, "running");
@@ -271,12 +271,12 @@ fn a_command_that_is_owed_waits_for_its_container() {
         let guard = begin(&engine, &state, "ALIVE", plan(&engine, &stage, Consistency::Stop).await).await;
         // Twice: once the journal has the container open, once only the command.
         for _ in 0..2 {
-            let recovery = recover(&state, &engine).await.unwrap();
+            let recovery = recover(&state, &engine, None).await.unwrap();
             assert!(matches!(recovery.owed[..], [ref owed] if matches!(owed.outcome, OwedOutcome::Waits)), "{recovery:?}");
             assert_eq!(journals(&state), 2, "what is owed is forgotten");
         }
         assert!(guard.release(&Silent).await.failures.is_empty());
-        let recovery = recover(&state, &engine).await.unwrap();
+        let recovery = recover(&state, &engine, None).await.unwrap();
         assert!(matches!(recovery.owed[..], [ref owed] if matches!(owed.outcome, OwedOutcome::Done)), "{recovery:?}");
         assert_eq!(journals(&state), 0);
     });
@@ -297,7 +297,7 @@ fn a_command_that_is_owed_waits_for_its_container() {
         let release = first.release(&Silent).await;
         assert!(matches!(&release.hook_failures[..], [told] if told.contains("was not run")), "{release:?}");
         assert!(last.release(&Silent).await.failures.is_empty());
-        let recovery = recover(&state, &engine).await.unwrap();
+        let recovery = recover(&state, &engine, None).await.unwrap();
         assert!(matches!(recovery.owed[..], [ref owed] if matches!(owed.outcome, OwedOutcome::Done)), "{recovery:?}");
         assert_eq!(journals(&state), 0);
     });
@@ -359,7 +359,7 @@ fn killed_at_any_moment() {
             holder.wait().unwrap();
             let had = journals(&state);
             interrupted += had;
-            let recovery = recover(&state, &engine).await.unwrap();
+            let recovery = recover(&state, &engine, None).await.unwrap();
             assert!(recovery.repaired.iter().all(|repaired| !matches!(repaired.outcome, RepairOutcome::Failed(_))), "{recovery:?}");
             assert_eq!(journals(&state), 0);
             // Nothing that was under way at the kill may take effect later either.

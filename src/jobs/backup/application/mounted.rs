@@ -11,6 +11,7 @@ use super::{Opened, Work, less_whole, not_followed};
 use crate::docker::{DockerError, mountpoint};
 use crate::jobs::engine::until_it_answers;
 use crate::jobs::error::JobError;
+use crate::jobs::restore::{Since, not_all_restored};
 use crate::model::application::{InnerMount, ItemKind, Volume};
 use crate::model::outcome::ItemOutcome;
 use crate::model::progress::Event;
@@ -77,6 +78,7 @@ impl Work<'_> {
         for pattern in &item.exclude {
             filter.exclude(pattern.as_bytes(), Case::Sensitive).map_err(SourceError::from)?;
         }
+        let since = Since::now(&run.context.directories.state)?;
         let mut tries = Tries::default();
         let read = loop {
             let opened = match item.kind {
@@ -107,8 +109,7 @@ impl Work<'_> {
         };
         run.progress.event(Event::ItemFinished { label: &label });
         if let Some((outcome, helper_reason)) = read {
-            // A restore may have begun to overwrite it meanwhile.
-            let half = if half.is_none() { self.half_restored(item)? } else { half };
+            let half = if half.is_none() { self.restored_since(item, &since)? } else { half };
             let outcome = less_whole(outcome, half.into_iter().collect());
             self.record(item.kind, item.name.clone(), item.path.clone(), outcome, helper_reason);
             let (mounted_at, mounted_inside) = (self.mounted_at(item).await, self.mounted_inside(item));
@@ -158,6 +159,21 @@ impl Work<'_> {
         }
         let half = crate::jobs::restore::half_restored(&self.run.context.directories.state, host.engine.id())?;
         Ok(reason_in(&half, item, device))
+    }
+
+    /// Why an item that was whole before it was read is less now: a restore wrote to it meanwhile, be it that it has ended, or had not brought back
+    /// all of it.
+    fn restored_since(&self, item: &PlannedItem, since: &Since) -> Result<Option<String>, JobError> {
+        if let Some(reason) = self.half_restored(item)? {
+            return Ok(Some(reason));
+        }
+        let host =
+            self.run.host.as_ref().filter(|_| !self.run.request.before_restore && matches!(item.kind, ItemKind::Volume | ItemKind::Bind));
+        let Some(host) = host else { return Ok(None) };
+        let (state, engine) = (&self.run.context.directories.state, host.engine.id());
+        let device = self.unit.planned.application.volume(&item.name).and_then(Volume::device);
+        let meanwhile = reason_in(&since.restored(state, engine)?, item, device);
+        Ok(if meanwhile.is_some() { meanwhile } else { reason_in(&not_all_restored(state, engine)?, item, device) })
     }
 
     /// On which disk of the machine files of it lie, so that they are not written to another one for want of a mount.

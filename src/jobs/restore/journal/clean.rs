@@ -4,22 +4,20 @@
 //! volume that is half restored; its journal stays until another restore has written all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use super::read::{Overwritten, Unfinished, is_blank, unfinished, unread};
-use super::{Action, FOLDER, LIMIT, Line, SUFFIX, are_different, identity, write};
-use crate::docker::create::json::{flag, text};
-use crate::docker::wire::encode;
-use crate::docker::{DockerError, Engine, make};
+use super::dead::{Dead, forget_whole};
+use super::read::Unfinished;
+use super::remove::{Found, just_made, remove, remove_replaced};
+use super::{Action, Line, since, write};
+use crate::docker::Engine;
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
 use crate::jobs::restore::refill::what;
 use crate::model::text::printable;
-use crate::platform::clock;
-use crate::platform::journal_file::{self, LockedFile};
-use crate::targets::steps::{self, Aside, Kind, Left, NotAsBefore, Stopped};
-use crate::targets::{container, network, volume};
+use crate::targets::container;
+use crate::targets::steps::{self, Aside, NotAsBefore, Stopped};
 
 /// How long the Engine may go on with the last call of a restore that died.
 const SETTLES: Duration = Duration::from_secs(2);
@@ -42,73 +40,16 @@ pub(in super::super) struct Cleaned {
 /// A volume that is half restored.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Half {
+    /// The application that it was filled for.
+    pub(in super::super) application: String,
     /// The snapshot that has what was in it before.
     pub(in super::super) saved: Option<String>,
     /// Nothing was in it before.
     pub(in super::super) fresh: bool,
+    /// The snapshot that it was filled from, where nothing was in it before.
+    pub(in super::super) from: Option<String>,
     /// What is said of it.
     pub(in super::super) told: String,
-}
-
-/// The journal of a restore that died; held locked.
-struct Dead {
-    file: LockedFile,
-    left: Unfinished,
-}
-
-impl Dead {
-    /// Reads all that are on this Engine, the oldest first.
-    fn all(engine: &str, state: &Path) -> Result<Vec<Self>, JobError> {
-        let folder = state.join(FOLDER);
-        let read = |path: &PathBuf| {
-            let path = path.clone();
-            move |source| unread(&path, source)
-        };
-        let mut all = Vec::new();
-        for path in journal_file::list(&folder, SUFFIX).map_err(read(&folder))? {
-            let Some(mut file) = LockedFile::open_unheld(&path).map_err(read(&path))? else { continue };
-            let bytes = file.read(LIMIT).map_err(read(&path))?;
-            match unfinished(&bytes, engine) {
-                Some(left) => all.push(Self { file, left }),
-                None if is_blank(&bytes) => drop(file.remove()),
-                None => {}
-            }
-        }
-        all.sort_by(|one, other| one.file.path().cmp(other.file.path()));
-        Ok(all)
-    }
-
-    /// A volume is whole, or gone.
-    fn restored(&mut self, volume: &str) -> Result<(), JobError> {
-        if self.left.half().any(|(_, one)| one.volume == volume) {
-            write(&mut self.file, &Line::Restored { volume: volume.to_owned() })?;
-            self.left.overwritten.retain(|(_, one)| one.volume != volume);
-        }
-        Ok(())
-    }
-}
-
-/// Records that these volumes are whole: a restore has written all of them. Journals that somebody is just putting right are waited for. Gives
-/// the volumes of which a journal that is held longer says that they are half restored.
-pub(in super::super) async fn restored(engine: &str, state: &Path, volumes: Vec<&str>, limit: Duration) -> Result<Vec<String>, JobError> {
-    if volumes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let deadline = clock::monotonic() + limit;
-    loop {
-        let mut dead = Dead::all(engine, state)?;
-        for volume in &volumes {
-            dead.iter_mut().try_for_each(|one| one.restored(volume))?;
-        }
-        drop(dead);
-        let half = super::read::all(state, engine)?;
-        let is_half = |volume: &&str| half.iter().any(|left| left.half().any(|(_, one)| one.volume == **volume));
-        let held: Vec<String> = volumes.iter().copied().filter(is_half).map(str::to_owned).collect();
-        if held.is_empty() || clock::monotonic() >= deadline {
-            return Ok(held);
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// Removes what restores that died have left unfinished on this Engine, and puts back what had been there.
@@ -134,28 +75,6 @@ pub(in super::super) async fn clean(engine: &Engine, state: &Path) -> Result<Cle
             .await?;
     }
     Ok(cleaned)
-}
-
-/// Forgets of volumes that were half restored and are whole by now, or gone.
-async fn forget_whole(engine: &Engine, dead: &mut [Dead]) -> Result<(), JobError> {
-    for number in 0..dead.len() {
-        for volume in dead[number].left.whole() {
-            dead[..number].iter_mut().try_for_each(|older| older.restored(&volume))?;
-        }
-        let half: Vec<Overwritten> = dead[number].left.half().map(|(_, one)| one.clone()).collect();
-        for one in half {
-            if one.fresh && super::is_empty(engine, &one.volume, &one.created).await {
-                dead[number].restored(&one.volume)?;
-                continue;
-            }
-            match identity(engine, &one.volume).await {
-                Ok(found) if !are_different(&found, &one.created) => {}
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => dead[number].restored(&one.volume)?,
-            }
-        }
-    }
-    Ok(())
 }
 
 impl Unfinished {
@@ -216,8 +135,8 @@ impl Cleaning<'_> {
             };
             write(&mut file, &line)?;
         }
-        if self.open.is_empty() && half.is_empty() {
-            drop(file.remove());
+        if self.open.is_empty() && half.is_empty() && left.lost.is_empty() {
+            since::end(file);
         }
         Ok(())
     }
@@ -243,6 +162,12 @@ impl Cleaning<'_> {
             match remove(self.engine, &one, &created, left.undoing.contains(&one.application)).await {
                 Ok(Found::Removed) => self.cleaned.told.push(format!("{what} was removed")),
                 Ok(Found::Gone) => {}
+                Ok(Found::Unsure) => {
+                    self.cleaned
+                        .failed
+                        .push(format!("{what} may be another one by now, so it stays: remove it, or restore over it with --in-place"));
+                    self.open.insert(one.application);
+                }
                 Ok(Found::InUse) => {
                     self.cleaned.told.push(format!("{what} runs; it and everything that was made with it is left alone"));
                     self.in_use.insert(one.application);
@@ -334,122 +259,25 @@ impl Cleaning<'_> {
             let stays = left.stopped.iter().filter(|stopped| stopped.application == *application || stopped.volumes.contains(&one.volume));
             let stays = names(stays);
             let stays = if stays.is_empty() { String::new() } else { format!(", so {stays} stays stopped") };
-            let application = printable(application.as_bytes());
             let what = what(&one.volume);
             let (done, again) = if one.fresh { ("filled", "restore it again, or remove it") } else { ("overwritten", "restore it again") };
-            let told = format!("{what} was being {done} when a restore of {application} was interrupted{stays}: {again}{}", one.whence());
+            let told = format!(
+                "{what} was being {done} when a restore of {} was interrupted{stays}: {again}{}",
+                printable(application.as_bytes()),
+                one.whence()
+            );
             // What an older one says of what was in it before is true.
-            self.cleaned.half.entry(one.volume.clone()).or_insert_with(|| Half { saved: one.saved.clone(), fresh: one.fresh, told });
+            self.cleaned.half.entry(one.volume.clone()).or_insert_with(|| Half {
+                application: application.clone(),
+                saved: one.saved.clone(),
+                fresh: one.fresh,
+                from: one.from.clone(),
+                told,
+            });
         }
     }
 }
 
 fn names<'a>(stopped: impl Iterator<Item = &'a Stopped>) -> String {
     stopped.map(|one| printable(one.name.as_bytes())).collect::<Vec<_>>().join(", ")
-}
-
-/// The container that a restore had asked for when it died, if the Engine has made it: it has the name, which was free then, and was never started.
-async fn just_made(engine: &Engine, application: &str, name: &str, aside: &[Aside]) -> Result<Option<Left>, DockerError> {
-    let found = match make::get(engine, &format!("/containers/{}/json", encode(name))).await {
-        Ok(found) => found,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let was_there = |id: &str| aside.iter().any(|aside| aside.id == id);
-    let id = steps::never_started(&found, name).filter(|id| !was_there(id));
-    Ok(id.map(|id| Left { application: application.to_owned(), kind: Kind::Container, name: name.to_owned(), id: id.to_owned() }))
-}
-
-/// Removes a container that was set aside, if its successor is there. Gives whether it was removed.
-async fn remove_replaced(engine: &Engine, aside: &Aside) -> Result<bool, DockerError> {
-    for container in [&aside.name, &aside.id] {
-        match make::get(engine, &format!("/containers/{}/json", encode(container))).await {
-            Ok(found) if *container == aside.name && text(&found, "/Id") == Some(&aside.id) => return Ok(false),
-            Ok(_) => {}
-            Err(error) if error.is_not_found() => return Ok(false),
-            Err(error) => return Err(error),
-        }
-    }
-    container::remove(engine, &aside.id).await.map(|()| true)
-}
-
-/// What became of something that a dead restore has left.
-enum Found {
-    Removed,
-    Gone,
-    /// Somebody runs it: it is theirs now.
-    InUse,
-}
-
-async fn remove(engine: &Engine, left: &Left, created: &str, running: bool) -> Result<Found, DockerError> {
-    let removed = match left.kind {
-        Kind::Container => match make::get(engine, &format!("/containers/{}/json", encode(&left.id))).await {
-            Ok(inspect) if flag(&inspect, "/State/Running") && !running => return Ok(Found::InUse),
-            Ok(_) => container::remove(engine, &left.id).await,
-            Err(error) => Err(error),
-        },
-        Kind::Network => network::remove(engine, &left.id).await,
-        Kind::Volume => match identity(engine, &left.id).await {
-            // Somebody has made another one of that name.
-            Ok(found) if found != created => return Ok(Found::Gone),
-            Ok(_) => volume::remove(engine, &left.id).await,
-            Err(error) => Err(error),
-        },
-    };
-    match removed {
-        Ok(()) => Ok(Found::Removed),
-        Err(DockerError::NotFound { .. }) => Ok(Found::Gone),
-        Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    fn journal(state: &Path, run: &str, lines: &[Line]) -> LockedFile {
-        let folder = state.join(FOLDER);
-        std::fs::create_dir_all(&folder).unwrap();
-        let mut file = LockedFile::create(&folder.join(format!("{run}{SUFFIX}"))).unwrap();
-        for line in lines {
-            write(&mut file, line).unwrap();
-        }
-        file
-    }
-
-    fn half() -> [Line; 2] {
-        let overwriting = Line::Overwriting { application: "a".to_owned(), volume: "v".to_owned(), saved: None, created: String::new() };
-        [Line::Engine { id: "e".to_owned() }, overwriting]
-    }
-
-    #[tokio::test]
-    async fn a_journal_that_is_held_is_waited_for() {
-        let state = tempfile::tempdir().unwrap();
-        let held = journal(state.path(), "one", &half());
-        let limit = Duration::from_millis(300);
-        assert_eq!(restored("e", state.path(), vec!["v"], limit).await.unwrap(), ["v"], "nobody is told that it counts as half");
-        let other = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            drop(held);
-        });
-        assert_eq!(restored("e", state.path(), vec!["v"], Duration::from_mins(1)).await.unwrap(), [""; 0]);
-        assert!(super::super::half_restored(state.path(), "e").unwrap().is_empty());
-        other.await.unwrap();
-    }
-
-    #[test]
-    fn a_journal_in_which_nothing_stands_does_not_stay() {
-        let state = tempfile::tempdir().unwrap();
-        let mut cut = journal(state.path(), "cut", &[]);
-        cut.append(b"\n{\"event\":\"engi").unwrap();
-        drop((journal(state.path(), "blank", &[]), cut, journal(state.path(), "other", &half())));
-        let living = journal(state.path(), "living", &[]);
-        assert!(Dead::all("another engine", state.path()).unwrap().is_empty());
-        let mut left: Vec<_> = journal_file::list(&state.path().join(FOLDER), SUFFIX).unwrap();
-        left.sort();
-        let names: Vec<_> = left.iter().map(|path| path.file_name().unwrap().to_str().unwrap().trim_end_matches(SUFFIX)).collect();
-        assert_eq!(names, ["living", "other"]);
-        drop(living);
-    }
 }

@@ -29,16 +29,23 @@ pub(super) fn living(folder: &Path, engine: &str) -> Result<Vec<(String, Unfinis
             continue;
         }
         let Some(bytes) = journal_file::read_unlocked(&path, LIMIT).map_err(|source| unread(&path, source))? else { continue };
-        let run = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        living.extend(unfinished(&bytes, engine).map(|one| (run, one)));
+        living.extend(unfinished(&bytes, engine).map(|one| (name(&path), one)));
     }
     Ok(living)
 }
 
-/// The restore that runs and needs a container stopped.
-pub(in super::super) fn keeps_stopped(state: &Path, engine: &str, id: &str) -> Option<String> {
+/// The restore that needs a container stopped: one that runs, or one that died and has left half of its data, unless somebody has started the
+/// container after that; `started_at` is when it was started last before it was stopped.
+pub(in super::super) fn keeps_stopped(state: &Path, engine: &str, id: &str, started_at: &str) -> Option<String> {
+    let folder = state.join(FOLDER);
     let moved = |one: &Unfinished| one.stopped.iter().any(|stopped| stopped.id == id) || one.aside.iter().any(|aside| aside.id == id);
-    living(&state.join(FOLDER), engine).ok()?.into_iter().find(|(_, one)| moved(one)).map(|(run, _)| run)
+    let living = living(&folder, engine).ok()?.into_iter().find(|(_, one)| moved(one));
+    let dead = || {
+        let half: BTreeSet<String> = half_restored(state, engine).ok()?.into_keys().collect();
+        let is_it = |one: &Stopped| one.id == id && (one.started_at.is_empty() || one.started_at == started_at);
+        named(&folder, engine).ok()?.into_iter().find(|(_, one)| one.held_down(&half).any(is_it))
+    };
+    living.or_else(dead).map(|(run, _)| run)
 }
 
 /// The volumes of an Engine that are, or may be, half of one and half of another content, each with a reason: restores overwrite them, or were
@@ -61,24 +68,33 @@ pub(in super::super) fn half_restored(state: &Path, engine: &str) -> Result<BTre
 /// Ids of containers that stay stopped because of volumes that are half restored, whichever of the journals says so: one that stopped a
 /// container for another volume does not know.
 pub(super) fn held_down(state: &Path, engine: &str, half: &BTreeSet<String>) -> Result<BTreeSet<String>, JobError> {
-    let mut held = BTreeSet::new();
-    for left in all(state, engine)? {
-        let applications = left.half_applications();
-        let stays = |one: &&Stopped| applications.contains(&one.application) || one.volumes.iter().any(|volume| half.contains(volume));
-        held.extend(left.stopped.iter().filter(stays).map(|one| one.id.clone()));
-    }
-    Ok(held)
+    let left = all(state, engine)?;
+    Ok(left.iter().flat_map(|left| left.held_down(half)).map(|one| one.id.clone()).collect())
+}
+
+/// The volumes and paths of an Engine that a restore could not bring back whole, each with a reason.
+pub(in super::super) fn short(state: &Path, engine: &str) -> Result<BTreeMap<String, String>, JobError> {
+    let reason = "a restore could not bring back all of it, and nothing that uses it was started since: start that, or restore it again";
+    let lost = all(state, engine)?.into_iter().flat_map(|left| left.lost);
+    Ok(lost.map(|one| (one.volume, reason.to_owned())).collect())
 }
 
 /// What all journals of an Engine say, those of restores that live too.
 pub(super) fn all(state: &Path, engine: &str) -> Result<Vec<Unfinished>, JobError> {
-    let folder = state.join(FOLDER);
+    Ok(named(&state.join(FOLDER), engine)?.into_iter().map(|(_, left)| left).collect())
+}
+
+fn named(folder: &Path, engine: &str) -> Result<Vec<(String, Unfinished)>, JobError> {
     let mut found = Vec::new();
-    for path in journal_file::list(&folder, SUFFIX).map_err(|source| unread(&folder, source))? {
+    for path in journal_file::list(folder, SUFFIX).map_err(|source| unread(folder, source))? {
         let bytes = journal_file::read_unlocked(&path, LIMIT).map_err(|source| unread(&path, source))?;
-        found.extend(bytes.and_then(|bytes| unfinished(&bytes, engine)));
+        found.extend(bytes.and_then(|bytes| unfinished(&bytes, engine)).map(|left| (name(&path), left)));
     }
     Ok(found)
+}
+
+fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 pub(super) fn unread(path: &Path, source: std::io::Error) -> JobError {
@@ -90,14 +106,16 @@ pub(super) fn unread(path: &Path, source: std::io::Error) -> JobError {
 pub(super) struct Unfinished {
     /// All that it was to touch.
     pub(super) plans: BTreeSet<String>,
+    /// All volumes and paths that it has begun to fill or to overwrite, whatever became of them.
+    pub(super) touched: BTreeSet<String>,
     /// What was made for applications that are not complete, oldest first.
     pub(super) made: Vec<(Left, String)>,
     /// Application and name of each container that was asked for, and may have been made.
     pub(super) making: Vec<(String, String)>,
     /// Applications that are complete, but of which not everything may have been started, and what is left to do for them.
     pub(super) not_started: BTreeMap<String, Vec<Owed>>,
-    /// Volumes of complete applications of which entries were lost.
-    pub(super) lost: BTreeSet<String>,
+    /// Volumes and paths of which entries were lost, though their applications are complete.
+    pub(super) lost: Vec<Overwritten>,
     /// Applications that were just being undone: what was made for them may run.
     pub(super) undoing: BTreeSet<String>,
     /// Containers that had been there and were stopped, in that order.
@@ -114,6 +132,8 @@ pub(super) struct Overwritten {
     pub(super) volume: String,
     /// It was new or empty.
     pub(super) fresh: bool,
+    /// The snapshot that it was filled from, of one that was new or empty.
+    pub(super) from: Option<String>,
     /// The snapshot that has what was in it.
     pub(super) saved: Option<String>,
     /// What tells it from another one of its name.
@@ -151,7 +171,18 @@ impl Unfinished {
     /// The volumes that this restore has overwritten and that are whole.
     pub(super) fn whole(&self) -> Vec<String> {
         let complete = self.overwritten.iter().filter(|(application, _)| self.not_started.contains_key(application));
-        complete.map(|(_, one)| one.volume.clone()).filter(|volume| !self.lost.contains(volume)).collect()
+        complete.map(|(_, one)| one.volume.clone()).filter(|volume| !self.is_short(volume)).collect()
+    }
+
+    /// Whether entries of a volume or path were lost.
+    pub(super) fn is_short(&self, place: &str) -> bool {
+        self.lost.iter().any(|one| one.volume == place)
+    }
+
+    /// The containers that stay stopped because of volumes that are half restored; `half` are those that any journal names.
+    fn held_down(&self, half: &BTreeSet<String>) -> impl Iterator<Item = &Stopped> {
+        let applications = self.half_applications();
+        self.stopped.iter().filter(move |one| applications.contains(&one.application) || one.volumes.iter().any(|name| half.contains(name)))
     }
 
     /// All applications that are named.
@@ -181,6 +212,9 @@ pub(super) fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
     let mut found = Unfinished::default();
     let mut done = BTreeSet::new();
     for line in lines {
+        if let Line::Overwriting { volume, .. } | Line::Filling { volume, .. } = &line {
+            found.touched.insert(volume.clone());
+        }
         match line {
             Line::Engine { .. } => {}
             Line::Plans { what } => found.plans = what,
@@ -195,13 +229,17 @@ pub(super) fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
             Line::Started { id } => found.stopped.retain(|one| one.id != id),
             Line::Aside { aside } => found.aside.push(aside),
             Line::Overwriting { application, volume, saved, created } => {
-                found.overwritten.push((application, Overwritten { volume, fresh: false, saved, created }));
+                found.overwritten.push((application, Overwritten { volume, fresh: false, from: None, saved, created }));
             }
-            Line::Filling { application, volume, created } => {
-                found.overwritten.push((application, Overwritten { volume, fresh: true, saved: None, created }));
+            Line::Filling { application, volume, created, from } => {
+                found.overwritten.push((application, Overwritten { volume, fresh: true, from, saved: None, created }));
             }
             Line::Refilled { application, volume } => found.overwritten.retain(|(of, one)| (of, &one.volume) != (&application, &volume)),
-            Line::Restored { volume } => found.overwritten.retain(|(_, one)| one.volume != volume),
+            Line::Restored { volume } => {
+                found.overwritten.retain(|(_, one)| one.volume != volume);
+                found.lost.retain(|one| one.volume != volume);
+                found.made.retain(|(left, _)| (left.kind, &left.id) != (Kind::Volume, &volume));
+            }
             Line::Back { application } => {
                 // What has a name again was never made.
                 let has_name = |name: &String| found.aside.iter().any(|aside| aside.application == application && aside.name == *name);
@@ -216,13 +254,16 @@ pub(super) fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
                 found.aside.retain(|one| one.application != application);
             }
             Line::Undoing { application } => {
+                let mine = |place: &str| found.overwritten.iter().any(|(of, one)| *of == application && one.volume == place);
+                found.lost.retain(|one| !mine(&one.volume));
                 found.not_started.remove(&application);
                 done.remove(&application);
                 found.undoing.insert(application);
             }
             Line::Complete { application, owed, lost } => {
+                let is_short = |(of, one): &&(String, Overwritten)| *of == application && lost.contains(&one.volume);
+                found.lost.extend(found.overwritten.iter().filter(is_short).map(|(_, one)| one.clone()));
                 found.not_started.insert(application, owed);
-                found.lost.extend(lost);
             }
             Line::Done { application } => drop(done.insert(application)),
         }

@@ -1,3 +1,5 @@
+//! What is given of trees in which something is lost.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
