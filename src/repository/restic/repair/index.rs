@@ -2,28 +2,32 @@
 //!
 //! What snapshots need is not looked at.
 
+mod salvage;
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{KEPT, confirmed, is_damage, is_lost};
+use self::salvage::{Broken, Scratch};
+use super::{KEPT, confirmed, is_damage};
 use crate::model::progress::{Event, Progress};
 use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
 use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary};
-use crate::repository::restic::codec::{BlobKind, Decoder};
 use crate::repository::restic::file::{IndexFile, IndexPack, damaged_json};
 use crate::repository::restic::id::{BuildIdHasher, Id};
 use crate::repository::restic::lock::Guard;
 use crate::repository::restic::pack::{self, PackedBlob};
 use crate::repository::restic::reader;
 use crate::repository::restic::state::Open;
-use crate::repository::restic::writer::{IndexCollector, PackPair, index_pack};
+use crate::repository::restic::writer::{IndexCollector, index_pack};
 
 /// In the place of a file's number: no index file says truly what is in the pack.
 const NOBODY: u32 = u32::MAX;
 /// In the place of a file's number: the new index says it.
 const DONE: u32 = u32::MAX - 1;
+/// In the place of a file's number: the pack itself has said it.
+const READ: u32 = u32::MAX - 2;
 /// The most threads that read packs.
 const THREADS: usize = 8;
 
@@ -32,6 +36,8 @@ struct OnDisk {
     size: u64,
     /// The number of the index file that says what is in it.
     owner: AtomicU32,
+    /// An index file names it, truly or not. One that none names may have been left out for its damage by an earlier repair.
+    is_named: AtomicBool,
 }
 
 /// What is wrong with one index file.
@@ -56,8 +62,7 @@ struct Repair<'a> {
 struct Found {
     summary: RepairIndexSummary,
     indexes: IndexCollector,
-    /// Packs that are damaged, with what their headers say where that can be read.
-    broken: Vec<(Id, Vec<PackedBlob>)>,
+    broken: Vec<Broken>,
     missing: hashbrown::HashSet<Id, BuildIdHasher>,
     failed: Option<RepositoryError>,
 }
@@ -85,7 +90,7 @@ pub fn repair(
     progress.event(Event::Phase("reading the index"));
     // First the index: what others write meanwhile is then a pack that no index names, and not one that is missing.
     let ids = open.list_ids(FileKind::Index)?;
-    let on_disk = |(id, size)| (id, OnDisk { size, owner: AtomicU32::new(NOBODY) });
+    let on_disk = |(id, size)| (id, OnDisk { size, owner: AtomicU32::new(NOBODY), is_named: AtomicBool::new(false) });
     let packs: HashMap<_, _, _> = open.list_sizes(FileKind::Pack)?.into_iter().map(on_disk).collect();
     let mut found = Found::default();
     found.summary.dry_run = request.dry_run;
@@ -164,6 +169,7 @@ impl Repair<'_> {
             }
             return false;
         };
+        known.is_named.store(true, Ordering::Relaxed);
         let blobs = blobs_of(pack);
         if pack::pack_size(&blobs) != known.size || !follow_each_other(&blobs) {
             return false;
@@ -174,19 +180,19 @@ impl Repair<'_> {
     /// Finds out from the packs what is in those of which no index file says it.
     fn read_packs(&self) -> Result<(), RepositoryError> {
         let wanted = |known: &OnDisk| known.owner.load(Ordering::Relaxed) == NOBODY;
-        let mut tasks: Vec<(Id, u64)> = self.packs.iter().filter(|(_, known)| wanted(known)).map(|(id, known)| (*id, known.size)).collect();
+        let mut tasks: Vec<(&Id, &OnDisk)> = self.packs.iter().filter(|(_, known)| wanted(known)).collect();
         if tasks.is_empty() {
             return Ok(());
         }
-        tasks.sort_unstable();
+        tasks.sort_unstable_by_key(|(id, _)| **id);
         self.progress.event(Event::Phase("reading packs"));
-        let bytes = if self.request.read_data { tasks.iter().map(|(_, size)| size).sum() } else { 0 };
+        let bytes = tasks.iter().filter(|(_, known)| self.reads_data_of(known)).map(|(_, known)| known.size).sum();
         self.progress.event(Event::Expected { entries: tasks.len() as u64, bytes });
         let next = AtomicUsize::new(0);
         let work = || {
             let mut scratch = Scratch::default();
-            while let Some((id, size)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.read_pack(id, *size, &mut scratch) {
+            while let Some((id, known)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = self.read_pack(id, known, &mut scratch) {
                     next.store(tasks.len(), Ordering::Relaxed);
                     self.found().failed.get_or_insert(error);
                 }
@@ -197,15 +203,19 @@ impl Repair<'_> {
         self.found().failed.take().map_or(Ok(()), Err)
     }
 
-    fn read_pack(&self, id: &Id, size: u64, scratch: &mut Scratch) -> Result<(), RepositoryError> {
+    fn reads_data_of(&self, pack: &OnDisk) -> bool {
+        self.request.read_data || !pack.is_named.load(Ordering::Relaxed)
+    }
+
+    fn read_pack(&self, id: &Id, known: &OnDisk, scratch: &mut Scratch) -> Result<(), RepositoryError> {
         self.guard.check()?;
-        let blobs = match confirmed(|| pack::read_header(&**self.open.backend(), self.open.key(), id, size)) {
-            Ok(blobs) if pack::pack_size(&blobs) == size => blobs,
+        let blobs = match confirmed(|| pack::read_header(&**self.open.backend(), self.open.key(), id, known.size)) {
+            Ok(blobs) if pack::pack_size(&blobs) == known.size => blobs,
             Ok(_) => return self.is_broken(id, Vec::new(), "its size is not that of what its header names"),
             Err(error) if is_damage(&error) => return self.is_broken(id, Vec::new(), &error.with_causes()),
             Err(error) => return Err(error),
         };
-        if self.request.read_data {
+        if self.reads_data_of(known) {
             for blob in &blobs {
                 self.guard.check()?;
                 let whole = scratch.is_whole(self.open, id, blob)?;
@@ -215,85 +225,16 @@ impl Repair<'_> {
                 }
             }
         }
+        known.owner.store(READ, Ordering::Relaxed);
         let mut found = self.found();
         found.summary.packs_read += 1;
         found.indexes.add(self.open, self.guard.lock, index_pack(*id, &blobs))
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "it ends the reading of a pack")]
-    fn is_broken(&self, id: &Id, header: Vec<PackedBlob>, why: &str) -> Result<(), RepositoryError> {
-        let mut found = self.found();
-        found.summary.packs_damaged += 1;
-        found.problem(format!("pack {id} is damaged: {why}"));
-        found.broken.push((*id, header));
+    fn is_broken(&self, id: &Id, blobs: Vec<PackedBlob>, why: &str) -> Result<(), RepositoryError> {
+        self.found().broken.push(Broken { id: *id, blobs, why: why.to_owned() });
         Ok(())
-    }
-
-    /// Puts what is whole in damaged packs into new ones.
-    fn save(&self, ids: &[Id], pack_size: usize) -> Result<(), RepositoryError> {
-        let mut broken = std::mem::take(&mut self.found().broken);
-        if broken.is_empty() {
-            return Ok(());
-        }
-        self.progress.event(Event::Phase("saving what is whole in damaged packs"));
-        broken.sort_unstable_by_key(|(id, _)| *id);
-        self.ask_the_index(&mut broken, ids);
-        let mut scratch = Scratch::default();
-        let mut packs = PackPair::default();
-        for (id, blobs) in &broken {
-            let mut saved = 0;
-            for blob in blobs {
-                self.guard.check()?;
-                if !scratch.is_whole(self.open, id, blob)? {
-                    continue;
-                }
-                saved += 1;
-                if !self.request.dry_run {
-                    packs.of(blob.kind).push(blob, &scratch.sealed);
-                    self.write_if(packs.of(blob.kind).is_full(pack_size), blob.kind, &mut packs)?;
-                }
-            }
-            let mut found = self.found();
-            found.summary.blobs_saved += saved;
-            found.summary.blobs_lost += blobs.len() as u64 - saved;
-            found.problem(match blobs.len() {
-                0 => format!("pack {id}: nobody knows what was in it"),
-                all => format!("pack {id}: {saved} of {all} blobs in it are whole"),
-            });
-        }
-        for kind in [BlobKind::Data, BlobKind::Tree] {
-            self.write_if(!packs.of(kind).is_empty(), kind, &mut packs)?;
-        }
-        Ok(())
-    }
-
-    fn write_if(&self, now: bool, kind: BlobKind, packs: &mut PackPair) -> Result<(), RepositoryError> {
-        if !now {
-            return Ok(());
-        }
-        self.guard.check()?;
-        let (entry, _) = packs.of(kind).write(self.open)?;
-        self.found().indexes.add(self.open, self.guard.lock, entry)
-    }
-
-    /// What index files say of packs whose headers cannot be read.
-    fn ask_the_index(&self, broken: &mut [(Id, Vec<PackedBlob>)], ids: &[Id]) {
-        let said: Mutex<Vec<IndexPack>> = Mutex::default();
-        let _ = self.open.read_all(FileKind::Index, ids, |id, json| {
-            let named = |pack: &IndexPack| broken.binary_search_by_key(&pack.id, |(id, _)| *id).is_ok_and(|at| broken[at].1.is_empty());
-            let packs = parse(id, &json)?.packs;
-            said.lock().unwrap_or_else(PoisonError::into_inner).extend(packs.into_iter().filter(named));
-            Ok(())
-        });
-        for pack in said.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            if let Ok(at) = broken.binary_search_by_key(&pack.id, |(id, _)| *id) {
-                broken[at].1.extend(blobs_of(&pack));
-            }
-        }
-        for (_, blobs) in broken {
-            blobs.sort_unstable_by_key(|blob| (blob.offset, blob.length, blob.id));
-            blobs.dedup();
-        }
     }
 
     /// Says again what is true in files that go.
@@ -315,34 +256,6 @@ impl Repair<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// What a thread reuses from blob to blob.
-#[derive(Default)]
-struct Scratch {
-    decoder: Decoder,
-    sealed: Vec<u8>,
-    opened: Vec<u8>,
-    plain: Vec<u8>,
-}
-
-impl Scratch {
-    /// Whether a blob is what its name says; then it is in `sealed`. What is not is read once more.
-    fn is_whole(&mut self, open: &Open, pack: &Id, blob: &PackedBlob) -> Result<bool, RepositoryError> {
-        Ok(self.reads_whole(open, pack, blob)? || self.reads_whole(open, pack, blob)?)
-    }
-
-    fn reads_whole(&mut self, open: &Open, pack: &Id, blob: &PackedBlob) -> Result<bool, RepositoryError> {
-        self.sealed.resize(blob.length as usize, 0);
-        let read = open.backend().read_at(FileKind::Pack, &pack.to_string(), u64::from(blob.offset), &mut self.sealed);
-        match read {
-            Err(error) if is_lost(&error) => return Ok(false),
-            result => result.map_err(|source| RepositoryError::Storage { action: "read", file: format!("pack {pack}"), source })?,
-        }
-        self.opened.clone_from(&self.sealed);
-        let decoded = self.decoder.decode(open.key(), &mut self.opened, blob.uncompressed, &mut self.plain);
-        Ok(decoded.is_ok() && Id::of(&self.plain) == blob.id)
     }
 }
 

@@ -175,6 +175,57 @@ fn what_is_whole_in_a_damaged_pack_is_saved() {
     nobody.assert_agrees();
 }
 
+/// A repair that reads no data must not take in again what one that did has left out.
+#[test]
+fn what_was_left_out_for_its_damage_stays_out() {
+    let scene = scene();
+    let whole = fs::read(scene.builder.path(&scene.data)).unwrap();
+    change(&scene.builder.path(&scene.data), |bytes| bytes[60] ^= 1);
+    let with_data = RepairIndexRequest { read_data: true, ..RepairIndexRequest::default() };
+    index(&scene.builder, with_data);
+    let packs = names(&scene.builder, FileKind::Pack);
+    for request in [RepairIndexRequest::default(), RepairIndexRequest { read_all_packs: true, ..RepairIndexRequest::default() }, with_data]
+    {
+        let summary = index(&scene.builder, request);
+        assert_eq!((summary.packs_damaged, summary.blobs_saved, summary.blobs_lost), (1, 0, 1), "{request:?}: {summary:?}");
+        assert_eq!(names(&scene.builder, FileKind::Pack), packs, "nothing is saved twice");
+        assert!(!scene.builder.indexed().index().contains(BlobKind::Data, &scene.blobs[1]), "a backup would count on it");
+        assert_eq!(scene.readable(), [true, false, true]);
+        scene.assert_agrees();
+    }
+    // A backup stores it again: then nothing is lost.
+    let mut builder = scene.builder;
+    builder.blob(BlobKind::Data, b"the other");
+    builder.pack();
+    for request in [RepairIndexRequest::default(), with_data] {
+        let summary = index(&builder, request);
+        assert_eq!((summary.packs_damaged, summary.blobs_saved, summary.blobs_lost), (0, 0, 0), "{request:?}: {summary:?}");
+        assert!(summary.problems.iter().any(|problem| problem.contains("the next prune removes it")), "{:?}", summary.problems);
+        assert_eq!(builder.indexed().index().lookup_all(BlobKind::Data, &scene.blobs[1]).len(), 1);
+    }
+    // What is whole is taken in.
+    change(&builder.path(&scene.data), |bytes| bytes.clone_from(&whole));
+    assert_eq!(index(&builder, RepairIndexRequest::default()).packs_read, 1);
+    assert_eq!(builder.indexed().index().lookup_all(BlobKind::Data, &scene.blobs[1]).len(), 2);
+}
+
+/// The other copy may be damaged as well, in a pack that nobody reads.
+#[test]
+fn what_is_elsewhere_is_read_before_it_is_counted_on() {
+    for is_rotten in [true, false] {
+        let mut scene = scene();
+        scene.builder.blob(BlobKind::Data, b"the first");
+        let copy = scene.builder.pack();
+        if is_rotten {
+            change(&scene.builder.path(&copy), |bytes| bytes[5] ^= 1);
+        }
+        change(&scene.builder.path(&scene.data), |bytes| bytes.truncate(60));
+        let summary = index(&scene.builder, RepairIndexRequest::default());
+        assert_eq!((summary.packs_damaged, summary.blobs_saved, summary.blobs_lost), (1, u64::from(is_rotten), 2), "{summary:?}");
+        assert!(scene.readable()[0]);
+    }
+}
+
 #[test]
 fn an_index_that_lies_is_replaced() {
     let scene = scene();
