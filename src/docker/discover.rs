@@ -121,6 +121,13 @@ impl Discovery {
         self.unseen.get(id).map(String::as_str)
     }
 
+    /// A container is not what it seems to be: what it is said to be is not saved.
+    pub fn hide(&mut self, id: &str, reason: &str) {
+        if self.raw_containers.remove(id).is_some() {
+            self.unseen.insert(id.to_owned(), reason.to_owned());
+        }
+    }
+
     /// Where links lead from one path to another, as far as that is seen from here.
     pub fn links(&self) -> &Links {
         &self.links

@@ -180,6 +180,11 @@ async fn look_at_host_if_needed(context: &JobContext, request: &BackupRequest, o
         Ok(mut host) => {
             if request.before_restore {
                 host.discovery.forget_labels();
+            } else {
+                // Under its other name it is nothing that anybody wants back.
+                for id in super::restore::set_aside(&context.directories.state, host.engine.id())? {
+                    host.discovery.hide(&id, "a restore replaces it just now");
+                }
             }
             Ok(Some(host))
         }

@@ -71,6 +71,14 @@ pub(super) fn not_all_restored(state: &Path, engine: &str) -> Result<BTreeMap<St
     journal::short(state, engine)
 }
 
+/// Ids of the containers of an Engine that restores which run have given other names.
+///
+/// # Errors
+/// A journal cannot be read.
+pub(super) fn set_aside(state: &Path, engine: &str) -> Result<Vec<String>, JobError> {
+    journal::set_aside(state, engine)
+}
+
 /// What restores write to from now on.
 #[derive(Debug)]
 pub(super) struct Since(journal::Idle);

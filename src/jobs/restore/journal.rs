@@ -31,7 +31,7 @@ use crate::targets::steps::{Aside, Kind, Left, Stopped};
 pub(super) use self::clean::{Cleaned, Half, clean};
 pub(super) use self::dead::restored;
 use self::read::living;
-pub(super) use self::read::{StoppedBefore, half_restored, keeps_stopped, short, stopped};
+pub(super) use self::read::{StoppedBefore, half_restored, keeps_stopped, set_aside, short, stopped};
 pub(super) use self::since::{Idle, at_since, idle};
 
 const FOLDER: &str = "restores";

@@ -104,6 +104,24 @@ fn a_backup_that_begins_after_the_plan_of_a_restore_is_not_disturbed() {
 }
 
 #[test]
+fn a_container_that_a_restore_replaces_is_not_saved_under_its_other_name() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let ground = Ground::lay(&home, "otherword", 49);
+    let stage = &ground.stage;
+    let latest = || stage.bbackup(["snapshots", "--json", "latest"]).run().success().text();
+    let whole = latest();
+    let moment = Moment::new(&home, stage, "aside", "/containers/create");
+    let mut restoring = ground.restore(&["--in-place", "--container", &ground.db]).env("DOCKER_HOST", moment.proxy.host()).spawn();
+    restoring.until("the moment", || moment.is_reached());
+    let outcome = stage.bbackup(["backup", "--json", "--projects", &ground.project]).run().exits(4);
+    let _ = outcome.says("-replaced").says("a restore replaces it just now");
+    moment.end();
+    works(&restoring.wait());
+    assert_eq!(latest(), whole, "a container that is being replaced is what `latest` means");
+}
+
+#[test]
 fn what_was_filled_in_part_is_not_completed_from_another_snapshot() {
     needs!(Part::Engine);
     let home = Home::with_repository();

@@ -34,6 +34,12 @@ pub(super) fn living(folder: &Path, engine: &str) -> Result<Vec<(String, Unfinis
     Ok(living)
 }
 
+/// Ids of the containers that restores which run have given other names.
+pub(in super::super) fn set_aside(state: &Path, engine: &str) -> Result<Vec<String>, JobError> {
+    let living = living(&state.join(FOLDER), engine)?;
+    Ok(living.into_iter().flat_map(|(_, one)| one.aside).map(|aside| aside.id).collect())
+}
+
 /// The restore that needs a container stopped: one that runs, or one that died and has left half of its data, unless somebody has started the
 /// container after that; `started_at` is when it was started last before it was stopped.
 pub(in super::super) fn keeps_stopped(state: &Path, engine: &str, id: &str, started_at: &str) -> Option<String> {
