@@ -120,6 +120,15 @@ impl LockedFile {
         read_limited(&self.file, limit)
     }
 
+    /// Gives it another name while the lock is still held.
+    ///
+    /// # Errors
+    /// It has its name still.
+    pub fn rename(self, to: &Path) -> io::Result<()> {
+        fs::rename(&self.path, to)?;
+        sync_directory(to.parent().unwrap_or(Path::new(".")))
+    }
+
     /// Removes it while the lock is still held.
     ///
     /// # Errors
@@ -127,6 +136,16 @@ impl LockedFile {
     pub fn remove(self) -> io::Result<()> {
         fs::remove_file(&self.path)?;
         sync_directory(self.path.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+/// Removes the files of a folder whose names end in `suffix` and that were not changed for that long. One that cannot be removed stays.
+pub fn remove_old(folder: &Path, suffix: &str, age: Duration) {
+    for path in list(folder, suffix).unwrap_or_default() {
+        let changed = fs::metadata(&path).and_then(|found| found.modified()).ok();
+        if changed.and_then(|changed| changed.elapsed().ok()).is_some_and(|elapsed| elapsed > age) {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -192,6 +211,11 @@ mod tests {
         assert_eq!(found.read(100).unwrap(), b"one\ntwo\n");
         assert_eq!(found.read(7).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(list(folder.path(), ".journal").unwrap(), std::slice::from_ref(&path));
+        let ended = folder.path().join("run.ended");
+        found.rename(&ended).unwrap();
+        remove_old(folder.path(), ".ended", Duration::from_mins(1));
+        assert!(LockedFile::open_unheld(&path).unwrap().is_none());
+        let found = LockedFile::open_unheld(&ended).unwrap().unwrap();
         found.remove().unwrap();
         assert!(LockedFile::open_unheld(&path).unwrap().is_none());
         assert!(list(folder.path(), "").unwrap().is_empty());

@@ -2,7 +2,6 @@
 //! that have ended are kept for a while.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,19 +53,13 @@ pub(in super::super) fn at_since(state: &Path, engine: &str, then: &Idle) -> Res
 /// A restore has ended, and nothing is left to be done.
 pub(super) fn end(file: LockedFile) {
     let ended = run(file.path()).with_extension(ENDED.trim_start_matches('.'));
-    if fs::rename(file.path(), ended).is_err() {
-        drop(file.remove());
-    }
+    // One that keeps its name says that nothing is left to be done: the next start renames it.
+    drop(file.rename(&ended));
 }
 
 /// Removes what nobody asks for any more.
 pub(super) fn forget_old(folder: &Path) {
-    for path in journal_file::list(folder, ENDED).unwrap_or_default() {
-        let age = fs::metadata(&path).and_then(|found| found.modified()).ok().and_then(|changed| changed.elapsed().ok());
-        if age.is_some_and(|age| age > KEPT) {
-            drop(fs::remove_file(path));
-        }
-    }
+    journal_file::remove_old(folder, ENDED, KEPT);
 }
 
 fn run(path: &Path) -> PathBuf {
