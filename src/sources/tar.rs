@@ -213,6 +213,7 @@ impl<R: Read + Send + 'static> TarSource<R> {
         }
         self.root_before(&path)?;
         self.order.step(&path, kind == Kind::Directory)?;
+        self.stream().begin_entry(&path);
         let lost = std::mem::take(&mut records.lost);
         let sparse = std::mem::take(&mut records.sparse);
         let mut metadata = metadata(header, records, kind)?;
@@ -332,11 +333,7 @@ impl<R: Read + Send + 'static> Source for TarSource<R> {
     fn next_step(&mut self) -> io::Result<Step> {
         let step = match self.waiting.pop_front() {
             Some(step) => step,
-            None => self.advance().map_err(|error| {
-                let entries = self.counts.entries();
-                let kind = error.kind();
-                io::Error::new(kind, TarFailure { entries, error })
-            })?,
+            None => self.advance().map_err(|error| self.stream().failure(error))?,
         };
         if matches!(step, Step::Problem(_)) {
             self.counts.add_problem();
@@ -383,8 +380,7 @@ fn made_up_inode(path: &[u8]) -> u64 {
 /// asked for again: that took minutes, while somebody is kept still.
 pub fn is_cut(error: &io::Error) -> bool {
     let inner = error.get_ref();
-    let failure = inner.and_then(|inner| inner.downcast_ref::<TarFailure>()).map(|failure| &failure.error);
-    match failure.or_else(|| inner.and_then(|inner| inner.downcast_ref::<TarError>())) {
+    match inner.and_then(|inner| inner.downcast_ref::<TarFailure>()).map(|failure| &failure.error) {
         Some(TarError::Truncated { .. }) => true,
         Some(TarError::Read(error)) => error.kind() != io::ErrorKind::TimedOut,
         _ => false,
@@ -393,13 +389,25 @@ pub fn is_cut(error: &io::Error) -> bool {
 
 /// Why a stream is no whole and well-formed archive, and how far it got.
 #[derive(Debug, thiserror::Error)]
-#[error("the archive stream failed after {entries} entries")]
+#[error("the archive stream failed at byte {offset}, {}", self.place())]
 pub struct TarFailure {
-    /// Entries given before.
+    /// Where: the byte of the stream at which it ended or broke off, or at which the header begins that is wrong or whose data is.
+    pub offset: u64,
+    /// Entries that have begun before.
     pub entries: u64,
+    /// The last of them, made printable.
+    pub last: Option<String>,
     /// Cause.
     #[source]
     pub error: TarError,
+}
+
+impl TarFailure {
+    fn place(&self) -> String {
+        let Some(last) = &self.last else { return "before its first entry".to_owned() };
+        let entries = if self.entries == 1 { "entry" } else { "entries" };
+        format!("after {} {entries}, the last of them `{}`", self.entries, if last.is_empty() { "." } else { last })
+    }
 }
 
 /// What is wrong with a tar stream.
@@ -475,6 +483,11 @@ impl TarError {
     /// Whether the same stream, asked for again, may be whole.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Truncated { .. } | Self::Read(_))
+    }
+
+    /// Whether it is what a header, or what belongs to one, says that is wrong.
+    fn is_of_header(&self) -> bool {
+        !matches!(self, Self::Truncated { .. } | Self::Read(_) | Self::DataBehindEnd)
     }
 
     fn kind(&self) -> io::ErrorKind {

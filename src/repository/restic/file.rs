@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::chunker::Polynomial;
 use super::codec::BlobKind;
+use super::crypto::OVERHEAD;
 use super::id::Id;
 use crate::repository::contract::RepositoryError;
 
@@ -201,6 +202,37 @@ impl IndexFile {
             return Ok(Self { supersedes: Vec::new(), packs: serde_json::from_slice(json)? });
         }
         serde_json::from_slice(json)
+    }
+
+    /// The first blob that fits no pack.
+    pub fn misfit(&self) -> Option<Misfit> {
+        let fits = |blob: &IndexBlob| blob.length >= OVERHEAD as u32 && blob.offset.checked_add(blob.length).is_some();
+        let of_pack = |pack: &IndexPack| pack.blobs.iter().find(|blob| !fits(blob)).map(|blob| Misfit { pack: pack.id, blob: *blob });
+        self.packs.iter().find_map(of_pack)
+    }
+}
+
+/// A blob of an index file that cannot be where it is said to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Misfit {
+    /// The pack.
+    pub pack: Id,
+    /// The blob.
+    pub blob: IndexBlob,
+}
+
+impl Misfit {
+    /// What is wrong with the file: where in its JSON, and what was expected there.
+    pub fn damaged(&self, file: String, json: &[u8]) -> RepositoryError {
+        let Self { pack, blob: IndexBlob { id, offset, length, .. } } = self;
+        let find = |wanted: &Id, from: usize| {
+            let wanted = format!("\"{wanted}\"");
+            json.get(from..).and_then(|rest| rest.windows(wanted.len()).position(|part| part == wanted.as_bytes())).map(|at| from + at)
+        };
+        // The blobs of a pack may stand before its id.
+        let at = find(pack, 0).and_then(|at| find(id, at)).or_else(|| find(id, 0)).unwrap_or_default();
+        let expected = format!("blobs that fit a pack ({id} of pack {pack} has {length} bytes at {offset})");
+        RepositoryError::Damaged { file, offset: at as u64, expected }
     }
 }
 

@@ -78,8 +78,7 @@ impl IndexBuilder {
     /// # Errors
     /// What the file should have said; nothing of it was added.
     pub fn add(&self, file: &IndexFile) -> Result<(), &'static str> {
-        let possible = |offset: u32, length: u32| length >= OVERHEAD as u32 && offset.checked_add(length).is_some();
-        if !file.packs.iter().flat_map(|pack| &pack.blobs).all(|blob| possible(blob.offset, blob.length)) {
+        if file.misfit().is_some() {
             return Err("blobs that fit a pack");
         }
         let mut records: [Vec<Staged>; PARTS] = Default::default();

@@ -335,6 +335,9 @@ impl Open {
                 };
                 let file = IndexFile::parse(&json)
                     .map_err(|error| damaged_json(file_name(FileKind::Index, id), &json, "an index in JSON", &error))?;
+                if let Some(misfit) = file.misfit() {
+                    return Err(misfit.damaged(file_name(FileKind::Index, id), &json));
+                }
                 drop(json);
                 builder.add(&file).map_err(damaged)?;
                 Ok(file.supersedes)

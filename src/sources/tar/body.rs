@@ -5,9 +5,10 @@
 use std::io::{self, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::TarError;
 use super::header::BLOCK;
 use super::sparse::Map;
+use super::{TarError, TarFailure};
+use crate::model::text::printable;
 
 /// So many zeros are taken behind the end marker: programs fill up their last record.
 const MOST_PADDING: u64 = 4 << 20;
@@ -25,6 +26,13 @@ pub(super) struct Stream<R> {
     sparse: Option<Progress>,
     /// Set once reading failed: what comes then is no archive any more.
     failed: bool,
+    /// Bytes that were read.
+    at: u64,
+    /// Where the last block that stood between bodies began.
+    header_at: u64,
+    /// The path of the last entry, and how many there were.
+    last: Vec<u8>,
+    entries: u64,
 }
 
 #[derive(Debug)]
@@ -36,14 +44,29 @@ struct Progress {
 
 impl<R: Read> Stream<R> {
     pub(super) fn new(reader: BufReader<R>) -> Self {
-        Self { reader, left: 0, padding: 0, number: 0, sparse: None, failed: false }
+        Self { reader, left: 0, padding: 0, number: 0, sparse: None, failed: false, at: 0, header_at: 0, last: Vec::new(), entries: 0 }
     }
 
     /// Reads a block that stands between bodies.
     pub(super) fn header_block(&mut self) -> Result<[u8; BLOCK], TarError> {
         let mut block = [0; BLOCK];
+        self.header_at = self.at;
         self.read_exactly(&mut block, "where a header should be")?;
         Ok(block)
+    }
+
+    /// The header that was read last is that of an entry.
+    pub(super) fn begin_entry(&mut self, path: &[u8]) {
+        self.last.clear();
+        self.last.extend_from_slice(path);
+        self.entries += 1;
+    }
+
+    /// Says of what went wrong where that was.
+    pub(super) fn failure(&self, error: TarError) -> io::Error {
+        let offset = if error.is_of_header() { self.header_at } else { self.at };
+        let last = (self.entries > 0).then(|| printable(&self.last));
+        io::Error::new(error.kind(), TarFailure { offset, entries: self.entries, last, error })
     }
 
     /// Starts a body of so many bytes.
@@ -109,8 +132,13 @@ impl<R: Read> Stream<R> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(TarError::Read(error)),
             };
+            if let Some(byte) = scratch[..got].iter().position(|byte| *byte != 0) {
+                self.at += byte as u64;
+                return Err(TarError::DataBehindEnd);
+            }
+            self.at += got as u64;
             taken += got as u64;
-            if taken > MOST_PADDING || scratch[..got].iter().any(|byte| *byte != 0) {
+            if taken > MOST_PADDING {
                 return Err(TarError::DataBehindEnd);
             }
         }
@@ -170,7 +198,10 @@ impl<R: Read> Stream<R> {
                     self.failed = true;
                     return Err(TarError::Truncated { place });
                 }
-                Ok(got) => return Ok(got),
+                Ok(got) => {
+                    self.at += got as u64;
+                    return Ok(got);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.failed = true;
@@ -199,6 +230,6 @@ impl<R: Read> Read for Body<R> {
         if stream.number != self.number {
             return Err(io::Error::other("the source has gone on to another entry"));
         }
-        stream.read_file(buffer).map_err(|error| io::Error::new(error.kind(), error))
+        stream.read_file(buffer).map_err(|error| stream.failure(error))
     }
 }

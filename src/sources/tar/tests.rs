@@ -57,11 +57,11 @@ fn read_tar(bytes: &[u8], top: &str) -> io::Result<Vec<Whole>> {
 }
 
 fn cause(error: &io::Error) -> &TarError {
-    let inner = error.get_ref().unwrap();
-    if let Some(failure) = inner.downcast_ref::<TarFailure>() {
-        return &failure.error;
-    }
-    inner.downcast_ref::<TarError>().unwrap()
+    &failure(error).error
+}
+
+fn failure(error: &io::Error) -> &TarFailure {
+    error.get_ref().unwrap().downcast_ref::<TarFailure>().unwrap()
 }
 
 /// Gives the entries to a sink the way a repository does.
@@ -314,6 +314,7 @@ fn a_stream_that_is_cut_anywhere_is_an_error() {
         assert!(matches!(cause(&error), TarError::Truncated { .. }), "{length}: {error:?}");
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         assert!(cause(&error).is_transient());
+        assert_eq!(failure(&error).offset, length as u64);
     }
     let mut padded = whole.clone();
     padded.resize(10_240, 0);
@@ -323,6 +324,23 @@ fn a_stream_that_is_cut_anywhere_is_an_error() {
     let lone = [&whole[..whole.len() - 1024], &[0; 512], &whole[..1024]].concat();
     assert!(matches!(cause(&read_tar(&lone, "v").unwrap_err()), TarError::LoneZeroBlock));
     assert!(matches!(cause(&read_tar(&[0; 1024], "v").unwrap_err()), TarError::Empty));
+}
+
+#[test]
+fn errors_say_at_which_byte_and_after_what() {
+    // A root, a file with a block of data, and one more: where each header begins.
+    let whole = write_tar(&[folder(b""), file(b"f", b"x"), file(b"g", b"y")], "v").0;
+    let said = |bytes: &[u8]| read_tar(bytes, "v").unwrap_err().to_string();
+    assert_eq!(said(&whole[..100]), "the archive stream failed at byte 100, before its first entry");
+    assert_eq!(said(&whole[..700]), "the archive stream failed at byte 700, after 1 entry, the last of them `.`");
+    assert_eq!(said(&whole[..1024]), "the archive stream failed at byte 1024, after 2 entries, the last of them `f`");
+    let mut damaged = whole.clone();
+    damaged[1536 + 20] ^= 1;
+    assert_eq!(said(&damaged), "the archive stream failed at byte 1536, after 2 entries, the last of them `f`");
+    let mut behind = whole.clone();
+    behind.extend([0, 0, 1]);
+    let end = whole.len() + 2;
+    assert_eq!(said(&behind), format!("the archive stream failed at byte {end}, after 3 entries, the last of them `g`"));
 }
 
 #[test]

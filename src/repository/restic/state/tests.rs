@@ -2,7 +2,7 @@
 //!
 //! Backup and restore are tested with the verbs.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -402,4 +402,22 @@ fn where_a_folder_is_no_json_is_told() {
         matches!(&error, RepositoryError::Damaged { file, offset, .. } if *file == format!("tree {tree}") && *offset == 18),
         "{error:?}"
     );
+}
+
+#[test]
+fn where_an_index_file_names_what_fits_no_pack_is_told() {
+    let (_folder, open) = empty_repository(2);
+    let (pack, good, bad) = (Id::of(b"pack"), Id::of(b"good"), Id::of(b"bad"));
+    let blob = |id: Id, length: u32| format!(r#"{{"id":"{id}","type":"data","offset":0,"length":{length}}}"#);
+    let json = format!(
+        r#"{{"packs":[{{"id":"{good}","blobs":[{}]}},{{"id":"{pack}","blobs":[{},{}]}}]}}"#,
+        blob(bad, 99),
+        blob(good, 50),
+        blob(bad, 31)
+    );
+    let file = open.write_unpacked(FileKind::Index, json.as_bytes()).unwrap();
+    let RepositoryError::Damaged { file: named, offset, expected } = open.into_indexed().unwrap_err() else { panic!("another error") };
+    let end = json.rfind(&bad.to_string()).unwrap() as u64 - 1;
+    assert_eq!((named, offset), (format!("index {file}"), end));
+    assert_eq!(expected, format!("blobs that fit a pack ({bad} of pack {pack} has 31 bytes at 0)"));
 }
