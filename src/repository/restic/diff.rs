@@ -2,11 +2,12 @@
 //!
 //! How differences are shown is the faces' business.
 
-use std::collections::{BTreeMap, HashSet, btree_map};
+use std::collections::{BTreeMap, btree_map};
 use std::ops::ControlFlow;
 
 use super::codec::BlobKind;
-use super::id::{BuildIdHasher, Id};
+use super::id::Id;
+use super::index::places::{Places, Seen};
 use super::reader::{self, Found, Visitor};
 use super::state::Indexed;
 use super::tree::{Node, Tree};
@@ -42,7 +43,9 @@ pub fn diff(
 ) -> Result<DiffSummary, RepositoryError> {
     let path = reader::join(reader::components(path));
     let (old, new) = (find(repo, before, &path)?, find(repo, after, &path)?);
-    let mut comparison = Comparison { repo, control, visit, summary: DiffSummary::default(), blobs: Default::default(), stopped: false };
+    let places = Places::of(repo.index());
+    let blobs = [Seen::none_of(&places), Seen::none_of(&places)];
+    let mut comparison = Comparison { repo, control, visit, summary: DiffSummary::default(), places, blobs, stopped: false };
     let compared = match (old, new) {
         (Err(error), Err(_)) => return Err(error),
         (Ok(Found::Root(old)), Ok(Found::Root(new))) => comparison.roots(old, new),
@@ -69,8 +72,6 @@ fn find(repo: &Indexed, side: Side<'_>, path: &[u8]) -> Result<Result<Found, Rep
     }
 }
 
-type Blobs = HashSet<(BlobKind, Id), BuildIdHasher>;
-
 const OLD: usize = 0;
 const NEW: usize = 1;
 
@@ -79,8 +80,9 @@ struct Comparison<'a> {
     control: &'a Control,
     visit: &'a mut dyn FnMut(Difference) -> ControlFlow<()>,
     summary: DiffSummary,
+    places: Places<'a>,
     /// What the differing folders of each side use.
-    blobs: [Blobs; 2],
+    blobs: [Seen; 2],
     /// The caller has seen enough.
     stopped: bool,
 }
@@ -96,8 +98,8 @@ struct Frame {
 
 impl Comparison<'_> {
     fn roots(&mut self, old: Id, new: Id) -> Result<(), RepositoryError> {
-        self.blobs[OLD].insert((BlobKind::Tree, old));
-        self.blobs[NEW].insert((BlobKind::Tree, new));
+        self.blobs[OLD].add(&self.places, BlobKind::Tree, &old);
+        self.blobs[NEW].add(&self.places, BlobKind::Tree, &new);
         if old == new {
             return Ok(());
         }
@@ -217,9 +219,10 @@ impl Comparison<'_> {
     }
 
     fn use_blobs(&mut self, side: usize, node: &Node) {
-        let blobs = &mut self.blobs[side];
-        blobs.extend(node.content.iter().map(|id| (BlobKind::Data, *id)));
-        blobs.extend(node.subtree.map(|id| (BlobKind::Tree, id)));
+        let blobs = node.content.iter().map(|id| (BlobKind::Data, id)).chain(node.subtree.iter().map(|id| (BlobKind::Tree, id)));
+        for (kind, id) in blobs {
+            self.blobs[side].add(&self.places, kind, id);
+        }
     }
 
     fn show(&mut self, difference: Difference) -> Result<(), RepositoryError> {
@@ -246,13 +249,13 @@ impl Comparison<'_> {
 
     /// Adds the blobs that only one side uses.
     fn only_in(&self, side: usize, mut count: DiffCount) -> DiffCount {
-        for (kind, id) in self.blobs[side].difference(&self.blobs[1 - side]) {
+        for (kind, id) in self.blobs[side].and_not(&self.blobs[1 - side], &self.places) {
             match kind {
                 BlobKind::Data => count.data_blobs += 1,
                 BlobKind::Tree => count.tree_blobs += 1,
             }
             // A blob that is missing is `check`'s business.
-            count.bytes += self.repo.index().lookup(*kind, id).map_or(0, |location| u64::from(location.plain_length()));
+            count.bytes += self.repo.index().lookup(kind, &id).map_or(0, |location| u64::from(location.plain_length()));
         }
         count
     }

@@ -2,10 +2,9 @@
 //!
 //! What follows from that is decided in `repository::retention`.
 
-use std::collections::HashSet;
-
 use super::codec::BlobKind;
-use super::id::{BuildIdHasher, Id};
+use super::id::Id;
+use super::index::places::{Places, Seen};
 use super::reader::{cores, load_tree};
 use super::state::Indexed;
 use crate::platform::control::Control;
@@ -14,29 +13,28 @@ use crate::repository::contract::RepositoryError;
 /// So many trees are read before what was found in them is counted: it bounds the memory.
 const BATCH: usize = 256;
 
-type Seen = HashSet<Id, BuildIdHasher>;
-
 /// The bytes that each of these root trees takes beyond all before it.
 ///
 /// # Errors
 /// A tree cannot be read, or a blob is in no index; [`RepositoryError::Cancelled`].
 pub fn footprints(repo: &Indexed, roots: &[Id], control: &Control) -> Result<Vec<u64>, RepositoryError> {
-    let (mut trees, mut data) = (Seen::default(), Seen::default());
-    roots.iter().map(|root| footprint(repo, *root, control, &mut trees, &mut data)).collect()
+    let places = Places::of(repo.index());
+    let mut seen = Seen::none_of(&places);
+    roots.iter().map(|root| footprint(repo, *root, control, &places, &mut seen)).collect()
 }
 
-fn footprint(repo: &Indexed, root: Id, control: &Control, trees: &mut Seen, data: &mut Seen) -> Result<u64, RepositoryError> {
+fn footprint(repo: &Indexed, root: Id, control: &Control, places: &Places<'_>, seen: &mut Seen) -> Result<u64, RepositoryError> {
     let mut bytes = 0;
     let mut waiting = Vec::new();
-    let claim = |kind: BlobKind, id: Id, seen: &mut Seen| -> Result<Option<u64>, RepositoryError> {
-        if !seen.insert(id) {
+    let mut claim = |kind: BlobKind, id: Id| -> Result<Option<u64>, RepositoryError> {
+        if !seen.add(places, kind, &id) {
             return Ok(None);
         }
         let place = repo.index().lookup(kind, &id);
         let place = place.ok_or_else(|| RepositoryError::BlobMissing { kind: kind.word(), id: id.to_string() })?;
         Ok(Some(u64::from(place.length)))
     };
-    if let Some(length) = claim(BlobKind::Tree, root, trees)? {
+    if let Some(length) = claim(BlobKind::Tree, root)? {
         bytes += length;
         waiting.push(root);
     }
@@ -45,10 +43,10 @@ fn footprint(repo: &Indexed, root: Id, control: &Control, trees: &mut Seen, data
         let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
         for (subtrees, content) in read(repo, &batch)? {
             for id in content {
-                bytes += claim(BlobKind::Data, id, data)?.unwrap_or(0);
+                bytes += claim(BlobKind::Data, id)?.unwrap_or(0);
             }
             for id in subtrees {
-                if let Some(length) = claim(BlobKind::Tree, id, trees)? {
+                if let Some(length) = claim(BlobKind::Tree, id)? {
                     bytes += length;
                     waiting.push(id);
                 }

@@ -2,6 +2,7 @@
 //!
 //! What the bits mean is the business of who sets them.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::loaded::{PARTS, Part, kind_of, part_of};
 use super::{Index, packed};
 use crate::repository::restic::codec::BlobKind;
-use crate::repository::restic::id::Id;
+use crate::repository::restic::id::{BuildIdHasher, Id};
 use crate::repository::restic::pack::PackedBlob;
 
 /// The loaded blobs of an index, numbered in the order of kinds and ids: the places of one blob follow each other.
@@ -111,10 +112,46 @@ impl Bits {
         self.0.get(number / 64).is_some_and(|word| word.fetch_or(mask, Ordering::Relaxed) & mask == 0)
     }
 
+    /// The numbers of those that are set here and not there.
+    pub fn and_not<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = usize> + 'a {
+        let word = |bits: &Self, number: usize| bits.0.get(number).map_or(0, |word| word.load(Ordering::Relaxed));
+        let words = (0..self.0.len()).map(move |number| (number, word(self, number) & !word(other, number)));
+        words
+            .filter(|(_, word)| *word != 0)
+            .flat_map(|(number, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| number * 64 + bit))
+    }
+
     /// Takes a bit away.
     pub fn clear(&self, number: usize) {
         if let Some(word) = self.0.get(number / 64) {
             word.fetch_and(!(1 << (number % 64)), Ordering::Relaxed);
         }
+    }
+}
+
+/// Which blobs were seen: a bit for each that was loaded. Only of the others, which were added since or are in no index, the ids
+/// are kept.
+#[derive(Debug)]
+pub struct Seen {
+    loaded: Bits,
+    pub(super) others: HashSet<(BlobKind, Id), BuildIdHasher>,
+}
+
+impl Seen {
+    /// None of them.
+    pub fn none_of(places: &Places<'_>) -> Self {
+        Self { loaded: Bits::new(places.len()), others: HashSet::default() }
+    }
+
+    /// Notes a blob; true if it was not seen before.
+    pub fn add(&mut self, places: &Places<'_>, kind: BlobKind, id: &Id) -> bool {
+        let found = places.find(kind, id);
+        if found.is_empty() { self.others.insert((kind, *id)) } else { self.loaded.set(found.start) }
+    }
+
+    /// The blobs that were seen here and not there.
+    pub fn and_not<'a>(&'a self, other: &'a Self, places: &'a Places<'_>) -> impl Iterator<Item = (BlobKind, Id)> + 'a {
+        let loaded = self.loaded.and_not(&other.loaded).filter_map(|number| places.get(number));
+        loaded.map(|place| (place.blob.kind, place.blob.id)).chain(self.others.difference(&other.others).copied())
     }
 }

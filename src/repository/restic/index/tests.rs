@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use super::places::{Places, Seen};
 use super::*;
 use crate::repository::restic::file::{IndexBlob, IndexPack};
 
@@ -187,4 +188,34 @@ fn impossible_places_are_refused() {
         assert!(builder.add(&file).is_err(), "{offset} {length}");
         assert!(builder.finish().is_empty());
     }
+}
+
+#[test]
+fn what_was_seen_takes_a_bit_for_each_loaded_blob() {
+    let builder = IndexBuilder::new();
+    builder.add(&file(0..1000)).unwrap();
+    // A second copy of a blob is no second blob.
+    let mut copy = file(0..1000);
+    copy.packs[0].id = Id::of(b"copy");
+    builder.add(&copy).unwrap();
+    let index = builder.finish();
+    let places = Places::of(&index);
+    let (mut seen, mut other) = (Seen::none_of(&places), Seen::none_of(&places));
+    for number in 0..1000 {
+        assert!(seen.add(&places, kind(number), &id(number)), "{number}");
+        assert!(!seen.add(&places, kind(number), &id(number)), "{number}");
+        if number % 10 > 0 {
+            other.add(&places, kind(number), &id(number));
+        }
+    }
+    assert!(seen.others.is_empty(), "ids of what was loaded are kept");
+    // One that came later, and one that is nowhere.
+    assert!(seen.add(&places, kind(2000), &id(2000)) && !seen.add(&places, kind(2000), &id(2000)));
+    other.add(&places, kind(2001), &id(2001));
+    let mut only: Vec<(BlobKind, Id)> = seen.and_not(&other, &places).collect();
+    let mut expected: Vec<(BlobKind, Id)> = (0..1000).step_by(10).chain([2000]).map(|number| (kind(number), id(number))).collect();
+    only.sort_unstable_by_key(|(_, id)| *id);
+    expected.sort_unstable_by_key(|(_, id)| *id);
+    assert_eq!(only, expected);
+    assert_eq!(other.and_not(&seen, &places).collect::<Vec<_>>(), [(kind(2001), id(2001))]);
 }
