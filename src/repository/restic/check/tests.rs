@@ -87,6 +87,57 @@ fn a_flipped_bit_is_found_by_reading() {
 }
 
 #[test]
+fn a_part_of_the_packs_is_read() {
+    let mut scene = Scene::new();
+    for number in 0_u8..38 {
+        scene.builder.blob(BlobKind::Data, &vec![number; 1000]);
+        scene.builder.pack();
+    }
+    let all = files(&scene.builder.folder.path().join("data"));
+    assert_eq!(all.len(), 40);
+    // Every pack says by an error that it was read.
+    for pack in &all {
+        Scene::change(pack, |bytes| bytes[20] ^= 1);
+    }
+    let ids: Vec<String> = all.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    let read = |part: ReadData| -> Vec<&String> {
+        let summary = scene.check(part);
+        let named =
+            |id: &&String| summary.errors.iter().any(|sentence| sentence.starts_with(&format!("pack {id}: its content has changed")));
+        let read: Vec<&String> = ids.iter().filter(named).collect();
+        assert_eq!((summary.packs_read, summary.packs), (read.len() as u64, 40), "{part:?}: {:#?}", summary.errors);
+        read
+    };
+    for groups in [1, 2, 7, 41] {
+        let mut together: Vec<&String> = (1..=groups).flat_map(|group| read(ReadData::Group(group, groups))).collect();
+        together.sort();
+        assert!(together.iter().copied().eq(&ids), "{groups} groups: {together:#?}");
+    }
+    for (percent, packs) in [(0.001, 1), (10.0, 4), (51.0, 21), (100.0, 40)] {
+        assert_eq!(read(ReadData::Percent(percent)).len(), packs, "{percent} %");
+    }
+    let size = |id: &str| fs::metadata(all.iter().find(|path| path.ends_with(id)).unwrap()).unwrap().len();
+    let largest = ids.iter().map(|id| size(id)).max().unwrap();
+    let whole: u64 = ids.iter().map(|id| size(id)).sum();
+    for bytes in [1, whole / 3, whole - 1, whole, u64::MAX] {
+        let sum: u64 = read(ReadData::Bytes(bytes)).into_iter().map(|id| size(id)).sum();
+        let wanted = bytes.min(whole);
+        assert!((wanted..wanted + largest).contains(&sum), "{sum} of {bytes} bytes");
+    }
+}
+
+/// All files in a folder and those in it, sorted by their names.
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
+    }
+    files.sort_by_key(|path| path.file_name().map(ToOwned::to_owned));
+    files
+}
+
+#[test]
 fn a_damaged_header_is_found_by_reading() {
     let scene = Scene::new();
     Scene::change(&scene.builder.path(&scene.data), |bytes| {
