@@ -73,5 +73,5 @@ pub(super) fn end_of(status: RunStatus, interrupted: bool) -> (u8, Option<Report
     }
 }
 
-/// Exit code after SIGINT or SIGTERM.
+/// Exit code after SIGINT, SIGTERM or SIGQUIT.
 pub(super) const INTERRUPTED: u8 = 130;

@@ -32,7 +32,7 @@ impl Interrupts {
         &self.control
     }
 
-    /// From now on the first SIGINT or SIGTERM cancels the work, and the second one ends the process.
+    /// From now on the first SIGINT, SIGTERM or SIGQUIT cancels the work, and the second one ends the process.
     pub(super) fn listen(&self, output: &Output) -> Result<(), JobError> {
         let Some(runtime) = self.runtime.as_ref().filter(|_| self.received.get().is_none()) else { return Ok(()) };
         let _inside = runtime.enter();

@@ -115,7 +115,7 @@ fn it_is_unmounted_however_it_ends() {
     let folder = home.make_folder("tree");
     fs::write(folder.join("file"), tree::noise(1, 3_000_000)).unwrap();
     let _ = home.back_up(&folder);
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::QUIT] {
         let mounted = Mounted::new(&home, &[]);
         mounted.signal(signal);
         let path = mounted.path.clone();
@@ -123,6 +123,14 @@ fn it_is_unmounted_however_it_ends() {
         assert!(!is_mounted(&path), "{signal:?}");
         assert!(names(&path).is_empty() && home.locks().is_empty());
     }
+    // It outlives its terminal; `restic unlock` sends the same to see whether it lives.
+    let mounted = Mounted::new(&home, &[]);
+    mounted.signal(Signal::HUP);
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(fs::read(mounted.of("snapshots/latest", &folder).join("file")).unwrap(), tree::noise(1, 3_000_000));
+    mounted.signal(Signal::TERM);
+    let _ = mounted.ends().success();
+    assert!(home.locks().is_empty());
     // While somebody reads.
     let mounted = Mounted::new(&home, &[]);
     let mut open = File::open(mounted.of("snapshots/latest", &folder).join("file")).unwrap();
