@@ -474,7 +474,6 @@ impl Repository for ResticRepository {
     ) -> Result<RewriteSummary, RepositoryError> {
         let (compression, pack_size) = (self.options.compression, self.options.pack_size);
         let work = |lock: Option<&Lock>| {
-            // Of its own: what is claimed in it and not stored is nobody else's business.
             let repo = self.open.clone().into_indexed_under(control)?;
             rewrite::rewrite(rewrite::Rewriting { repo: &repo, lock, compression, pack_size, control }, request, &*progress)
         };

@@ -4,7 +4,7 @@
 //! What is kept of a folder is kept byte for byte, also what this program does not know. The data that nobody uses any more is
 //! `prune`'s business.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
 
@@ -16,7 +16,7 @@ use super::pack::PackedBlob;
 use super::reader;
 use super::state::Indexed;
 use super::tree::{self, Entry, Node};
-use super::writer::{IndexCollector, PackBuilder};
+use super::writer::{IndexCollector, PackBuilder, packed_blobs};
 use crate::model::compression::Compression;
 use crate::model::progress::{Event, Progress};
 use crate::model::text::printable;
@@ -31,7 +31,7 @@ const MAX_DEPTH: usize = 2048;
 /// The repository, and what has to hold before every step.
 #[derive(Clone, Copy)]
 pub struct Rewriting<'a> {
-    /// Its index was loaded under `lock`. Its claims are used up: nothing else may be written with it afterwards.
+    /// Its index was loaded under `lock`.
     pub repo: &'a Indexed,
     /// None only in a dry run.
     pub lock: Option<&'a Lock>,
@@ -44,7 +44,7 @@ pub struct Rewriting<'a> {
 }
 
 /// Rewrites each snapshot that has something to leave out; without a lock it only says which these are. A snapshot goes only when
-/// the new one is there.
+/// the new one is there, which is seen by reading its folders.
 ///
 /// # Errors
 /// A folder cannot be read, or could not be written without losing something; the repository cannot be written; or it was
@@ -53,7 +53,9 @@ pub fn rewrite(rewriting: Rewriting<'_>, request: &RewriteRequest<'_>, progress:
     let encoder = Encoder::new(rewriting.compression, rewriting.repo.version(), true);
     let (pack, indexes) = (PackBuilder::default(), IndexCollector::default());
     let (known, sizes, there) = (HashMap::new(), HashMap::new(), rewritten_before(rewriting.repo)?);
-    let mut rewriter = Rewriter { rewriting, exclude: request.exclude, known, sizes, there, encoder, pack, indexes };
+    let (exclude, stored) = (request.exclude, HashSet::new());
+    let beneath = rewriting.repo.uncached();
+    let mut rewriter = Rewriter { rewriting, beneath, exclude, known, sizes, there, stored, encoder, pack, indexes };
     let mut summary = RewriteSummary::default();
     for snapshot in &request.snapshots {
         let id: Id = snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })?;
@@ -84,6 +86,8 @@ impl Left {
 
 struct Rewriter<'a> {
     rewriting: Rewriting<'a>,
+    /// The repository without a cache.
+    beneath: Indexed,
     exclude: &'a (dyn Fn(&[u8]) -> bool + Sync),
     /// Folders that were dealt with, by tree and path: the new tree, and what was left out.
     known: HashMap<(Id, Vec<u8>), (Id, Left)>,
@@ -91,6 +95,8 @@ struct Rewriter<'a> {
     sizes: HashMap<Id, Left>,
     /// The snapshots that were made of others, by the first of these.
     there: HashMap<Id, Vec<(Id, SnapshotFile)>>,
+    /// New trees that are in the repository.
+    stored: HashSet<Id>,
     encoder: Encoder,
     pack: PackBuilder,
     indexes: IndexCollector,
@@ -206,11 +212,16 @@ impl Rewriter<'_> {
         Ok(left)
     }
 
+    /// Whether the repository has a tree. That an index names it is not enough: the old snapshot may go for it.
+    fn is_there(&self, id: &Id) -> bool {
+        self.beneath.index().contains(BlobKind::Tree, id) && self.beneath.read_blob(BlobKind::Tree, id, &mut Vec::new()).is_ok()
+    }
+
     /// Puts a tree into the pack that is being filled, unless the repository has it.
     fn store(&mut self, json: &[u8]) -> Result<Id, RepositoryError> {
         let id = Id::of(json);
         let repo = self.rewriting.repo;
-        if self.rewriting.lock.is_none() || !repo.index().claim(BlobKind::Tree, &id) {
+        if self.rewriting.lock.is_none() || !self.stored.insert(id) || self.is_there(&id) {
             return Ok(id);
         }
         let mut sealed = Vec::new();
@@ -227,6 +238,8 @@ impl Rewriter<'_> {
         let repo = self.rewriting.repo;
         self.rewriting.lock.map_or(Ok(()), Lock::check)?;
         let (entry, _) = self.pack.write(repo.open())?;
+        // The snapshot that was there may be looked at next.
+        repo.index().publish(entry.id, &packed_blobs(&entry));
         self.indexes.add(repo.open(), self.rewriting.lock, entry)
     }
 

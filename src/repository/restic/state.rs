@@ -401,6 +401,12 @@ impl Indexed {
         Self { open: self.open.clone(), index: self.index.for_writer(), superseded: self.superseded.clone() }
     }
 
+    /// The same without a cache: what is read is really there.
+    #[must_use]
+    pub fn uncached(&self) -> Self {
+        Self { open: self.open.uncached(), ..self.for_writer() }
+    }
+
     /// Index files that are still there although others stand for them. What they say is not in the index.
     pub fn superseded(&self) -> &[Id] {
         &self.superseded

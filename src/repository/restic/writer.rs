@@ -113,6 +113,18 @@ pub fn index_pack(id: Id, blobs: &[PackedBlob]) -> IndexPack {
     IndexPack { id, blobs: blobs.iter().map(blob).collect() }
 }
 
+/// What an index says of a pack, as the pack itself does.
+pub fn packed_blobs(pack: &IndexPack) -> Vec<PackedBlob> {
+    let blob = |blob: &IndexBlob| PackedBlob {
+        id: blob.id,
+        kind: blob.kind,
+        offset: blob.offset,
+        length: blob.length,
+        uncompressed: blob.uncompressed_length,
+    };
+    pack.blobs.iter().map(blob).collect()
+}
+
 /// Collects what new index files are to say and writes them in files of a bounded size.
 #[derive(Debug, Default)]
 pub struct IndexCollector {

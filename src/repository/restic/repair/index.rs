@@ -20,7 +20,7 @@ use crate::repository::restic::lock::Guard;
 use crate::repository::restic::pack::{self, PackedBlob};
 use crate::repository::restic::reader;
 use crate::repository::restic::state::Open;
-use crate::repository::restic::writer::{IndexCollector, index_pack};
+use crate::repository::restic::writer::{IndexCollector, index_pack, packed_blobs};
 
 /// In the place of a file's number: no index file says truly what is in the pack.
 const NOBODY: u32 = u32::MAX;
@@ -170,7 +170,7 @@ impl Repair<'_> {
             return false;
         };
         known.is_named.store(true, Ordering::Relaxed);
-        let blobs = blobs_of(pack);
+        let blobs = packed_blobs(pack);
         if pack::pack_size(&blobs) != known.size || !follow_each_other(&blobs) {
             return false;
         }
@@ -248,7 +248,7 @@ impl Repair<'_> {
             let Ok(index) = self.open.read_unpacked(FileKind::Index, &file.id).and_then(|json| parse(&file.id, &json)) else { continue };
             for pack in index.packs {
                 let Some(known) = self.packs.get(&pack.id) else { continue };
-                let blobs = blobs_of(&pack);
+                let blobs = packed_blobs(&pack);
                 let is_true = pack::pack_size(&blobs) == known.size && follow_each_other(&blobs);
                 if is_true && known.owner.compare_exchange(file.number, DONE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                     self.found().indexes.add(self.open, self.guard.lock, pack)?;
@@ -257,17 +257,6 @@ impl Repair<'_> {
         }
         Ok(())
     }
-}
-
-fn blobs_of(pack: &IndexPack) -> Vec<PackedBlob> {
-    let blob = |blob: &crate::repository::restic::file::IndexBlob| PackedBlob {
-        id: blob.id,
-        kind: blob.kind,
-        offset: blob.offset,
-        length: blob.length,
-        uncompressed: blob.uncompressed_length,
-    };
-    pack.blobs.iter().map(blob).collect()
 }
 
 /// Whether blobs fill a pack from its beginning without gaps, in whatever order they are named.

@@ -6,14 +6,24 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::progress::Silent;
-use crate::repository::restic::reader::testing::Builder;
+use crate::repository::restic::reader::testing::{Builder, file, folder};
 
 fn rewritten(builder: &Builder, exclude: &(dyn Fn(&[u8]) -> bool + Sync), forget: bool) -> Result<RewriteSummary, RepositoryError> {
+    let snapshots = builder.open.snapshots().unwrap().into_iter().map(|(id, _)| id).collect();
+    rewritten_of(builder, snapshots, exclude, forget)
+}
+
+fn rewritten_of(
+    builder: &Builder,
+    snapshots: Vec<Id>,
+    exclude: &(dyn Fn(&[u8]) -> bool + Sync),
+    forget: bool,
+) -> Result<RewriteSummary, RepositoryError> {
     let control = Control::new();
     let lock = Lock::acquire(&builder.open, forget, Duration::ZERO, &control).unwrap();
     let repo = builder.indexed();
     let rewriting = Rewriting { repo: &repo, lock: Some(&lock), compression: Compression::Auto, pack_size: 1 << 20, control: &control };
-    let snapshots = repo.snapshots().unwrap().into_iter().map(|(id, _)| SnapshotId(id.to_string())).collect();
+    let snapshots = snapshots.into_iter().map(|id| SnapshotId(id.to_string())).collect();
     rewrite(rewriting, &RewriteRequest { snapshots, exclude, forget, dry_run: false }, &Silent)
 }
 
@@ -46,6 +56,38 @@ fn fields_and_kinds_that_nobody_knows_survive() {
     let new_inner = Id::of(b"{\"nodes\":[{\"name\":\"keep\",\"type\":\"hologram\",\"depth\":3}]}\n");
     assert_eq!(tree_json(&builder, &file.tree), odd.replace(&inner.to_string(), &new_inner.to_string()));
     assert!(tree_json(&builder, &new_inner).contains("hologram"));
+}
+
+/// Between the rewriting and the forgetting, the new folders are damaged: the old snapshot has the last whole form of them.
+#[test]
+fn nothing_goes_for_what_cannot_be_read() {
+    for bit in [None, Some(20), Some(180)] {
+        let mut builder = Builder::new();
+        let blob = builder.blob(BlobKind::Data, b"data");
+        builder.pack();
+        let inner = builder.tree(&[file("drop", &[blob], 4), file("keep", &[blob], 4)]);
+        let root = builder.tree(&[folder("dir", inner), file("top", &[blob], 4)]);
+        builder.pack();
+        let old = builder.snapshot(root);
+        let packs = builder.open.list_ids(FileKind::Pack).unwrap();
+        rewritten(&builder, &|path| path == b"/dir/drop", false).unwrap();
+        let new = builder.open.list_ids(FileKind::Pack).unwrap().into_iter().find(|id| !packs.contains(id)).unwrap();
+        let mut bytes = std::fs::read(builder.path(&new)).unwrap();
+        std::fs::remove_file(builder.path(&new)).unwrap();
+        if let Some(bit) = bit {
+            bytes[bit] ^= 1;
+            std::fs::write(builder.path(&new), bytes).unwrap();
+        }
+        let mut all: Vec<Id> = builder.open.snapshots().unwrap().into_iter().map(|(id, _)| id).collect();
+        all.sort_unstable_by_key(|id| *id != old);
+        let summary = rewritten_of(&builder, all, &|path| path == b"/dir/drop", true).unwrap();
+        assert!(summary.snapshots[0].was_there && summary.snapshots[0].forgotten && !summary.snapshots[1].changed);
+        let (_, file) = builder.open.snapshots().unwrap().remove(0);
+        let repo = builder.indexed();
+        let root = reader::load_tree(&repo, &file.tree).unwrap();
+        let inner = reader::load_tree(&repo, &root.nodes[0].subtree.unwrap()).unwrap();
+        assert_eq!(inner.nodes.iter().map(|node| &node.name[..]).collect::<Vec<_>>(), [b"keep"]);
+    }
 }
 
 #[test]

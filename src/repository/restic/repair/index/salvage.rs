@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use super::super::is_lost;
-use super::{NOBODY, READ, Repair, blobs_of, confirmed, parse};
+use super::{NOBODY, READ, Repair, confirmed, parse};
 use crate::model::progress::Event;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
@@ -16,7 +16,7 @@ use crate::repository::restic::file::IndexPack;
 use crate::repository::restic::id::Id;
 use crate::repository::restic::pack::{self, PackedBlob};
 use crate::repository::restic::state::Open;
-use crate::repository::restic::writer::PackPair;
+use crate::repository::restic::writer::{PackPair, packed_blobs};
 
 /// A pack that is damaged.
 pub(super) struct Broken {
@@ -127,7 +127,7 @@ impl Repair<'_> {
         let said = self.said(ids, |pack| place(broken, pack).is_some_and(|at| broken[at].blobs.is_empty()));
         for pack in said {
             if let Some(at) = place(broken, &pack) {
-                broken[at].blobs.extend(blobs_of(&pack));
+                broken[at].blobs.extend(packed_blobs(&pack));
             }
         }
         for pack in broken {
@@ -150,7 +150,7 @@ impl Repair<'_> {
             }
         };
         for pack in said {
-            add(pack.id, blobs_of(&pack));
+            add(pack.id, packed_blobs(&pack));
         }
         for (id, known) in &self.packs {
             if known.owner.load(Ordering::Relaxed) == READ && !known.is_named.load(Ordering::Relaxed) {
