@@ -152,6 +152,8 @@ struct Damage {
     hurt: fn(&Fixture),
     /// What check names.
     named: fn(&Fixture) -> PathBuf,
+    /// Words of `check`, `repair index` and `repair snapshots`.
+    says: [&'static str; 3],
     /// Exit code of `repair index --read-data`, and of `repair snapshots --forget` after it.
     repairs: [i32; 2],
     /// The snapshots that are whole afterwards, under the ids that they had.
@@ -169,11 +171,28 @@ fn remove(path: &std::path::Path) {
 }
 
 const DAMAGES: [Damage; 12] = [
-    Damage { name: "data is gone", hurt: |f| remove(f.data(2)), named: |f| f.data(2).clone(), repairs: [4, 0], whole: &[0, 1], partial: 1 },
+    Damage {
+        name: "data is gone",
+        hurt: |f| remove(f.data(2)),
+        named: |f| f.data(2).clone(),
+        says: [
+            "is missing: 2 blobs are lost with it",
+            "is missing: 2 blobs are lost with it",
+            "1 of 1 pieces are lost; 0 of 700 bytes are left",
+        ],
+        repairs: [4, 0],
+        whole: &[0, 1],
+        partial: 1,
+    },
     Damage {
         name: "data of all is gone",
         hurt: |f| remove(f.data(0)),
         named: |f| f.data(0).clone(),
+        says: [
+            "is missing: 3 blobs are lost with it",
+            "is missing: 3 blobs are lost with it",
+            "1 of 1 pieces are lost; 0 of 3000 bytes are left",
+        ],
         repairs: [4, 0],
         whole: &[],
         partial: 3,
@@ -182,6 +201,7 @@ const DAMAGES: [Damage; 12] = [
         name: "data is rotten",
         hurt: |f| flip_in(f.data(2)),
         named: |f| f.data(2).clone(),
+        says: ["its content has changed", "1 of 2 blobs in it are whole", "1 of 1 pieces are lost; 0 of"],
         repairs: [4, 0],
         whole: &[0, 1],
         partial: 1,
@@ -190,6 +210,7 @@ const DAMAGES: [Damage; 12] = [
         name: "data is cut off",
         hurt: |f| faults::truncate(f.data(1), 40),
         named: |f| f.data(1).clone(),
+        says: ["has 40 bytes, but", "0 of 2 blobs in it are whole", "1 of 1 pieces are lost; 0 of 5000 bytes are left"],
         repairs: [4, 0],
         whole: &[0],
         partial: 2,
@@ -201,6 +222,7 @@ const DAMAGES: [Damage; 12] = [
             File::options().append(true).open(f.data(2)).unwrap().write_all(b"more").unwrap();
         },
         named: |f| f.data(2).clone(),
+        says: ["its content has changed", "2 of 2 blobs in it are whole", "Nothing is missing in 3 snapshots"],
         repairs: [4, 0],
         whole: &[0, 1, 2],
         partial: 0,
@@ -209,6 +231,7 @@ const DAMAGES: [Damage; 12] = [
         name: "folders are gone",
         hurt: |f| remove(f.folders(2)),
         named: |f| f.folders(2).clone(),
+        says: ["is missing: 5 blobs are lost with it", "is missing: 5 blobs are lost with it", "nothing of it was left; removed"],
         repairs: [4, 0],
         whole: &[0, 1],
         partial: 0,
@@ -217,6 +240,11 @@ const DAMAGES: [Damage; 12] = [
         name: "folders are rotten",
         hurt: |f| flip_in(f.folders(0)),
         named: |f| f.folders(0).clone(),
+        says: [
+            "everything in /srv/fixture/tree/deep is lost",
+            "5 of 6 blobs in it are whole",
+            "/srv/fixture/tree/deep: everything in it is lost",
+        ],
         repairs: [4, 0],
         whole: &[1, 2],
         partial: 1,
@@ -224,7 +252,8 @@ const DAMAGES: [Damage; 12] = [
     Damage {
         name: "an index file is gone",
         hurt: |f| remove(&f.indexes()[0]),
-        named: |_| PathBuf::new(),
+        named: |f| f.folders(2).clone(),
+        says: ["is in no index: nothing uses it", "2 index files replaced by 1", "Nothing is missing in 3 snapshots"],
         repairs: [0, 0],
         whole: &[0, 1, 2],
         partial: 0,
@@ -232,7 +261,8 @@ const DAMAGES: [Damage; 12] = [
     Damage {
         name: "all index files are gone",
         hurt: |f| f.indexes().iter().for_each(|path| remove(path)),
-        named: |_| PathBuf::new(),
+        named: |f| f.folders(2).clone(),
+        says: ["The repository is damaged: 3 errors", "0 index files replaced by 1", "Nothing is missing in 3 snapshots"],
         repairs: [0, 0],
         whole: &[0, 1, 2],
         partial: 0,
@@ -241,6 +271,11 @@ const DAMAGES: [Damage; 12] = [
         name: "an index file is rotten",
         hurt: |f| flip_in(&f.indexes()[0]),
         named: |f| f.indexes()[0].clone(),
+        says: [
+            "expected content whose SHA-256 is its name",
+            "expected content whose SHA-256 is its name",
+            "Nothing is missing in 3 snapshots",
+        ],
         repairs: [0, 0],
         whole: &[0, 1, 2],
         partial: 0,
@@ -249,6 +284,11 @@ const DAMAGES: [Damage; 12] = [
         name: "a snapshot is rotten",
         hurt: |f| flip_in(&f.snapshot(0)),
         named: |f| f.snapshot(0),
+        says: [
+            "expected content whose SHA-256 is its name",
+            "6 packs looked into, 3 index files replaced by 1",
+            "nothing of it was left; removed",
+        ],
         repairs: [0, 0],
         whole: &[1, 2],
         partial: 0,
@@ -257,6 +297,11 @@ const DAMAGES: [Damage; 12] = [
         name: "a snapshot is empty",
         hurt: |f| faults::truncate(&f.snapshot(2), 0),
         named: |f| f.snapshot(2),
+        says: [
+            "expected content whose SHA-256 is its name",
+            "6 packs looked into, 3 index files replaced by 1",
+            "nothing of it was left; removed",
+        ],
         repairs: [0, 0],
         whole: &[0, 1],
         partial: 0,
@@ -267,14 +312,17 @@ fn damaged(version: &str, damage: &Damage) {
     let fixture = Fixture::new(version);
     let home = &fixture.home;
     let what = format!("{version}: {}", damage.name);
-    let named = (damage.named)(&fixture).file_name().map_or_else(String::new, |name| name.to_str().unwrap()[..8].to_owned());
+    let named = (damage.named)(&fixture).file_name().unwrap().to_str().unwrap()[..8].to_owned();
     (damage.hurt)(&fixture);
-    let run = |words: &[&str], code: i32| {
+    let run = |words: &[&str], code: i32, says: &str| {
         let outcome = home.bbackup(words).run();
         assert!(outcome.code() == Some(code) && !outcome.errors().contains("panicked"), "{what}: {}", outcome.describe());
-        outcome
+        let said = outcome.text() + &outcome.errors();
+        assert!(said.contains(says), "{what}: `{says}` is missing\n{}", outcome.describe());
+        said
     };
-    let _ = run(&["check", "--read-data"], 1).says(&named);
+    let said = run(&["check", "--read-data"], 1, damage.says[0]);
+    assert!(said.contains(&named), "{what}: {named} is missing\n{said}");
     // What is restored of it before any repair is right, or it is said that it is not.
     let out = home.path("before");
     let restored = home.bbackup(["restore", &fixture.snapshots[1].0, "--to"]).arg(&out).run();
@@ -286,10 +334,10 @@ fn damaged(version: &str, damage: &Damage) {
         assert_eq!(Some(&fs::read(path).unwrap()), expected.map(|(_, data)| data), "{what}: {name}");
     }
 
-    let _ = run(&["repair", "index", "--read-data"], damage.repairs[0]);
-    let _ = run(&["repair", "snapshots", "--forget"], damage.repairs[1]);
-    let _ = run(&["prune", "--max-unused", "0"], 0);
-    let _ = run(&["check", "--read-data"], 0);
+    let _ = run(&["repair", "index", "--read-data"], damage.repairs[0], damage.says[1]);
+    let _ = run(&["repair", "snapshots", "--forget"], damage.repairs[1], damage.says[2]);
+    let _ = run(&["prune", "--max-unused", "0"], 0, "");
+    let _ = run(&["check", "--read-data"], 0, "No errors were found");
     Restic::new(home).check();
     let left = contents(home);
     for number in damage.whole {
