@@ -210,6 +210,42 @@ fn a_bind_mount_that_is_gone_or_became_empty_is_a_failure() {
 }
 
 #[test]
+fn a_bind_mount_that_is_gone_is_a_failure_also_if_nothing_that_mounts_it_was_started() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "unstarted");
+    let (data, single, new) = (home.make_folder("data"), home.path("single"), home.path("new"));
+    fs::write(data.join("file"), "here").unwrap();
+    fs::write(&single, "here").unwrap();
+    let create = |name: &str, path: &Path| stage.ok(["create", "--name", &stage.name(name), "-v", &mount(path, "/data"), BUSYBOX, "true"]);
+    let (app, other, fresh) = (stage.name("app"), stage.name("other"), stage.name("fresh"));
+    for (name, path) in [("app", &data), ("other", &single)] {
+        create(name, path);
+        let _ = stage.bbackup(["backup", "--containers", &stage.name(name)]).run().success();
+    }
+    create("fresh", &new);
+    for path in [&data, &single] {
+        let _ = fs::remove_dir_all(path).or_else(|_| fs::remove_file(path));
+        assert!(!path.exists());
+    }
+    for name in [&app, &other] {
+        let outcome = stage.bbackup(["backup", "--containers", name]).run().exits(4);
+        let _ = outcome.says("does not exist, and in snapshot").says("gone or not mounted");
+        // Nothing has taken its place: it is refused again.
+        let _ = stage.bbackup(["backup", "--containers", name]).run().exits(4).says("does not exist, and in snapshot");
+    }
+    let listed = stage.bbackup(["ls", "latest"]).run().success().text();
+    assert!(listed.contains("/binds/"), "latest has lost the data:\n{listed}");
+    // What never was there is nobody's loss.
+    let _ = stage.bbackup(["backup", "--json", "--containers", &fresh]).run().success().says("nothing that mounts it was ever started");
+    // As the sentence says.
+    fs::create_dir(&data).unwrap();
+    let _ = stage.bbackup(["backup", "--full", "--containers", &app]).run().success();
+    fs::remove_dir(&data).unwrap();
+    let _ = stage.bbackup(["backup", "--containers", &app]).run().success();
+}
+
+#[test]
 fn an_inner_bind_mount_that_is_not_reached_leaves_the_outer_one_partial() {
     needs!(Part::Root, Part::Engine);
     let home = Home::with_repository();

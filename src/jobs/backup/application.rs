@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::before::Now;
 use self::mounted::Fault;
 use self::open::Opened;
 use super::estimate::Estimate;
@@ -353,7 +354,7 @@ impl Work<'_> {
         let is_empty = matches!(item.kind, ItemKind::Volume | ItemKind::Bind)
             && receipt.counts().entries() <= 1
             && summary.problem_count + summary.warning_count == 0;
-        let outcome = match (receipt.proof(), is_empty.then(|| self.full_before(item)).flatten()) {
+        let outcome = match (receipt.proof(), is_empty.then(|| self.full_before(item, Now::Empty)).flatten()) {
             (_, Some(before)) => ItemOutcome::Failed {
                 reason: format!(
                     "it is empty, and in snapshot {} it was not: its data is gone or not mounted; if it is meant to be empty, --full saves it so",

@@ -1,49 +1,63 @@
-//! What an item was like when it was last saved: one that was full and is empty now may lie on a disk that is not mounted.
+//! What an item was like when it was last saved: one that was full and is empty or gone now may lie on a disk that is not mounted.
 
 use std::ops::ControlFlow;
 
 use super::super::sentence;
 use super::Work;
 use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME};
+use crate::model::entry::Kind;
 use crate::model::outcome::ItemOutcome;
 use crate::repository::contract::{Repository, RepositoryError, Snapshot, SnapshotId};
 use crate::sources::plan::PlannedItem;
 
+/// What an item is like now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Now {
+    /// There is nothing in it.
+    Empty,
+    /// There is nothing at its path.
+    Gone,
+}
+
 impl Work<'_> {
-    /// The snapshot that had this volume or bind mount full when it was last saved. Asked for one that is empty now.
-    pub(super) fn full_before(&mut self, item: &PlannedItem) -> Option<SnapshotId> {
+    /// The snapshot that had this volume or bind mount full when it was last saved. Asked for one that is empty or gone now.
+    pub(super) fn full_before(&mut self, item: &PlannedItem, now: Now) -> Option<SnapshotId> {
         let repository = self.run.repository().filter(|_| !self.run.request.full)?;
         let (host, name) = (&self.run.context.config.host, &self.unit.planned.application.name);
-        match tokio::task::block_in_place(|| last_full(repository, host, name, item)) {
+        match tokio::task::block_in_place(|| last_full(repository, host, name, item, now)) {
             Ok(found) => found,
             Err(error) => {
                 let error = sentence(&error);
                 let kind = item.kind.as_str();
-                self.result.warnings.push(format!("{kind} {} is empty, and whether it was before cannot be seen: {error}", item.name));
+                let now = if now == Now::Empty { "empty" } else { "gone" };
+                self.result.warnings.push(format!("{kind} {} is {now}, and whether it was before cannot be seen: {error}", item.name));
                 None
             }
         }
     }
 }
 
-/// The snapshot that had the volume full when it was last saved; none if it was empty then, or was never saved.
+/// The snapshot that had the item full when it was last saved; none if it was empty then, or was never saved.
 fn last_full(
     repository: &dyn Repository,
     host: &str,
     application: &str,
     item: &PlannedItem,
+    now: Now,
 ) -> Result<Option<SnapshotId>, RepositoryError> {
     let snapshots = repository.snapshots()?;
     // What a restore has overwritten may be empty as it was broken.
     let mine = |one: &Snapshot| one.host == host && one.application() == Some(application) && !one.is_aside(&[]);
     for snapshot in snapshots.into_iter().rev().filter(mine) {
-        let mut entries = 0;
-        let listed = repository.list(&snapshot.id, item.path.as_bytes(), false, &mut |_| {
+        let (mut entries, mut is_full) = (0, false);
+        let listed = repository.list(&snapshot.id, item.path.as_bytes(), false, &mut |entry| {
             entries += 1;
-            if entries > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            // A file is one entry, now as before.
+            is_full = entries > 1 || now == Now::Gone && entry.metadata.kind != Kind::Directory;
+            if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         match listed {
-            Ok(_) if entries > 1 => return Ok(Some(snapshot.id)),
+            Ok(_) if is_full => return Ok(Some(snapshot.id)),
             // One that was refused for being empty is there as well, and does not make it right.
             Ok(_) if snapshot.is_partial() && !was_saved(repository, &snapshot.id, application, item)? => {}
             Ok(_) => return Ok(None),
@@ -115,7 +129,7 @@ mod tests {
         let repository = ResticRepository::new(open, Options::default(), Locking::Retry(Duration::ZERO));
         let item =
             PlannedItem { kind: ItemKind::Volume, name: "db".to_owned(), path: VOLUME.to_owned(), exclude: Vec::new(), inner: Vec::new() };
-        let last_full = |host: &str| last_full(&repository, host, "shop", &item).unwrap();
+        let last_full = |host: &str| last_full(&repository, host, "shop", &item, Now::Empty).unwrap();
         assert_eq!(last_full("h"), None);
         let full = save(&repository, 1, 2, &[]);
         assert_eq!(last_full("h"), Some(full.clone()));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::sentence;
-use super::{Fault, Work, listed};
+use super::{Fault, Now, Work, listed};
 use crate::docker::helper::Owner;
 use crate::jobs::error::JobError;
 use crate::model::application::Container;
@@ -103,18 +103,28 @@ impl Work<'_> {
                 self.result.notes.push(format!("bind mount {shown} would be read through a helper container: {reason}"));
                 Ok(Opened::Ended(ItemOutcome::Skipped, Some(reason)))
             }
-            // The Engine makes it when the container is started for the first time.
-            Err(error) if error.is_missing() && self.never_started(item) => {
-                self.result
-                    .notes
-                    .push(format!("bind mount {shown} is not saved: it does not exist, and nothing that mounts it was ever started"));
-                Ok(Opened::Left)
-            }
+            Err(error) if error.is_missing() && self.never_started(item) => Ok(self.missing_bind(item, &error)),
             Err(error) => {
                 self.fault = Fault::of(error.of_engine(), error.is_transient());
                 Ok(Opened::Ended(ItemOutcome::Failed { reason: sentence(&error) }, None))
             }
         }
+    }
+
+    /// A bind mount that is not there, of containers that were never started: the Engine makes it when one is. What was saved before is gone.
+    fn missing_bind(&mut self, item: &PlannedItem, error: &BindError) -> Opened {
+        let Some(before) = self.full_before(item, Now::Gone) else {
+            let shown = printable(item.name.as_bytes());
+            let reason = "it does not exist, and nothing that mounts it was ever started";
+            self.result.notes.push(format!("bind mount {shown} is not saved: {reason}"));
+            return Opened::Left;
+        };
+        let reason = format!(
+            "{}, and in snapshot {} it did: its data is gone or not mounted; if it is meant to be gone, make an empty folder of it, which --full saves",
+            sentence(error),
+            before.short()
+        );
+        Opened::Ended(ItemOutcome::Failed { reason }, None)
     }
 
     /// What was to be saved with a bind mount and will not be: reasons why it is not whole. What was left out on purpose, or is of a
