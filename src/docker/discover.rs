@@ -172,7 +172,8 @@ pub async fn discover(engine: &Engine) -> Result<Discovery, DockerError> {
     let (networks, default_networks, raw_networks) = inspect_networks(wire, networks, &mut warnings, &mut unseen).await;
 
     let volumes: Vec<Volume> = volumes.volumes.into_iter().map(Volume::from).collect();
-    let links = Links::find(engine, containers.iter().flat_map(|container| &container.mounts), &volumes).await;
+    let links = Links::find(engine, &Links::default(), containers.iter().flat_map(|container| &container.mounts), &volumes).await;
+    warnings.extend(links.told());
     let mut discovery = Discovery::with_links(engine.identity().clone(), containers, volumes, networks, links);
     discovery.warnings.splice(0..0, warnings);
     Ok(Discovery { default_networks, raw_containers, raw_networks, unseen, ..discovery })

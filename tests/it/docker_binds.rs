@@ -5,13 +5,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
 use crate::support::manifest::Manifest;
-use crate::support::mounted::Disk;
+use crate::support::mounted::{Disk, Hung};
 use crate::support::parts::{Part, needs};
 use crate::support::proxy::over_tcp;
 use crate::support::tree;
@@ -538,4 +539,32 @@ fn who_reaches_a_volume_by_another_name_is_kept_still_too() {
     running.signal(rustix::process::Signal::CONT);
     let outcome = running.wait().exits(4).says(&format!("container {} ran while it was read", stage.name("by-twin")));
     let _ = outcome.says(&format!("container {} ran while it was read", stage.name("new-by-link")));
+}
+
+#[test]
+fn a_mount_that_hangs_does_not_hide_who_reaches_the_files_over_a_link() {
+    needs!(Part::Root, Part::Engine, Part::Program("fusermount3"));
+    let home = Home::with_repository();
+    let stage = Stage::alone(&home, "hung");
+    let (data, point) = (home.make_folder("data"), home.make_folder("point"));
+    fs::write(data.join("file"), "x").unwrap();
+    let link = home.path("link");
+    std::os::unix::fs::symlink("data", &link).unwrap();
+    start(&stage, "app", &[], &[mount(&data, "/data")]);
+    start(&stage, "by-link", &[], &[mount(&link, "/data")]);
+    let _hung = Hung::new(&point, Duration::from_secs(25));
+    let far: Vec<PathBuf> = (0..20).map(|number| point.join(format!("far{number:02}"))).collect();
+    let mounts = far.iter().flat_map(|path| ["-v".to_owned(), mount(path, &format!("/{}", path.file_name().unwrap().display()))]);
+    let create = ["create".to_owned(), "--name".to_owned(), stage.name("far")].into_iter().chain(mounts);
+    stage.ok(create.chain([BUSYBOX.to_owned(), "true".to_owned()]));
+    let before = started_at(&stage, "by-link");
+    let outcome = stage.bbackup(["backup", "--json", "--containers", &stage.name("app")]).run().exits(4);
+    let result = outcome.json_lines().pop().unwrap()["data"]["runs"][0].clone();
+    assert!(started_at(&stage, "by-link") != before, "who writes over a link was not stopped: {result}");
+    let down = result["applications"][0]["downtime_seconds"].as_f64().unwrap();
+    assert!(down < 15.0, "containers were down while nobody answered: {down} s");
+    let warnings = result["warnings"].as_array().unwrap();
+    let told = format!("whether links lead from {}, ", far[0].display());
+    assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains(&told), "{result}");
+    assert!(warnings[0].as_str().unwrap().contains("and 10 more"), "{result}");
 }

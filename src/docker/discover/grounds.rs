@@ -31,6 +31,11 @@ impl Grounds {
         self
     }
 
+    /// Where links lead from one place to another, as far as that is known.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
     /// The places of a volume. One that is not known is at least where its mount says.
     pub fn volume(&self, name: &str, source: &str) -> BTreeSet<String> {
         let places = self.volumes.get(name).cloned();

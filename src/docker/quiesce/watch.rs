@@ -49,6 +49,8 @@ pub struct Meanwhile {
     pub writers: Vec<Writer>,
     /// Containers of which nobody can tell any more what they mounted: they may have written.
     pub doubts: Vec<String>,
+    /// Where paths of containers that came meanwhile lead is not known, in sentences.
+    pub unfollowed: Vec<String>,
     /// Why containers that are gone again may not have been seen.
     pub missed: Option<DockerError>,
 }
@@ -135,7 +137,7 @@ impl Watch {
     pub async fn end(mut self, engine: &Engine, known: &BTreeSet<String>, is_gone: bool) -> Result<Meanwhile, DockerError> {
         let mut found = Meanwhile::default();
         let lines = list_patiently(engine, if is_gone { Duration::ZERO } else { LOOK_LIMIT }).await?;
-        self.follow_links(engine, lines.iter().flat_map(Line::mounts).collect()).await;
+        self.follow_links(engine, lines.iter().flat_map(Line::mounts).collect(), &mut found).await;
         for line in lines.iter().filter(|line| !known.contains(&line.id)) {
             let touched = self.touched(line.name(), &line.mounts());
             if !touched.is_empty() && (line.runs() || self.ran(engine, &line.id).await) {
@@ -146,7 +148,7 @@ impl Watch {
             Some(Ok(ear)) => {
                 let heard = ear.close(engine).await;
                 let mounts = heard.containers.values().filter_map(|guest| guest.mounts.as_ref()).flatten().cloned();
-                self.follow_links(engine, mounts.collect()).await;
+                self.follow_links(engine, mounts.collect(), &mut found).await;
                 let is_there = |id: &String| known.contains(id) || lines.iter().any(|line| line.id == *id);
                 let gone = heard.containers.into_iter().filter(|(id, guest)| guest.was_started && !is_there(id));
                 gone.for_each(|(id, guest)| self.judge(&id, &guest, &mut found));
@@ -159,8 +161,9 @@ impl Watch {
     }
 
     /// Who came meanwhile may reach the same by another path.
-    async fn follow_links(&mut self, engine: &Engine, mounts: Vec<Mount>) {
-        let links = Links::find(engine, &mounts, []).await;
+    async fn follow_links(&mut self, engine: &Engine, mounts: Vec<Mount>, found: &mut Meanwhile) {
+        let links = Links::find(engine, self.grounds.links(), &mounts, []).await;
+        found.unfollowed.extend(links.told());
         self.grounds = std::mem::take(&mut self.grounds).with_links(links);
     }
 

@@ -272,7 +272,7 @@ impl Quiet {
                 "container {name} ran while bind mounts were read, and was gone before anybody could see what it mounts: if it wrote to one of them, the copy may be torn"
             )
         };
-        self.warnings.extend(meanwhile.doubts.into_iter().map(doubt));
+        self.warnings.extend(meanwhile.doubts.into_iter().map(doubt).chain(meanwhile.unfollowed));
         self.notes.extend(meanwhile.missed.map(|error| {
             format!("whether a container was started and removed again while volumes were read cannot be seen: {}", sentence(&error))
         }));

@@ -1,7 +1,11 @@
 //! Snapshots, disks and folders mounted for the time of a test.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -81,5 +85,40 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A file system that does not answer what is in it for a long time, like that of a server that is gone. (Who asks one that never
+/// answers could not even be killed.)
+pub(crate) struct Hung {
+    path: PathBuf,
+    _session: fuser::BackgroundSession,
+}
+
+impl Hung {
+    /// Mounts it.
+    pub(crate) fn new(path: &Path, silence: Duration) -> Self {
+        let session = fuser::Session::new(Silent { silence, over: OnceLock::new() }, path, &fuser::Config::default()).unwrap();
+        Self { path: path.to_owned(), _session: session.spawn().unwrap() }
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// Answers nothing for so long after it was asked first.
+struct Silent {
+    silence: Duration,
+    over: OnceLock<Instant>,
+}
+
+impl fuser::Filesystem for Silent {
+    fn lookup(&self, _request: &fuser::Request, _parent: fuser::INodeNo, _name: &OsStr, reply: fuser::ReplyEntry) {
+        let over = self.over.get_or_init(|| Instant::now() + self.silence);
+        thread::sleep(over.saturating_duration_since(Instant::now()));
+        reply.error(fuser::Errno::EIO);
     }
 }
