@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::support::engine::{BUSYBOX, Engine, Stage};
+use crate::support::faults::Mount;
 use crate::support::home::Home;
 use crate::support::manifest::Manifest;
+use crate::support::mounted::Disk;
 use crate::support::parts::{Part, needs};
-use crate::support::proxy::{Action, Proxy};
+use crate::support::proxy::{Action, Proxy, over_tcp};
+use crate::support::run::Outcome;
 use crate::support::tree;
 
 /// What listens at a port of the Engine says.
@@ -283,4 +286,77 @@ fn what_a_failed_restore_wrote_into_a_volume_that_was_there_is_told() {
     let _ = restore(&[]).run().exits(1).says("it holds files");
     let _ = restore(&["--in-place"]).run().success();
     stage.wait_for_state(&name, "running");
+}
+
+/// Three files, by the order in which they are restored.
+fn three_files(folder: &Path) {
+    fs::write(folder.join("a-first"), "first").unwrap();
+    fs::write(folder.join("b-second"), "second").unwrap();
+    fs::write(folder.join("c-last"), "last").unwrap();
+}
+
+#[test]
+fn what_a_restore_through_a_helper_says_it_left_is_there_and_nothing_else() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "refused");
+    let host = over_tcp(&stage.engine().host());
+    let (app, volume) = (stage.name("app"), stage.name("vol"));
+    let (device, bound) = (home.make_folder("device"), home.make_folder("bound"));
+    three_files(&device);
+    stage.ok(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &format!("device={}", device.display()), &volume]);
+    let run = |mount: &str| {
+        stage.ok(["run", "-d", "--name", &app, "--stop-timeout", "0", "-v", mount, BUSYBOX, "sleep", "1000"]);
+        let outcome = stage.bbackup(["backup", "--containers", &app]).env("DOCKER_HOST", &host).run();
+        assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+        stage.ok(["rm", "-f", &app]);
+    };
+    let restore = |flags: &[&str]| stage.bbackup(["restore", "latest", "--all"]).args(flags);
+    let assert_left = |folder: &Path, what: &str| {
+        assert!(!stage.exists("container", &app), "a container was made on half of its data: {what}");
+        assert_eq!(fs::read_to_string(folder.join("a-first")).unwrap(), "first", "{what}");
+        assert!(!folder.join("c-last").exists(), "{what}");
+        for mounted in [&volume, &bound.display().to_string()] {
+            let mounted = format!("volume={mounted}");
+            let helpers = stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper", "--filter", &mounted]);
+            assert_eq!(helpers, "", "a helper is left: {what}");
+        }
+    };
+    let assert_whole = |folder: &Path, outcome: &Outcome| {
+        assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+        assert_eq!(fs::read_to_string(folder.join("b-second")).unwrap(), "second");
+        assert_eq!(fs::read_to_string(folder.join("c-last")).unwrap(), "last");
+        stage.wait_for_state(&app, "running");
+        stage.ok(["rm", "-f", &app]);
+    };
+
+    // A volume that stands for a folder is written through a helper, wherever the Engine is. There is room on the disk, but not for another file.
+    run(&format!("{volume}:/data"));
+    stage.ok(["volume", "rm", &volume]);
+    fs::remove_dir_all(&device).unwrap();
+    let small = Mount::of_few(&device, 3);
+    let outcome = restore(&[]).run().exits(1).says("no space left on device").says("everything that was made for it was removed again");
+    let outcome = outcome.says(&format!("what was written to {}, for which volume {volume} stands, stays there", device.display()));
+    assert!(!stage.exists("volume", &volume));
+    assert_left(&device, &outcome.describe());
+    drop(small);
+    assert_whole(&device, &restore(&[]).run());
+
+    // A bind mount with a file in it that cannot be replaced: something is mounted there.
+    three_files(&bound);
+    run(&format!("{}:/data", bound.display()));
+    for file in ["a-first", "c-last"] {
+        fs::remove_file(bound.join(file)).unwrap();
+    }
+    let other = home.path("other");
+    for file in [&other, &bound.join("b-second")] {
+        fs::write(file, "of another").unwrap();
+    }
+    let mounted = Disk::another(&other, &bound.join("b-second"));
+    let over = || restore(&["--in-place", "--no-save-first"]).env("DOCKER_HOST", &host).run();
+    let outcome = over().exits(1).says(&format!("what was restored to {} stays there", bound.display()));
+    assert_left(&bound, &outcome.describe());
+    assert_eq!(fs::read_to_string(bound.join("b-second")).unwrap(), "of another");
+    drop(mounted);
+    assert_whole(&bound, &over());
 }

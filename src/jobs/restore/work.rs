@@ -405,14 +405,21 @@ fn content_of<'v>(restore: &'v EngineRestore, volume: &'v str) -> &'v str {
     restore.plan.steps.iter().find(is_it).and_then(|planned| planned.step.fills()).map_or(volume, |(place, _)| place)
 }
 
-/// What is said of volumes that were there, empty, and were begun to be filled.
+/// What is said of volumes that were there, empty, and were begun to be filled, and of what volumes stand for: it is not removed with them.
 fn stays_written(restore: &EngineRestore, application: &str, filled: &BTreeSet<&str>) -> String {
-    let used = restore.plan.steps.iter().filter(|planned| planned.application == application).filter_map(|planned| match &planned.step {
-        Step::UseVolume { name } if filled.contains(name.as_str()) => Some(printable(name.as_bytes())),
+    let steps = restore.plan.steps.iter().filter(|planned| planned.application == application);
+    let told = steps.filter_map(|planned| match &planned.step {
+        Step::UseVolume { name } if filled.contains(name.as_str()) => Some(format!(
+            "; what was written into volume {}, which was there and empty, stays in it: empty it, or restore with --in-place",
+            printable(name.as_bytes())
+        )),
+        Step::FillVolume { name, device: Some(device), replace: false, over: false, .. } if filled.contains(device.as_str()) => {
+            let (name, device) = (printable(name.as_bytes()), printable(device.as_bytes()));
+            Some(format!(
+                "; what was written to {device}, for which volume {name} stands, stays there: empty it, or restore with --in-place"
+            ))
+        }
         _ => None,
-    });
-    let told = used.map(|name| {
-        format!("; what was written into volume {name}, which was there and empty, stays in it: empty it, or restore with --in-place")
     });
     told.collect::<Vec<_>>().concat()
 }

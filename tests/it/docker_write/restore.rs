@@ -1,6 +1,6 @@
 //! A whole application is planned and brought back from its documents alone, its volume written both ways.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bbackup::docker::create::Names;
 use bbackup::docker::helper::Owner;
@@ -19,6 +19,7 @@ use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
 use crate::support::proxy::{Action, Proxy};
 
+const POLITE: &str = "trap exit TERM; while :; do sleep 0.1; done";
 const LIMITS: Limits = Limits { health: Duration::from_secs(10), stop: None };
 
 /// What a snapshot would hold of the application of that name.
@@ -276,4 +277,54 @@ fn a_volume_that_the_engine_does_not_take_is_given_up() {
         let filter = format!("volume={volume}");
         assert_eq!(stage.ok(["ps", "-aq", "--filter", "label=bbackup.helper", "--filter", &filter]), "", "the helper is left");
     });
+}
+
+#[test]
+fn a_restore_waits_for_health_only_so_long_and_says_who_is_not_well() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "sick");
+    let up = home.make_folder("mounted").join("up");
+    let mount = format!("{}:/mounted", up.parent().unwrap().display());
+    for (number, script, told) in [
+        (0, POLITE.to_owned(), "runs and is not healthy after 3 seconds"),
+        (1, format!("test -e /mounted/up || exit 5; {POLITE}"), "was started and has ended with exit code 5"),
+    ] {
+        let project = stage.name(&format!("shop{number}"));
+        let (db, web) = (format!("{project}-db-1"), format!("{project}-web-1"));
+        let label = format!("com.docker.compose.project={project}");
+        let run = |name: &str, service: &str, more: &[&str], script: &str| {
+            let service = format!("com.docker.compose.service={service}");
+            let first = ["run", "-d", "--name", name, "--label", &label, "--label", &service, "--stop-timeout", "0"];
+            stage.ok([&first[..], more, &[BUSYBOX, "sh", "-c", script]].concat());
+        };
+        std::fs::write(&up, "").unwrap();
+        let check = ["--health-cmd", "test -e /mounted/up", "--health-interval", "200ms", "--health-retries", "2", "-v", &mount];
+        run(&db, "db", &check, &script);
+        run(&web, "web", &["--label", "com.docker.compose.depends_on=db:service_healthy:false"], POLITE);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while stage.inspect("container", &db)["State"]["Health"]["Status"] != "healthy" {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        block_on(async {
+            let engine = connect(&stage).await;
+            let stored = [stored(&engine, &project, 5).await];
+            stage.ok(["rm", "-f", &db, &web]);
+            std::fs::remove_file(&up).unwrap();
+            let plan = prepare(&engine, &stored, &RestoreOptions::default()).await.unwrap();
+            assert_eq!(plan.conflicts, []);
+            let mut steps = Steps::new(&engine, Limits { health: Duration::from_secs(3), stop: None });
+            let (mut found, mut waited) = (Vec::new(), Duration::ZERO);
+            for planned in &plan.steps {
+                let began = Instant::now();
+                found.extend(steps.take(planned).await.unwrap());
+                if matches!(planned.step, Step::WaitHealthy { .. }) {
+                    waited += began.elapsed();
+                }
+            }
+            assert_eq!(found, [format!("container {db} {told}")]);
+            assert!(number == 1 || (3..20).contains(&waited.as_secs()), "{waited:?}");
+            assert_eq!(inspect(&engine, &web).await["State"]["Running"], true, "who waits for it is started all the same");
+        });
+    }
 }

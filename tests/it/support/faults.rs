@@ -21,6 +21,13 @@ impl Mount {
         Self { path: path.to_owned() }
     }
 
+    /// A file system in memory that holds only so many files and folders, its own root among them, however small they are.
+    pub(crate) fn of_few(path: &Path, entries: u64) -> Self {
+        fs::create_dir_all(path).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("nr_inodes={entries}"), "tmpfs"]).arg(path));
+        Self { path: path.to_owned() }
+    }
+
     /// A second, read-only view over a folder, at the folder's own path: not even root can write there.
     pub(crate) fn read_only(path: &Path) -> Self {
         run(Command::new("mount").arg("--bind").arg(path).arg(path));
