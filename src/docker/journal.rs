@@ -132,6 +132,11 @@ enum Line {
     Held(Entry),
     /// To be run in a container that runs again.
     Owed(OwedHook),
+    /// Started again; whether it stays is still to be seen.
+    Started {
+        /// The `order` of the entry.
+        order: u64,
+    },
     /// Back again, or somebody else's to bring back; run.
     Released {
         /// The `order` of the entry or the command.
@@ -143,6 +148,8 @@ enum Line {
 #[derive(Debug, Default)]
 struct Open {
     entries: Vec<Entry>,
+    /// The `order` of those that were started again: they are looked at once more, and nobody keeps them still.
+    started: Vec<u64>,
     hooks: Vec<OwedHook>,
 }
 
@@ -229,7 +236,7 @@ impl Journals {
         }
     }
 
-    /// Every container that another run holds, living or dead, on this Engine.
+    /// Every container that another run holds, living or dead, on this Engine. What a living one has started again it does not hold any more.
     ///
     /// # Errors
     /// A journal cannot be read.
@@ -242,9 +249,9 @@ impl Journals {
             let unheld = LockedFile::open_unheld(&path).map_err(|source| self.failed(&path, source))?;
             let Some(bytes) = journal_file::read_unlocked(&path, LIMIT).map_err(|source| self.failed(&path, source))? else { continue };
             let living = unheld.is_none();
-            holdings.extend(
-                Open::read(&bytes).entries.into_iter().filter(|entry| entry.engine == engine).map(|entry| Holding { entry, living }),
-            );
+            let Open { entries, started, .. } = Open::read(&bytes);
+            let is_held = |entry: &Entry| entry.engine == engine && !(living && started.contains(&entry.order));
+            holdings.extend(entries.into_iter().filter(is_held).map(|entry| Holding { entry, living }));
         }
         Ok(holdings)
     }
@@ -389,6 +396,16 @@ impl Journal {
         Ok(owed)
     }
 
+    /// Writes down that a container was started again, so that nobody takes it for kept still. It stays open until it is released.
+    ///
+    /// # Errors
+    /// It is not written down: others take it for kept still until it is released.
+    pub fn started(&mut self, order: u64) -> Result<(), JournalError> {
+        self.append(&Line::Started { order })?;
+        self.open.started.push(order);
+        Ok(())
+    }
+
     /// Writes down that a container is back, or that another run brings it back, or that a command was run.
     ///
     /// # Errors
@@ -450,6 +467,7 @@ impl Open {
             match serde_json::from_slice(line) {
                 Ok(Line::Held(entry)) => open.entries.push(entry),
                 Ok(Line::Owed(hook)) => open.hooks.push(hook),
+                Ok(Line::Started { order }) => open.started.push(order),
                 Ok(Line::Released { order }) => open.release(order),
                 Err(_) => {}
             }

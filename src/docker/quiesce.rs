@@ -11,6 +11,7 @@ mod order;
 mod recover;
 mod release;
 mod services;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -35,6 +36,7 @@ pub use self::hooks::{ContainerHooks, HookError, PlannedHooks};
 pub use self::order::start_order;
 pub use self::recover::{OwedOutcome, RanOwed, Recovery, RepairOutcome, Repaired, held, held_elsewhere, recover};
 pub use self::release::{Release, StartCause, StartFailure};
+pub use self::settle::Settling;
 pub use self::watch::{Meanwhile, Place, Watch, Writer};
 
 /// How long somebody else may hold the gate: the time of a stop that is killed in the end.
@@ -288,15 +290,24 @@ impl Quiesce {
         self.inner.as_ref().map_or(&[], |inner| &inner.notes)
     }
 
-    /// Brings everything back in dependency order and waits until it is healthy.
-    pub async fn release(mut self, progress: &dyn Progress) -> Release {
-        // The guard keeps what it holds until each is back: a caller that gives up in the middle leaves the rest to `drop`.
-        let release = match &mut self.inner {
-            Some(inner) => inner.release(progress).await,
-            None => Release::default(),
-        };
-        self.inner = None;
+    /// Brings everything back in dependency order, waits until it is healthy and sees whether it stays.
+    pub async fn release(self, progress: &dyn Progress) -> Release {
+        let (mut release, settling) = self.start_again(progress).await;
+        if let Some(settling) = settling {
+            settling.end(&mut release).await;
+        }
         release
+    }
+
+    /// Brings everything back in dependency order and waits until it is healthy. Whether the rest stays is still to be seen.
+    pub async fn start_again(mut self, progress: &dyn Progress) -> (Release, Option<Settling>) {
+        // The guard keeps what it holds until each is back: a caller that gives up in the middle leaves the rest to `drop`.
+        let (release, started) = match &mut self.inner {
+            Some(inner) => inner.release(progress).await,
+            None => (Release::default(), Vec::new()),
+        };
+        let inner = self.inner.take().filter(|_| !started.is_empty());
+        (release, inner.map(|inner| Settling { inner, started }))
     }
 }
 
@@ -306,7 +317,10 @@ impl Drop for Quiesce {
         // The runtime that we are dropped on may be ending, and must not be blocked on from within: a thread has its own.
         let rescue = move || {
             if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                runtime.block_on(inner.release(&crate::model::progress::Silent));
+                runtime.block_on(async {
+                    let (mut release, started) = inner.release(&crate::model::progress::Silent).await;
+                    inner.see_whether_they_stay(started, &mut release).await;
+                });
             }
         };
         if let Ok(thread) = std::thread::Builder::new().name("bring containers back".to_owned()).spawn(rescue) {

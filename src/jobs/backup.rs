@@ -8,12 +8,14 @@ mod counting;
 mod estimate;
 mod paths;
 mod quiet;
+mod settling;
 mod together;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use self::settling::Pending;
 use super::engine::{connect, local_data_root};
 use super::error::JobError;
 use super::request::{BackupRequest, JobContext};
@@ -51,6 +53,7 @@ struct Run<'a> {
     never_read: Arc<NeverRead>,
     /// None where only paths are saved.
     host: Option<Host>,
+    settling: Pending,
 }
 
 /// The Docker host as it was when the run began.
@@ -102,28 +105,20 @@ pub async fn run(
         id: ulid::Ulid::from_datetime(clock::now().into()).to_string(),
         never_read,
         host,
+        settling: Pending::default(),
     };
     let units = run.units(&mut outcome)?;
     if units.iter().any(|unit| unit.planned.application.containers.iter().any(|container| container.swarm_task)) {
         outcome.notes.push(NO_SERVICES.to_owned());
     }
     let single = outcome.applications.len() + units.len() + request.sets.iter().filter(|set| !set.selection.paths.is_empty()).count() == 1;
-    if request.parallel > 1 && units.len() > 1 {
-        tokio::task::block_in_place(|| together::back_up(&run, &units, &mut outcome))?;
-    } else {
-        for unit in &units {
-            let name = &unit.planned.application.name;
-            if !outcome.is_ended(name) {
-                outcome.take(name, application::back_up(&run, unit).await, single)?;
-            }
-        }
-    }
-    for set in request.sets.iter().filter(|set| !set.selection.paths.is_empty()) {
-        let name = paths::name(set);
-        if !outcome.is_ended(&name) {
-            let done = tokio::task::block_in_place(|| paths::back_up(&run, set));
-            outcome.take(&name, done.map_err(Unsaved::from), single)?;
-        }
+    let done = run.save_all(&units, single, &mut outcome).await;
+    run.see_whether_they_stay(&mut outcome).await;
+    match done {
+        Err(error) if outcome.applications.iter().all(|application| application.failures.is_empty()) => return Err(error),
+        // Of containers that are down is told in any case.
+        Err(error) => outcome.warnings.push(sentence(&error)),
+        Ok(()) => {}
     }
     Ok(BackupResult {
         run: run.id.clone(),
@@ -135,6 +130,29 @@ pub async fn run(
         repository: context.repository.as_ref().map(|repository| repository.info()),
         duration: started.elapsed(),
     })
+}
+
+impl Run<'_> {
+    async fn save_all(&self, units: &[Unit], single: bool, outcome: &mut Outcome) -> Result<(), JobError> {
+        if self.request.parallel > 1 && units.len() > 1 {
+            tokio::task::block_in_place(|| together::back_up(self, units, outcome))?;
+        } else {
+            for unit in units {
+                let name = &unit.planned.application.name;
+                if !outcome.is_ended(name) {
+                    outcome.take(name, application::back_up(self, unit).await, single)?;
+                }
+            }
+        }
+        for set in self.request.sets.iter().filter(|set| !set.selection.paths.is_empty()) {
+            let name = paths::name(set);
+            if !outcome.is_ended(&name) {
+                let done = tokio::task::block_in_place(|| paths::back_up(self, set));
+                outcome.take(&name, done.map_err(Unsaved::from), single)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Finds out whether a request can be tried at all: the Engine answers, and what is named is there. Writes nothing, and needs

@@ -133,7 +133,7 @@ fn sentence(repaired: &Repaired) -> (bool, String) {
         RepairOutcome::LeftTo { run: other } => {
             (false, format!("container {container} is left to run {}, which holds it", printable(other.as_bytes())))
         }
-        RepairOutcome::Failed(error) => (true, format!("container {container}, which run {run} had left down, cannot be started: {error}")),
+        RepairOutcome::Failed(cause) => (true, format!("container {container}, which run {run} had left down, cannot be started: {cause}")),
     }
 }
 
@@ -145,7 +145,7 @@ fn service_sentence(service: &str, run: &str, outcome: &RepairOutcome) -> (bool,
         RepairOutcome::Gone => (false, format!("{whose} was removed by somebody")),
         RepairOutcome::Rescaled { replicas } => (false, format!("{whose} was scaled to {replicas} by somebody, and is left so")),
         RepairOutcome::LeftTo { run: other } => (false, format!("{whose} is left to run {}, which holds it", printable(other.as_bytes()))),
-        RepairOutcome::Failed(error) => (true, format!("{whose} cannot be scaled back: {error}")),
+        RepairOutcome::Failed(cause) => (true, format!("{whose} cannot be scaled back: {cause}")),
     }
 }
 

@@ -56,6 +56,25 @@ async fn a_living_run_keeps_its_journal_and_a_dead_one_gives_it_up() {
 }
 
 #[tokio::test]
+async fn what_was_started_again_is_kept_still_by_nobody_and_looked_at_by_the_next() {
+    let (_folder, journals) = journals();
+    let gate = journals.gate(SOON).await.unwrap();
+    let mut journal = journals.start(&gate, "engine", "RUN").unwrap();
+    journal.hold(intent("c1", "db", Action::Stop)).unwrap();
+    journal.started(0).unwrap();
+    assert!(journals.held_by_others(&gate, None, "engine").unwrap().is_empty());
+    assert_eq!(names(journal.open_entries()), ["db"]);
+    drop(journal);
+    // If it did not stay it was left down, as what was never started.
+    assert_eq!(journals.held_by_others(&gate, None, "engine").unwrap().len(), 1);
+    let mut dead = journals.dead(&gate, "engine").unwrap();
+    assert_eq!(names(dead[0].open_entries()), ["db"]);
+    dead[0].released(0).unwrap();
+    drop(dead);
+    assert!(!journals.any().unwrap());
+}
+
+#[tokio::test]
 async fn what_was_done_last_is_undone_first() {
     let (_folder, journals) = journals();
     let gate = journals.gate(SOON).await.unwrap();

@@ -29,6 +29,15 @@ pub(super) struct Seen {
     pub(super) stop_timeout: Option<Duration>,
     /// Whether it is never killed, however long it takes (`--stop-timeout -1`).
     pub(super) stops_whenever: bool,
+    /// Whether the Engine starts it again for as long as it fails.
+    pub(super) is_restarted: bool,
+}
+
+impl Seen {
+    /// Whether it has ended, and not well.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.status, Status::Exited | Status::Dead) && self.exit_code != 0
+    }
 }
 
 /// How a container came back.
@@ -57,6 +66,8 @@ struct Inspect {
     state: State,
     #[serde(default)]
     config: Config,
+    #[serde(default)]
+    host_config: HostConfig,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +94,32 @@ struct Config {
     stop_timeout: Option<i64>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    #[serde(default)]
+    restart_policy: Restarts,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct Restarts {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    maximum_retry_count: i64,
+}
+
+impl Restarts {
+    fn are_endless(&self) -> bool {
+        match self.name.as_str() {
+            "always" | "unless-stopped" => true,
+            "on-failure" => self.maximum_retry_count == 0,
+            _ => false,
+        }
+    }
+}
+
 /// What a container does now; none if there is no such container.
 pub(super) async fn look(engine: &Engine, id: &str) -> Result<Option<Seen>, DockerError> {
     let path = format!("/containers/{}/json", encode(id));
@@ -100,6 +137,7 @@ pub(super) async fn look(engine: &Engine, id: &str) -> Result<Option<Seen>, Dock
         started_at: inspect.state.started_at,
         stop_timeout: inspect.config.stop_timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
         stops_whenever: inspect.config.stop_timeout.is_some_and(|seconds| seconds < 0),
+        is_restarted: inspect.host_config.restart_policy.are_endless(),
     }))
 }
 

@@ -5,12 +5,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::calls::{UNSETTLED, Undone, deadline, undo};
+use super::calls::{UNSETTLED, Undone, deadline, look, undo};
 use super::hooks::{self, HookError, Place};
-use super::release::BACKOFF;
+use super::release::{BACKOFF, StartCause};
+use super::settle::MOMENTS;
 use super::{GATE_LIMIT, NeededBy};
 use crate::docker::connect::Engine;
-use crate::docker::error::DockerError;
 use crate::docker::exec::ExecError;
 use crate::docker::journal::{Action, Entry, Gate, Holding, Journal, JournalError, Journals, OwedHook};
 use crate::model::hook::HookTime;
@@ -81,8 +81,8 @@ pub enum RepairOutcome {
         /// That run.
         run: String,
     },
-    /// It could not be started; its journal stays, and the next repair tries again.
-    Failed(DockerError),
+    /// It could not be started, or ended at once; its journal stays, and the next repair tries again.
+    Failed(StartCause),
 }
 
 /// The containers and services on this Engine that runs keep still, or have left so.
@@ -119,24 +119,44 @@ pub async fn recover(state: &Path, engine: &Engine, needed_by: Option<&NeededBy>
     }
     let gate = journals.gate(GATE_LIMIT).await?;
     // Those of living runs are known before ours are locked; the gate keeps them as they are.
-    let living: Vec<Entry> = journals
-        .held_by_others(&gate, None, engine.id())?
-        .into_iter()
-        .filter(|holding| holding.living)
-        .map(|holding| holding.entry)
-        .collect();
+    let living = living(&journals, &gate, engine)?;
     let mut dead = journals.dead(&gate, engine.id())?;
-    for journal in &mut dead {
-        repair(journal, &gate, &living, needed_by, engine, &mut recovery).await;
+    let mut started = Vec::new();
+    for (number, journal) in dead.iter_mut().enumerate() {
+        let entries = repair(journal, &gate, &living, needed_by, engine, &mut recovery).await;
+        started.extend(entries.into_iter().map(|(repaired, entry)| Started { journal: number, repaired, entry }));
     }
     // Commands may take long; nobody has to wait for them. The journals stay ours: they are locked.
     drop(gate);
+    if !started.is_empty() {
+        tokio::time::sleep(MOMENTS).await;
+        let gate = journals.gate(GATE_LIMIT).await?;
+        let living = self::living(&journals, &gate, engine)?;
+        let is_held = |entry: &Entry| {
+            living.iter().any(|other| other.container == entry.container) || needed_by.is_some_and(|needed| (needed.0)(entry).is_some())
+        };
+        see_whether_they_stay(started, &mut dead, is_held, engine, &mut recovery).await;
+    }
     for journal in &mut dead {
         run_owed(journal, &living, engine, &mut recovery).await;
     }
     Ok(recovery)
 }
 
+/// A container that was started, by the number of its journal and of what is said of it.
+struct Started {
+    journal: usize,
+    repaired: usize,
+    entry: Entry,
+}
+
+/// What living runs keep still.
+fn living(journals: &Journals, gate: &Gate, engine: &Engine) -> Result<Vec<Entry>, JournalError> {
+    let held = journals.held_by_others(gate, None, engine.id())?;
+    Ok(held.into_iter().filter(|holding| holding.living).map(|holding| holding.entry).collect())
+}
+
+/// Gives those that were started, with the number of what is said of each.
 async fn repair(
     journal: &mut Journal,
     _gate: &Gate,
@@ -144,7 +164,8 @@ async fn repair(
     needed_by: Option<&NeededBy>,
     engine: &Engine,
     recovery: &mut Recovery,
-) {
+) -> Vec<(usize, Entry)> {
+    let mut started = Vec::new();
     let entries: Vec<Entry> = journal.open_entries().cloned().collect();
     for entry in entries {
         let other = living.iter().find(|other| other.container == entry.container).map(|other| other.run.clone());
@@ -152,11 +173,38 @@ async fn repair(
             Some(run) => RepairOutcome::LeftTo { run },
             None => bring_back(engine, &entry).await,
         };
-        if !matches!(outcome, RepairOutcome::Failed(_)) {
-            // A line that cannot be written costs the next start a look at a container that runs.
-            let _ = journal.released(entry.order);
-        }
+        // A line that cannot be written costs the next start a look at a container that runs.
+        let _ = match &outcome {
+            RepairOutcome::Failed(_) => Ok(()),
+            RepairOutcome::Restored if entry.action != Action::Scale => {
+                started.push((recovery.repaired.len(), entry.clone()));
+                journal.started(entry.order)
+            }
+            _ => journal.released(entry.order),
+        };
         recovery.repaired.push(Repaired { run: entry.run.clone(), container: entry.name.clone(), action: entry.action, outcome });
+    }
+    started
+}
+
+/// Looks at those that were started: one that has failed meanwhile is not back.
+async fn see_whether_they_stay(
+    started: Vec<Started>,
+    dead: &mut [Journal],
+    is_held: impl Fn(&Entry) -> bool,
+    engine: &Engine,
+    recovery: &mut Recovery,
+) {
+    for Started { journal, repaired, entry } in started {
+        let failed = match look(engine, &entry.container).await {
+            Ok(Some(seen)) if seen.has_failed() && !is_held(&entry) => StartCause::Ended { exit_code: seen.exit_code },
+            Err(error) => error.into(),
+            Ok(_) => {
+                let _ = dead[journal].released(entry.order);
+                continue;
+            }
+        };
+        recovery.repaired[repaired].outcome = RepairOutcome::Failed(failed);
     }
 }
 
@@ -194,7 +242,7 @@ async fn bring_back(engine: &Engine, entry: &Entry) -> RepairOutcome {
             Ok(Some(Undone::Rescaled(replicas))) => return RepairOutcome::Rescaled { replicas },
             Ok(None) => tokio::time::sleep(UNSETTLED).await,
             Err(error) => {
-                let Some(wait) = BACKOFF.get(attempt) else { return RepairOutcome::Failed(error) };
+                let Some(wait) = BACKOFF.get(attempt) else { return RepairOutcome::Failed(error.into()) };
                 attempt += 1;
                 tokio::time::sleep(*wait).await;
             }

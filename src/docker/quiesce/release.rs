@@ -1,14 +1,15 @@
-//! Brings back what a guard holds: each after what it depends on, then waits until all are healthy.
+//! Brings back what a guard holds: each after what it depends on.
 //!
-//! The order and the decision what was done are `decide`'s.
+//! The order and the decision what was done are `decide`'s; whether they stay and become healthy is seen in `settle`.
 
 use std::time::{Duration, Instant};
 
-use super::calls::{Seen, UNSETTLED, Undone, look, start, undo};
+use super::calls::{UNSETTLED, Undone, undo};
+use super::settle::Started;
 use super::{GATE_LIMIT, Held, Inner, services};
 use crate::docker::error::DockerError;
-use crate::docker::journal::{Action, Entry};
-use crate::model::application::{Consistency, Health, QuiesceRecord, Status};
+use crate::docker::journal::{Action, Entry, Gate, Holding};
+use crate::model::application::{Consistency, QuiesceRecord, Status};
 use crate::model::hook::HookRecord;
 use crate::model::progress::{Event, Progress};
 use crate::platform::clock;
@@ -61,7 +62,7 @@ pub enum StartCause {
     /// The Engine refused.
     #[error(transparent)]
     Engine(#[from] DockerError),
-    /// It was started and ended again at once.
+    /// It was started and ended again at once, each time.
     #[error("it ended at once with exit code {exit_code}")]
     Ended {
         /// Its exit code.
@@ -84,7 +85,8 @@ enum Back {
 }
 
 impl Inner {
-    pub(super) async fn release(&mut self, progress: &dyn Progress) -> Release {
+    /// Second: those of which is to be seen whether they stay. None where commands are still to run in them: then they were seen to.
+    pub(super) async fn release(&mut self, progress: &dyn Progress) -> (Release, Vec<Started>) {
         let mut release = Release { notes: std::mem::take(&mut self.notes), ..Release::default() };
         let first = self.held.first().map(|held| held.since);
         self.first = first;
@@ -138,16 +140,20 @@ impl Inner {
         if !back.is_empty() || !scaled.is_empty() {
             progress.event(Event::Phase("waiting for health"));
         }
-        for held in &back {
-            self.settle(held, deadline, &mut release).await;
+        let mut started = Vec::new();
+        let last = clock::monotonic();
+        for held in back {
+            started.extend(self.settle(held, last, deadline, &mut release).await);
         }
         for (record, held) in &scaled {
             self.settle_service(held, *record, deadline, &mut release).await;
         }
+        if !self.owed.is_empty() {
+            self.see_whether_they_stay(std::mem::take(&mut started), &mut release).await;
+        }
         self.after(&left, &mut release, progress).await;
         release.hooks = std::mem::take(&mut self.hook_records);
-        self.journal = None;
-        release
+        (release, started)
     }
 
     /// Waits until those that this container needs healthy are, or until the limit.
@@ -163,20 +169,17 @@ impl Inner {
         loop {
             // Whatever is wrong with the journals, a container that we stopped is started.
             let gate = self.journals.gate(GATE_LIMIT).await.ok();
-            if let Some(gate) = &gate
-                && let Ok(others) = self.journals.held_by_others(gate, self.journal.as_ref(), self.engine.id())
-                && let Some(other) = others.iter().find(|other| other.living && other.entry.container == entry.container)
-            {
-                self.released(entry);
-                return Ok(Back::LeftTo(other.entry.run.clone()));
-            }
-            if let Some(run) = self.options.needed_by.as_ref().and_then(|needed| (needed.0)(entry)) {
+            if let Some(run) = self.kept_still_by(gate.as_ref(), entry) {
                 self.released(entry);
                 return Ok(Back::LeftTo(run));
             }
             match undo(&self.engine, entry, settled).await {
                 Ok(Some(undone)) => {
-                    self.released(entry);
+                    if matches!(undone, Undone::Restored | Undone::Revived) && entry.action != Action::Scale {
+                        self.started(entry);
+                    } else {
+                        self.released(entry);
+                    }
                     return Ok(Back::Undone(undone));
                 }
                 Ok(None) => {
@@ -198,47 +201,25 @@ impl Inner {
         }
     }
 
+    /// The living run that keeps a container still as well, or needs it still.
+    pub(super) fn kept_still_by(&self, gate: Option<&Gate>, entry: &Entry) -> Option<String> {
+        let others = gate.and_then(|gate| self.journals.held_by_others(gate, self.journal.as_ref(), self.engine.id()).ok());
+        let is_same = |other: &Holding| other.living && other.entry.container == entry.container;
+        let other = others.into_iter().flatten().find(is_same).map(|other| other.entry.run);
+        other.or_else(|| self.options.needed_by.as_ref().and_then(|needed| (needed.0)(entry)))
+    }
+
+    /// A line that cannot be written costs the next start a look at a container that runs.
+    fn started(&mut self, entry: &Entry) {
+        if let Some(journal) = &mut self.journal {
+            let _ = journal.started(entry.order);
+        }
+    }
+
     /// A line that cannot be written costs the next start a look at a container that runs.
     pub(super) fn released(&mut self, entry: &Entry) {
         if let Some(journal) = &mut self.journal {
             let _ = journal.released(entry.order);
-        }
-    }
-
-    /// Sees whether a container that was started stays, and becomes healthy again if it was.
-    async fn settle(&self, held: &Held, deadline: Instant, release: &mut Release) {
-        let name = &held.planned.name;
-        let seen =
-            if held.planned.has_health { self.wait_for_health(held, deadline).await } else { look(&self.engine, &held.planned.id).await };
-        match seen {
-            Ok(Some(Seen { status: Status::Exited | Status::Dead, exit_code, .. })) if exit_code != 0 => {
-                // Once more: databases that were killed may need a second attempt; then it is somebody's business.
-                let again = start(&self.engine, &held.planned.id).await;
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                let runs = look(&self.engine, &held.planned.id).await.is_ok_and(|seen| seen.is_some_and(|seen| seen.status.is_alive()));
-                if again.is_err() || !runs {
-                    release.failures.push(failure(held, StartCause::Ended { exit_code }));
-                }
-            }
-            Ok(Some(seen)) if held.planned.has_health && seen.health != Health::Healthy => {
-                let limit = self.options.health_limit.as_secs();
-                release.notes.push(format!("{name} runs again and was not healthy within {limit} seconds"));
-            }
-            Ok(_) => {}
-            Err(error) => release.notes.push(format!("cannot see whether {name} is healthy: {error}")),
-        }
-    }
-
-    /// Waits until a container is healthy, unhealthy for good, or not running any more.
-    async fn wait_for_health(&self, held: &Held, deadline: Instant) -> Result<Option<Seen>, DockerError> {
-        loop {
-            let seen = look(&self.engine, &held.planned.id).await?;
-            let waiting =
-                seen.as_ref().is_some_and(|seen| seen.status.is_alive() && matches!(seen.health, Health::Starting | Health::Unhealthy));
-            if !waiting || clock::monotonic() >= deadline {
-                return Ok(seen);
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 }
@@ -261,7 +242,7 @@ fn what(action: Action) -> &'static str {
     if action == Action::Scale { "service" } else { "container" }
 }
 
-fn failure(held: &Held, cause: StartCause) -> StartFailure {
+pub(super) fn failure(held: &Held, cause: StartCause) -> StartFailure {
     StartFailure {
         container: held.planned.name.clone(),
         id: held.planned.id.clone(),

@@ -216,7 +216,7 @@ impl Work<'_> {
         }
         // Told even when everything else is lost: a container may be down.
         let is_gone = self.patience.is_some_and(|deadline| clock::monotonic() >= deadline);
-        let quiet = held.end(self.run, is_gone).await;
+        let quiet = held.end(self.run, &self.unit.planned.application.name, is_gone).await;
         self.take_quiet(quiet);
         read
     }

@@ -226,8 +226,9 @@ impl Hold {
         self.known_writers.as_ref()
     }
 
-    /// Starts what was stopped, whatever else has happened. `is_gone` if the Engine was waited for in vain.
-    pub(super) async fn end(self, run: &Run<'_>, is_gone: bool) -> Quiet {
+    /// Starts what was stopped, whatever else has happened; whether it stays is seen while the run goes on. `is_gone` if the Engine was
+    /// waited for in vain.
+    pub(super) async fn end(self, run: &Run<'_>, application: &str, is_gone: bool) -> Quiet {
         let watched = self.watch.as_ref().map(Watch::places);
         let disturbed = match (&run.host, self.watch, &self.known_writers) {
             // What was read of a backup that is cancelled is not kept.
@@ -239,7 +240,9 @@ impl Hold {
                 if quiesce.held().next().is_some() {
                     run.progress.event(Event::Phase("starting containers again"));
                 }
-                result_of(quiesce.release(&**run.progress).await, self.notes)
+                let (release, settling) = quiesce.start_again(&**run.progress).await;
+                run.settling.add(application, settling);
+                result_of(release, self.notes)
             }
             None => Quiet { notes: self.notes, ..Quiet::default() },
         };

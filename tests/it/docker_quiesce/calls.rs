@@ -73,6 +73,38 @@ fn a_start_that_fails_is_tried_four_times() {
 }
 
 #[test]
+fn one_that_ends_right_after_its_start_is_told_last_and_tried_again() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "endsagain");
+    let folder = start(&stage, "app", 1, &[], &format!("if [ -e /data/bad ]; then sleep 0.3; exit 7; fi; {POLITE}"));
+    start(&stage, "other", 1, &[], POLITE);
+    fs::write(folder.join("bad"), "").unwrap();
+    let names = ["app", "other"].map(|name| stage.name(name)).join(",");
+    let lost = format!("container {} was running before the backup and could not be started again", stage.name("app"));
+    for parallel in ["1", "2"] {
+        let outcome = stage.bbackup(["backup", "--json", "--parallel", parallel, "--containers", &names]).run().exits(4);
+        let run = outcome.json_lines().pop().unwrap()["data"]["runs"][0].clone();
+        for result in run["applications"].as_array().unwrap() {
+            let is_down = result["application"] == stage.name("app");
+            assert!(result["snapshot"].is_string() && result["downtime_seconds"].as_f64().unwrap() < 30.0, "{result}");
+            assert_eq!(result["failures"].as_array().unwrap().len(), usize::from(is_down), "{result}");
+            assert!(!is_down || result["failures"][0].as_str().unwrap().contains(&lost), "{result}");
+        }
+        assert_eq!((state(&stage, "app").as_str(), state(&stage, "other").as_str()), ("exited", "running"));
+        assert_eq!(journals(&home).len(), 1, "it is tried again at the next start");
+        // For people, and by the next start.
+        let outcome = stage.bbackup(["backup", "--containers", &stage.name("other")]).run();
+        let _ = outcome.says("cannot be started: it ended at once with exit code 7");
+        let _ = stage.bbackup(["recover"]).run().exits(3).says("cannot be started: it ended at once with exit code 7");
+        fs::remove_file(folder.join("bad")).unwrap();
+        let _ = stage.bbackup(["recover"]).run().success().says("runs again");
+        assert_eq!((state(&stage, "app").as_str(), journals(&home).len()), ("running", 0));
+        fs::write(folder.join("bad"), "").unwrap();
+    }
+}
+
+#[test]
 fn one_that_keeps_restarting_is_not_paused_and_it_is_said() {
     needs!(Part::Engine);
     let home = Home::with_repository();

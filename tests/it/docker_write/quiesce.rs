@@ -1,5 +1,7 @@
 //! Containers are stopped and paused on a real Engine, and come back whatever happens to whoever stopped them.
 
+mod stays;
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
