@@ -546,7 +546,7 @@ fn a_mount_that_hangs_does_not_hide_who_reaches_the_files_over_a_link() {
     needs!(Part::Root, Part::Engine, Part::Program("fusermount3"));
     let home = Home::with_repository();
     let stage = Stage::alone(&home, "hung");
-    let (data, point) = (home.make_folder("data"), home.make_folder("point"));
+    let (data, point) = (home.make_folder("data"), home.make_folder("a-point"));
     fs::write(data.join("file"), "x").unwrap();
     let link = home.path("link");
     std::os::unix::fs::symlink("data", &link).unwrap();

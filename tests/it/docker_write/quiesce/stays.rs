@@ -22,7 +22,7 @@ fn a_container_that_ends_right_after_it_was_started_again_is_started_once_more_a
     let state = home.path("state");
     let bad = home.make_folder("bad");
     let mount = format!("{}:/bad", bad.display());
-    let broken = start(&stage, "broken", &["-v", &mount], &format!("if [ -e /bad/data ]; then sleep 0.3; exit 7; fi; {POLITE}"));
+    let broken = start(&stage, "broken", &["-v", &mount], &format!("if [ -e /bad/data ]; then sleep 1.5; exit 7; fi; {POLITE}"));
     let few = start(&stage, "few", &["--restart", "on-failure:1"], &counting("exit 5"));
     let second = start(&stage, "second", &[], &counting("if [ $n = 2 ]; then sleep 0.3; exit 1; fi"));
     let job = start(&stage, "job", &[], &counting("sleep 0.3; exit 0"));
