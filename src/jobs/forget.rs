@@ -193,7 +193,7 @@ pub fn plan(repository: &dyn Repository, request: &ForgetRequest, host: &str, co
     // Rules that overlap may name one twice.
     let mut seen = HashSet::new();
     let ids: Vec<SnapshotId> = removed.into_iter().map(|snapshot| &snapshot.id).filter(|id| seen.insert(*id)).cloned().collect();
-    if !request.dry_run && !seen.is_empty() {
+    if !seen.is_empty() {
         let kept: Vec<SnapshotId> = all.iter().map(|snapshot| &snapshot.id).filter(|id| !seen.contains(id)).cloned().collect();
         repository.require_index(&kept, control)?;
     }

@@ -89,7 +89,8 @@ pub trait Repository: Send + Sync {
     /// What was damaged and could be passed over, from the opening on until the end: it goes on growing.
     fn noticed(&self) -> Noticed;
 
-    /// Makes sure that the index can be read, and knows these snapshots, before others are removed.
+    /// Makes sure that the index can be read, and knows all that these snapshots need, before others are removed. Every folder
+    /// in them is read.
     ///
     /// # Errors
     /// [`RepositoryError::Damaged`], [`RepositoryError::Refused`].

@@ -414,6 +414,41 @@ fn what_cannot_be_read_or_written_stops_it() {
     assert_eq!(count(&home), 1);
 }
 
+/// Only the index of what the kept snapshot needs is gone: the other may be the last that is whole.
+#[test]
+fn an_index_that_is_not_complete_stops_it() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    let mut made: [Vec<std::path::PathBuf>; 2] = Default::default();
+    for round in 0..2 {
+        tree::write(&folder.join(format!("file-{round}")), &tree::noise(round, 100_000));
+        let _ = home.back_up(&folder);
+        for (made, kind) in made.iter_mut().zip(["index", "snapshots"]) {
+            let new = files_below(&home.repository().join(kind)).into_iter().find(|path| !made.contains(path)).unwrap();
+            made.push(new);
+        }
+    }
+    let [indexes, snapshots] = made;
+    let later = snapshots[1].file_name().unwrap().to_str().unwrap();
+    let aside = home.path("aside");
+    for (index, later_goes) in [(&indexes[0], false), (&indexes[1], false), (&indexes[1], true)] {
+        fs::rename(index, &aside).unwrap();
+        // The later snapshot needs both. The earlier one does not need what the later one has.
+        let words: &[&str] = if later_goes { &["forget", later] } else { &["forget", "--keep-last", "1"] };
+        for dry in [&["--dry-run"][..], &[]] {
+            let run = home.bbackup(words).args(dry).run();
+            if later_goes {
+                let _ = run.success();
+            } else {
+                let _ = run.exits(1).says("in no index").says("repair index");
+                assert_eq!(count(&home), 2);
+            }
+        }
+        fs::rename(&aside, index).unwrap();
+    }
+    assert_eq!(count(&home), 1);
+}
+
 #[test]
 fn what_was_removed_is_told_also_when_the_prune_refuses() {
     let home = Home::with_repository();

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::archive::{Archive, Options};
-use super::codec::BlobKind;
 use super::file::{SnapshotFile, SummaryFile};
 use super::id::Id;
 use super::lock::{Guard, Lock, LockTimes};
@@ -266,9 +265,6 @@ fn rather_locked(lock: Option<&Lock>, error: RepositoryError) -> RepositoryError
     }
 }
 
-/// Problems of one kind that are told with their words.
-const KEPT_PROBLEMS: usize = 100;
-
 /// Oldest first.
 fn in_order(files: Vec<(Id, SnapshotFile)>) -> Vec<Snapshot> {
     let mut snapshots: Vec<Snapshot> = files.into_iter().map(|(id, file)| snapshot(id, file)).collect();
@@ -303,21 +299,17 @@ impl Repository for ResticRepository {
     }
 
     fn require_index(&self, snapshots: &[SnapshotId], control: &Control) -> Result<(), RepositoryError> {
-        let indexed = self.indexed(Access::Write, control)?;
+        // A dry run looks without a lock.
+        let access = if self.locking == Locking::Never { Access::ReadAll } else { Access::Write };
+        let indexed = self.indexed(access, control)?;
         // All at once: one after the other takes long where each read does.
         let files: HashMap<Id, SnapshotFile> = self.open.snapshots()?.into_iter().collect();
-        let mut problems = Vec::new();
-        for id in snapshots {
-            control.checkpoint()?;
-            let tree = files.get(&id_of(id)?).ok_or_else(|| RepositoryError::NoSnapshot { wanted: id.0.clone() })?.tree;
-            if !indexed.index().contains(BlobKind::Tree, &tree) && problems.len() < KEPT_PROBLEMS {
-                problems.push(format!("snapshot {}: its tree blob {tree} is in no index", id.short()));
-            }
-        }
-        if problems.is_empty() {
-            return Ok(());
-        }
-        Err(RepositoryError::Refused { reason: "the index is not complete".into(), problems })
+        let tree = |id: &SnapshotId| {
+            let file = files.get(&id_of(id)?).ok_or_else(|| RepositoryError::NoSnapshot { wanted: id.0.clone() })?;
+            Ok(file.tree)
+        };
+        let roots = snapshots.iter().map(tree).collect::<Result<Vec<_>, RepositoryError>>()?;
+        forget::require_index(&indexed, roots, control)
     }
 
     fn write_snapshot(

@@ -2,8 +2,12 @@
 //!
 //! Which ones go is decided in `repository::retention`.
 
+use std::sync::{Mutex, PoisonError};
+
+use super::codec::BlobKind;
 use super::id::Id;
-use super::state::Open;
+use super::reader;
+use super::state::{Indexed, Open};
 use crate::platform::control::Control;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::{Forgotten, Problem, RepositoryError, SnapshotId};
@@ -43,6 +47,42 @@ pub fn forget(
     Ok(done)
 }
 
+/// Problems that are told with their words.
+const KEPT_PROBLEMS: usize = 100;
+
+/// Makes sure that the index knows everything that the snapshots with these root trees need: what goes may be all that is whole.
+///
+/// # Errors
+/// [`RepositoryError::Refused`] if something is in no index, or a folder cannot be read; [`RepositoryError::Cancelled`].
+pub fn require_index(repo: &Indexed, roots: Vec<Id>, control: &Control) -> Result<(), RepositoryError> {
+    let problems: Mutex<Vec<String>> = Mutex::default();
+    let add = |problem: String| {
+        let mut problems = problems.lock().unwrap_or_else(PoisonError::into_inner);
+        if problems.len() < KEPT_PROBLEMS {
+            problems.push(problem);
+        }
+    };
+    reader::each_tree(repo, roots, |_, tree| {
+        match tree {
+            Err(error) => add(error.with_causes()),
+            Ok(tree) => {
+                let blobs = tree.nodes.iter().flat_map(|node| &node.content);
+                blobs.filter(|id| !repo.index().contains(BlobKind::Data, id)).for_each(|id| add(format!("data blob {id} is in no index")));
+            }
+        }
+        control.checkpoint().is_ok()
+    });
+    control.checkpoint()?;
+    let mut problems = problems.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    problems.sort();
+    problems.dedup();
+    let reason = "not everything that the other snapshots need can be found, so no snapshot is removed".to_owned();
+    Err(RepositoryError::Refused { reason, problems })
+}
+
 fn problem(id: &SnapshotId, error: &RepositoryError) -> Problem {
     let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
     Problem { path: format!("snapshot {id}"), message: format!("{error}{cause}") }
@@ -61,6 +101,7 @@ mod tests {
     use super::*;
     use crate::platform::secret::Secret;
     use crate::repository::backend::testing::MemoryBackend;
+    use crate::repository::restic::reader::testing::{Builder, file, folder};
     use crate::repository::restic::state::testing::empty_repository;
     use crate::repository::restic::state::{Closed, InitOptions};
 
@@ -88,6 +129,29 @@ mod tests {
         let one = snapshot(&open, 0);
         backend.fail_after(0);
         assert!(matches!(forget(&open, &[one], &|| Ok(()), &Control::new()), Err(RepositoryError::Storage { .. })));
+    }
+
+    #[test]
+    fn what_the_others_need_must_be_in_the_index() {
+        let mut builder = Builder::new();
+        let data = builder.blob(BlobKind::Data, b"data");
+        builder.pack();
+        let sound = builder.tree(&[file("f", &[data], 4)]);
+        let no_data = builder.tree(&[file("f", &[data, Id::of(b"lost")], 8)]);
+        let no_folder = builder.tree(&[folder("d", Id::of(b"gone")), file("f", &[data], 4)]);
+        let above = [sound, no_data, no_folder].map(|tree| builder.tree(&[folder("above", tree)]));
+        builder.pack();
+        let [sound, no_data, no_folder] = above;
+        let repo = builder.indexed();
+        require_index(&repo, vec![sound], &Control::new()).unwrap();
+        for (tree, missing) in [(no_data, Id::of(b"lost")), (no_folder, Id::of(b"gone")), (Id::of(b"root"), Id::of(b"root"))] {
+            let error = require_index(&repo, vec![sound, tree], &Control::new()).unwrap_err();
+            let RepositoryError::Refused { problems, .. } = error else { unreachable!("{error}") };
+            assert!(problems.len() == 1 && problems[0].contains(&format!("blob {missing} is in no index")), "{problems:?}");
+        }
+        let control = Control::new();
+        control.cancel();
+        assert!(matches!(require_index(&repo, vec![sound], &control), Err(RepositoryError::Cancelled)));
     }
 
     #[test]
