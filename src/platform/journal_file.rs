@@ -69,6 +69,22 @@ impl LockedFile {
         Ok(same.then(|| Self { file, path: path.to_owned() }))
     }
 
+    /// Whether somebody who lives holds a file. Whoever asks at the same time does not count.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn is_held(path: &Path) -> io::Result<bool> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Locks a file, which is made if it is not there, unless somebody holds it: then none. Such a file is never removed.
     ///
     /// # Errors
@@ -203,9 +219,14 @@ mod tests {
         let mut held = LockedFile::create(&path).unwrap();
         held.append(b"one\n").unwrap();
         assert!(LockedFile::open_unheld(&path).unwrap().is_none());
+        assert!(LockedFile::is_held(&path).unwrap());
         assert_eq!(LockedFile::create(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(read_unlocked(&path, 100).unwrap().unwrap(), b"one\n");
         drop(held);
+        let other = File::open(&path).unwrap();
+        rustix::fs::flock(&other, FlockOperation::LockShared).unwrap();
+        assert!(!LockedFile::is_held(&path).unwrap(), "it is only looked at");
+        drop(other);
         let mut found = LockedFile::open_unheld(&path).unwrap().unwrap();
         found.append(b"two\n").unwrap();
         assert_eq!(found.read(100).unwrap(), b"one\ntwo\n");

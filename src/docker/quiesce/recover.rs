@@ -13,6 +13,7 @@ use super::{GATE_LIMIT, NeededBy};
 use crate::docker::connect::Engine;
 use crate::docker::exec::ExecError;
 use crate::docker::journal::{Action, Entry, Gate, Holding, Journal, JournalError, Journals, OwedHook};
+use crate::model::application::Status;
 use crate::model::hook::HookTime;
 use crate::model::progress::Silent;
 
@@ -219,6 +220,11 @@ async fn run_owed(journal: &mut Journal, living: &[Entry], engine: &Engine, reco
             continue;
         }
         let place = Place { container: &container, name: &name, when: HookTime::Post };
+        // One that is left to a restore is not back either.
+        if look(engine, &container).await.is_ok_and(|seen| seen.is_some_and(|seen| seen.status != Status::Running)) {
+            recovery.owed.push(RanOwed { run, container: name, outcome: OwedOutcome::Waits });
+            continue;
+        }
         let outcome = match hooks::run(engine, &place, &hook, None, &Silent).await.1 {
             Ok(()) => OwedOutcome::Done,
             Err(HookError::Exec(ExecError::Engine(error))) if error.is_not_found() => OwedOutcome::Gone,

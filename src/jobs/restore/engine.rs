@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::fill::Fill;
 use super::in_place::{InPlace, Wanted};
 use super::journal;
-use super::planning::{EngineRestore, held};
+use super::planning::EngineRestore;
 use super::work::Work;
 use crate::docker::helper::Owner;
+use crate::docker::journal::Journals;
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
 use crate::jobs::request::JobContext;
@@ -23,6 +24,9 @@ use crate::platform::control::Control;
 use crate::repository::contract::Repository;
 use crate::targets::plan::{PlannedStep, Step};
 use crate::targets::steps::Steps;
+
+/// How long is waited for backups that look at their journals.
+const GATE_LIMIT: Duration = Duration::from_mins(5);
 
 /// Takes the steps. What fails costs its own application, and those that use its volumes.
 ///
@@ -68,11 +72,11 @@ pub(super) async fn execute(
         }
         let written = match reached {
             Ok(()) if go_on.is_ok() || is_clean_up(&planned.step) => {
-                let from = restore.snapshots.get(&planned.application).map(|snapshot| &snapshot.id);
-                match work.journal.before(planned, saved.as_deref(), from).await {
-                    // Whoever begins to keep it still from now on finds this in the journal.
-                    Ok(()) => not_kept_still(context, restore, &planned.step).await,
-                    Err(error) => Err(sentence(&error)),
+                // Tags and pins change the id, and nothing else.
+                let from = restore.snapshots.get(&planned.application).map(|snapshot| snapshot.original.as_ref().unwrap_or(&snapshot.id));
+                match &planned.step {
+                    Step::StopContainer { .. } => unless_kept_still(context, restore, planned, &mut work.journal).await,
+                    _ => work.journal.before(planned, saved.as_deref(), from).await.map_err(|error| sentence(&error)),
                 }
             }
             other => other,
@@ -122,14 +126,22 @@ pub(super) async fn execute(
     work.end().await
 }
 
-/// Makes sure that no backup has begun to keep a container still since the plan was made: it would start it again.
-async fn not_kept_still(context: &JobContext, restore: &EngineRestore, step: &Step) -> Result<(), String> {
-    let Step::StopContainer { id, name, .. } = step else { return Ok(()) };
-    let held = held(context, &restore.engine).await.map_err(|error| sentence(&error))?;
+/// Writes down that a container is about to be stopped, unless a backup has begun to keep it still since the plan was made: that will start
+/// it again. Backups look and write behind the same gate, so one of both sees the other.
+async fn unless_kept_still(
+    context: &JobContext,
+    restore: &EngineRestore,
+    planned: &PlannedStep,
+    journal: &mut journal::Journal,
+) -> Result<(), String> {
+    let Step::StopContainer { id, name, .. } = &planned.step else { return Ok(()) };
+    let journals = Journals::new(&context.directories.state);
+    let gate = journals.gate(GATE_LIMIT).await.map_err(|error| sentence(&error))?;
+    let held = journals.held_by_others(&gate, None, restore.engine.id()).map_err(|error| sentence(&error))?;
     if held.iter().any(|one| one.living && one.entry.container == *id) {
         return Err(format!("a backup keeps container {} still just now: try again when it has ended", printable(name.as_bytes())));
     }
-    Ok(())
+    journal.before(planned, None, None).await.map_err(|error| sentence(&error))
 }
 
 /// Makes sure that nobody was started meanwhile who could write to what is about to be overwritten: images were pulled and content was

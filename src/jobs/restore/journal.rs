@@ -295,8 +295,14 @@ fn are_different(now: &str, then: &str) -> bool {
     }
     match (now.split_once('/'), then.split_once('/')) {
         (Some((disk, _)), Some((of_then, made))) => disk == of_then && !made.is_empty(),
-        _ => are_comparable(now, then),
+        _ => is_of_folder(now) && is_of_folder(then),
     }
+}
+
+/// Whether a volume is told by its folder, which no other one has; else by the Engine's word, that of Engine 20.10 the time of the last change
+/// to it.
+fn is_of_folder(identity: &str) -> bool {
+    !identity.is_empty() && !identity.contains('T')
 }
 
 fn by_folder(folder: &std::fs::Metadata) -> String {
@@ -321,11 +327,6 @@ async fn is_empty(engine: &Engine, place: &str, then: &str) -> bool {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     })
-}
-
-/// Whether both are of one kind, a folder's or the Engine's word: only then do they tell two volumes apart.
-fn are_comparable(one: &str, other: &str) -> bool {
-    one.contains('T') == other.contains('T')
 }
 
 fn write(file: &mut LockedFile, line: &Line) -> Result<(), JobError> {

@@ -111,7 +111,7 @@ pub(super) async fn plan(
 }
 
 /// The containers that backups keep still, be it that they have died.
-pub(super) async fn held(context: &JobContext, engine: &Engine) -> Result<Vec<Holding>, JobError> {
+async fn held(context: &JobContext, engine: &Engine) -> Result<Vec<Holding>, JobError> {
     let unseen =
         |error| JobError::Own { action: "see which containers backups keep still".to_owned(), source: std::io::Error::other(error) };
     quiesce::held(&context.directories.state, engine).await.map_err(unseen)
@@ -125,7 +125,7 @@ fn half_filled(
 ) -> (BTreeSet<String>, BTreeMap<String, String>) {
     let (mut same, mut others) = (BTreeSet::new(), BTreeMap::new());
     for (place, half) in half.iter().filter(|(_, half)| half.fresh) {
-        let now = by_name.get(&half.application).map(|snapshot| &snapshot.id.0);
+        let now = by_name.get(&half.application).map(|snapshot| &snapshot.original.as_ref().unwrap_or(&snapshot.id).0);
         if half.from.is_some() && half.from.as_ref() == now {
             same.insert(place.clone());
         } else {

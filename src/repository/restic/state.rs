@@ -418,15 +418,28 @@ impl Indexed {
     /// # Errors
     /// [`RepositoryError::BlobMissing`], [`RepositoryError::Storage`] and [`RepositoryError::Damaged`].
     pub fn read_blob(&self, kind: BlobKind, id: &Id, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
+        self.read_from(&**self.backend(), kind, id, out)
+    }
+
+    /// The same without a cache: what is read is really there.
+    ///
+    /// # Errors
+    /// As for [`read_blob`](Self::read_blob).
+    pub fn read_stored(&self, kind: BlobKind, id: &Id, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
+        let beneath = self.backend().beneath();
+        self.read_from(beneath.as_deref().unwrap_or(&**self.backend()), kind, id, out)
+    }
+
+    fn read_from(&self, backend: &dyn Backend, kind: BlobKind, id: &Id, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
         let Some(location) = self.index.lookup(kind, id) else {
             return Err(RepositoryError::BlobMissing { kind: kind.word(), id: id.to_string() });
         };
-        let first = self.read_place(kind, id, &location, out);
+        let first = self.read_place(backend, (kind, id), &location, out);
         if first.is_ok() {
             return Ok(());
         }
         let others = self.index.lookup_all(kind, id).into_iter().filter(|other| *other != location);
-        if others.into_iter().any(|other| self.read_place(kind, id, &other, out).is_ok()) { Ok(()) } else { first }
+        if others.into_iter().any(|other| self.read_place(backend, (kind, id), &other, out).is_ok()) { Ok(()) } else { first }
     }
 
     /// Whether what could not be read is lost, rather than the storage out of reach.
@@ -439,14 +452,20 @@ impl Indexed {
         }
     }
 
-    fn read_place(&self, kind: BlobKind, id: &Id, location: &Location, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
+    fn read_place(
+        &self,
+        backend: &dyn Backend,
+        (kind, id): (BlobKind, &Id),
+        location: &Location,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RepositoryError> {
         let file = || file_name(FileKind::Pack, &location.pack);
         let offset = u64::from(location.offset);
         let mut sealed = vec![0; location.length as usize];
         let pack = location.pack.to_string();
         let read = match kind {
-            BlobKind::Data => self.backend().read_at(FileKind::Pack, &pack, offset, &mut sealed),
-            BlobKind::Tree => self.backend().read_folder_at(&pack, offset, &mut sealed),
+            BlobKind::Data => backend.read_at(FileKind::Pack, &pack, offset, &mut sealed),
+            BlobKind::Tree => backend.read_folder_at(&pack, offset, &mut sealed),
         };
         match read {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

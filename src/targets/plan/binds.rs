@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::build::Draft;
-use super::{Conflict, Step, StoredApplication};
+use super::{Conflict, RestoreOptions, Step, StoredApplication};
 use crate::docker::discover::binds::data_path;
 use crate::model::application::ItemKind;
 use crate::model::outcome::ItemOutcome;
@@ -95,13 +95,23 @@ pub(super) fn is_beside(draft: &Draft<'_>) -> bool {
     draft.options.as_new || !draft.options.renames.is_empty()
 }
 
+/// Whether what another restore has filled in part is not overwritten: something is there, or may be. Where that is not seen, and nothing is to be
+/// saved first, whoever asks for it in place knows.
+fn is_refused(state: Option<&PathState>, options: &RestoreOptions) -> bool {
+    match state {
+        Some(PathState::Holds) => true,
+        Some(_) => false,
+        None => !options.in_place || options.save_first,
+    }
+}
+
 /// What becomes of files that are restored to a path; `beside` if what is there may belong to somebody else.
 pub(super) fn fate(draft: &Draft<'_>, path: &str, beside: bool) -> Fate {
     let options = draft.options;
     let refuse = |reason: &str| Fate::Refuse(reason.to_owned());
     match draft.host.binds.get(path) {
         _ if options.half_filled.contains(path) => Fate::Write,
-        Some(PathState::Holds) | None if options.half_of_others.contains_key(path) => {
+        state if options.half_of_others.contains_key(path) && is_refused(state, options) => {
             let from = options.half_of_others.get(path).map_or("", String::as_str);
             Fate::Refuse(format!("a restore of another snapshot{from} has filled it in part: restore that one, or remove what is there"))
         }

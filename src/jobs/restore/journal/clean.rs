@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use super::dead::{Dead, forget_whole};
+use super::dead::{Dead, forget_whole, is_used};
 use super::read::Unfinished;
 use super::remove::{Found, just_made, remove, remove_replaced};
 use super::{Action, Line, since, write};
@@ -70,9 +70,17 @@ pub(in super::super) async fn clean(engine: &Engine, state: &Path) -> Result<Cle
     let replaced: BTreeSet<String> = dead.iter().flat_map(|one| one.left.replaced()).map(|aside| aside.id.clone()).collect();
     cleaned.held_down.retain(|id| !replaced.contains(id));
     for one in dead {
-        Cleaning { engine, half: &half, replaced: &replaced, cleaned: &mut cleaned, open: BTreeSet::new(), in_use: BTreeSet::new() }
-            .run(one)
-            .await?;
+        Cleaning {
+            engine,
+            half: &half,
+            replaced: &replaced,
+            cleaned: &mut cleaned,
+            open: BTreeSet::new(),
+            taken: Vec::new(),
+            in_use: BTreeSet::new(),
+        }
+        .run(one)
+        .await?;
     }
     Ok(cleaned)
 }
@@ -100,6 +108,8 @@ struct Cleaning<'a> {
     cleaned: &'a mut Cleaned,
     /// Applications of which something is left to do.
     open: BTreeSet<String>,
+    /// Volumes that somebody uses as they are.
+    taken: Vec<String>,
     /// Applications of which somebody uses what was made.
     in_use: BTreeSet<String>,
 }
@@ -124,6 +134,9 @@ impl Cleaning<'_> {
             if !self.open.contains(&aside.application) {
                 self.remove_replaced(aside).await;
             }
+        }
+        for volume in std::mem::take(&mut self.taken) {
+            write(&mut file, &Line::Restored { volume })?;
         }
         self.tell_half(&left);
         for application in left.applications() {
@@ -162,6 +175,8 @@ impl Cleaning<'_> {
             match remove(self.engine, &one, &created, left.undoing.contains(&one.application)).await {
                 Ok(Found::Removed) => self.cleaned.told.push(format!("{what} was removed")),
                 Ok(Found::Gone) => {}
+                // Somebody uses what is there.
+                Ok(Found::Unsure) if is_used(self.engine, &one.id).await? => self.taken.push(one.id),
                 Ok(Found::Unsure) => {
                     self.cleaned
                         .failed

@@ -32,7 +32,7 @@ impl Dead {
         };
         let mut all = Vec::new();
         for path in journal_file::list(&folder, SUFFIX).map_err(read(&folder))? {
-            let Some(mut file) = LockedFile::open_unheld(&path).map_err(read(&path))? else { continue };
+            let Some(mut file) = unheld(&path).map_err(read(&path))? else { continue };
             let bytes = file.read(LIMIT).map_err(read(&path))?;
             match unfinished(&bytes, engine) {
                 Some(left) => all.push(Self { file, left }),
@@ -46,7 +46,8 @@ impl Dead {
 
     /// A volume is whole, or gone, or used as it is.
     fn restored(&mut self, volume: &str) -> Result<(), JobError> {
-        if self.left.is_short(volume) || self.left.not_whole().any(|(_, one)| one.volume == volume) {
+        let is_made = self.left.made.iter().any(|(left, _)| (left.kind, left.id.as_str()) == (Kind::Volume, volume));
+        if is_made || self.left.is_short(volume) || self.left.not_whole().any(|(_, one)| one.volume == volume) {
             write(&mut self.file, &Line::Restored { volume: volume.to_owned() })?;
             self.left.overwritten.retain(|(_, one)| one.volume != volume);
             self.left.lost.retain(|one| one.volume != volume);
@@ -54,6 +55,17 @@ impl Dead {
         }
         Ok(())
     }
+}
+
+/// The journal of a restore that died. One that somebody only looks at for a moment is no one that lives.
+fn unheld(path: &Path) -> std::io::Result<Option<LockedFile>> {
+    for _ in 0..3 {
+        if let Some(file) = LockedFile::open_unheld(path)? {
+            return Ok(Some(file));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    LockedFile::open_unheld(path)
 }
 
 /// Records that these volumes are whole: a restore has written all of them. Journals that somebody is just putting right are waited for. Gives
@@ -108,7 +120,7 @@ pub(super) async fn forget_whole(engine: &Engine, dead: &mut [Dead]) -> Result<(
 }
 
 /// Whether a container that uses a volume or path runs: somebody takes it as it is.
-async fn is_used(engine: &Engine, place: &str) -> Result<bool, DockerError> {
+pub(super) async fn is_used(engine: &Engine, place: &str) -> Result<bool, DockerError> {
     let overlaps = |source: &str| Path::new(source).starts_with(place) || Path::new(place).starts_with(source);
     let mut names = BTreeSet::from([place.to_owned()]);
     if is_path(place) {

@@ -25,7 +25,7 @@ pub(in super::super) fn stopped(state: &Path, engine: &str) -> Result<Vec<Stoppe
 pub(super) fn living(folder: &Path, engine: &str) -> Result<Vec<(String, Unfinished)>, JobError> {
     let mut living = Vec::new();
     for path in journal_file::list(folder, SUFFIX).map_err(|source| unread(folder, source))? {
-        if LockedFile::open_unheld(&path).map_err(|source| unread(&path, source))?.is_some() {
+        if !LockedFile::is_held(&path).map_err(|source| unread(&path, source))? {
             continue;
         }
         let Some(bytes) = journal_file::read_unlocked(&path, LIMIT).map_err(|source| unread(&path, source))? else { continue };

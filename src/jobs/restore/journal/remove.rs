@@ -1,6 +1,6 @@
 //! Removes what restores that died had made, where it is surely theirs.
 
-use super::identity;
+use super::{identity, is_of_folder};
 use crate::docker::create::json::{flag, text};
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make};
@@ -40,11 +40,6 @@ pub(super) enum Found {
     InUse,
     /// A volume that may be another one by now.
     Unsure,
-}
-
-/// Whether a volume is told by its folder, which no other one has; else by the Engine's word, that of Engine 20.10 the time of the last change.
-fn is_of_folder(identity: &str) -> bool {
-    !identity.is_empty() && !identity.contains('T')
 }
 
 pub(super) async fn remove(engine: &Engine, left: &Left, created: &str, running: bool) -> Result<Found, DockerError> {

@@ -26,7 +26,7 @@ pub(in super::super) fn idle(state: &Path) -> Result<Idle, JobError> {
         idle.insert(run(&path));
     }
     for path in journal_file::list(&folder, SUFFIX).map_err(|source| unread(&folder, source))? {
-        if LockedFile::open_unheld(&path).map_err(|source| unread(&path, source))?.is_some() {
+        if !LockedFile::is_held(&path).map_err(|source| unread(&path, source))? {
             idle.insert(run(&path));
         }
     }

@@ -37,7 +37,10 @@ impl ParentTree {
                 }
                 Err(error) => {
                     self.passed = true;
-                    unreadable(&error);
+                    // While a storage is out of reach for a moment, files are only read again.
+                    if repository.is_lost(&error) {
+                        unreadable(&error);
+                    }
                 }
             }
         }

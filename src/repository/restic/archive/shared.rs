@@ -105,7 +105,7 @@ pub(super) struct Doubts {
 }
 
 impl Doubts {
-    /// A folder of the parent snapshot cannot be read.
+    /// What a folder of the parent snapshot held is lost.
     pub(super) fn begin(&self, item: &Item, path: &[u8], error: &RepositoryError) {
         self.begun.store(true, Ordering::Relaxed);
         let error = error.with_causes();

@@ -283,8 +283,10 @@ impl Worker {
         if !self.shared.doubts.wants(id, json) || !repository.index().contains(BlobKind::Tree, id) {
             return Ok(());
         }
-        if let Err(error) = repository.read_blob(BlobKind::Tree, id, &mut Vec::new()) {
-            self.shared.doubts.tell_of_empty(item, &error);
+        if let Err(error) = repository.read_stored(BlobKind::Tree, id, &mut Vec::new()) {
+            if repository.is_lost(&error) {
+                self.shared.doubts.tell_of_empty(item, &error);
+            }
             self.put(BlobKind::Tree, *id, json)?;
             item.bytes_added.fetch_add(json.len() as u64, Ordering::Relaxed);
         }
