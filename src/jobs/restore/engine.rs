@@ -134,14 +134,14 @@ async fn unless_kept_still(
     planned: &PlannedStep,
     journal: &mut journal::Journal,
 ) -> Result<(), String> {
-    let Step::StopContainer { id, name, .. } = &planned.step else { return Ok(()) };
+    let Some(stopped) = journal.as_it_is(planned).await else { return Ok(()) };
     let journals = Journals::new(&context.directories.state);
     let gate = journals.gate(GATE_LIMIT).await.map_err(|error| sentence(&error))?;
     let held = journals.held_by_others(&gate, None, restore.engine.id()).map_err(|error| sentence(&error))?;
-    if held.iter().any(|one| one.living && one.entry.container == *id) {
-        return Err(format!("a backup keeps container {} still just now: try again when it has ended", printable(name.as_bytes())));
+    if held.iter().any(|one| one.living && one.entry.container == stopped.id) {
+        return Err(format!("a backup keeps container {} still just now: try again when it has ended", printable(stopped.name.as_bytes())));
     }
-    journal.before(planned, None, None).await.map_err(|error| sentence(&error))
+    journal.stopping(stopped).map_err(|error| sentence(&error))
 }
 
 /// Makes sure that nobody was started meanwhile who could write to what is about to be overwritten: images were pulled and content was

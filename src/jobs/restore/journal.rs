@@ -174,18 +174,25 @@ impl Journal {
         self.write(&Line::Made { left: left.clone(), created })
     }
 
+    /// A container that is to be stopped, as it is now; none for other steps.
+    pub(super) async fn as_it_is(&self, planned: &PlannedStep) -> Option<Stopped> {
+        let Step::StopContainer { name, id, paused, volumes, restart } = &planned.step else { return None };
+        let inspect = make::get(&self.engine, &format!("/containers/{}/json", encode(id))).await.ok();
+        let started_at = inspect.and_then(|found| text(&found, "/State/StartedAt").map(str::to_owned)).unwrap_or_default();
+        let (application, id, name) = (planned.application.clone(), id.clone(), name.clone());
+        Some(Stopped { application, id, name, paused: *paused, volumes: volumes.clone(), restart: restart.clone(), started_at })
+    }
+
+    /// Records that a container that was there is about to be stopped.
+    pub(super) fn stopping(&mut self, stopped: Stopped) -> Result<(), JobError> {
+        self.write(&Line::Stopping { stopped })
+    }
+
     /// Records what is about to be done to what was there before, and which container is about to be made. `saved` is the snapshot
     /// that has what was in a volume that is overwritten, `from` the one that it is filled from.
     pub(super) async fn before(&mut self, planned: &PlannedStep, saved: Option<&str>, from: Option<&SnapshotId>) -> Result<(), JobError> {
         let application = planned.application.clone();
         match &planned.step {
-            Step::StopContainer { name, id, paused, volumes, restart } => {
-                let (id, name, volumes, restart) = (id.clone(), name.clone(), volumes.clone(), restart.clone());
-                let inspect = make::get(&self.engine, &format!("/containers/{}/json", encode(&id))).await.ok();
-                let started_at = inspect.and_then(|found| text(&found, "/State/StartedAt").map(str::to_owned)).unwrap_or_default();
-                let stopped = Stopped { application, id, name, paused: *paused, volumes, restart, started_at };
-                self.write(&Line::Stopping { stopped })
-            }
             Step::SetAside { name, id, aside } => {
                 self.write(&Line::Aside { aside: Aside { application, id: id.clone(), name: name.clone(), aside: aside.clone() } })
             }
