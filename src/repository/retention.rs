@@ -7,7 +7,7 @@
 //! - A pinned snapshot stays.
 //! - A partial one counts for no rule. It stays until something complete of the same things is newer.
 //! - One that a restore made of what it was about to overwrite counts for none either, as that may be broken. It stays until
-//!   something complete of the same things is [`UNDO`] newer, in whichever group that is.
+//!   something complete of the same things is 30 days newer, in whichever group that is.
 //! - One whose time lies in the future, or well before that of its own parent, was made by a clock that was wrong. Its time
 //!   says nothing, so it stays and takes nobody's place.
 //! - `min_keep` and `max_size`.
