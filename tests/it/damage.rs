@@ -109,7 +109,7 @@ fn an_archive_of_what_is_damaged_has_the_rest() {
             name.escape_ascii()
         );
     }
-    assert!(!wrong.is_empty() && right.len() > wrong.len(), "{}", dumped.describe());
+    assert!(!wrong.is_empty() && !right.is_empty(), "{told:?}");
     // Half a file does not look like one.
     let _ = home.bbackup(["dump", "latest"]).arg(folder.join("noise-0")).run().exits(1);
 }
