@@ -1,6 +1,8 @@
 //! Damaged repositories: what is broken is found and named, what is whole still comes back, and nothing wrong is ever restored.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -111,7 +113,7 @@ fn an_archive_of_what_is_damaged_has_the_rest() {
     }
     assert!(!wrong.is_empty() && !right.is_empty(), "{told:?}");
     // Half a file does not look like one.
-    let _ = home.bbackup(["dump", "latest"]).arg(folder.join("noise-0")).run().exits(1);
+    let _ = home.bbackup(["dump", "latest"]).arg(folder.join(OsStr::from_bytes(wrong[0].0))).run().exits(1);
 }
 
 /// Every file that a restore has left under its own name and in full size has the right content.
