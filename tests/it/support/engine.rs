@@ -288,7 +288,13 @@ impl<'a> Stage<'a> {
             (!names.is_empty()).then(|| self.docker(command).args(names).run())
         };
         let _ = remove(&["rm", "-fv"], list(&["ps", "-aq"]));
-        let _ = remove(&["volume", "rm", "-f"], list(&["volume", "ls", "-q"]));
+        let volumes = list(&["volume", "ls", "-q"]);
+        for volume in &volumes {
+            // A helper that a run could not remove has no name of this test, and would keep the volume.
+            let helpers = self.docker(["ps", "-aq", "--filter", &format!("volume={volume}")]).run().text();
+            let _ = remove(&["rm", "-fv"], helpers.lines().map(str::to_owned).collect());
+        }
+        let _ = remove(&["volume", "rm", "-f"], volumes);
         let _ = remove(&["network", "rm"], list(&["network", "ls", "-q"]));
     }
 }
