@@ -17,3 +17,4 @@ pub(crate) mod run;
 pub(crate) mod seed;
 pub(crate) mod shop;
 pub(crate) mod tree;
+pub(crate) mod turns;

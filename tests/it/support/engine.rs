@@ -8,13 +8,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::home::Home;
 use super::parts;
 use super::run::{Outcome, Program};
+use super::turns::{Turn, Turns};
 
 /// Image of Debian's static busybox alone.
 pub(crate) const BUSYBOX: &str = "bbackup-test/busybox:1";
@@ -188,28 +189,23 @@ pub(crate) struct Stage<'a> {
     _turn: Turn,
 }
 
-/// A turn on the Engine: many tests share it, one that takes everything on it has it alone.
-enum Turn {
-    Shared(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>),
-    Alone(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'static, ()>),
-}
-
-static TURNS: RwLock<()> = RwLock::new(());
+/// Turns on the Engine: many tests share it, one that takes everything on it has it alone.
+static TURNS: Turns = Turns::new();
 
 impl<'a> Stage<'a> {
     /// A new prefix, with the test's name in it for those who look.
     pub(crate) fn new(home: &'a Home, name: &str) -> Self {
-        Self::with(home, name, Engine::shared(), Turn::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)))
+        Self::with(home, name, Engine::shared(), TURNS.shared())
     }
 
     /// The same with nobody else on the Engine.
     pub(crate) fn alone(home: &'a Home, name: &str) -> Self {
-        Self::with(home, name, Engine::shared(), Turn::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner)))
+        Self::with(home, name, Engine::shared(), TURNS.alone())
     }
 
     /// A part of another Engine than the shared one.
     pub(crate) fn on(home: &'a Home, name: &str, engine: &'static Engine) -> Self {
-        Self::with(home, name, engine, Turn::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)))
+        Self::with(home, name, engine, TURNS.shared())
     }
 
     fn with(home: &'a Home, name: &str, engine: &'static Engine, turn: Turn) -> Self {
