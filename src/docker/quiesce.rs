@@ -40,7 +40,7 @@ pub use self::settle::Settling;
 pub use self::watch::{Meanwhile, Place, Watch, Writer};
 
 /// How long somebody else may hold the gate: the time of a stop that is killed in the end.
-const GATE_LIMIT: Duration = Duration::from_mins(5);
+pub const GATE_LIMIT: Duration = Duration::from_mins(5);
 /// How long a container may take that says that it is never to be killed: whoever waits without end cannot say whether it is down.
 pub const PATIENCE: Duration = Duration::from_mins(5);
 /// What the Engine may take on top of a container's own time to stop.

@@ -79,7 +79,7 @@ fn kill_while_overwriting(home: &Home, ground: &Ground<'_>) {
     Moment::new(home, &ground.stage, "overwriting", "/volumes/").kills(ground.restore(&["--in-place"]));
 }
 
-fn state(stage: &Stage<'_>, name: &str) -> String {
+pub(crate) fn state(stage: &Stage<'_>, name: &str) -> String {
     stage.ok(["inspect", "--format", "{{.State.Status}}", name])
 }
 

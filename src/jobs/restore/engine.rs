@@ -13,6 +13,7 @@ use super::planning::EngineRestore;
 use super::work::Work;
 use crate::docker::helper::Owner;
 use crate::docker::journal::Journals;
+use crate::docker::quiesce::GATE_LIMIT;
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
 use crate::jobs::request::JobContext;
@@ -24,9 +25,6 @@ use crate::platform::control::Control;
 use crate::repository::contract::Repository;
 use crate::targets::plan::{PlannedStep, Step};
 use crate::targets::steps::Steps;
-
-/// How long is waited for backups that look at their journals.
-const GATE_LIMIT: Duration = Duration::from_mins(5);
 
 /// Takes the steps. What fails costs its own application, and those that use its volumes.
 ///

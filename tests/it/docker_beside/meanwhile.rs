@@ -6,18 +6,13 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::Bound;
-use crate::docker_half::{Moment, guest_with_folder};
+use crate::docker_half::{Moment, guest_with_folder, state};
 use crate::docker_in_place::Ground;
-use crate::support::engine::Stage;
 use crate::support::home::Home;
 use crate::support::parts::{Part, needs};
 use crate::support::proxy::over_tcp;
 use crate::support::run::Outcome;
 use crate::support::tree;
-
-fn state(stage: &Stage<'_>, name: &str) -> String {
-    stage.ok(["inspect", "--format", "{{.State.Status}}", name])
-}
 
 #[track_caller]
 fn works(outcome: &Outcome) {
