@@ -71,6 +71,14 @@ pub(super) fn not_all_restored(state: &Path, engine: &str) -> Result<BTreeMap<St
     journal::short(state, engine)
 }
 
+/// The containers of an Engine, by id, of whose own layers a restore could not bring back all, each with the reason why what is there is less.
+///
+/// # Errors
+/// A journal cannot be read.
+pub(super) fn not_all_of_layers(state: &Path, engine: &str) -> Result<BTreeMap<String, String>, JobError> {
+    journal::short_layers(state, engine)
+}
+
 /// Ids of the containers of an Engine that restores which run have given other names.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Restores that are killed or fail: nothing is saved, started or forgotten of what is half of one and half of another content.
 
 mod forgotten;
+mod lost;
 
 use std::fs;
 use std::path::{Path, PathBuf};

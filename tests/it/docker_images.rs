@@ -9,7 +9,7 @@ use crate::support::parts::{Part, needs};
 use crate::support::registry::Registry;
 
 /// A configuration with one set for these containers.
-fn configuration(home: &Home, containers: &[&str], scope: &str) -> String {
+pub(crate) fn configuration(home: &Home, containers: &[&str], scope: &str) -> String {
     let names = containers.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     let path = home.path("bbackup.yaml");
     let (repository, password) = (home.repository().display().to_string(), home.password_file().display().to_string());

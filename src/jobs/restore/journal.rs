@@ -5,21 +5,22 @@
 
 mod clean;
 mod dead;
+mod identity;
+mod lost;
 mod read;
 mod remove;
 mod since;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::docker::create::json::text;
-use crate::docker::discover::inspect_volume;
 use crate::docker::wire::encode;
-use crate::docker::{DockerError, Engine, make, mountpoint};
+use crate::docker::{Engine, make};
 use crate::jobs::error::JobError;
 use crate::model::text::printable;
 use crate::platform::files;
@@ -30,8 +31,10 @@ use crate::targets::steps::{Aside, Kind, Left, Stopped};
 
 pub(super) use self::clean::{Cleaned, Half, clean};
 pub(super) use self::dead::restored;
+use self::identity::identity;
+pub(super) use self::lost::{short, short_layers};
 use self::read::living;
-pub(super) use self::read::{StoppedBefore, half_restored, keeps_stopped, set_aside, short, stopped};
+pub(super) use self::read::{StoppedBefore, half_restored, keeps_stopped, set_aside, stopped};
 pub(super) use self::since::{Idle, at_since, idle};
 
 const FOLDER: &str = "restores";
@@ -86,10 +89,11 @@ enum Line {
         application: String,
         #[serde(default)]
         owed: Vec<Owed>,
-        /// Volumes of which entries were lost.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        lost: Vec<String>,
+        #[serde(flatten)]
+        lost: Lost,
     },
+    /// Somebody has started a container of whose own layer entries were lost, or it is gone.
+    Accepted { container: String },
     /// A step for an application has failed, also if it was complete before: what was done for it is being undone.
     Undoing { application: String },
     /// What was made for an application is removed, and what was renamed has its name; its volumes are still half restored.
@@ -98,6 +102,20 @@ enum Line {
     Back { application: String },
     /// An application needs nothing more.
     Done { application: String },
+}
+
+/// What of an application is complete, but for entries that were lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lost {
+    /// Volumes and paths.
+    #[serde(default, rename = "lost", skip_serializing_if = "Vec::is_empty")]
+    pub(super) places: Vec<String>,
+    /// Containers, by id, of whose own layers.
+    #[serde(default, rename = "lost_layers", skip_serializing_if = "Vec::is_empty")]
+    pub(super) layers: Vec<String>,
+    /// When that was, by the Engine's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) at: Option<Timestamp>,
 }
 
 /// What is left to do for a container of an application that is complete.
@@ -230,9 +248,12 @@ impl Journal {
 
     /// Records that everything of an application is in its place. Then none of it is ever removed by another run.
     /// What is left is to start them.
-    pub(super) fn complete(&mut self, application: &str, owed: Vec<Owed>, lost: Vec<String>) -> Result<(), JobError> {
-        // The next backup has to know.
-        self.open |= !lost.is_empty();
+    pub(super) async fn complete(&mut self, application: &str, owed: Vec<Owed>, mut lost: Lost) -> Result<(), JobError> {
+        if lost != Lost::default() {
+            // The next backup has to know.
+            self.open = true;
+            lost.at = lost::now(&self.engine).await;
+        }
         self.write(&Line::Complete { application: application.to_owned(), owed, lost })
     }
 
@@ -270,70 +291,6 @@ impl Journal {
     fn write(&mut self, line: &Line) -> Result<(), JobError> {
         write(&mut self.file, line)
     }
-}
-
-/// What tells a volume or path from another one of its name: its folder, where that is seen, else the Engine's word, which for a plain
-/// volume of Engine 20.10 is the time of the last change to its folder. Of a path the disk, too, and nothing else of one that is not there;
-/// empty where it is not seen.
-async fn identity(engine: &Engine, place: &str) -> Result<String, DockerError> {
-    if is_path(place) {
-        let is_seen = place.starts_with('/') && mountpoint::same_root(engine).await;
-        return Ok(is_seen.then(|| by_path(Path::new(place))).flatten().unwrap_or_default());
-    }
-    let volume = inspect_volume(engine.wire(), place).await?;
-    let folder = mountpoint::agreed(engine, &volume).await.ok().and_then(|path| std::fs::metadata(path).ok());
-    Ok(folder.map_or(volume.created_at, |folder| by_folder(&folder)))
-}
-
-fn by_path(path: &Path) -> Option<String> {
-    let disk = || path.ancestors().find_map(|above| std::fs::metadata(above).ok()).map(|above| above.dev());
-    match std::fs::metadata(path) {
-        Ok(found) => Some(format!("{}/{}", found.dev(), by_folder(&found))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(format!("{}/", disk()?)),
-        // Nobody can say.
-        Err(_) => None,
-    }
-}
-
-/// Whether both are surely of different things. A path on another disk may be on its own one tomorrow.
-fn are_different(now: &str, then: &str) -> bool {
-    if now.is_empty() || then.is_empty() || now == then {
-        return false;
-    }
-    match (now.split_once('/'), then.split_once('/')) {
-        (Some((disk, _)), Some((of_then, made))) => disk == of_then && !made.is_empty(),
-        _ => is_of_folder(now) && is_of_folder(then),
-    }
-}
-
-/// Whether a volume is told by its folder, which no other one has; else by the Engine's word, that of Engine 20.10 the time of the last change
-/// to it.
-fn is_of_folder(identity: &str) -> bool {
-    !identity.is_empty() && !identity.contains('T')
-}
-
-fn by_folder(folder: &std::fs::Metadata) -> String {
-    let made = folder.created().ok().and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok());
-    made.map_or_else(|| folder.ino().to_string(), |made| format!("{}:{}", folder.ino(), made.as_nanos()))
-}
-
-/// Whether nothing is in a volume or at a path that was like this; false where that is not seen.
-async fn is_empty(engine: &Engine, place: &str, then: &str) -> bool {
-    let folder = if is_path(place) {
-        // What lies on a disk that is not mounted just now is not gone.
-        let disk = |identity: &str| identity.split_once('/').map(|(disk, _)| disk.to_owned());
-        let now = identity(engine, place).await.unwrap_or_default();
-        (disk(&now).is_some() && disk(&now) == disk(then)).then(|| place.into())
-    } else {
-        match inspect_volume(engine.wire(), place).await {
-            Ok(volume) => mountpoint::agreed(engine, &volume).await.ok(),
-            Err(_) => None,
-        }
-    };
-    folder.is_some_and(|folder: std::path::PathBuf| match std::fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    })
 }
 
 fn write(file: &mut LockedFile, line: &Line) -> Result<(), JobError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::engine::{is_content, is_made};
 use super::in_place::InPlace;
-use super::journal::{self, Journal, Owed, Undone};
+use super::journal::{self, Journal, Lost, Owed, Undone};
 use super::planning::EngineRestore;
 use super::refill::{Refill, what};
 use super::untouched;
@@ -25,7 +25,7 @@ use crate::platform::clock;
 use crate::platform::control::Control;
 use crate::repository::contract::{Repository, SnapshotId};
 use crate::targets::plan::{PlannedStep, Step};
-use crate::targets::steps::Steps;
+use crate::targets::steps::{Kind, Steps};
 
 /// How long is waited for an Engine that is gone before what was stopped is left to the next start.
 const ENGINE_LIMIT: Duration = Duration::from_mins(3);
@@ -49,6 +49,8 @@ pub(super) struct Work<'a> {
     pub(super) filled: BTreeSet<&'a str>,
     /// Volumes and paths of which all files are written.
     whole: BTreeSet<&'a str>,
+    /// Containers of whose own layers entries were lost.
+    short_layers: BTreeSet<&'a str>,
     /// Applications that failed, of which containers wait to be started again, and how far they are undone.
     waiting: BTreeMap<&'a str, Undone>,
 }
@@ -78,6 +80,7 @@ impl<'a> Work<'a> {
             incomplete: BTreeSet::new(),
             filled: BTreeSet::new(),
             whole: BTreeSet::new(),
+            short_layers: BTreeSet::new(),
             waiting: BTreeMap::new(),
         }
     }
@@ -102,6 +105,9 @@ impl<'a> Work<'a> {
     pub(super) fn filled_in(&mut self, planned: &'a PlannedStep, lost: u64) {
         if lost > 0 {
             self.incomplete.insert(&planned.application);
+            if let Step::FillLayer { name, .. } = &planned.step {
+                self.short_layers.insert(name);
+            }
         }
         let Some((place, _)) = planned.step.fills() else { return };
         if lost > 0 {
@@ -143,8 +149,8 @@ impl<'a> Work<'a> {
             let filled = steps.iter().filter(|planned| planned.application == application).filter_map(|planned| planned.step.fills());
             let filled = filled.map(|(place, _)| place);
             let (whole, lost): (Vec<&str>, Vec<&str>) = filled.partition(|name| self.whole.contains(name));
-            let lost = lost.into_iter().map(str::to_owned).collect();
-            self.journal.complete(application, owed.collect(), lost).map_err(|error| sentence(&error))?;
+            let lost = self.lost(application, lost);
+            self.journal.complete(application, owed.collect(), lost).await.map_err(|error| sentence(&error))?;
             let state = &self.context.directories.state;
             let not_noted =
                 journal::restored(self.restore.engine.id(), state, whole, HELD_LIMIT).await.map_err(|error| sentence(&error))?;
@@ -166,6 +172,17 @@ impl<'a> Work<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What the next backup has to know of an application that is complete but for entries that were lost.
+    fn lost(&self, application: &str, places: Vec<&str>) -> Lost {
+        let made = self.steps.left(application).into_iter();
+        let short = made.filter(|left| left.kind == Kind::Container && self.short_layers.contains(left.name.as_str()));
+        Lost {
+            places: places.into_iter().map(str::to_owned).collect(),
+            layers: short.map(|left| left.id.clone()).collect(),
+            ..Lost::default()
+        }
     }
 
     /// A step has failed: what was made for its application, and for those that use its volumes, is removed, and what was there is back.

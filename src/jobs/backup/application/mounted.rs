@@ -11,7 +11,7 @@ use super::{Opened, Work, less_whole, not_followed};
 use crate::docker::{DockerError, mountpoint};
 use crate::jobs::engine::until_it_answers;
 use crate::jobs::error::JobError;
-use crate::jobs::restore::{Since, not_all_restored};
+use crate::jobs::restore::{Since, not_all_of_layers, not_all_restored};
 use crate::model::application::{InnerMount, ItemKind, Volume};
 use crate::model::outcome::ItemOutcome;
 use crate::model::progress::Event;
@@ -116,6 +116,11 @@ impl Work<'_> {
             if let Some(record) = self.records.last_mut() {
                 (record.mounted_at, record.mounted_inside) = (mounted_at, mounted_inside);
             }
+        } else if item.kind == ItemKind::Layer
+            && let Some(reason) = self.restored_since(item, &since)?
+        {
+            // Nothing at all has come back.
+            self.record(item.kind, item.name.clone(), item.path.clone(), ItemOutcome::Failed { reason }, None);
         }
         Ok(())
     }
@@ -167,10 +172,17 @@ impl Work<'_> {
         if let Some(reason) = self.half_restored(item)? {
             return Ok(Some(reason));
         }
-        let host =
-            self.run.host.as_ref().filter(|_| !self.run.request.before_restore && matches!(item.kind, ItemKind::Volume | ItemKind::Bind));
-        let Some(host) = host else { return Ok(None) };
+        let Some(host) = self.run.host.as_ref().filter(|_| !self.run.request.before_restore) else { return Ok(None) };
         let (state, engine) = (&self.run.context.directories.state, host.engine.id());
+        match item.kind {
+            ItemKind::Volume | ItemKind::Bind => {}
+            ItemKind::Layer => {
+                let id = self.unit.planned.application.container(&item.name).map(|container| &container.id);
+                let mut short = not_all_of_layers(state, engine)?;
+                return Ok(id.and_then(|id| short.remove(id)));
+            }
+            _ => return Ok(None),
+        }
         let device = self.unit.planned.application.volume(&item.name).and_then(Volume::device);
         let meanwhile = reason_in(&since.restored(state, engine)?, item, device);
         Ok(if meanwhile.is_some() { meanwhile } else { reason_in(&not_all_restored(state, engine)?, item, device) })

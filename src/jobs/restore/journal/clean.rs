@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use super::dead::{Dead, forget_whole, is_used};
+use super::dead::{Dead, forget_whole};
+use super::lost::is_used;
 use super::read::Unfinished;
 use super::remove::{Found, just_made, remove, remove_replaced};
 use super::{Action, Line, since, write};
@@ -148,7 +149,7 @@ impl Cleaning<'_> {
             };
             write(&mut file, &line)?;
         }
-        if self.open.is_empty() && half.is_empty() && left.lost.is_empty() {
+        if self.open.is_empty() && half.is_empty() && !left.lost_something() {
             since::end(file);
         }
         Ok(())
@@ -176,7 +177,7 @@ impl Cleaning<'_> {
                 Ok(Found::Removed) => self.cleaned.told.push(format!("{what} was removed")),
                 Ok(Found::Gone) => {}
                 // Somebody uses what is there.
-                Ok(Found::Unsure) if is_used(self.engine, &one.id).await? => self.taken.push(one.id),
+                Ok(Found::Unsure) if is_used(self.engine, &one.id, None).await? => self.taken.push(one.id),
                 Ok(Found::Unsure) => {
                     self.cleaned
                         .failed

@@ -1,19 +1,16 @@
 //! The journals of restores that died, and what of them does not matter any more: volumes that are whole by now, or gone, or used as they are.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
-
+use super::identity::{are_different, identity, is_empty};
+use super::lost::{is_used, was_started};
 use super::read::{Overwritten, Unfinished, is_blank, unfinished, unread};
-use super::{FOLDER, LIMIT, Line, SUFFIX, are_different, identity, write};
-use crate::docker::create::json::text;
-use crate::docker::{DockerError, Engine, make};
+use super::{FOLDER, LIMIT, Line, SUFFIX, write};
+use crate::docker::Engine;
 use crate::jobs::error::JobError;
 use crate::platform::clock;
 use crate::platform::journal_file::{self, LockedFile};
-use crate::targets::plan::{is_path, place_of};
 use crate::targets::steps::Kind;
 
 /// The journal of a restore that died; held locked.
@@ -50,10 +47,16 @@ impl Dead {
         if is_made || self.left.is_short(volume) || self.left.not_whole().any(|(_, one)| one.volume == volume) {
             write(&mut self.file, &Line::Restored { volume: volume.to_owned() })?;
             self.left.overwritten.retain(|(_, one)| one.volume != volume);
-            self.left.lost.retain(|one| one.volume != volume);
+            self.left.lost.retain(|(one, _)| one.volume != volume);
             self.left.made.retain(|(left, _)| (left.kind, left.id.as_str()) != (Kind::Volume, volume));
         }
         Ok(())
+    }
+
+    /// A container of whose own layer entries were lost was started, or is gone.
+    fn accepted(&mut self, container: String) -> Result<(), JobError> {
+        self.left.lost_layers.retain(|id| *id != container);
+        write(&mut self.file, &Line::Accepted { container })
     }
 }
 
@@ -98,14 +101,20 @@ pub(super) async fn forget_whole(engine: &Engine, dead: &mut [Dead]) -> Result<(
             dead[..number].iter_mut().try_for_each(|older| older.restored(&volume))?;
         }
         let lost = dead[number].left.lost.clone();
-        for one in &lost {
-            if is_used(engine, &one.volume).await? {
+        for (one, at) in &lost {
+            if is_used(engine, &one.volume, *at).await? {
                 dead[number].restored(&one.volume)?;
             }
         }
-        let half: Vec<Overwritten> = dead[number].left.half().map(|(_, one)| one).chain(&lost).cloned().collect();
+        for container in dead[number].left.lost_layers.clone() {
+            if was_started(engine, &container).await? {
+                dead[number].accepted(container)?;
+            }
+        }
+        let lost = lost.iter().map(|(one, _)| one);
+        let half: Vec<Overwritten> = dead[number].left.half().map(|(_, one)| one).chain(lost).cloned().collect();
         for one in half {
-            if one.fresh && super::is_empty(engine, &one.volume, &one.created).await {
+            if one.fresh && is_empty(engine, &one.volume, &one.created).await {
                 dead[number].restored(&one.volume)?;
                 continue;
             }
@@ -117,24 +126,6 @@ pub(super) async fn forget_whole(engine: &Engine, dead: &mut [Dead]) -> Result<(
         }
     }
     Ok(())
-}
-
-/// Whether a container that uses a volume or path runs: somebody takes it as it is.
-pub(super) async fn is_used(engine: &Engine, place: &str) -> Result<bool, DockerError> {
-    let overlaps = |source: &str| Path::new(source).starts_with(place) || Path::new(place).starts_with(source);
-    let mut names = BTreeSet::from([place.to_owned()]);
-    if is_path(place) {
-        let all = make::get(engine, "/volumes").await?;
-        let stands_for_it = |volume: &&Value| text(volume, "/Options/device").is_some_and(|device| overlaps(&place_of(device)));
-        let volumes = all["Volumes"].as_array().into_iter().flatten().filter(stands_for_it);
-        names.extend(volumes.filter_map(|volume| text(volume, "/Name")).map(str::to_owned));
-    }
-    let running = make::get(engine, "/containers/json").await?;
-    let mut mounts = running.as_array().into_iter().flatten().filter_map(|one| one["Mounts"].as_array()).flatten();
-    Ok(mounts.any(|mount| match text(mount, "/Name").filter(|name| !name.is_empty()) {
-        Some(volume) => names.contains(volume),
-        None => is_path(place) && text(mount, "/Source").is_some_and(overlaps),
-    }))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::{FOLDER, LIMIT, Line, Owed, SUFFIX};
 use crate::jobs::error::JobError;
 use crate::model::application::{RestartPolicy, Status};
@@ -78,13 +80,6 @@ pub(super) fn held_down(state: &Path, engine: &str, half: &BTreeSet<String>) -> 
     Ok(left.iter().flat_map(|left| left.held_down(half)).map(|one| one.id.clone()).collect())
 }
 
-/// The volumes and paths of an Engine that a restore could not bring back whole, each with a reason.
-pub(in super::super) fn short(state: &Path, engine: &str) -> Result<BTreeMap<String, String>, JobError> {
-    let reason = "a restore could not bring back all of it, and nothing that uses it was started since: start that, or restore it again";
-    let lost = all(state, engine)?.into_iter().flat_map(|left| left.lost);
-    Ok(lost.map(|one| (one.volume, reason.to_owned())).collect())
-}
-
 /// What all journals of an Engine say, those of restores that live too.
 pub(super) fn all(state: &Path, engine: &str) -> Result<Vec<Unfinished>, JobError> {
     Ok(named(&state.join(FOLDER), engine)?.into_iter().map(|(_, left)| left).collect())
@@ -120,8 +115,10 @@ pub(super) struct Unfinished {
     pub(super) making: Vec<(String, String)>,
     /// Applications that are complete, but of which not everything may have been started, and what is left to do for them.
     pub(super) not_started: BTreeMap<String, Vec<Owed>>,
-    /// Volumes and paths of which entries were lost, though their applications are complete.
-    pub(super) lost: Vec<Overwritten>,
+    /// Volumes and paths of which entries were lost, though their applications are complete, and when that was, by the Engine's clock.
+    pub(super) lost: Vec<(Overwritten, Option<Timestamp>)>,
+    /// Containers, by id, of whose own layers entries were lost.
+    pub(super) lost_layers: Vec<String>,
     /// Applications that were just being undone: what was made for them may run.
     pub(super) undoing: BTreeSet<String>,
     /// Containers that had been there and were stopped, in that order.
@@ -174,6 +171,11 @@ impl Unfinished {
         self.half().map(|(application, _)| application.clone()).collect()
     }
 
+    /// Whether it says that entries were lost of something.
+    pub(super) fn lost_something(&self) -> bool {
+        !(self.lost.is_empty() && self.lost_layers.is_empty())
+    }
+
     /// The volumes that this restore has overwritten and that are whole.
     pub(super) fn whole(&self) -> Vec<String> {
         let complete = self.overwritten.iter().filter(|(application, _)| self.not_started.contains_key(application));
@@ -182,7 +184,7 @@ impl Unfinished {
 
     /// Whether entries of a volume or path were lost.
     pub(super) fn is_short(&self, place: &str) -> bool {
-        self.lost.iter().any(|one| one.volume == place)
+        self.lost.iter().any(|(one, _)| one.volume == place)
     }
 
     /// The containers that stay stopped because of volumes that are half restored; `half` are those that any journal names.
@@ -243,9 +245,10 @@ pub(super) fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
             Line::Refilled { application, volume } => found.overwritten.retain(|(of, one)| (of, &one.volume) != (&application, &volume)),
             Line::Restored { volume } => {
                 found.overwritten.retain(|(_, one)| one.volume != volume);
-                found.lost.retain(|one| one.volume != volume);
+                found.lost.retain(|(one, _)| one.volume != volume);
                 found.made.retain(|(left, _)| (left.kind, &left.id) != (Kind::Volume, &volume));
             }
+            Line::Accepted { container } => found.lost_layers.retain(|id| *id != container),
             Line::Back { application } => {
                 // What has a name again was never made.
                 let has_name = |name: &String| found.aside.iter().any(|aside| aside.application == application && aside.name == *name);
@@ -261,14 +264,15 @@ pub(super) fn unfinished(bytes: &[u8], engine: &str) -> Option<Unfinished> {
             }
             Line::Undoing { application } => {
                 let mine = |place: &str| found.overwritten.iter().any(|(of, one)| *of == application && one.volume == place);
-                found.lost.retain(|one| !mine(&one.volume));
+                found.lost.retain(|(one, _)| !mine(&one.volume));
                 found.not_started.remove(&application);
                 done.remove(&application);
                 found.undoing.insert(application);
             }
             Line::Complete { application, owed, lost } => {
-                let is_short = |(of, one): &&(String, Overwritten)| *of == application && lost.contains(&one.volume);
-                found.lost.extend(found.overwritten.iter().filter(is_short).map(|(_, one)| one.clone()));
+                let is_short = |(of, one): &&(String, Overwritten)| *of == application && lost.places.contains(&one.volume);
+                found.lost.extend(found.overwritten.iter().filter(is_short).map(|(_, one)| (one.clone(), lost.at)));
+                found.lost_layers.extend(lost.layers);
                 found.not_started.insert(application, owed);
             }
             Line::Done { application } => drop(done.insert(application)),

@@ -1,6 +1,6 @@
 //! Removes what restores that died had made, where it is surely theirs.
 
-use super::{identity, is_of_folder};
+use super::identity::{identity, is_of_folder};
 use crate::docker::create::json::{flag, text};
 use crate::docker::wire::encode;
 use crate::docker::{DockerError, Engine, make};

@@ -1,6 +1,7 @@
 //! Tests of what is read from journals.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
+use super::identity::are_different;
 use super::read::*;
 use super::*;
 
@@ -24,9 +25,9 @@ fn only_unfinished_things_of_this_engine_are_found() {
         Line::Made { left: left("a", "a1"), created: "t".to_owned() },
         Line::Made { left: left("b", "b1"), created: "t".to_owned() },
         Line::Made { left: left("c", "c1"), created: "t".to_owned() },
-        Line::Complete { application: "a".to_owned(), owed: Vec::new(), lost: Vec::new() },
+        Line::Complete { application: "a".to_owned(), owed: Vec::new(), lost: Lost::default() },
         Line::Done { application: "a".to_owned() },
-        Line::Complete { application: "c".to_owned(), owed: Vec::new(), lost: Vec::new() },
+        Line::Complete { application: "c".to_owned(), owed: Vec::new(), lost: Lost::default() },
     ];
     let making = Line::Making { application: "d".to_owned(), name: "d1".to_owned() };
     let mut bytes = Vec::new();
@@ -51,7 +52,7 @@ fn only_unfinished_things_of_this_engine_are_found() {
         overwriting("c2"),
         overwriting("c3"),
         overwriting("c4"),
-        Line::Complete { application: application(), owed: Vec::new(), lost: Vec::new() },
+        Line::Complete { application: application(), owed: Vec::new(), lost: Lost::default() },
         Line::Done { application: application() },
         Line::Undoing { application: application() },
         Line::Refilled { application: application(), volume: "c2".to_owned() },
@@ -113,7 +114,8 @@ fn a_folder_and_a_word_of_the_engine_tell_nothing_of_each_other() {
 fn a_volume_that_lost_entries_is_not_whole() {
     let overwriting =
         |volume: &str| Line::Overwriting { application: "a".to_owned(), volume: volume.to_owned(), saved: None, created: String::new() };
-    let complete = Line::Complete { application: "a".to_owned(), owed: Vec::new(), lost: vec!["torn".to_owned()] };
+    let complete =
+        Line::Complete { application: "a".to_owned(), owed: Vec::new(), lost: Lost { places: vec!["torn".to_owned()], ..Lost::default() } };
     let found = read(&[Line::Engine { id: "e".to_owned() }, overwriting("torn"), overwriting("good"), complete]);
     assert_eq!(found.whole(), ["good"], "an older restore's half of it would be forgotten");
 }
