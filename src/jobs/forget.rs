@@ -3,6 +3,8 @@
 //!
 //! The decisions are `repository::retention`'s; what the words of a person mean is `select`'s.
 
+mod inside;
+
 use std::collections::HashSet;
 
 use jiff::fmt::temporal::DateTimePrinter;
@@ -17,7 +19,7 @@ use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::control::Control;
 use crate::repository::contract::{Problem, Repository, RepositoryInfo, Snapshot, SnapshotId};
-use crate::repository::retention::{Counters, Decision, Group, Plan, Reason, SizeOutcome, is_of_all, tags_to_keep};
+use crate::repository::retention::{Counters, Decision, Group, Inside, Plan, Reason, SizeOutcome, is_of_all, tags_to_keep};
 pub use crate::repository::retention::{GroupBy, GroupKey};
 
 /// What is to be forgotten in one repository.
@@ -173,9 +175,11 @@ pub fn plan(repository: &dyn Repository, request: &ForgetRequest, host: &str, co
     let mut sizes = Vec::new();
     match &request.what {
         What::Policies(policies) => {
+            let inside = inside::inside(repository, &all);
             for policy in policies {
-                let chosen = chosen(&all, policy, policies);
-                let mut plan = Plan::of_policy(&chosen, &policy.retention, policy.group_by, &policy.narrowing.tags, clock::now());
+                let chosen = chosen(&all, policy, policies, &inside);
+                let (rules, by, asked) = (&policy.retention, policy.group_by, &policy.narrowing.tags);
+                let mut plan = Plan::of_policy(&chosen, rules, by, asked, &inside, clock::now());
                 if let Some(limit) = policy.retention.max_size {
                     sizes.push(plan.limit_size(limit, |order| repository.footprints(order, control))?);
                 }
@@ -231,7 +235,7 @@ pub fn execute(repository: &dyn Repository, plan: ForgetPlan, control: &Control)
 
 /// The snapshots that a policy is for. What a restore has overwritten is of no set: it goes with the sets that save the same,
 /// unless a policy has a tag to keep it by.
-fn chosen(all: &[Snapshot], policy: &Policy, policies: &[Policy]) -> Vec<Snapshot> {
+fn chosen(all: &[Snapshot], policy: &Policy, policies: &[Policy], inside: &Inside) -> Vec<Snapshot> {
     let mine: Vec<&Snapshot> = all.iter().filter(|snapshot| policy.narrowing.accepts(snapshot)).collect();
     let of_any_set = Narrowing { set: None, ..policy.narrowing.clone() };
     let is_kept = |snapshot: &Snapshot| policies.iter().any(|one| tags_to_keep(snapshot, &one.retention).next().is_some());
@@ -241,7 +245,7 @@ fn chosen(all: &[Snapshot], policy: &Policy, policies: &[Policy]) -> Vec<Snapsho
             && snapshot.set().is_none()
             && of_any_set.accepts(snapshot)
             && !is_kept(snapshot)
-            && mine.iter().any(|one| is_of_all(one, snapshot))
+            && mine.iter().any(|one| is_of_all(one, snapshot, inside))
     };
     let lent: Vec<&Snapshot> = all.iter().filter(is_lent).collect();
     mine.into_iter().chain(lent).cloned().collect()

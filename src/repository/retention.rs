@@ -283,18 +283,18 @@ pub struct Plan {
 
 impl Plan {
     /// Applies a policy to each group; `max_size` is left for [`limit_size`](Self::limit_size). `asked` are the tags that the
-    /// snapshots were asked for by. `now` is only for telling which snapshots lie in the future.
-    pub fn of_policy(snapshots: &[Snapshot], policy: &Retention, by: GroupBy, asked: &[String], now: Timestamp) -> Self {
+    /// snapshots were asked for by, `inside` what is known of paths in them. `now` is only for telling which snapshots lie in the future.
+    pub fn of_policy(snapshots: &[Snapshot], policy: &Retention, by: GroupBy, asked: &[String], inside: &Inside, now: Timestamp) -> Self {
         let clocks = Clocks::new(snapshots, now);
         let groups = grouped(snapshots, by);
         let groups = groups.into_iter().map(|(key, members)| Group { key, decisions: decide(members, policy, asked, &clocks) });
         let mut plan = Self { groups: groups.collect() };
-        plan.outlive();
+        plan.outlive(inside);
         plan
     }
 
     /// Lets go what restores have overwritten where what is kept is new enough.
-    fn outlive(&mut self) {
+    fn outlive(&mut self, inside: &Inside) {
         let complete: Vec<Snapshot> =
             self.decisions().filter(|one| one.counts() && !one.snapshot.is_aside(&[])).map(|one| one.snapshot.clone()).collect();
         for decision in self.groups.iter_mut().flat_map(|group| &mut group.decisions) {
@@ -302,7 +302,7 @@ impl Plan {
                 continue;
             }
             let overwritten = &decision.snapshot;
-            let newer = |one: &&Snapshot| one.time.duration_since(overwritten.time) > UNDO && is_of_all(one, overwritten);
+            let newer = |one: &&Snapshot| is_much_newer(one, overwritten) && is_of_all(one, overwritten, inside);
             if let Some(newest) = complete.iter().filter(newer).max_by_key(|one| (one.time, &one.id)) {
                 decision.keep = false;
                 decision.reasons = vec![Reason::Outlived(newest.id.clone())];
@@ -435,12 +435,24 @@ fn covers(complete: &Snapshot, partial: &Snapshot) -> bool {
     complete.time > partial.time && same && (whole || paths())
 }
 
+/// Paths of the machine that snapshots of applications have whole, which say only of which application they are.
+pub type Inside = HashMap<SnapshotId, Vec<String>>;
+
+/// Whether a snapshot is so much newer than what a restore has overwritten that nobody wants that back.
+pub fn is_much_newer(snapshot: &Snapshot, overwritten: &Snapshot) -> bool {
+    snapshot.time.duration_since(overwritten.time) > UNDO
+}
+
 /// Whether a snapshot is of everything that another one is of.
-pub fn is_of_all(snapshot: &Snapshot, other: &Snapshot) -> bool {
-    let same = snapshot.host == other.host && snapshot.application() == other.application();
-    let whole = snapshot.application().is_some() && snapshot.is_whole();
-    let has = |path: &String| snapshot.paths.iter().any(|above| Path::new(path).starts_with(above));
-    same && (whole || other.paths.iter().all(has))
+pub fn is_of_all(snapshot: &Snapshot, other: &Snapshot, inside: &Inside) -> bool {
+    if snapshot.host != other.host {
+        return false;
+    }
+    let has_all = |mine: &[String]| other.paths.iter().all(|path| mine.iter().any(|above| Path::new(path).starts_with(above)));
+    if snapshot.application() != other.application() {
+        return other.application().is_none() && inside.get(&snapshot.id).is_some_and(|mine| has_all(mine));
+    }
+    snapshot.application().is_some() && snapshot.is_whole() || has_all(&snapshot.paths)
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::forget;
 use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
 use crate::support::manifest::Manifest;
 use crate::support::mounted::{Disk, Hung};
+use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
 use crate::support::proxy::over_tcp;
 use crate::support::tree;
@@ -239,11 +241,23 @@ fn a_bind_mount_that_is_gone_is_a_failure_also_if_nothing_that_mounts_it_was_sta
     assert!(listed.contains("/binds/"), "latest has lost the data:\n{listed}");
     // What never was there is nobody's loss.
     let _ = stage.bbackup(["backup", "--json", "--containers", &fresh]).run().success().says("nothing that mounts it was ever started");
-    // As the sentence says.
+    // As the sentence says: once for all, until something is there again.
+    for name in [&app, &other] {
+        let _ = stage.bbackup(["backup", "--full", "--containers", name]).run().success();
+        for _ in 0..2 {
+            let _ =
+                stage.bbackup(["backup", "--json", "--containers", name]).run().success().says("nothing that mounts it was ever started");
+        }
+    }
+    // The Engine makes such a folder where something is started.
     fs::create_dir(&data).unwrap();
-    let _ = stage.bbackup(["backup", "--full", "--containers", &app]).run().success();
-    fs::remove_dir(&data).unwrap();
     let _ = stage.bbackup(["backup", "--containers", &app]).run().success();
+    fs::write(&single, "here again").unwrap();
+    let _ = stage.bbackup(["backup", "--containers", &other]).run().success();
+    fs::remove_dir(&data).unwrap();
+    fs::remove_file(&single).unwrap();
+    let _ = stage.bbackup(["backup", "--containers", &app]).run().success();
+    let _ = stage.bbackup(["backup", "--containers", &other]).run().exits(4).says("does not exist, and in snapshot");
 }
 
 #[test]
@@ -567,4 +581,55 @@ fn a_mount_that_hangs_does_not_hide_who_reaches_the_files_over_a_link() {
     let told = format!("whether links lead from {}, ", far[0].display());
     assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains(&told), "{result}");
     assert!(warnings[0].as_str().unwrap().contains("and 10 more"), "{result}");
+}
+
+#[test]
+fn what_a_restore_has_overwritten_of_a_bind_mount_ends_with_its_application() {
+    needs!(Part::Engine, Part::Restic);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "outlived");
+    let [data, device, other] = ["data", "device", "other"].map(|name| home.make_folder(name));
+    for folder in [&data, &device, &other] {
+        fs::write(folder.join("file"), "x").unwrap();
+    }
+    let volume = bound_volume(&stage, "stands", &device);
+    start(&stage, "app", &[], &[mount(&data, "/data"), format!("{volume}:/device")]);
+    let _ = stage.bbackup(["backup", "--containers", &stage.name("app")]).run().success();
+    let newest = Restic::new(&home).snapshots().pop().unwrap();
+    let host = newest["hostname"].as_str().unwrap();
+    let open = forget::open(&home);
+    // Long ago, by the clock.
+    let put = |paths: &[&Path], time: &str| {
+        let paths: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+        forget::put(&open, time, host, &paths, &["before-restore"])
+    };
+    let (long_ago, just_now) = ("2020-01-01T00:00:00Z", newest["time"].as_str().unwrap());
+    let goes = [put(&[&data], long_ago), put(&[&data.join("file"), &device], long_ago)];
+    let stays = [put(&[&other], long_ago), put(&[&data, &other], long_ago), put(&[&data], just_now)];
+    let outcome = stage.bbackup(["forget", "--keep-last", "1", "--json"]).run().success();
+    let left: Vec<String> = Restic::new(&home).snapshots().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect();
+    assert!(goes.iter().all(|id| !left.contains(id)), "{}", outcome.describe());
+    assert!(stays.iter().all(|id| left.contains(id)) && left.len() == 4, "{}", outcome.describe());
+}
+
+#[test]
+fn a_bind_mount_that_hangs_fails_alone_and_soon() {
+    needs!(Part::Root, Part::Engine, Part::Program("fusermount3"));
+    let home = Home::with_repository();
+    let stage = Stage::alone(&home, "hungown");
+    let (data, point) = (home.make_folder("data"), home.make_folder("point"));
+    fs::write(data.join("file"), "x").unwrap();
+    start(&stage, "app", &[], &[mount(&data, "/data")]);
+    let _hung = Hung::new(&point, Duration::from_secs(70));
+    let far = point.join("far");
+    let name = stage.name("a-far");
+    stage.ok(["create", "--name", &name, "-v", &mount(&far, "/far"), "-v", &mount(&data, "/data"), BUSYBOX, "true"]);
+    let outcome = stage.bbackup(["backup", "--json", "--containers", &name]).run().exits(4);
+    // The process itself stays until it has its answers, whatever it does.
+    let took = outcome.messages("summary").pop().unwrap()["total_duration"].as_f64().unwrap();
+    assert!(took < 35.0, "it waited for {took} s: {}", outcome.describe());
+    let result = outcome.json_lines().pop().unwrap()["data"]["runs"][0]["applications"][0].clone();
+    assert!(result.to_string().contains("its file system does not answer"), "{result}");
+    assert!(result["downtime_seconds"].as_f64().unwrap() < 15.0, "who writes to the rest was down meanwhile: {result}");
+    let _ = stage.bbackup(["ls", result["snapshot"].as_str().unwrap()]).run().success().says(&format!("/binds{}/file", data.display()));
 }

@@ -33,12 +33,12 @@ use crate::support::parts::{Part, needs};
 use crate::support::seed::Seed;
 use crate::support::tree;
 
-fn open(home: &Home) -> Open {
+pub(crate) fn open(home: &Home) -> Open {
     Closed::new(Arc::new(LocalBackend::new(home.repository()))).open(&Secret::new(PASSWORD.to_owned())).unwrap()
 }
 
 /// A snapshot of nothing, as any program may have written it.
-fn put(open: &Open, time: &str, host: &str, paths: &[&str], tags: &[&str]) -> String {
+pub(crate) fn put(open: &Open, time: &str, host: &str, paths: &[&str], tags: &[&str]) -> String {
     let before = open.snapshots().unwrap();
     let tree = before.first().map_or_else(|| empty_tree(open), |(_, file)| file.tree);
     let file = json!({ "time": time, "tree": tree.to_string(), "paths": paths, "hostname": host, "username": "u", "tags": tags });

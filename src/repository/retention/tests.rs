@@ -41,7 +41,7 @@ fn now() -> Timestamp {
 }
 
 fn plan(snapshots: &[Snapshot], policy: &Retention) -> Plan {
-    Plan::of_policy(snapshots, policy, GroupBy::default(), &[], now())
+    Plan::of_policy(snapshots, policy, GroupBy::default(), &[], &Inside::new(), now())
 }
 
 /// `id: reasons` of all that is kept, newest first.
@@ -105,7 +105,7 @@ fn weeks_are_those_of_iso_8601() {
     // 2027-01-03 is the last day of week 53 of 2026.
     let history = [snapshot("a", "2026-12-31T12:00:00Z", &[]), snapshot("b", "2027-01-03T12:00:00Z", &[])];
     let policy = Retention { keep_weekly: number(1), ..Retention::default() };
-    let plan = Plan::of_policy(&history, &policy, GroupBy::default(), &[], "2027-02-01T00:00:00Z".parse().unwrap());
+    let plan = Plan::of_policy(&history, &policy, GroupBy::default(), &[], &Inside::new(), "2027-02-01T00:00:00Z".parse().unwrap());
     assert_eq!(kept(&plan), ["b0: weekly snapshot"]);
 }
 
@@ -149,7 +149,7 @@ fn partial_snapshots_take_no_place_and_go_when_something_complete_is_newer() {
     // Something complete of another application displaces nothing, however they are grouped.
     history[2].tags.push("app:other".to_owned());
     let nobody = GroupBy { host: false, paths: false, tags: false, application: false };
-    assert_eq!(Plan::of_policy(&history, &policy, nobody, &[], now()).removed(), Vec::<&Snapshot>::new());
+    assert_eq!(Plan::of_policy(&history, &policy, nobody, &[], &Inside::new(), now()).removed(), Vec::<&Snapshot>::new());
     // A tag that is to be kept keeps a partial one too.
     history[2].tags.clear();
     history[1].tags.push("mine".to_owned());
@@ -185,7 +185,7 @@ fn what_a_restore_has_overwritten_takes_no_place() {
     // Who asks for such means them.
     history[0].tags = vec!["before-restore".to_owned()];
     let asked = ["before-restore".to_owned()];
-    assert_eq!(kept(&Plan::of_policy(&history, &policy, GroupBy::default(), &asked, now())), ["b0: last snapshot"]);
+    assert_eq!(kept(&Plan::of_policy(&history, &policy, GroupBy::default(), &asked, &Inside::new(), now())), ["b0: last snapshot"]);
 }
 
 #[test]
@@ -227,8 +227,31 @@ fn what_a_restore_has_overwritten_goes_when_something_complete_is_much_newer() {
         assert_eq!(gone(&history), [""; 0], "{history:?}");
     }
     let tagged = Retention { keep_tags: vec![vec!["before-restore".to_owned()]], ..policy.clone() };
-    let plan = Plan::of_policy(&undo(&["before-restore"], "/srv"), &tagged, GroupBy::default(), &[], now());
+    let plan = Plan::of_policy(&undo(&["before-restore"], "/srv"), &tagged, GroupBy::default(), &[], &Inside::new(), now());
     assert_eq!(kept(&plan)[1], format!("a0: has tags [before-restore]; {STAYS}"));
+}
+
+#[test]
+fn what_a_restore_has_overwritten_goes_when_an_application_has_its_paths() {
+    let policy = Retention { keep_last: number(1), ..Retention::default() };
+    let mut history = [("a", "2026-03-01T12:00:00Z", "before-restore"), ("b", "2026-03-31T12:00:01Z", "app:shop")]
+        .map(|(id, time, tag)| snapshot(id, time, &[tag]));
+    (history[0].paths, history[1].paths) = (vec!["/srv/a".to_owned(), "/srv/b".to_owned()], vec!["/docker/shop".to_owned()]);
+    let gone = |history: &[Snapshot], paths: &[&str]| {
+        let inside = Inside::from([(history[1].id.clone(), paths.iter().map(|&path| path.to_owned()).collect())]);
+        Plan::of_policy(history, &policy, GroupBy::default(), &[], &inside, now()).removed().len()
+    };
+    for (paths, expected) in [(&["/srv"][..], 1), (&["/srv/b", "/srv/a"], 1), (&["/srv/a"], 0), (&["/srv/a/in", "/srv/b"], 0), (&[], 0)] {
+        assert_eq!(gone(&history, paths), expected, "{paths:?}");
+    }
+    for spoil in [|one: &mut Snapshot| one.tags.push("partial".to_owned()), |one: &mut Snapshot| one.host = "other".to_owned()] {
+        let mut history = history.clone();
+        spoil(&mut history[1]);
+        assert_eq!(gone(&history, &["/srv"]), 0);
+    }
+    // Of an application only another of the same is of all.
+    history[0].tags.push("app:blog".to_owned());
+    assert_eq!(gone(&history, &["/srv"]), 0);
 }
 
 #[test]
@@ -241,13 +264,13 @@ fn a_whole_application_displaces_a_part_of_it() {
     // They are groups of their own, and the first has nothing complete: it stays until its own.
     assert_eq!(kept(&plan(&history, &policy)).len(), 2);
     let by_application = GroupBy { paths: false, ..GroupBy::default() };
-    assert_eq!(kept(&Plan::of_policy(&history, &policy, by_application, &[], now())), ["b0: last snapshot"]);
+    assert_eq!(kept(&Plan::of_policy(&history, &policy, by_application, &[], &Inside::new(), now())), ["b0: last snapshot"]);
     // A part does not displace the whole.
     history[0].tags.pop();
     history[1].tags.push("partial".to_owned());
     let (old, new) = (history[0].time, history[1].time);
     (history[0].time, history[1].time) = (new, old);
-    assert_eq!(kept(&Plan::of_policy(&history, &policy, by_application, &[], now())).len(), 2);
+    assert_eq!(kept(&Plan::of_policy(&history, &policy, by_application, &[], &Inside::new(), now())).len(), 2);
 }
 
 #[test]
@@ -288,7 +311,7 @@ fn groups_are_apart() {
     let policy = Retention { keep_last: number(1), ..Retention::default() };
     assert_eq!(kept(&plan(&history, &policy)).len(), 4);
     let by = |host, paths, tags, application| {
-        let plan = Plan::of_policy(&history, &policy, GroupBy { host, paths, tags, application }, &[], now());
+        let plan = Plan::of_policy(&history, &policy, GroupBy { host, paths, tags, application }, &[], &Inside::new(), now());
         plan.groups.iter().map(|group| format!("{} {}", group.key, group.decisions.len())).collect::<Vec<_>>()
     };
     assert_eq!(by(true, false, false, false), ["host h 3", "host other 1"]);
