@@ -51,6 +51,14 @@ impl Links {
         Self::follow(paths, LIMIT, Arc::new(real)).await
     }
 
+    /// The paths of this machine whose file system does not answer. Whoever touches one of these waits, it may be for ever.
+    pub async fn silent(engine: &Engine, paths: BTreeSet<String>) -> BTreeSet<String> {
+        if paths.is_empty() || !same_root(engine).await {
+            return BTreeSet::new();
+        }
+        Self::follow(paths, LIMIT, Arc::new(real)).await.unknown
+    }
+
     /// One that hangs keeps neither the others nor us for ever.
     async fn follow(paths: BTreeSet<String>, limit: Duration, follow: Arc<Follow>) -> Self {
         let deadline = tokio::time::Instant::now() + limit;

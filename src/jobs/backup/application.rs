@@ -45,6 +45,8 @@ struct Work<'a> {
     writer: Box<dyn SnapshotWriter + 'a>,
     result: ApplicationResult,
     records: Vec<ItemRecord>,
+    /// Paths of bind mounts that do not exist and need not.
+    gone: Vec<String>,
     /// Whether a volume came as a stream.
     streamed: bool,
     /// What is mounted inside of the item that was read last.
@@ -87,6 +89,7 @@ fn begin<'a>(run: &'a Run<'a>, unit: &'a Unit) -> Result<(Work<'a>, Filter, jiff
             writer,
             result,
             records: Vec::new(),
+            gone: Vec::new(),
             streamed: false,
             inside: Vec::new(),
             fault: None,
@@ -189,7 +192,8 @@ impl Work<'_> {
     /// Stores the volumes and bind mounts while what writes to them is kept still.
     async fn volumes(&mut self, filter: &Filter) -> Result<(), JobError> {
         let unit = self.unit;
-        let volumes: Vec<&PlannedItem> = unit.planned.items.iter().filter(|item| is_read_still(item)).collect();
+        let mut volumes: Vec<&PlannedItem> = unit.planned.items.iter().filter(|item| is_read_still(item)).collect();
+        self.leave_silent(&mut volumes).await;
         if volumes.is_empty() {
             return Ok(());
         }
@@ -396,6 +400,7 @@ impl Work<'_> {
             engine: host.discovery.engine.clone(),
             application,
             items: self.records,
+            gone: self.gone,
             whole: self.unit.planned.whole,
             left_out: self.unit.planned.left_out.clone(),
             quiesced: result.quiesced.clone(),

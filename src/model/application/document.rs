@@ -196,6 +196,10 @@ pub struct ApplicationDocument {
     pub left_out: LeftOut,
     /// What is in the snapshot, and how each part ended.
     pub items: Vec<ItemRecord>,
+    /// Paths of its bind mounts that did not exist, which is as it should be: what mounts them was never started, and nothing was there when they
+    /// were last saved, or `--full` has accepted that it is gone.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub gone: Vec<String>,
     /// What was done to its containers.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub quiesced: Vec<QuiesceRecord>,

@@ -83,6 +83,7 @@ fn shop() -> StoredApplication {
                 }],
             },
             items: vec![item("shop_data", 1000, 5)],
+            gone: Vec::new(),
             quiesced: Vec::new(),
             hooks: Vec::new(),
             downtime_seconds: 0.0,

@@ -55,6 +55,7 @@ async fn stored(engine: &Engine, application: &str, bytes: u64) -> StoredApplica
         application,
         whole: true,
         left_out: bbackup::model::application::LeftOut::default(),
+        gone: Vec::new(),
         quiesced: Vec::new(),
         hooks: Vec::new(),
         downtime_seconds: 0.0,

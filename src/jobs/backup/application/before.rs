@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::super::sentence;
 use super::Work;
-use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME};
+use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME, ItemKind, segment};
 use crate::model::entry::Kind;
 use crate::model::outcome::ItemOutcome;
 use crate::repository::contract::{Repository, RepositoryError, Snapshot, SnapshotId};
@@ -61,6 +61,7 @@ fn last_full(
             // One that was refused for being empty is there as well, and does not make it right.
             Ok(_) if snapshot.is_partial() && !was_saved(repository, &snapshot.id, application, item)? => {}
             Ok(_) => return Ok(None),
+            Err(RepositoryError::NoPath { .. }) if is_gone(repository, &snapshot.id, application, item)? => return Ok(None),
             Err(RepositoryError::NoPath { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -70,15 +71,26 @@ fn last_full(
 
 /// Whether the snapshot's own account says that the item is in it.
 fn was_saved(repository: &dyn Repository, snapshot: &SnapshotId, application: &str, item: &PlannedItem) -> Result<bool, RepositoryError> {
-    let mut bytes = Vec::new();
-    match repository.dump(snapshot, format!("{DOCKER_ROOT}/{application}/{DOCUMENT_NAME}").as_bytes(), &mut bytes) {
-        Ok(()) => {}
-        Err(RepositoryError::NoPath { .. }) => return Ok(false),
-        Err(error) => return Err(error),
-    }
-    let document = ApplicationDocument::from_json(&bytes).ok();
+    let document = document(repository, snapshot, application)?;
     let record = document.as_ref().and_then(|document| document.item(item.kind, &item.name));
     Ok(record.is_some_and(|record| matches!(record.outcome, ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. })))
+}
+
+/// Whether the snapshot's own account says that a bind mount did not exist, and need not.
+fn is_gone(repository: &dyn Repository, snapshot: &SnapshotId, application: &str, item: &PlannedItem) -> Result<bool, RepositoryError> {
+    if item.kind != ItemKind::Bind {
+        return Ok(false);
+    }
+    Ok(document(repository, snapshot, application)?.is_some_and(|document| document.gone.contains(&item.name)))
+}
+
+fn document(repository: &dyn Repository, snapshot: &SnapshotId, application: &str) -> Result<Option<ApplicationDocument>, RepositoryError> {
+    let mut bytes = Vec::new();
+    match repository.dump(snapshot, format!("{DOCKER_ROOT}/{}/{DOCUMENT_NAME}", segment(application)).as_bytes(), &mut bytes) {
+        Ok(()) => Ok(ApplicationDocument::from_json(&bytes).ok()),
+        Err(RepositoryError::NoPath { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -88,7 +100,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::application::ItemKind;
     use crate::model::entry::Metadata;
     use crate::model::progress::Silent;
     use crate::platform::control::Control;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Opened, Work, less_whole, not_followed};
+use crate::docker::discover::links::Links;
 use crate::docker::{DockerError, mountpoint};
 use crate::jobs::engine::until_it_answers;
 use crate::jobs::error::JobError;
@@ -63,6 +64,25 @@ struct Tries {
 }
 
 impl Work<'_> {
+    /// Takes away what lies on a file system that does not answer: it has failed before anybody is stopped for it.
+    pub(super) async fn leave_silent(&mut self, items: &mut Vec<&PlannedItem>) {
+        let Some(host) = &self.run.host else { return };
+        let application = &self.unit.planned.application;
+        let place = |item: &PlannedItem| match item.kind {
+            ItemKind::Bind => Some(item.name.clone()),
+            ItemKind::Volume => application.volume(&item.name)?.bound_folder().map(str::to_owned),
+            _ => None,
+        };
+        let silent = Links::silent(&host.engine, items.iter().filter_map(|item| place(item)).collect()).await;
+        let (failed, left) = items.drain(..).partition(|item| place(item).is_some_and(|place| silent.contains(&place)));
+        *items = left;
+        let failed: Vec<&PlannedItem> = failed;
+        for item in failed {
+            let reason = "its file system does not answer; if it is on the network, its server may be gone".to_owned();
+            self.record(item.kind, item.name.clone(), item.path.clone(), ItemOutcome::Failed { reason }, None);
+        }
+    }
+
     pub(super) async fn volume(&mut self, item: &PlannedItem, filter: &Filter) -> Result<(), JobError> {
         let run = self.run;
         run.control.checkpoint().map_err(RepositoryError::from)?;

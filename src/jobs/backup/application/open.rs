@@ -117,10 +117,11 @@ impl Work<'_> {
             let shown = printable(item.name.as_bytes());
             let reason = "it does not exist, and nothing that mounts it was ever started";
             self.result.notes.push(format!("bind mount {shown} is not saved: {reason}"));
+            self.gone.push(item.name.clone());
             return Opened::Left;
         };
         let reason = format!(
-            "{}, and in snapshot {} it did: its data is gone or not mounted; if it is meant to be gone, make an empty folder of it, which --full saves",
+            "{}, and in snapshot {} it did: its data is gone or not mounted; if it is meant to be gone, --full accepts that",
             sentence(error),
             before.short()
         );
