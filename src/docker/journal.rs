@@ -240,10 +240,16 @@ impl Journals {
     ///
     /// # Errors
     /// A journal cannot be read.
-    pub fn held_by_others(&self, _gate: &Gate, own: Option<&Journal>, engine: &str) -> Result<Vec<Holding>, JournalError> {
+    pub fn held_by_others<'a>(
+        &self,
+        _gate: &Gate,
+        own: impl IntoIterator<Item = &'a Journal>,
+        engine: &str,
+    ) -> Result<Vec<Holding>, JournalError> {
+        let own: Vec<&Path> = own.into_iter().filter_map(Journal::path).collect();
         let mut holdings = Vec::new();
         for path in self.paths()? {
-            if own.and_then(Journal::path) == Some(path.as_path()) {
+            if own.contains(&path.as_path()) {
                 continue;
             }
             let unheld = LockedFile::open_unheld(&path).map_err(|source| self.failed(&path, source))?;

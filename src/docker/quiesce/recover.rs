@@ -2,8 +2,9 @@
 //!
 //! Called at every start of bbackup that knows an Engine, and by the boot unit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
+use std::time::Instant;
 
 use super::calls::{UNSETTLED, Undone, deadline, look, undo};
 use super::hooks::{self, HookError, Place};
@@ -118,21 +119,29 @@ pub async fn recover(state: &Path, engine: &Engine, needed_by: Option<&NeededBy>
     if !journals.any()? {
         return Ok(recovery);
     }
-    let gate = journals.gate(GATE_LIMIT).await?;
-    // Those of living runs are known before ours are locked; the gate keeps them as they are.
-    let living = living(&journals, &gate, engine)?;
+    let mut gate = journals.gate(GATE_LIMIT).await?;
     let mut dead = journals.dead(&gate, engine.id())?;
+    let mut left: Vec<VecDeque<Pending>> = dead.iter().map(pending).collect();
     let mut started = Vec::new();
-    for (number, journal) in dead.iter_mut().enumerate() {
-        let entries = repair(journal, &gate, &living, needed_by, engine, &mut recovery).await;
-        started.extend(entries.into_iter().map(|(repaired, entry)| Started { journal: number, repaired, entry }));
-    }
-    // Commands may take long; nobody has to wait for them. The journals stay ours: they are locked.
-    drop(gate);
+    let living = loop {
+        let living = living(&journals, &gate, engine, &dead)?;
+        for (number, (journal, left)) in dead.iter_mut().zip(&mut left).enumerate() {
+            let entries = repair(journal, left, &living, needed_by, engine, &mut recovery).await;
+            started.extend(entries.into_iter().map(|(repaired, entry)| Started { journal: number, repaired, entry }));
+        }
+        // A stop that is still under way may take long, and so may commands; nobody has to wait for them. The journals stay ours: they are
+        // locked, and others take them for those of a run that lives.
+        drop(gate);
+        if left.iter().all(VecDeque::is_empty) {
+            break living;
+        }
+        tokio::time::sleep(UNSETTLED).await;
+        gate = journals.gate(GATE_LIMIT).await?;
+    };
     if !started.is_empty() {
         tokio::time::sleep(MOMENTS).await;
         let gate = journals.gate(GATE_LIMIT).await?;
-        let living = self::living(&journals, &gate, engine)?;
+        let living = self::living(&journals, &gate, engine, &dead)?;
         let is_held = |entry: &Entry| {
             living.iter().any(|other| other.container == entry.container) || needed_by.is_some_and(|needed| (needed.0)(entry).is_some())
         };
@@ -151,28 +160,42 @@ struct Started {
     entry: Entry,
 }
 
-/// What living runs keep still.
-fn living(journals: &Journals, gate: &Gate, engine: &Engine) -> Result<Vec<Entry>, JournalError> {
-    let held = journals.held_by_others(gate, None, engine.id())?;
+/// What is still to be brought back, and when what was asked for is settled.
+struct Pending {
+    entry: Entry,
+    settled: Instant,
+}
+
+fn pending(journal: &Journal) -> VecDeque<Pending> {
+    journal.open_entries().map(|entry| Pending { settled: deadline(entry.settled), entry: entry.clone() }).collect()
+}
+
+/// What living runs keep still; `ours` are the journals of the dead that we have locked.
+fn living(journals: &Journals, gate: &Gate, engine: &Engine, ours: &[Journal]) -> Result<Vec<Entry>, JournalError> {
+    let held = journals.held_by_others(gate, ours, engine.id())?;
     Ok(held.into_iter().filter(|holding| holding.living).map(|holding| holding.entry).collect())
 }
 
-/// Gives those that were started, with the number of what is said of each.
+/// Brings back what is left, up to the first that is not settled: those that depend on each other keep their order. Gives those that were
+/// started, with the number of what is said of each.
 async fn repair(
     journal: &mut Journal,
-    _gate: &Gate,
+    left: &mut VecDeque<Pending>,
     living: &[Entry],
     needed_by: Option<&NeededBy>,
     engine: &Engine,
     recovery: &mut Recovery,
 ) -> Vec<(usize, Entry)> {
     let mut started = Vec::new();
-    let entries: Vec<Entry> = journal.open_entries().cloned().collect();
-    for entry in entries {
+    while let Some(Pending { entry, settled }) = left.pop_front() {
         let other = living.iter().find(|other| other.container == entry.container).map(|other| other.run.clone());
         let outcome = match other.or_else(|| needed_by.and_then(|needed| (needed.0)(&entry))) {
-            Some(run) => RepairOutcome::LeftTo { run },
-            None => bring_back(engine, &entry).await,
+            Some(run) => Some(RepairOutcome::LeftTo { run }),
+            None => bring_back(engine, &entry, settled).await,
+        };
+        let Some(outcome) = outcome else {
+            left.push_front(Pending { entry, settled });
+            break;
         };
         // A line that cannot be written costs the next start a look at a container that runs.
         let _ = match &outcome {
@@ -238,20 +261,22 @@ async fn run_owed(journal: &mut Journal, living: &[Entry], engine: &Engine, reco
     }
 }
 
-async fn bring_back(engine: &Engine, entry: &Entry) -> RepairOutcome {
-    let (mut attempt, settled) = (0, deadline(entry.settled));
+/// None: not yet, as what was asked for is not settled.
+async fn bring_back(engine: &Engine, entry: &Entry, settled: Instant) -> Option<RepairOutcome> {
+    let mut attempt = 0;
     loop {
-        match undo(engine, entry, settled).await {
-            Ok(Some(Undone::Restored | Undone::Revived)) => return RepairOutcome::Restored,
-            Ok(Some(Undone::Ran)) => return RepairOutcome::Ran,
-            Ok(Some(Undone::Gone)) => return RepairOutcome::Gone,
-            Ok(Some(Undone::Rescaled(replicas))) => return RepairOutcome::Rescaled { replicas },
-            Ok(None) => tokio::time::sleep(UNSETTLED).await,
+        return Some(match undo(engine, entry, settled).await {
+            Ok(None) => return None,
+            Ok(Some(Undone::Restored | Undone::Revived)) => RepairOutcome::Restored,
+            Ok(Some(Undone::Ran)) => RepairOutcome::Ran,
+            Ok(Some(Undone::Gone)) => RepairOutcome::Gone,
+            Ok(Some(Undone::Rescaled(replicas))) => RepairOutcome::Rescaled { replicas },
             Err(error) => {
-                let Some(wait) = BACKOFF.get(attempt) else { return RepairOutcome::Failed(error.into()) };
+                let Some(wait) = BACKOFF.get(attempt) else { return Some(RepairOutcome::Failed(error.into())) };
                 attempt += 1;
                 tokio::time::sleep(*wait).await;
+                continue;
             }
-        }
+        });
     }
 }

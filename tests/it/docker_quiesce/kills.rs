@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{POLITE, journals, start, state};
+use super::{POLITE, STUBBORN, journals, start, state};
 use crate::support::engine::Stage;
 use crate::support::home::{Home, boot_unit_is_wanted};
 use crate::support::parts::{self, Part, needs};
@@ -165,4 +165,26 @@ fn the_boot_unit_brings_back_what_was_left() {
     assert_eq!(state(&stage, "app"), "running");
     assert!(journals(&home).is_empty());
     assert!(!boot_unit_is_wanted(&home), "systemd would run the unit for nothing");
+}
+
+#[test]
+fn who_waits_for_a_stop_that_a_dead_run_has_asked_for_keeps_nobody_else() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "patient");
+    start(&stage, "app", 1, &["--stop-timeout", "40"], STUBBORN);
+    start(&stage, "other", 1, &[], POLITE);
+    let mut killed = stage.bbackup(["backup", "--containers", &stage.name("app")]).spawn();
+    killed.until("the stop", || !journals(&home).is_empty());
+    thread::sleep(Duration::from_millis(500));
+    killed.signal(Signal::KILL);
+    let _ = killed.wait().killed_by(Signal::KILL);
+    let mut recovering = stage.bbackup(["recover"]).spawn();
+    thread::sleep(Duration::from_secs(2));
+    let outcome = stage.bbackup(["backup", "--containers", &stage.name("other")]).run().success();
+    assert!(recovering.is_running(), "it waited until the other container was back: {}", outcome.describe());
+    assert_eq!(state(&stage, "app"), "running", "it has ended too soon for this to say anything");
+    let _ = recovering.wait().success().says(&stage.name("app"));
+    assert_eq!(state(&stage, "app"), "running");
+    assert!(journals(&home).is_empty());
 }
