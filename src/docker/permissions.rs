@@ -104,7 +104,7 @@ pub const FEATURES: &[Feature] = &[
             call(POST, "/services/*/update", "to 0 before volumes are read, and back afterwards"),
             call(GET, "/tasks", "whether all of its tasks have ended, and run again"),
             call(GET, "/containers/json", "the same of those on this node"),
-            call(GET, "/nodes/*", "whether a node with such a task is lost"),
+            call(GET, "/nodes/*", "whether a node with such a task is lost; without it the task is waited for"),
         ],
     },
     Feature {

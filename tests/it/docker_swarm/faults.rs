@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -191,6 +191,44 @@ fn what_is_refused_is_paused_instead_and_said() {
     let before = nameless.states();
     drop(backup(&nameless.name, &[]).run().success().says("the swarm would remove its anonymous volume"));
     assert_eq!(nameless.states(), before);
+}
+
+#[test]
+fn a_node_that_must_not_be_asked_about_is_waited_for() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::on(&home, "nodes", swarm());
+    let config = configured(&home, "scale");
+    let service = Service::start(&stage, "web", 1, &[]);
+    service.fill(1);
+    let (denied, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (asked, over) = (Arc::clone(&denied), Arc::clone(&ended));
+    let scaled = OnceLock::new();
+    let proxy = Proxy::start(&home.path("deny-nodes.sock"), &stage.engine().host(), move |line| {
+        if line.contains("/update") {
+            let _ = scaled.set(Instant::now());
+        }
+        if line.contains("/nodes/") {
+            asked.store(true, Ordering::SeqCst);
+            return Action::Deny;
+        }
+        // On another node a task takes longer.
+        let Some(since) = scaled.get().filter(|_| line.contains("/tasks")) else { return Action::Pass };
+        if since.elapsed() < Duration::from_secs(8) {
+            return Action::Answer(r#"[{"ID": "t", "NodeID": "far", "DesiredState": "shutdown", "Status": {"State": "running"}}]"#);
+        }
+        over.store(true, Ordering::SeqCst);
+        Action::Pass
+    });
+    let mut running = stage.bbackup(["--config", &config, "backup", "-C", &service.name]).env("DOCKER_HOST", proxy.host()).spawn();
+    running.hold_while_it_has_open(&service.folder());
+    assert!(denied.load(Ordering::SeqCst), "nobody asked");
+    assert!(ended.load(Ordering::SeqCst), "it was read while a task of another node ran");
+    assert_eq!((service.replicas(), service.containers(false)), (0, Vec::new()), "it was read while a task ran");
+    running.signal(Signal::CONT);
+    drop(running.wait().success().says_nothing_of("paused instead").says_nothing_of("has lost that node"));
+    service.wait_for_tasks(1);
+    assert!(journals(&home).is_empty());
 }
 
 #[test]
