@@ -173,6 +173,8 @@ pub struct RepositoryConfig {
     pub cache_size: ByteSize,
     /// Where they are; none: there are none.
     pub cache_folder: Option<PathBuf>,
+    /// Where a backup puts what does not fit into memory; none: it stays there.
+    pub scratch_folder: Option<PathBuf>,
     /// The embedded default repository: the first backup makes it, with a generated password.
     pub embedded: bool,
 }
@@ -220,6 +222,7 @@ impl RepositoryConfig {
             cache: CacheUse::Auto,
             cache_size: CACHE_SIZE,
             cache_folder: None,
+            scratch_folder: None,
             embedded: false,
         }
     }

@@ -143,6 +143,7 @@ impl Session {
         repository.compression = repository.compression.or(self.environment.compression);
         repository.pack_size = repository.pack_size.or(self.environment.pack_size);
         repository.cache_folder = (!self.global.no_cache).then(|| self.directories.cache.clone());
+        repository.scratch_folder = Some(self.directories.cache.clone());
     }
 
     /// Opens two repositories to copy from one to the other. In a dry run nothing is written, not even a lock.

@@ -63,6 +63,7 @@ pub(super) fn restic(
         compression: config.compression.unwrap_or_default(),
         pack_size: usize::try_from(config.pack_size.unwrap_or(crate::config::PACK_SIZE).0).unwrap_or(usize::MAX),
         verify: config.verify_before_write,
+        scratch: config.scratch_folder.clone(),
         ..Options::default()
     };
     let locking = retry_lock.map_or(Locking::Never, Locking::Retry);

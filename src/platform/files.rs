@@ -80,6 +80,23 @@ pub fn open_to_append(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(mode).open(path)
 }
 
+/// A new file without a name, which is gone with the last handle on it, whatever becomes of the process. The folder must exist.
+///
+/// # Errors
+/// Nothing can be written there.
+pub fn nameless(folder: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
+        return Ok(file.into());
+    }
+    // Not every file system can do that.
+    let path = temporary_beside(&folder.join("nameless"));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}
+
 /// Makes a folder and those above it; the new ones get `mode`, existing ones keep theirs.
 ///
 /// # Errors

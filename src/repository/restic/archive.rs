@@ -4,18 +4,22 @@
 //! One worker per core does the whole chain for a file; `feed` walks the source and compares with the parent snapshot,
 //! `upload` writes the packs. How entries are read from disk or Docker is `sources`' business.
 
+mod aside;
 mod budget;
 mod build;
 mod feed;
+mod held;
 mod item;
 mod parent;
 mod ranges;
 mod read;
+mod record;
 mod shared;
 mod upload;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,6 +28,7 @@ use crossbeam_channel::{Sender, bounded};
 use jiff::tz::TimeZone;
 use serde_json::Map;
 
+use self::aside::Room;
 use self::budget::Budget;
 use self::feed::Feeder;
 use self::item::Item;
@@ -48,7 +53,7 @@ use crate::platform::{clock, host};
 use crate::repository::contract::{AddSummary, RepositoryError, SnapshotId, SnapshotRequest, SnapshotSummary, SnapshotWriter};
 
 /// How data is stored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Compression of new blobs.
     pub compression: Compression,
@@ -60,11 +65,24 @@ pub struct Options {
     pub index_interval: Duration,
     /// Bytes of data in memory at once, in packs and in chunks; by default what cores and packs of this size need.
     pub in_flight: Option<usize>,
+    /// Bytes of memory for the folders of a stream, which wait for its end; more goes to `scratch`.
+    pub held: usize,
+    /// An existing folder on a disk for what does not fit into memory: in a file without a name, encrypted with the
+    /// repository's key. Without one, or if nothing can be written there, everything stays in memory.
+    pub scratch: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { compression: Compression::Auto, pack_size: 16 << 20, verify: true, index_interval: INDEX_INTERVAL, in_flight: None }
+        Self {
+            compression: Compression::Auto,
+            pack_size: 16 << 20,
+            verify: true,
+            index_interval: INDEX_INTERVAL,
+            in_flight: None,
+            held: 16 << 20,
+            scratch: None,
+        }
     }
 }
 
@@ -127,6 +145,7 @@ impl Archive {
             stats: Stats::default(),
             trees: tree::Encoder::new(zone.clone()),
             doubts: Doubts::default(),
+            room: Room { folder: options.scratch, limit: options.held, verify: options.verify },
             dry_run: request.dry_run,
             with_atime: request.with_atime,
             workers,

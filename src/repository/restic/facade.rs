@@ -325,7 +325,7 @@ impl Repository for ResticRepository {
             indexed = Arc::new(indexed.for_writer());
         }
         let lock = self.held().lock.clone();
-        Ok(Box::new(Archive::start(indexed, request, self.readable()?, self.options, control, progress, lock)?))
+        Ok(Box::new(Archive::start(indexed, request, self.readable()?, self.options.clone(), control, progress, lock)?))
     }
 
     fn list(

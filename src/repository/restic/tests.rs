@@ -37,8 +37,15 @@ use crate::repository::contract::prune::{MaxUnused, PruneRequest};
 use crate::repository::contract::{ReadData, Repository, RepositoryError, SnapshotId, SnapshotRequest};
 
 /// Small, so that a few files make several packs.
-const OPTIONS: Options =
-    Options { compression: Compression::Auto, pack_size: 6000, verify: true, index_interval: INDEX_INTERVAL, in_flight: None };
+const OPTIONS: Options = Options {
+    compression: Compression::Auto,
+    pack_size: 6000,
+    verify: true,
+    index_interval: INDEX_INTERVAL,
+    in_flight: None,
+    held: 16 << 20,
+    scratch: None,
+};
 const TIMES: LockTimes = LockTimes {
     refresh: Duration::from_mins(5),
     lost: Duration::from_mins(22),

@@ -1,9 +1,8 @@
 //! The feeder: takes the entries of a source in tree order, compares them with the parent snapshot, and hands files to the
 //! workers.
 //!
-//! Folders of a stream are sealed only at its end: a hard link may name an earlier file, whose node must then say so.
+//! Folders of a stream are sealed only at its end: how they wait for it is `held`'s business.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::Sender;
 
 use super::build::{Dir, FileInProgress};
+use super::held::{Held, split};
 use super::item::Item;
 use super::parent::ParentTree;
 use super::read::{FileJob, State};
@@ -21,7 +21,6 @@ use crate::model::progress::{Event, FileOutcome};
 use crate::model::text::printable;
 use crate::repository::contract::RepositoryError;
 use crate::repository::restic::codec::BlobKind;
-use crate::repository::restic::id::Id;
 use crate::repository::restic::tree::Node;
 
 /// One source on its way into the repository.
@@ -34,12 +33,8 @@ pub(super) struct Feeder<'a> {
     cradle: Arc<Dir>,
     /// The folders that are open, the root first.
     open: Vec<Frame>,
-    /// Folders of a stream that are sealed at its end, in the order in which they were closed.
-    held: Vec<Arc<Dir>>,
-    /// Files of a stream by path: a hard link may name them.
-    streamed: HashMap<Vec<u8>, (Arc<Dir>, usize)>,
-    /// Hard links of a stream: their place, and the path that they name.
-    links: Vec<(Arc<Dir>, usize, Vec<u8>)>,
+    /// Folders of a stream that are sealed at its end.
+    held: Held,
     root_seen: bool,
 }
 
@@ -53,17 +48,8 @@ struct Frame {
 impl<'a> Feeder<'a> {
     pub(super) fn new(worker: &'a mut Worker, files: &'a Sender<FileJob>, item: Arc<Item>) -> Self {
         let cradle = Dir::new(None, Arc::clone(&item), None);
-        Self {
-            worker,
-            files,
-            item,
-            cradle,
-            open: Vec::new(),
-            held: Vec::new(),
-            streamed: HashMap::new(),
-            links: Vec::new(),
-            root_seen: false,
-        }
+        let held = Held::new(worker.shared.room.clone());
+        Self { worker, files, item, cradle, open: Vec::new(), held, root_seen: false }
     }
 
     /// Archives everything that the source gives and returns the root's node. `before` is the same path's node in the parent
@@ -72,18 +58,23 @@ impl<'a> Feeder<'a> {
         let fed = self.feed(source, before);
         let item = Arc::clone(&self.item);
         // Also after a failure of the source no worker may be left reading it.
-        let settled = self.worker.shared.failure().wait(|| item.jobs.load(Ordering::Acquire) == 0);
+        let settled = self.settle();
         fed?;
         settled?;
         item.control.checkpoint()?;
-        self.join_links();
-        for dir in std::mem::take(&mut self.held) {
+        self.held.join_links(self.worker, &item)?;
+        for dir in self.held.into_dirs() {
             self.worker.release(&dir)?;
         }
         self.worker.release(&self.cradle)?;
         self.worker.shared.failure().wait(|| item.complete.load(Ordering::Acquire) || item.control.is_skipped())?;
         item.control.checkpoint()?;
         Ok(self.cradle.child(0))
+    }
+
+    /// Waits until all files that were handed to workers are complete.
+    fn settle(&self) -> Result<(), RepositoryError> {
+        self.worker.shared.failure().wait(|| self.item.jobs.load(Ordering::Acquire) == 0)
     }
 
     fn feed(&mut self, source: &mut dyn Source, mut before: Option<Node>) -> Result<(), RepositoryError> {
@@ -111,10 +102,7 @@ impl<'a> Feeder<'a> {
     }
 
     fn entry(&mut self, entry: Entry, root_before: &mut Option<Node>) -> Result<(), RepositoryError> {
-        let (folder, name) = match entry.path.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => (&entry.path[..slash], &entry.path[slash + 1..]),
-            None => (&entry.path[..0], &entry.path[..]),
-        };
+        let (folder, name) = split(&entry.path);
         let (dir, before) = if entry.path.is_empty() {
             if std::mem::replace(&mut self.root_seen, true) {
                 return Err(self.lost(io::Error::other("the root was given twice")));
@@ -178,18 +166,18 @@ impl<'a> Feeder<'a> {
                 let size = bytes.len() as u64;
                 node.metadata.size = size;
                 node.content = self.worker.store_data(&bytes, &self.item)?;
-                let index = dir.push(node);
+                dir.push(node);
                 self.worker.shared.progress.event(Event::Bytes(size));
                 self.worker.file_done(&self.item, &self.item.full_path(&path), size, outcome(before.as_ref()));
                 // Empty files of a stream come so, and hard links may name them too.
-                self.streamed.insert(path, (dir, index));
+                self.held.expect_links();
             }
             Content::Stream(mut reader) => {
                 let full_path = self.item.full_path(&path);
                 self.worker.shared.progress.event(Event::FileStarted { path: &full_path });
                 let announced = node.metadata.size;
                 let index = dir.push_pending(node);
-                self.streamed.insert(path, (Arc::clone(&dir), index));
+                self.held.expect_links();
                 let file = Arc::new(FileInProgress::new(Arc::clone(&dir), index));
                 let size = self.worker.stream(&mut *reader, &file, &dir)?.map_err(|error| self.lost(error))?;
                 if size != announced {
@@ -201,7 +189,7 @@ impl<'a> Feeder<'a> {
             }
             Content::HardLink(target) => {
                 let index = dir.push(node);
-                self.links.push((dir, index, target));
+                self.held.link(dir, index, target);
             }
         }
         Ok(())
@@ -245,13 +233,15 @@ impl<'a> Feeder<'a> {
         if !frame.parent.was_all_asked_for() {
             frame.dir.note_difference();
         }
-        // Only a source that streams can have hard links to earlier entries.
-        if self.streamed.is_empty() && self.links.is_empty() {
-            self.worker.release(&frame.dir)
-        } else {
-            self.held.push(frame.dir);
-            Ok(())
+        if !self.held.expects_links() {
+            return self.worker.release(&frame.dir);
         }
+        self.held.push(frame.dir, frame.path);
+        if self.held.is_too_large() {
+            self.settle()?;
+            self.held.put_aside(&self.worker.shared.repository)?;
+        }
+        Ok(())
     }
 
     /// Whether a file is as the parent snapshot has it, and the repository still has all of its content.
@@ -265,42 +255,6 @@ impl<'a> Feeder<'a> {
             && now.inode != 0;
         let index = self.worker.shared.repository.index();
         same && before.content.iter().all(|id| index.contains(BlobKind::Data, id))
-    }
-
-    /// Gives hard links the content of the file that they name, and all links of one file the same inode.
-    fn join_links(&mut self) {
-        let mut groups: HashMap<Vec<u8>, Vec<(Arc<Dir>, usize)>> = HashMap::new();
-        for (dir, index, target) in std::mem::take(&mut self.links) {
-            groups.entry(target).or_default().push((dir, index));
-        }
-        // Real inodes are unique on one device. These are unique in this item, whose path makes up the device.
-        let device = u64::from_le_bytes(Id::of(&self.item.path).0.first_chunk().copied().unwrap_or_default()) >> 32 | 1;
-        let mut targets: Vec<_> = groups.into_iter().collect();
-        targets.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        for (number, (target, links)) in targets.into_iter().enumerate() {
-            let first = self.streamed.get(&target).and_then(|(dir, index)| Some((dir, *index, dir.child(*index)?)));
-            let Some((first_dir, first_index, mut first)) = first else {
-                for (dir, index) in links {
-                    let path = self.item.full_path(&target);
-                    self.item.lost(&path, "a hard link names it, but it was not in the stream");
-                    dir.update(index, |child| *child = None);
-                }
-                continue;
-            };
-            first.metadata.inode = number as u64 + 1;
-            first.metadata.device = device;
-            first.metadata.links = links.len() as u64 + 1;
-            for (dir, index) in links {
-                let size = first.metadata.size;
-                self.worker.file_done(&self.item, &target, size, FileOutcome::New);
-                dir.update(index, |child| {
-                    if let Some(node) = child {
-                        *node = Node { name: std::mem::take(&mut node.name), ..first.clone() };
-                    }
-                });
-            }
-            first_dir.update(first_index, |child| *child = Some(first));
-        }
     }
 
     fn lost(&self, source: io::Error) -> RepositoryError {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::aside::Room;
 use super::budget::Budget;
 use super::item::Item;
 use super::upload::Uploads;
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) stats: Stats,
     pub(super) trees: tree::Encoder,
     pub(super) doubts: Doubts,
+    /// For what a stream holds until its end.
+    pub(super) room: Room,
     /// Nothing is written.
     pub(super) dry_run: bool,
     /// Keep access times.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod in_flight;
+mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, select};
 
-use super::build::{Dir, FileInProgress};
+use super::build::{Change, Dir, FileInProgress};
 use super::item::Item;
 use super::ranges::RangeJob;
 use super::read::FileJob;
@@ -343,7 +343,7 @@ impl Worker {
             // What has not changed need not be encoded and hashed to find that out.
             let id = match dir.kept() {
                 Some(before) => before,
-                None => self.store_tree(dir.take_nodes(), &dir.item)?,
+                None => self.store_tree(dir.take_nodes()?, &dir.item)?,
             };
             if dir.before != Some(id) {
                 above.note_difference();
@@ -355,11 +355,7 @@ impl Worker {
                 Some(_) => &stats.dirs_changed,
             };
             counter.fetch_add(1, Ordering::Relaxed);
-            above.update(index, |child| {
-                if let Some(node) = child {
-                    node.subtree = Some(id);
-                }
-            });
+            above.change(index, Change::Sealed(id));
             dir = above;
         }
         Ok(())
