@@ -8,6 +8,7 @@ mod files;
 mod fill;
 mod in_place;
 mod journal;
+mod marked;
 mod planning;
 mod refill;
 mod words;

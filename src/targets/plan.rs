@@ -8,6 +8,7 @@ mod checks;
 mod choose;
 mod disks;
 mod engines;
+mod half;
 mod images;
 mod in_place;
 mod naming;

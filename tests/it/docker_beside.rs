@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 
-use crate::docker_half::Moment;
+use crate::docker_half::{Moment, state};
 use crate::docker_in_place::Ground;
 use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
@@ -129,8 +129,32 @@ fn nobody_is_started_on_files_of_the_machine_that_are_half_restored_and_they_are
         assert_eq!(bound.policy(&bound.name), "no exited");
     }
     let _ = bound.backup().run().exits(4).says("a restore overwrites it, or was interrupted");
+    // Neither is a second one that uses the same files.
+    let beside = bound.stage.bbackup(["restore", "latest", "--as-new", "--tag", &format!("app:{}", bound.name)]).run().exits(4);
+    let beside = beside.says(&format!("container {} is not started: {} is half restored", bound.name, bound.folder.display()));
+    assert_eq!(state(&bound.stage, &format!("{}-restored", bound.name)), "created", "{}", beside.describe());
+    bound.stage.ok(["rm", &format!("{}-restored", bound.name)]);
     let outcome = bound.restore().run();
     assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    assert_eq!(bound.policy(&bound.name), "always running");
+    let _ = bound.stage.bbackup(["recover"]).run().success().says("Nothing was left down");
+    let _ = bound.backup().run().success();
+}
+
+#[test]
+fn files_of_before_that_are_written_again_are_not_half_restored_any_more() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let bound = Bound::lay(&home, "boundadvice");
+    Moment::new(&home, &bound.stage, "overwriting", "/containers/create").kills(bound.restore());
+    let told = bound.stage.bbackup(["recover"]).run().exits(3);
+    let saved = told.errors().split_once("what was in it is in snapshot ").unwrap().1[..8].to_owned();
+    // A part of them is not all of them.
+    let part = bound.folder.join("kept");
+    let _ = bound.stage.bbackup(["restore", &saved, "--in-place", "--path"]).arg(&part).run().success();
+    let _ = bound.stage.bbackup(["recover"]).run().exits(3).says("was being overwritten");
+    let _ = bound.stage.bbackup(["restore", &saved, "--in-place"]).run().success();
+    assert_eq!((bound.read("kept").as_deref(), bound.read("new").as_deref()), (Some("changed since"), Some("came since")));
     assert_eq!(bound.policy(&bound.name), "always running");
     let _ = bound.stage.bbackup(["recover"]).run().success().says("Nothing was left down");
     let _ = bound.backup().run().success();

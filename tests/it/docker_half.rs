@@ -133,6 +133,29 @@ fn what_is_half_restored_is_neither_saved_nor_forgotten() {
 }
 
 #[test]
+fn what_is_made_on_a_volume_that_is_half_restored_is_not_started() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let ground = Ground::lay(&home, "halfmade", 28);
+    let (stage, guest, other) = (&ground.stage, &ground.guest, format!("{}9", ground.guest));
+    let _ = stage.bbackup(["backup", "--containers", guest]).run().success();
+    kill_while_overwriting(&home, &ground);
+    let tag = format!("app:{guest}");
+    let restore = |more: &[&str]| stage.bbackup(["restore", "latest", "--tag", &tag, "--container", guest]).args(more).run();
+    let told = format!("container {guest} is not started: its volume {} is half restored", ground.volume);
+    let _ = restore(&["--rename", &format!("{guest}:{other}"), "--dry-run"]).success().says(&told);
+    let _ = restore(&["--rename", &format!("{guest}:{other}")]).exits(4).says(&told);
+    assert_eq!(state(stage, &other), "created");
+    let _ = restore(&["--in-place"]).exits(4).says(&told);
+    assert_eq!(state(stage, guest), "created");
+    stage.ok(["rm", &other]);
+    let outcome = ground.restore(&["--in-place"]).run();
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    let _ = restore(&["--in-place"]).says(&format!("start container {guest}")).says_nothing_of("is half restored");
+    ground.assert_saved_state();
+}
+
+#[test]
 fn what_fails_over_a_volume_that_is_half_restored_starts_nothing_on_it() {
     needs!(Part::Engine);
     let home = Home::with_repository();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::in_place::save_paths;
-use super::{conflict, step, untouched};
+use super::{conflict, marked, step, untouched};
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
 use crate::jobs::request::{JobContext, RestoreJob, RestoreSelection};
@@ -243,19 +243,22 @@ pub(super) async fn execute(
         Err(reason) => result.failure = Some(reason),
     }
     if result.failure.is_none() {
-        tokio::task::block_in_place(|| write(repository, restore, control, progress, &mut result));
+        let whole = tokio::task::block_in_place(|| write(repository, restore, control, progress, &mut result));
+        marked::written(context, repository, &whole, &mut result).await;
     }
     result.duration = started.elapsed();
     result
 }
 
+/// Gives what was written as a whole.
 fn write(
     repository: &dyn Repository,
     restore: &FileRestore,
     control: &Control,
     progress: &Arc<dyn Progress>,
     result: &mut RestoredApplication,
-) {
+) -> Vec<RestoreRequest> {
+    let mut whole = Vec::new();
     for request in &restore.requests {
         let label = format!("path {}", printable(&request.path));
         progress.event(Event::ItemStarted { label: &label });
@@ -268,6 +271,7 @@ fn write(
                 result.files_unchanged += summary.files_unchanged;
                 result.bytes_restored += summary.bytes_restored;
                 result.problems.extend(summary.problems);
+                whole.extend((summary.entries_lost == 0 && !restore.snapshot.is_partial()).then(|| request.clone()));
                 result.steps.push(step("restore files", request.destination.display().to_string(), None));
             }
             Err(error) => {
@@ -282,6 +286,7 @@ fn write(
             }
         }
     }
+    whole
 }
 
 /// What a restore has written, for one that breaks off and so cannot say it itself.

@@ -94,7 +94,8 @@ pub(super) async fn plan(
         in_place: job.in_place,
         save_first: job.save_first,
         held_down: cleaned.held_down,
-        half: cleaned.half.keys().cloned().collect(),
+        // What a restore that runs is at may stay so, too.
+        half: journal::half_restored(&context.directories.state, engine.id())?.into_keys().chain(cleaned.half.keys().cloned()).collect(),
         half_filled,
         half_of_others,
         kept_still: ids_of(true).collect(),

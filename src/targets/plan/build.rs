@@ -85,6 +85,7 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
     super::volumes::plan(&mut draft)?;
     let filled = super::binds::plan(&mut draft);
     draft.plan_containers(&images, &filled)?;
+    super::half::hold(&mut draft);
     draft.plan_starts();
     super::engines::compare(&mut draft);
     super::in_place::frame(&mut draft);

@@ -89,3 +89,27 @@ fn who_is_kept_still_or_lives_with_one_that_is_replaced_stands_in_the_way() {
     let still = |name: &str| format!("a backup keeps container {name} still just now, and starts it when it has read what it needs");
     assert_eq!(found(&kept, &host), [still("db"), still("user")]);
 }
+
+#[test]
+fn nobody_is_started_on_what_stays_half_restored() {
+    let mut host = host();
+    host.volumes.insert("shop_data".to_owned(), HostVolume { empty: Some(false), driver: "local".to_owned(), ..HostVolume::default() });
+    let starts = |half: &str, in_place: bool| {
+        let items = Items { containers: if in_place { Vec::new() } else { vec!["db".to_owned()] }, ..Items::default() };
+        let half = [half.to_owned()].into();
+        let plan = super::planned(&RestoreOptions { items, in_place, half, ..RestoreOptions::default() }, &host);
+        let starts = lines(&plan).contains(&"start container db".to_owned());
+        assert_eq!(starts, !plan.notes.iter().any(|note| note.contains("half restored")), "{:?}", plan.notes);
+        starts
+    };
+    assert!(!starts("shop_data", false), "its volume is used as it is");
+    assert!(starts("shop_data", true), "all of it is written");
+    assert!(starts("other_data", false) && starts("/srv", false));
+    host.volumes.get_mut("shop_data").unwrap().options = [("device".to_owned(), "/srv/data/".to_owned())].into();
+    let alone = RestoreOptions {
+        half: ["/srv".to_owned()].into(),
+        items: Items { containers: vec!["db".to_owned()], ..Items::default() },
+        ..RestoreOptions::default()
+    };
+    assert!(!lines(&super::planned(&alone, &host)).contains(&"start container db".to_owned()), "it stands for what lies in it");
+}
