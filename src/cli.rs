@@ -39,6 +39,7 @@ use crate::jobs::error::JobError;
 use crate::jobs::report;
 use crate::model::report::{Blame, Report};
 use crate::model::text::without_passwords;
+use crate::platform::memory;
 use crate::service::recovery;
 
 /// Commands and flags of the design that this version does not have: they are refused by name.
@@ -47,6 +48,7 @@ const LATER_FLAGS: &[&str] = &["--remote", "-r", "--detach", "--standalone", "--
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    memory::give_back_large_buffers();
     let environment = Environment::of_this_process();
     let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -12,6 +12,7 @@ pub mod files;
 pub mod host;
 pub mod identity;
 pub mod journal_file;
+pub mod memory;
 pub mod mounts;
 pub mod pipe;
 pub mod process;

@@ -151,6 +151,8 @@ fn repository(error: &RepositoryError) -> Report {
             let report = Report::new(Blame::User, "wrong_kind", sentence(error));
             if *found == "folder" { report.hint("--tar writes a folder as a tar archive.") } else { report }
         }
+        E::Storage { action: "write", source, .. } if is_full(source) => Report::new(Blame::Environment, io_code(source), sentence(error))
+            .hint("Make room for some megabytes where the repository is: then `bbackup forget` and `bbackup prune` free more. They, too, write before they remove."),
         E::Storage { source, .. } | E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
         E::Mount { source, .. } => match source.kind() {
             std::io::ErrorKind::NotFound => Report::new(Blame::Environment, "mount", sentence(error))
@@ -176,9 +178,13 @@ fn write_more<'a>(ids: impl Iterator<Item = &'a String>) -> String {
     format!("Write more of it: {}.", ids.join(", "))
 }
 
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
 fn io_code(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::StorageFull => "disk_full",
+        _ if is_full(error) => "disk_full",
         std::io::ErrorKind::PermissionDenied => "no_permission",
         std::io::ErrorKind::ReadOnlyFilesystem => "read_only",
         _ => "storage",

@@ -168,6 +168,26 @@ fn a_full_disk_is_said_and_survived() {
 }
 
 #[test]
+fn what_a_full_disk_holds_can_be_read() {
+    needs!(Part::Root);
+    let home = Home::new();
+    let folder = home.make_folder("tree");
+    tree::write(&folder.join("noise"), &tree::noise(3, 2_000_000));
+    let _disk = Mount::small(&home.repository(), 8);
+    let _ = home.bbackup(["init"]).run().success();
+    let summary = home.back_up(&folder);
+    let filler = home.repository().join("filler");
+    let _ = std::process::Command::new("dd").args(["if=/dev/zero", "bs=4k"]).arg(format!("of={}", filler.display())).output().unwrap();
+    home.assert_restores(&summary.snapshot, &folder, "restored");
+    let _ = calm(home.bbackup(["check", "--read-data"]).run()).success();
+    for command in [&["backup", "--paths", "/etc/hostname"][..], &["forget", "--keep-last", "1"], &["prune"]] {
+        let _ = calm(home.bbackup(command).run()).exits(3).says("Make room");
+    }
+    std::fs::remove_file(filler).unwrap();
+    let _ = home.bbackup(["prune"]).run().success();
+}
+
+#[test]
 fn a_full_disk_at_restore_is_said() {
     needs!(Part::Root);
     let home = Home::with_repository();

@@ -144,7 +144,7 @@ impl Archive {
             budget,
             stats: Stats::default(),
             trees: tree::Encoder::new(zone.clone()),
-            doubts: Doubts::default(),
+            doubts: if parent.is_some() { Doubts::default() } else { Doubts::without_parent() },
             room: Room { folder: options.scratch, limit: options.held, verify: options.verify },
             dry_run: request.dry_run,
             with_atime: request.with_atime,
@@ -154,7 +154,7 @@ impl Archive {
             failure,
         });
         let (share, chunks) = bounded(workers);
-        let (returns, spare) = bounded(2 * workers.min(4));
+        let (returns, spare) = bounded(workers.min(8));
         let (files, jobs) = bounded(64 * workers);
         let queues = Queues { chunks, share, files: jobs, spare, returns };
         let encoder = || Encoder::new(options.compression, version, options.verify).under(control);

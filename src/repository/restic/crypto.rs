@@ -111,7 +111,11 @@ impl MasterKey {
     }
 
     fn seal_with(&self, nonce: [u8; NONCE], plain: &[u8], out: &mut Vec<u8>) {
-        out.reserve(plain.len() + OVERHEAD);
+        let length = plain.len() + OVERHEAD;
+        if length > out.capacity() - out.len() {
+            // Packs are many and large: twice the room, as is usual, would be up to twice the memory.
+            out.reserve_exact(length.max(out.len() / 4));
+        }
         out.extend_from_slice(&nonce);
         let mut cipher = self.cipher(nonce);
         let mut mac = self.authenticator(nonce);

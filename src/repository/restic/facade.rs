@@ -126,7 +126,7 @@ impl ResticRepository {
                 held.indexed = None;
             }
             Err(RepositoryError::Storage { action: "write", source, .. })
-                if matches!(access, Access::Read | Access::ReadAll) && is_read_only(&source) => {}
+                if matches!(access, Access::Read | Access::ReadAll) && cannot_be_written(&source) => {}
             Err(error) => return Err(error),
         }
         Ok(())
@@ -276,8 +276,10 @@ fn id_of(snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
     snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })
 }
 
-fn is_read_only(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+/// Whether the repository takes nothing new, not even a lock.
+fn cannot_be_written(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), ReadOnlyFilesystem | PermissionDenied | StorageFull | QuotaExceeded)
 }
 
 impl Repository for ResticRepository {

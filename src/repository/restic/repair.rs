@@ -3,6 +3,7 @@
 //! Data that is gone stays gone: nothing here makes it up. What is written comes before what is removed, so that a repair may
 //! be ended at any call and be run again.
 
+mod headers;
 pub mod index;
 pub mod snapshots;
 

@@ -68,7 +68,7 @@ impl Worker {
             total += range.data.len() as u64;
             self.shared.progress.event(Event::Bytes(range.data.len() as u64));
             buffer.extend_from_slice(&range.data);
-            drop(self.queues.returns.try_send(range.data));
+            self.queues.give_back(range.data);
             let mut start = 0;
             while let Some(length) = cuts.next_length(buffer.len() - start, last) {
                 dir.item.control.checkpoint().map_err(RepositoryError::from)?;
@@ -127,8 +127,8 @@ impl Worker {
     /// Reads a range and finds the places where a chunk may end. It is short at the end of the file.
     fn scan(&self, file: &File, number: u64) -> io::Result<Range> {
         let from = number * RANGE as u64;
-        let mut data = self.queues.spare.try_recv().unwrap_or_default();
         let before = from.min(WINDOW as u64) as usize;
+        let mut data = self.queues.buffer(before + RANGE);
         data.resize(before + RANGE, 0);
         let mut filled = 0;
         while filled < data.len() {

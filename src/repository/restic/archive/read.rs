@@ -218,8 +218,7 @@ impl Worker {
         }
         if self.wants_chunks() {
             let item = Arc::clone(&file.dir.item);
-            let mut data = self.queues.spare.try_recv().unwrap_or_default();
-            data.clear();
+            let mut data = self.queues.buffer(chunks.len());
             data.extend_from_slice(chunks);
             item.jobs.fetch_add(1, Ordering::Relaxed);
             let budget = &self.shared.budget;

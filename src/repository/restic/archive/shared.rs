@@ -99,18 +99,25 @@ impl Stats {
 
 /// Whether folders that the index names can be taken for being there.
 ///
-/// Usually those of the parent snapshot were just read. Once one of them cannot be, what lies in it may be damaged with it, and
-/// everything is looked at before a snapshot counts on it.
+/// Usually those of the parent snapshot were just read. Without a parent they were not; and once one of them cannot be, what lies in it
+/// may be damaged with it. Then everything is looked at before a snapshot counts on it.
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     begun: AtomicBool,
+    told: AtomicBool,
     looked_at: Mutex<HashSet<Id, BuildIdHasher>>,
 }
 
 impl Doubts {
+    /// For a backup that compares with nothing.
+    pub(super) fn without_parent() -> Self {
+        Self { begun: AtomicBool::new(true), ..Self::default() }
+    }
+
     /// What a folder of the parent snapshot held is lost.
     pub(super) fn begin(&self, item: &Item, path: &[u8], error: &RepositoryError) {
         self.begun.store(true, Ordering::Relaxed);
+        self.told.store(true, Ordering::Relaxed);
         let error = error.with_causes();
         let message = format!(
             "what the repository holds of this folder is damaged ({error}): it is stored once more, so that this snapshot is whole; \
@@ -126,16 +133,25 @@ impl Doubts {
         is_doubtful && self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).insert(*id)
     }
 
-    /// The folder without content cannot be read and is stored again. Where another folder was told of, that says enough.
-    pub(super) fn tell_of_empty(&self, item: &Item, error: &RepositoryError) {
-        if !self.begun.swap(true, Ordering::Relaxed) {
-            let error = error.with_causes();
-            let message = format!(
+    /// A folder that the index names cannot be read and is stored again. Where another was told of, that says enough.
+    pub(super) fn tell(&self, item: &Item, json: &[u8], error: &RepositoryError) {
+        self.begun.store(true, Ordering::Relaxed);
+        if self.told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let error = error.with_causes();
+        let message = if json == tree::EMPTY {
+            format!(
                 "what the repository holds of empty folders is damaged ({error}): it is stored once more, which makes all snapshots whole \
                  that have one; `bbackup check` says whether others are damaged"
-            );
-            item.warn(&item.path, &message);
-        }
+            )
+        } else {
+            format!(
+                "what the repository holds of folders in this is damaged ({error}): they are stored once more, so that this snapshot is whole; \
+                 `bbackup check` says which others are not"
+            )
+        };
+        item.warn(&item.path, &message);
     }
 }
 

@@ -523,6 +523,28 @@ fn folders_that_are_damaged_are_stored_again_and_told() {
 }
 
 #[test]
+fn a_backup_without_parent_counts_on_no_damaged_folder() {
+    let source = || script(vec![dir(""), dir("a"), dir("a/sub"), dir("b"), bytes("b/h", b"h")]);
+    let bench = Bench::new();
+    bench.archive(source());
+    for pack in tree_packs(&bench) {
+        bench.backend.damage(FileKind::Pack, &pack.to_string(), |pack: &mut Vec<u8>| pack.iter_mut().for_each(|byte| *byte ^= 1));
+    }
+    let again = || {
+        let request = SnapshotRequest { ignore_parent: true, ..Bench::request() };
+        let mut archive = bench.start_with(request, Arc::new(Silent)).unwrap();
+        let added = archive.add(b"/x", source()).unwrap();
+        (Box::new(archive).finish(Vec::new()).unwrap().1.tree_blobs, added)
+    };
+    let (trees, added) = again();
+    assert_eq!((trees, added.warning_count), (5, 1), "{:?}", added.warnings);
+    assert!(added.warnings[0].message.contains("is damaged ("), "{:?}", added.warnings);
+    assert_eq!(bench.contents().len(), 5);
+    let (trees, added) = again();
+    assert_eq!((trees, added.warning_count), (0, 0), "all is well again");
+}
+
+#[test]
 fn the_empty_folder_is_looked_at_before_it_is_counted_on() {
     let bench = Bench::new();
     let source = |name: &str| script(vec![dir(""), dir(name)]);

@@ -24,8 +24,6 @@ use crate::repository::restic::writer::{INDEX_BLOBS, index_pack};
 
 /// Blobs in one pack: far below what a header can hold, and so that reading a header stays cheap.
 const PACK_BLOBS: usize = 50_000;
-/// A buffer of which several may lie idle.
-const SMALL_BUFFER: usize = 32 << 20;
 
 /// How often whoever waits for a slow backend looks whether there is still reason to.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -87,7 +85,7 @@ impl OpenPack {
 pub(super) struct Uploads {
     /// Workers send full packs; closing it ends the threads.
     queue: Mutex<Option<Sender<OpenPack>>>,
-    /// Buffers that were written and can be filled again.
+    /// A buffer that was written and can be filled again.
     spare: Receiver<Vec<u8>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     control: Control,
@@ -126,7 +124,7 @@ impl Uploads {
     ) -> Result<Self, RepositoryError> {
         let connections = repository.open().backend().connections().clamp(1, 16);
         let (queue, packs) = bounded::<OpenPack>(1);
-        let (returns, spare) = bounded(connections + 1);
+        let (returns, spare) = bounded(1);
         let index_written = Mutex::new(clock::since_boot());
         let writer = Arc::new(PackWriter { repository, failure, budget, lock, dry_run, index_interval, index_written });
         let mut threads = Vec::with_capacity(connections);
@@ -223,9 +221,8 @@ impl PackWriter {
             }
             let bytes = pack.len();
             match self.write(pack) {
-                // A full return queue only means that there are spare buffers enough. Of large ones one is.
-                Ok(buffer) if buffer.capacity() <= SMALL_BUFFER || returns.is_empty() => drop(returns.try_send(buffer)),
-                Ok(_) => {}
+                // One is kept: memory for more of them costs more than to ask for it anew.
+                Ok(buffer) => drop(returns.try_send(buffer)),
                 Err(error) => self.failure.set(error),
             }
             self.budget.arrive(bytes);

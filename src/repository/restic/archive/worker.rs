@@ -26,6 +26,9 @@ use crate::repository::restic::tree::{self, Node};
 /// Room for a tree that is kept for the next one.
 const KEPT_TREE: usize = 1 << 20;
 
+/// Room for most pairs of chunks, and for a range of a file. Buffers that were made for more do not lie idle.
+const SPARE_BUFFER: usize = 5 << 20;
+
 /// One or two chunks of a file that another thread reads.
 pub(super) struct ChunkJob {
     pub(super) data: Vec<u8>,
@@ -55,6 +58,23 @@ pub(super) struct Queues {
     /// Buffers of chunks that were dealt with.
     pub(super) spare: Receiver<Vec<u8>>,
     pub(super) returns: Sender<Vec<u8>>,
+}
+
+impl Queues {
+    /// An empty buffer for so many bytes.
+    pub(super) fn buffer(&self, bytes: usize) -> Vec<u8> {
+        let mut buffer = self.spare.try_recv().unwrap_or_default();
+        buffer.clear();
+        buffer.reserve_exact(bytes);
+        buffer
+    }
+
+    /// Keeps a buffer for the next chunk, unless it is a large one or there are enough.
+    pub(super) fn give_back(&self, buffer: Vec<u8>) {
+        if buffer.capacity() <= SPARE_BUFFER {
+            drop(self.returns.try_send(buffer));
+        }
+    }
 }
 
 /// The packs that a thread fills. Data goes into one of two, at random, so that the sizes of packs do not tell in which order a file
@@ -191,8 +211,7 @@ impl Worker {
         let is_dropped = self.shared.failure().is_set() || job.file.dir.item.control.is_skipped();
         let stored = if is_dropped { Ok(()) } else { self.store_chunks(&job.data, job.first, &job.file, job.number) };
         self.shared.budget.release(job.data.len());
-        // A full return queue only means that there are spare buffers enough.
-        drop(self.queues.returns.try_send(job.data));
+        self.queues.give_back(job.data);
         stored
     }
 
@@ -285,7 +304,7 @@ impl Worker {
         }
         if let Err(error) = repository.read_stored(BlobKind::Tree, id, &mut Vec::new()) {
             if repository.is_lost(&error) {
-                self.shared.doubts.tell_of_empty(item, &error);
+                self.shared.doubts.tell(item, json, &error);
             }
             self.put(BlobKind::Tree, *id, json)?;
             item.bytes_added.fetch_add(json.len() as u64, Ordering::Relaxed);

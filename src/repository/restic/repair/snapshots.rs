@@ -7,7 +7,7 @@ mod trees;
 use std::collections::HashMap;
 
 use self::trees::{Losses, Outcome, Trees};
-use super::confirmed;
+use super::{confirmed, headers};
 use crate::model::progress::{Event, Progress};
 use crate::repository::backend::FileKind;
 use crate::repository::contract::repair::{DamagedSnapshot, RepairSnapshotsRequest, RepairSnapshotsSummary};
@@ -24,7 +24,7 @@ pub type Snapshots = [(Id, Read<SnapshotFile>)];
 /// before it was loaded, so that it knows all that they need, also where there is no lock and others write.
 ///
 /// # Errors
-/// [`RepositoryError::Refused`] if the index names packs that are not there, as then nobody knows what is lost;
+/// [`RepositoryError::Refused`] if the index names packs that are not there or hold something else, as then nobody knows what is lost;
 /// [`RepositoryError::NoSnapshot`] and [`RepositoryError::AmbiguousSnapshot`]; the storage failed; what [`Guard`] says.
 pub fn repair(
     repo: &Indexed,
@@ -82,6 +82,9 @@ pub fn repair(
         }
     }
     summary.empty_folder_written = trees.empty_written;
+    if !summary.damaged.is_empty() || summary.empty_folder_written {
+        refuse_false_index(repo, guard)?;
+    }
     if request.dry_run {
         return Ok(summary);
     }
@@ -121,6 +124,17 @@ fn refuse_without_packs(repo: &Indexed) -> Result<(), RepositoryError> {
     }
     let reason = "the packs are not as the index says: `repair index` comes first".to_owned();
     Err(RepositoryError::Refused { reason, problems: problems.into_iter().take(100).collect() })
+}
+
+/// The sizes may be right, and all else wrong: then what seems to be lost is there, and an index made from the packs finds it.
+fn refuse_false_index(repo: &Indexed, guard: Guard<'_>) -> Result<(), RepositoryError> {
+    let wrong = headers::contradicted(repo, guard)?;
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let reason = "the index says something else of packs than they do: `repair index --read-all-packs` comes first".to_owned();
+    let problems = wrong.iter().take(100).map(|id| format!("pack {id} holds something else")).collect();
+    Err(RepositoryError::Refused { reason, problems })
 }
 
 /// The ids of the snapshots that are meant.

@@ -16,6 +16,7 @@ use crate::repository::restic::codec::BlobKind;
 use crate::repository::restic::file::SnapshotFile;
 use crate::repository::restic::id::Id;
 use crate::repository::restic::lock::Guard;
+use crate::repository::restic::pack::PackedBlob;
 use crate::repository::restic::reader::load_tree;
 use crate::repository::restic::reader::testing::{Builder, file, folder};
 
@@ -229,7 +230,7 @@ fn what_is_elsewhere_is_read_before_it_is_counted_on() {
 #[test]
 fn an_index_that_lies_is_replaced() {
     let scene = scene();
-    let wrong = crate::repository::restic::pack::PackedBlob {
+    let wrong = PackedBlob {
         id: scene.blobs[0],
         kind: BlobKind::Data,
         offset: 5,
@@ -433,6 +434,38 @@ fn snapshots_wait_for_the_index() {
     fs::remove_file(scene.builder.path(&scene.data)).unwrap();
     let error = snapshots(&scene.builder, &RepairSnapshotsRequest::default()).unwrap_err();
     assert!(matches!(&error, RepositoryError::Refused { problems, .. } if problems[0].contains("is missing")), "{error:?}");
+}
+
+/// Sizes that are right say nothing of the rest.
+#[test]
+fn what_only_the_index_calls_lost_is_not_given_up() {
+    let lies: [fn(&mut PackedBlob); 3] = [
+        |blob| blob.kind = if blob.kind == BlobKind::Tree { BlobKind::Data } else { BlobKind::Tree },
+        |blob| blob.uncompressed = blob.uncompressed.map(|length| length.saturating_add(1)),
+        |blob| blob.id.0[0] ^= 1,
+    ];
+    for lie in lies {
+        let scene = scene();
+        let builder = &scene.builder;
+        let indexed = builder.indexed();
+        for id in names(builder, FileKind::Index) {
+            builder.open.remove(FileKind::Index, &id).unwrap();
+        }
+        for pack in [scene.data, scene.trees] {
+            let mut blobs: Vec<PackedBlob> = indexed.index().blobs().filter(|(other, _)| *other == pack).map(|(_, blob)| blob).collect();
+            if pack == scene.trees {
+                blobs.iter_mut().for_each(lie);
+            }
+            builder.index(pack, &blobs);
+        }
+        let request = RepairSnapshotsRequest { forget: true, ..RepairSnapshotsRequest::default() };
+        let error = snapshots(builder, &request).unwrap_err();
+        assert!(matches!(&error, RepositoryError::Refused { reason, .. } if reason.contains("--read-all-packs")), "{error:?}");
+        assert!(names(builder, FileKind::Snapshot).contains(&scene.snapshot));
+        let _ = index(builder, RepairIndexRequest { read_all_packs: true, ..RepairIndexRequest::default() });
+        assert!(snapshots(builder, &request).unwrap().damaged.is_empty());
+        assert_eq!(scene.readable(), [true; 3]);
+    }
 }
 
 /// All empty folders of a repository are one tree: lost, it must be made again, and no snapshot may go with it.
