@@ -183,7 +183,7 @@ fn what_a_full_disk_holds_can_be_read() {
     for command in [&["backup", "--paths", "/etc/hostname"][..], &["forget", "--keep-last", "1"], &["prune"]] {
         let _ = calm(home.bbackup(command).run()).exits(3).says("Make room");
     }
-    std::fs::remove_file(filler).unwrap();
+    fs::remove_file(filler).unwrap();
     let _ = home.bbackup(["prune"]).run().success();
 }
 

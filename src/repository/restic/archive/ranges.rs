@@ -13,8 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::build::{Dir, FileInProgress};
+use super::queues::Job;
 use super::read::Failure;
-use super::worker::{Job, Worker};
+use super::worker::Worker;
 use crate::model::progress::Event;
 use crate::repository::contract::RepositoryError;
 use crate::repository::restic::chunker::{Cuts, WINDOW};

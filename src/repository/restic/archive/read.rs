@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::build::{Dir, FileInProgress};
-use super::worker::{ChunkJob, Job, Worker};
+use super::queues::{ChunkJob, Job};
+use super::worker::Worker;
 use crate::model::entry::Timestamp;
 use crate::model::progress::{Event, FileOutcome};
 use crate::repository::contract::RepositoryError;

@@ -7,11 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, select};
+use crossbeam_channel::{TryRecvError, select};
 
 use super::build::{Change, Dir, FileInProgress};
 use super::item::Item;
-use super::ranges::RangeJob;
+use super::queues::{ChunkJob, Job, Queues};
 use super::read::FileJob;
 use super::shared::Shared;
 use super::upload::OpenPack;
@@ -25,57 +25,6 @@ use crate::repository::restic::tree::{self, Node};
 
 /// Room for a tree that is kept for the next one.
 const KEPT_TREE: usize = 1 << 20;
-
-/// Room for most pairs of chunks, and for a range of a file. Buffers that were made for more do not lie idle.
-const SPARE_BUFFER: usize = 5 << 20;
-
-/// One or two chunks of a file that another thread reads.
-pub(super) struct ChunkJob {
-    pub(super) data: Vec<u8>,
-    /// The length of the first; the second is what follows.
-    pub(super) first: usize,
-    pub(super) file: Arc<FileInProgress>,
-    /// Which chunk of the file the first is.
-    pub(super) number: usize,
-}
-
-/// Work on a file that another thread has.
-pub(super) enum Job {
-    /// Store chunks of it.
-    Chunk(ChunkJob),
-    /// Find where its chunks may end.
-    Range(RangeJob),
-}
-
-/// Where work comes from and where it can be shared out.
-#[derive(Clone)]
-pub(super) struct Queues {
-    /// Chunks of large files and of streams, and ranges of files. Taken before files, so that what is in memory leaves it first.
-    pub(super) chunks: Receiver<Job>,
-    pub(super) share: Sender<Job>,
-    /// Files; the feeder closes it, which ends the workers.
-    pub(super) files: Receiver<FileJob>,
-    /// Buffers of chunks that were dealt with.
-    pub(super) spare: Receiver<Vec<u8>>,
-    pub(super) returns: Sender<Vec<u8>>,
-}
-
-impl Queues {
-    /// An empty buffer for so many bytes.
-    pub(super) fn buffer(&self, bytes: usize) -> Vec<u8> {
-        let mut buffer = self.spare.try_recv().unwrap_or_default();
-        buffer.clear();
-        buffer.reserve_exact(bytes);
-        buffer
-    }
-
-    /// Keeps a buffer for the next chunk, unless it is a large one or there are enough.
-    pub(super) fn give_back(&self, buffer: Vec<u8>) {
-        if buffer.capacity() <= SPARE_BUFFER {
-            drop(self.returns.try_send(buffer));
-        }
-    }
-}
 
 /// The packs that a thread fills. Data goes into one of two, at random, so that the sizes of packs do not tell in which order a file
 /// has chunks of which size: that could show which file it is.

@@ -230,13 +230,7 @@ fn what_is_elsewhere_is_read_before_it_is_counted_on() {
 #[test]
 fn an_index_that_lies_is_replaced() {
     let scene = scene();
-    let wrong = PackedBlob {
-        id: scene.blobs[0],
-        kind: BlobKind::Data,
-        offset: 5,
-        length: 100,
-        uncompressed: None,
-    };
+    let wrong = PackedBlob { id: scene.blobs[0], kind: BlobKind::Data, offset: 5, length: 100, uncompressed: None };
     scene.builder.index(scene.trees, &[wrong]);
     scene.builder.index(Id::of(b"never there"), &[wrong]);
     let summary = index(&scene.builder, RepairIndexRequest::default());
