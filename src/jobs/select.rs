@@ -178,8 +178,13 @@ impl Item {
             (Self::Volume(name), Some(application)) => Some(format!("{}/volumes/{name}", root(application)).into_bytes()),
             (Self::Network(name), Some(application)) => Some(format!("{}/networks/{name}.json", root(application)).into_bytes()),
             (Self::Path(path), _) => {
-                let related = |stored: &String| is_below(path, stored.as_bytes()) || is_below(stored.as_bytes(), path);
-                snapshot.paths.iter().any(related).then(|| path.clone())
+                // Names that are no text are written down in another way than they are in the tree.
+                let text = String::from_utf8_lossy(path);
+                let related =
+                    |stored: &String| is_below(text.as_bytes(), stored.as_bytes()) || is_below(stored.as_bytes(), text.as_bytes());
+                // What restic was given relative to a folder is in its trees under other names than its snapshots say.
+                let may_hold = !snapshot.is_ours() || snapshot.paths.iter().any(related);
+                may_hold.then(|| path.clone())
             }
             (_, None) => None,
         }
@@ -187,7 +192,7 @@ impl Item {
 }
 
 /// Whether `path` is `folder` or in it.
-fn is_below(path: &[u8], folder: &[u8]) -> bool {
+pub(super) fn is_below(path: &[u8], folder: &[u8]) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || folder.ends_with(b"/"))
 }
 

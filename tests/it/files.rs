@@ -462,3 +462,28 @@ fn paths_may_be_as_long_as_they_can_be() {
         Restic::new(&home).check();
     }
 }
+
+/// A snapshot writes its paths down as text.
+#[test]
+fn a_path_whose_name_is_no_text_comes_back() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let home = Home::with_repository();
+    let folder = home.path(std::ffi::OsStr::from_bytes(b"nu\xff"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("a"), "first").unwrap();
+    let _ = home.bbackup(["backup", "--paths"]).arg(&folder).run().success();
+    let (all, one) = (home.path("all"), home.path("one"));
+    let _ = home.bbackup(["restore", "latest", "--to"]).arg(&all).run().success();
+    let _ = home.bbackup(["restore", "latest", "--to"]).arg(&one).arg("--path").arg(folder.join("a")).run().success();
+    for target in [&all, &one] {
+        let inside = target.join(folder.strip_prefix("/").unwrap());
+        assert_eq!(fs::read_to_string(inside.join("a")).unwrap(), "first");
+    }
+    // In place, too, with what it overwrites saved first.
+    fs::write(folder.join("a"), "second").unwrap();
+    let _ = home.bbackup(["restore", "latest", "--in-place"]).run().success();
+    assert_eq!(fs::read_to_string(folder.join("a")).unwrap(), "first");
+    let undo = ["restore", "latest", "--tag", "before-restore", "--in-place", "--no-save-first"];
+    let _ = home.bbackup(undo).run().success();
+    assert_eq!(fs::read_to_string(folder.join("a")).unwrap(), "second");
+}

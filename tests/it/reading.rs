@@ -22,7 +22,7 @@ use bbackup::repository::restic::state::{Closed, Indexed};
 use bbackup::repository::restic::{check, list, reader, restore, stats, tree};
 
 use crate::support::faults;
-use crate::support::home::{Home, PASSWORD};
+use crate::support::home::{Home, PASSWORD, find_restored};
 use crate::support::manifest::Manifest;
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
@@ -97,10 +97,49 @@ fn what_restic_was_given_relative_to_a_folder_is_found() {
     let target = home.path("out");
     let _ = home.bbackup(["restore", "latest", "--to"]).arg(&target).run().success();
     good.assert_equals(&Manifest::of(&target.join("tree")).kept_by_restic());
-    // And to where it was.
+    let target = home.path("one");
+    let _ = home.bbackup(["restore", "latest", "--path", "/tree", "--to"]).arg(&target).run().success();
+    good.assert_equals(&Manifest::of(&target.join("tree")).kept_by_restic());
+    // The tree does not say where it was.
     fs::remove_dir_all(&folder).unwrap();
-    let _ = home.bbackup(["restore", "latest"]).run().success();
-    good.assert_equals(&Manifest::of(&folder).kept_by_restic());
+    for arguments in [&["restore", "latest"][..], &["restore", "latest", "--path", "/tree"]] {
+        let _ = home.bbackup(arguments).run().exits(1).says("does not say where on the host this was: /tree").says("--to DIR");
+        assert!(!folder.exists());
+    }
+}
+
+/// Two folders of one name become `other` and `other-1`, and `.` what is in the folder.
+#[test]
+fn all_that_restic_was_given_comes_back_below_a_folder() {
+    needs!(Part::Restic);
+    let home = Home::new();
+    let (rel, top) = (home.make_folder("rel"), home.make_folder("rel/top"));
+    for name in ["other", "top/other"] {
+        fs::create_dir(rel.join(name)).unwrap();
+        fs::write(rel.join(name).join("which"), name).unwrap();
+    }
+    let restic = Restic::new(&home);
+    restic.init(2);
+    let read = |path: PathBuf| fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let both = home.path("both");
+    let _ = restic.call(["backup", "other", "../other"]).in_folder(&top).run().success();
+    let _ = home.bbackup(["restore", "latest", "--to"]).arg(&both).run().success();
+    let mut found = [read(both.join("other/which")), read(both.join("other-1/which"))];
+    found.sort();
+    assert_eq!(found, ["other", "top/other"]);
+
+    let here = home.path("here");
+    let _ = restic.call(["backup", "."]).arg(rel.join("other")).in_folder(&rel).run().success();
+    let _ = home.bbackup(["restore", "latest", "--to"]).arg(&here).run().success();
+    assert_eq!((read(here.join("other/which")), read(here.join("top/other/which"))), ("other".to_owned(), "top/other".to_owned()));
+    let nested = find_restored(&here, &rel.join("other"));
+    assert_eq!(read(nested.join("which")), "other");
+    // In place nothing is guessed; what has a place goes there.
+    fs::write(rel.join("other/which"), "new").unwrap();
+    let _ = home.bbackup(["restore", "latest", "--in-place"]).run().exits(1).says("/other, /top");
+    assert_eq!((read(rel.join("other/which")), read(rel.join("top/other/which"))), ("new".to_owned(), "top/other".to_owned()));
+    let _ = home.bbackup(["restore", "latest", "--in-place", "--path"]).arg(rel.join("other")).run().success();
+    assert_eq!(read(rel.join("other/which")), "other");
 }
 
 #[test]

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::in_place::save_paths;
+use super::places::Places;
 use super::{conflict, marked, step, untouched};
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
 use crate::jobs::request::{JobContext, RestoreJob, RestoreSelection};
-use crate::jobs::results::{RestorePreview, RestoredApplication};
+use crate::jobs::results::{Conflict, RestorePreview, RestoredApplication};
 use crate::jobs::select::Item;
 use crate::jobs::snapshots::holds;
 use crate::model::progress::{Event, FileOutcome, Progress, Silent};
@@ -30,7 +31,17 @@ pub(super) struct FileRestore {
     name: String,
     requests: Vec<RestoreRequest>,
     /// What is there and will be overwritten, and is saved before.
-    save_first: Vec<String>,
+    save_first: Vec<PathBuf>,
+    places: Places,
+}
+
+/// What a snapshot is called in results.
+fn name(snapshot: &Snapshot) -> String {
+    match snapshot.application() {
+        Some(application) => application.to_owned(),
+        None if snapshot.paths.is_empty() => "/".to_owned(),
+        None => snapshot.paths.join(", "),
+    }
 }
 
 /// Plans the restore of snapshots to the file system.
@@ -45,16 +56,16 @@ pub(super) fn plan(
     let mut restores = Vec::new();
     let wanted = wanted(repository, snapshots, job, preview)?;
     for (snapshot, paths) in snapshots.iter().zip(wanted) {
-        let name = snapshot.application().map_or_else(|| snapshot.paths.join(", "), str::to_owned);
+        let name = name(snapshot);
         if snapshot.is_partial() && !paths.is_empty() {
             let name = printable(name.as_bytes());
             preview.warnings.push(format!("the snapshot {} of {name} is partial: some of its items were not saved", snapshot.id.short()));
         }
         let (mut requests, mut save_first) = (Vec::new(), Vec::new());
-        for Place { path, of } in paths {
+        for path in paths {
             let destination = match &job.to {
                 Some(folder) => below(folder, &path),
-                None => PathBuf::from(OsStr::from_bytes(&of)),
+                None => PathBuf::from(OsStr::from_bytes(&path)),
             };
             let request = RestoreRequest {
                 snapshot: snapshot.id.clone(),
@@ -66,12 +77,15 @@ pub(super) fn plan(
                 dry_run: job.dry_run,
             };
             check(context, job, snapshot, &request, preview);
+            if job.to.is_some() && overwrites_our_own(context, repository, &request)? {
+                preview.conflicts.push(our_own(&request.destination));
+            }
             if job.to.is_none() && job.in_place && job.save_first && holds_something(&request.destination) {
-                let name = request.destination.display().to_string();
                 if preview.conflicts.is_empty() {
-                    preview.steps.push(step("save first", name.clone(), Some(format!("as a snapshot with the tag {TAG_BEFORE_RESTORE}"))));
+                    let name = request.destination.display().to_string();
+                    preview.steps.push(step("save first", name, Some(format!("as a snapshot with the tag {TAG_BEFORE_RESTORE}"))));
                 }
-                save_first.push(name);
+                save_first.push(request.destination.clone());
             }
             // What it will come to is counted without writing; for a plan that stands still anyway it is not worth the time.
             if preview.conflicts.is_empty() {
@@ -85,41 +99,16 @@ pub(super) fn plan(
             requests.push(request);
         }
         if !requests.is_empty() {
-            restores.push(FileRestore { snapshot: snapshot.clone(), name, requests, save_first });
+            restores.push(FileRestore {
+                snapshot: snapshot.clone(),
+                name,
+                requests,
+                save_first,
+                places: Places::of(repository, snapshot)?,
+            });
         }
     }
     Ok(restores)
-}
-
-/// A path that is restored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
-    /// Where it is in the snapshot.
-    path: Vec<u8>,
-    /// Where it was on the host.
-    of: Vec<u8>,
-}
-
-impl Place {
-    fn of(path: Vec<u8>) -> Self {
-        Self { of: path.clone(), path }
-    }
-}
-
-/// Where a snapshot has what it calls by this path; none if it has not. restic says of a folder that was named relative to
-/// another one where it is on the host, and stores it under the name that was given.
-fn stored(repository: &dyn Repository, snapshot: &Snapshot, path: &[u8]) -> Result<Option<Place>, JobError> {
-    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    for from in slashes.take_while(|at| at + 1 < path.len()) {
-        if holds(repository, &snapshot.id, &path[from..])? {
-            return Ok(Some(Place { path: path[from..].to_owned(), of: path.to_owned() }));
-        }
-        // What bbackup makes is where it says.
-        if snapshot.program.starts_with("bbackup") {
-            break;
-        }
-    }
-    Ok(None)
 }
 
 /// The paths of each snapshot (they come oldest first) that are restored. What two snapshots of the same thing hold comes from
@@ -129,21 +118,11 @@ fn wanted(
     snapshots: &[Snapshot],
     job: &RestoreJob,
     preview: &mut RestorePreview,
-) -> Result<Vec<Vec<Place>>, JobError> {
-    let mut wanted = vec![Vec::new(); snapshots.len()];
+) -> Result<Vec<Vec<Vec<u8>>>, JobError> {
     if job.selection.is_everything() {
-        for (snapshot, wanted) in snapshots.iter().zip(&mut wanted) {
-            for path in &snapshot.paths {
-                match stored(repository, snapshot, path.as_bytes())? {
-                    Some(place) => wanted.push(place),
-                    None => {
-                        preview.warnings.push(format!("{} is not in snapshot {}", printable(path.as_bytes()), snapshot.id.short()));
-                    }
-                }
-            }
-        }
-        return Ok(wanted);
+        return snapshots.iter().map(|snapshot| everything(repository, snapshot, job, preview)).collect();
     }
+    let mut wanted = vec![Vec::new(); snapshots.len()];
     for item in items(&job.selection) {
         let mut found = BTreeSet::new();
         for (snapshot, wanted) in snapshots.iter().zip(&mut wanted).rev() {
@@ -151,7 +130,10 @@ fn wanted(
             let whose = (&snapshot.host, snapshot.application().map_or(snapshot.paths.as_slice(), |_| &[]), snapshot.application());
             if !found.contains(&whose) && holds(repository, &snapshot.id, &path)? {
                 found.insert(whose);
-                wanted.push(Place::of(path));
+                if job.to.is_none() && snapshot.application().is_none() {
+                    tell_unplaced(&Places::of(repository, snapshot)?, snapshot, &path, preview);
+                }
+                wanted.push(path);
             }
         }
         // Where applications go to the Engine, the item may be in one of them.
@@ -161,6 +143,45 @@ fn wanted(
         }
     }
     Ok(wanted)
+}
+
+/// All that a snapshot holds: below a folder its whole tree, and in place what has a place.
+fn everything(
+    repository: &dyn Repository,
+    snapshot: &Snapshot,
+    job: &RestoreJob,
+    preview: &mut RestorePreview,
+) -> Result<Vec<Vec<u8>>, JobError> {
+    let places = Places::of(repository, snapshot)?;
+    // Of a restic snapshot, what was named relative to a folder is in the tree under another name.
+    if snapshot.is_ours() || job.to.is_none() && places.unplaced(b"/").is_none() {
+        for path in places.missing() {
+            preview.warnings.push(format!("{} is not in snapshot {}", printable(path.as_bytes()), snapshot.id.short()));
+        }
+    }
+    Ok(match &job.to {
+        Some(_) if places.is_empty() => Vec::new(),
+        Some(_) => vec![b"/".to_vec()],
+        None => {
+            tell_unplaced(&places, snapshot, b"/", preview);
+            places.known().to_vec()
+        }
+    })
+}
+
+/// What of a path has no place on the host stands in the way of a restore in place: nobody knows where it would go.
+fn tell_unplaced(places: &Places, snapshot: &Snapshot, path: &[u8], preview: &mut RestorePreview) {
+    let Some(unplaced) = places.unplaced(path) else { return };
+    let mut hint = "Write it to a folder with --to DIR.".to_owned();
+    if let Some(known) = places.known().first().filter(|known| path == b"/" && known.as_slice() != path) {
+        hint = format!("Write everything to a folder with --to DIR, or bring back what has a place, as with --path {}.", printable(known));
+    }
+    let id = snapshot.id.short();
+    preview.conflicts.push(conflict(
+        format!("path {}", printable(path)),
+        format!("snapshot {id} does not say where on the host this was: {unplaced} (it was named relative to another folder)"),
+        hint,
+    ));
 }
 
 fn items(selection: &RestoreSelection) -> Vec<Item> {
@@ -185,14 +206,8 @@ fn check(context: &JobContext, job: &RestoreJob, snapshot: &Snapshot, request: &
         return;
     }
     let place = real(destination);
-    let directories = &context.directories;
-    let own = [&context.repository_path, &directories.state, &directories.cache].map(|path| real(path));
-    if own.iter().any(|path| place.starts_with(path) || path.starts_with(&place) && job.to.is_none()) {
-        preview.conflicts.push(conflict(
-            format!("path {}", destination.display()),
-            format!("{} is, or holds, bbackup's own repository or state", destination.display()),
-            "Restore to a folder of its own with --to DIR.",
-        ));
+    if own(context).iter().any(|path| place.starts_with(path) || path.starts_with(&place) && job.to.is_none()) {
+        preview.conflicts.push(our_own(destination));
     } else if job.to.is_none() && !job.in_place && holds_something(destination) {
         preview.conflicts.push(conflict(
             format!("path {}", destination.display()),
@@ -200,6 +215,33 @@ fn check(context: &JobContext, job: &RestoreJob, snapshot: &Snapshot, request: &
             "Restore to another folder with --to DIR, or allow it with --in-place.",
         ));
     }
+}
+
+/// bbackup's own folders.
+fn own(context: &JobContext) -> [PathBuf; 3] {
+    let directories = &context.directories;
+    [&context.repository_path, &directories.state, &directories.cache].map(|path| real(path))
+}
+
+fn our_own(destination: &Path) -> Conflict {
+    conflict(
+        format!("path {}", destination.display()),
+        format!("{} is, or holds, bbackup's own repository or state", destination.display()),
+        "Restore to a folder of its own with --to DIR.",
+    )
+}
+
+/// Whether something of the snapshot would come to lie in what is bbackup's own below the destination.
+fn overwrites_our_own(context: &JobContext, repository: &dyn Repository, request: &RestoreRequest) -> Result<bool, JobError> {
+    let place = real(&request.destination);
+    for own in own(context) {
+        let Ok(inside) = own.strip_prefix(&place) else { continue };
+        let path = [&request.path, &b"/"[..], inside.as_os_str().as_bytes()].concat();
+        if own != place && holds(repository, &request.snapshot, &path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether there is anything but an empty folder.
@@ -271,7 +313,13 @@ fn write(
                 result.files_unchanged += summary.files_unchanged;
                 result.bytes_restored += summary.bytes_restored;
                 result.problems.extend(summary.problems);
-                whole.extend((summary.entries_lost == 0 && !restore.snapshot.is_partial()).then(|| request.clone()));
+                if summary.entries_lost == 0 && !restore.snapshot.is_partial() {
+                    whole.extend(restore.places.saved_in(&request.path).map(|inside| RestoreRequest {
+                        path: inside.to_owned(),
+                        destination: below(&request.destination, inside.strip_prefix(&request.path[..]).unwrap_or_default()),
+                        ..request.clone()
+                    }));
+                }
                 result.steps.push(step("restore files", request.destination.display().to_string(), None));
             }
             Err(error) => {

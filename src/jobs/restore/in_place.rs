@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::real;
@@ -68,32 +68,28 @@ fn unsaved(reason: String) -> String {
 /// Saves paths of the machine that will be overwritten; gives their snapshot.
 pub(super) async fn save_paths(
     context: &JobContext,
-    paths: &[String],
+    paths: &[PathBuf],
     result: &mut RestoredApplication,
     control: &Control,
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<SnapshotId>, String> {
-    let saved =
-        save_whole(context, Wanted { containers: &[], volumes: &[], paths, half: &BTreeMap::new() }, result, control, progress).await?;
+    let nothing_else = Wanted { containers: &[], volumes: &[], paths: &[], half: &BTreeMap::new() };
+    let paths = paths.iter().map(|path| real(path)).collect();
+    let saved = save_whole(context, nothing_else, paths, result, control, progress).await?;
     Ok(saved.into_iter().next().map(|one| one.id))
 }
 
-/// Saves something before it is overwritten. Anything that is not saved whole is an error, as it would be lost.
+/// Saves something before it is overwritten; of a path that is a link, the caller gives what it leads to. Anything that is not saved whole is an error, as it would be lost.
 async fn save_whole(
     context: &JobContext,
     wanted: Wanted<'_>,
+    paths: Vec<PathBuf>,
     result: &mut RestoredApplication,
     control: &Control,
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<SavedFirst>, String> {
     let set = BackupSet {
-        selection: Selection {
-            containers: wanted.containers.to_vec(),
-            volumes: wanted.volumes.to_vec(),
-            // Of a link what it leads to: that is what is overwritten.
-            paths: wanted.paths.iter().map(|path| real(Path::new(path))).collect(),
-            ..Selection::default()
-        },
+        selection: Selection { containers: wanted.containers.to_vec(), volumes: wanted.volumes.to_vec(), paths, ..Selection::default() },
         // The containers are removed in the end, and what they wrote outside their mounts with them.
         scope: Scope {
             volumes: !wanted.volumes.is_empty(),
@@ -159,7 +155,9 @@ impl InPlace {
         let is_kept = |outcome: &ItemOutcome, volume: &String| {
             outcome.is_complete() || wanted.half.contains_key(volume) && matches!(outcome, ItemOutcome::Partial { .. })
         };
-        for one in save_whole(context, wanted, result, control, progress).await? {
+        // Of a link what it leads to: that is what is overwritten.
+        let paths = wanted.paths.iter().map(|path| real(Path::new(path))).collect();
+        for one in save_whole(context, wanted, paths, result, control, progress).await? {
             for volume in wanted.volumes {
                 let label = format!("volume {volume}");
                 if one.saved.items.iter().any(|item| item.item == label && is_kept(&item.outcome, volume)) {

@@ -182,3 +182,16 @@ fn a_container_without_its_data_is_the_poorer_choice() {
     assert!(chosen.warnings[0].contains("b0") && chosen.warnings[0].contains("no volumes"), "{:?}", chosen.warnings);
     assert_eq!(ids(&pick(&snapshots[1..])), ["b0"]);
 }
+
+#[test]
+fn a_path_that_a_snapshot_of_restic_says_nothing_of_may_be_in_it() {
+    let asked = Item::Path(b"/tree/a".to_vec());
+    let mut of_restic = snapshot("a1", 1, "h", &[]);
+    assert_eq!(asked.path_in(&of_restic).as_deref(), Some(&b"/tree/a"[..]));
+    // What bbackup makes is where it says, also if it is no text.
+    of_restic.program = "bbackup 0.1.0".to_owned();
+    assert_eq!(asked.path_in(&of_restic), None);
+    of_restic.paths = vec!["/srv/nu\u{fffd}".to_owned()];
+    let raw = Item::Path(b"/srv/nu\xff/a".to_vec());
+    assert_eq!(raw.path_in(&of_restic).as_deref(), Some(&b"/srv/nu\xff/a"[..]));
+}

@@ -92,6 +92,11 @@ impl Snapshot {
         self.tags.iter().any(|tag| tag == TAG_PARTIAL)
     }
 
+    /// Whether bbackup made it: then everything in it is where it was on the host.
+    pub fn is_ours(&self) -> bool {
+        self.program.starts_with("bbackup")
+    }
+
     /// Whether a restore made it of what it was about to overwrite, which may be what somebody wanted to be rid of, and none of
     /// `asked`, the tags that are asked for, says that it is meant: then it is no `latest` and counts for no rule.
     pub fn is_aside(&self, asked: &[String]) -> bool {
