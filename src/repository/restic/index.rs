@@ -224,6 +224,13 @@ impl Index {
         self.loaded(kind, id).chain(self.published_place(kind, id)).map(|place| self.location(place)).collect()
     }
 
+    /// Whether the places of a stored blob say different lengths of it: then an index is wrong.
+    pub fn is_disputed(&self, kind: BlobKind, id: &Id) -> bool {
+        let places = self.loaded(kind, id).chain(self.published_place(kind, id));
+        let mut lengths = places.map(|place| self.location(place).plain_length());
+        lengths.next().is_some_and(|first| lengths.any(|other| other != first))
+    }
+
     /// Whether a blob is stored. A claim alone does not count.
     pub fn contains(&self, kind: BlobKind, id: &Id) -> bool {
         self.is_loaded(kind, id) || self.published_place(kind, id).is_some()

@@ -442,6 +442,18 @@ impl Indexed {
         if others.into_iter().any(|other| self.read_place(backend, (kind, id), &other, out).is_ok()) { Ok(()) } else { first }
     }
 
+    /// Where a data blob is, with its true length: where indexes do not agree on that, they are not believed.
+    pub fn data_place(&self, id: &Id) -> Option<Location> {
+        if self.index.is_disputed(BlobKind::Data, id) { self.whole_place(id) } else { self.index.lookup(BlobKind::Data, id) }
+    }
+
+    /// A place where a data blob can be read whole.
+    pub fn whole_place(&self, id: &Id) -> Option<Location> {
+        let mut out = Vec::new();
+        let mut is_whole = |place: &Location| self.read_place(&**self.backend(), (BlobKind::Data, id), place, &mut out).is_ok();
+        self.index.lookup_all(BlobKind::Data, id).into_iter().find(|place| is_whole(place))
+    }
+
     /// Whether what could not be read is lost, rather than the storage out of reach.
     pub fn is_lost(&self, error: &RepositoryError) -> bool {
         match error {

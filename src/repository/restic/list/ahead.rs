@@ -77,7 +77,7 @@ impl Steps<'_> {
 
     /// Bytes of a blob. Nothing of one that is in no index.
     pub(super) fn length(&self, id: &Id) -> Option<u64> {
-        self.repo.index().lookup(BlobKind::Data, id).map(|location| u64::from(location.plain_length()))
+        self.repo.data_place(id).map(|location| u64::from(location.plain_length()))
     }
 
     /// Sends the data of these blobs.

@@ -240,7 +240,12 @@ impl Streamer<'_, '_> {
         if is_file {
             // A sink is promised exactly this many bytes; the tree's own number need not be true.
             match node.content.iter().map(|id| self.steps.length(id)).sum() {
-                Some(size) => metadata.size = size,
+                Some(size) if size != metadata.size => {
+                    self.losses.tell(&path, format!("its data has {size} bytes, and {} in the snapshot", metadata.size));
+                    unfinished(&mut metadata);
+                    metadata.size = size;
+                }
+                Some(_) => {}
                 None => return self.give_part(path, metadata, &node),
             }
         } else if metadata.is_dir() && node.subtree.is_none() {

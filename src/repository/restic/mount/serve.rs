@@ -22,7 +22,6 @@ use super::layout::{Entry, Virtual};
 use crate::model::entry::{Kind, Xattr};
 use crate::model::progress::{Event, Progress};
 use crate::repository::contract::RepositoryError;
-use crate::repository::restic::codec::BlobKind;
 use crate::repository::restic::id::Id;
 use crate::repository::restic::state::Indexed;
 use crate::repository::restic::tree::Node;
@@ -141,7 +140,7 @@ impl Server {
             let mut end = 0_u64;
             for id in &node.content {
                 starts.push(end);
-                let location = self.repo.index().lookup(BlobKind::Data, id);
+                let location = self.repo.data_place(id);
                 let location = location.ok_or_else(|| self.lost(&node.name, &format!("data blob {id} is in no index")))?;
                 end += u64::from(location.plain_length());
             }

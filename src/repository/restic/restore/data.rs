@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::repository::backend::FileKind;
 use crate::repository::restic::codec::{BlobKind, Decoder};
 use crate::repository::restic::id::{BuildIdHasher, Id};
+use crate::repository::restic::index::Location;
 use crate::repository::restic::reader;
 
 use super::files::{FileJob, OpenFiles};
@@ -184,7 +185,8 @@ fn elsewhere(run: &Run<'_>, want: &Want, scratch: &mut Scratch, n: usize) -> boo
     let copies = run.repo.index().lookup_all(BlobKind::Data, &want.id);
     // The range that was read must stay: more blobs are in it.
     let mut sealed = Vec::new();
-    copies.into_iter().filter(|location| *location != want.location).any(|location| {
+    let fits = |copy: &Location| *copy != want.location && copy.plain_length() == want.location.plain_length();
+    copies.into_iter().filter(fits).any(|location| {
         let copy = Want { location, ..*want };
         let read = read(run, &copy, u64::from(location.length), &mut sealed);
         let decoded = read.and_then(|()| decode(run, &copy, &mut scratch.decoder, &mut sealed, &mut scratch.plain[n]));

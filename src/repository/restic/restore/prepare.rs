@@ -95,7 +95,7 @@ pub(super) fn file(run: &Run<'_>, files: &OpenFiles<'_>, number: u32, job: &File
 /// Where each piece of the file is and goes. Of a file with a piece that no index knows, the pieces before it have their places,
 /// and those after the last such one, counted from the end; none if that is nothing.
 fn pieces(run: &Run<'_>, number: u32, job: &FileJob) -> Option<Vec<Want>> {
-    let locations: Vec<Option<Location>> = job.content.iter().map(|id| run.repo.index().lookup(BlobKind::Data, id)).collect();
+    let locations = locations(run, job)?;
     let found = |from: &[Option<Location>]| from.iter().map_while(|location| *location).collect::<Vec<_>>();
     let length = |locations: &[Location]| locations.iter().map(|location| u64::from(location.plain_length())).sum::<u64>();
     let mut front = found(&locations);
@@ -114,7 +114,9 @@ fn pieces(run: &Run<'_>, number: u32, job: &FileJob) -> Option<Vec<Want>> {
         }
         let nothing = front.is_empty() && back.is_empty();
         let begin = if nothing { "not restored: " } else { "" };
-        job.damage(run, format!("{begin}its data blob {lost} is in no index"));
+        let why =
+            if run.repo.index().contains(BlobKind::Data, lost) { "is whole in no place that an index names" } else { "is in no index" };
+        job.damage(run, format!("{begin}its data blob {lost} {why}"));
         if nothing {
             return None;
         }
@@ -129,6 +131,29 @@ fn pieces(run: &Run<'_>, number: u32, job: &FileJob) -> Option<Vec<Want>> {
         }
     }
     Some(pieces)
+}
+
+/// Where each piece of the file is; none for those that are lost. What the pieces hold counts, and a file that was of another size is
+/// told; none of all if nothing of it is there.
+fn locations(run: &Run<'_>, job: &FileJob) -> Option<Vec<Option<Location>>> {
+    let size =
+        |locations: &[Option<Location>]| locations.iter().map(|one| one.map(|one| u64::from(one.plain_length()))).sum::<Option<u64>>();
+    let mut locations: Vec<Option<Location>> = job.content.iter().map(|id| run.repo.data_place(id)).collect();
+    if size(&locations).is_none_or(|size| size == job.size()) {
+        return Some(locations);
+    }
+    // One of the lengths may be that of a place where something else is.
+    if !run.request.dry_run {
+        locations = job.content.iter().map(|id| if run.go_on().is_ok() { run.repo.whole_place(id) } else { None }).collect();
+    }
+    if run.go_on().is_err() {
+        return None;
+    }
+    let Some(held) = size(&locations).filter(|held| *held != job.size()) else { return Some(locations) };
+    let begin = if locations.is_empty() { "not restored: " } else { "" };
+    job.damage(run, format!("{begin}its data has {held} bytes, and {} in the snapshot", job.size()));
+    job.size.store(held, Ordering::Relaxed);
+    (!locations.is_empty()).then_some(locations)
 }
 
 /// Opens the file that is there. What is there but cannot be reused is removed.

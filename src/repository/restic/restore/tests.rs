@@ -456,3 +456,45 @@ impl Progress for Cancels {
         self.0.cancel();
     }
 }
+
+/// An index that names each blob at another one's place is no reason to write other bytes, or the right ones to a wrong place.
+#[test]
+fn what_blobs_hold_counts_and_not_what_an_index_says() {
+    let mut scene = Scene::new();
+    let texts = ["the first", "another second", "3"];
+    let content = texts.map(|text| scene.text("x", text).content[0]);
+    let [one, two, three] = content;
+    let nodes = [file("all", &content, 24), file("back", &[three, two, one], 24), file("two", &[two, three], 15)];
+    let (pack, mut blobs) = scene.builder.pack_without_index();
+    let ids: Vec<Id> = blobs.iter().map(|blob| blob.id).collect();
+    let right = blobs.clone();
+    for (blob, id) in blobs.iter_mut().zip(ids.iter().cycle().skip(1)) {
+        blob.id = *id;
+    }
+    for indexes in [[&right, &blobs], [&blobs, &right]] {
+        for index in indexes {
+            scene.builder.index(pack, index);
+        }
+        let summary = scene.restore(&nodes);
+        assert_eq!(summary.problems, []);
+        assert_eq!(read(scene.target("all")), "the firstanother second3");
+        assert_eq!(read(scene.target("back")), "3another secondthe first");
+        assert_eq!(read(scene.target("two")), "another second3");
+        fs::remove_dir_all(&scene.request.destination).unwrap();
+    }
+}
+
+#[test]
+fn a_file_of_another_size_than_its_data_is_told() {
+    let mut scene = Scene::new();
+    let content = scene.text("x", "six by").content;
+    let nodes = [file("long", &content, 100), file("none", &[], 1 << 50), file("right", &content, 6), file("short", &content, 5)];
+    let summary = scene.restore(&nodes);
+    assert_eq!(paths(&summary), ["/long", "/none", "/short"]);
+    assert_eq!((summary.entries_lost, summary.files_restored), (3, 1));
+    assert!(!scene.target("none").exists());
+    for name in ["long", "short"] {
+        assert_eq!(read(scene.target(name)), "six by");
+        assert_eq!(fs::metadata(scene.target(name)).unwrap().mode() & 0o777, 0o600, "it must not look whole");
+    }
+}
