@@ -276,11 +276,23 @@ pub struct SetHook {
 impl SetHook {
     /// Whether it runs in the container of that name.
     pub fn applies_to(&self, container: &str) -> bool {
-        // That they are patterns was checked when they were read.
-        let matches = |pattern: &str| globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(container));
-        let refused = self.containers.iter().filter_map(|pattern| pattern.strip_prefix('!')).any(matches);
-        !refused && self.containers.iter().filter(|pattern| !pattern.starts_with('!')).any(|pattern| matches(pattern))
+        let refused = self.containers.iter().filter_map(|pattern| pattern.strip_prefix('!')).any(|pattern| matches(pattern, container));
+        !refused && self.wanted().any(|pattern| matches(pattern, container))
     }
+
+    /// What asks for none of these containers.
+    pub fn unmatched(&self, containers: &[&str]) -> impl Iterator<Item = &str> {
+        self.wanted().filter(|pattern| !containers.iter().any(|container| matches(pattern, container)))
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = &str> {
+        self.containers.iter().map(String::as_str).filter(|pattern| !pattern.starts_with('!'))
+    }
+}
+
+/// Whether a pattern of a hook, which was checked when it was read, means a container.
+fn matches(pattern: &str, container: &str) -> bool {
+    globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(container))
 }
 
 impl Default for BackupSet {

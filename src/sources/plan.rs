@@ -14,6 +14,7 @@ use crate::model::text::printable;
 
 mod choice;
 mod excluded;
+mod hooks;
 
 use choice::{Choice, Patterns};
 pub use choice::{Miss, PlanError};
@@ -107,7 +108,7 @@ pub fn plan(discovery: &Discovery, set: &BackupSet) -> Result<BackupPlan, PlanEr
         warnings.extend(discovery.policy(&container.name).into_iter().flat_map(|policy| policy.unsupported(&container.name)));
         notes.extend(unsaved(container, &set.scope));
     }
-    notes.extend(choice.notes);
+    notes.extend(choice.notes.iter().cloned());
     notes.extend(left_out);
     let (of_engine, to_do) = of_engine(discovery, &applications, &set.scope);
     notes.extend(of_engine);
@@ -116,6 +117,7 @@ pub fn plan(discovery: &Discovery, set: &BackupSet) -> Result<BackupPlan, PlanEr
         return Err(PlanError::NoMatch { misses });
     }
     warnings.extend(misses.into_iter().map(|miss| miss.to_string()));
+    warnings.extend(hooks::misses(set, &choice, &applications));
     Ok(BackupPlan { applications, warnings, notes })
 }
 

@@ -167,7 +167,7 @@ impl Patterns {
 }
 
 /// The name that is most like `wanted`, if any is like it at all.
-fn closest(wanted: &str, names: &[&str]) -> Option<String> {
+pub(super) fn closest(wanted: &str, names: &[&str]) -> Option<String> {
     let likeness = |name: &&&str| (strsim::jaro_winkler(wanted, name) * 1000.0) as u32;
     let alike = || names.iter().filter(|name| likeness(name) >= 750).max_by_key(likeness).copied();
     suggest::closest(wanted, names.iter().copied()).or_else(alike).map(str::to_owned)

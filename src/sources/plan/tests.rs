@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::config::Selection;
+use crate::config::{Hooks, Selection, SetHook};
 use crate::model::application::{ContainerState, EngineIdentity, Health, Image, Mount, RestartPolicy, Status};
+use crate::model::hook::Hook;
 
 const PROJECT: &str = "com.docker.compose.project";
 
@@ -250,6 +251,36 @@ fn what_is_not_there_is_named_with_what_comes_closest() {
     let plan = plan(&host(), &set).unwrap();
     assert_eq!((plan.applications.len(), plan.warnings.len()), (1, 5));
     assert!(matches!(on_command_line(selection(&["a[b"], &[], &[], &[])), Err(PlanError::Pattern { pattern, .. }) if pattern == "a[b"));
+}
+
+#[test]
+fn a_hook_that_matches_no_container_of_its_set_is_told() {
+    let hook = |containers: &[&str]| SetHook {
+        containers: containers.iter().map(|name| (*name).to_owned()).collect(),
+        hook: Hook::of_line("pg_dump", "sets.nightly.hooks.exec_pre".to_owned()),
+    };
+    let warnings = |selection: Selection, scope: Scope, containers: &[&str]| {
+        let hooks = Hooks { exec_pre: vec![hook(containers)], exec_post: Vec::new() };
+        let set = BackupSet { name: Some("nightly".to_owned()), selection, scope, hooks, ..BackupSet::default() };
+        let mut warnings = plan(&host(), &set).unwrap().warnings;
+        warnings.retain(|warning| warning.contains("hooks"));
+        warnings
+    };
+    let shop = || selection(&[], &["shop"], &[], &[]);
+    let told = |miss: &str| {
+        vec![format!("sets.nightly.hooks.exec_pre: in what the set chooses no container is called {miss}: the command is not run for it")]
+    };
+    assert_eq!(warnings(shop(), Scope::default(), &["shop-bd"]), told("`shop-bd`; the closest is `shop-db`"));
+    assert_eq!(warnings(shop(), Scope::default(), &["shop-*", "mysql*"]), told("`mysql*`"));
+    // It is there, but not in this set.
+    assert_eq!(warnings(shop(), Scope::default(), &["private"]), told("`private`"));
+    for fine in [&["shop-db"][..], &["shop-*", "!shop-web"], &["*"], &["proxy"]] {
+        assert_eq!(warnings(shop(), Scope::default(), fine), Vec::<String>::new(), "{fine:?}");
+    }
+    // Of a project also those that were not chosen by themselves; and a scope that leaves nothing of somebody is no mistake.
+    assert_eq!(warnings(selection(&["shop-web"], &[], &[], &[]), Scope::default(), &["shop-db"]), Vec::<String>::new());
+    let only_binds = Scope { configs: false, logs: false, volumes: false, networks: false, compose: false, ..Scope::default() };
+    assert_eq!(warnings(shop(), only_binds, &["proxy"]), Vec::<String>::new());
 }
 
 #[test]

@@ -114,6 +114,19 @@ fn the_label_of_a_container_beats_what_its_set_says() {
     assert!(has(&alias, "by alias") && !has(&alias, "by-set"));
     assert!(has(&plain, "by-set") && !has(&left, "by-set"));
     assert_eq!(fs::read_to_string(plain.join("user")).unwrap(), "65534\n");
+
+    // A hook for somebody who is not in the set is not run, and somebody should hear of it.
+    let other = format!(
+        "sets:\n  s:\n    containers: [\"{prefix}left\"]\n    hooks: {{exec_pre: [{{containers: [\"{prefix}lefd\"], command: sync}}]}}\n"
+    );
+    fs::write(home.path("config.yaml"), other).unwrap();
+    let backup = || stage.bbackup(["--config"]).arg(home.path("config.yaml")).arg("backup");
+    let _ = backup()
+        .arg("s")
+        .run()
+        .exits(4)
+        .says(&format!("sets.s.hooks.exec_pre: in what the set chooses no container is called `{prefix}lefd`"));
+    let _ = backup().args(["--containers", &stage.name("plain")]).run().success();
 }
 
 #[test]
