@@ -8,6 +8,7 @@ pub mod compression;
 pub mod entry;
 pub mod hook;
 pub mod outcome;
+pub mod pattern;
 pub mod progress;
 pub mod report;
 pub mod retention;

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 
 use super::tree::{Key as FileKey, Node, Position, Problem, Value};
 use super::{Compression, duration, suggest};
+use crate::model::pattern::{Pattern, tag_file};
 use crate::model::retention::{Count, Span};
 use crate::model::size::ByteSize;
+use crate::model::text::printable;
 
 /// The type of a value.
 enum Kind {
@@ -36,6 +38,10 @@ enum Kind {
     Texts,
     /// A list of globs of names, each perhaps with a `!` before it.
     Globs,
+    /// A list of patterns of what is left out.
+    Excludes,
+    /// A list of tag files.
+    TagFiles,
     /// A line for a shell, or a list of words.
     Command,
     /// Known keys.
@@ -128,8 +134,8 @@ const SET: &[Key] = &[
     key("volumes", Kind::Globs),
     key("labels", Kind::Globs),
     key("paths", Kind::Texts),
-    key("exclude", Kind::Texts),
-    key("exclude_if_present", Kind::Texts),
+    key("exclude", Kind::Excludes),
+    key("exclude_if_present", Kind::TagFiles),
     key("one_file_system", Kind::Boolean),
     key("scope", Kind::Section(SCOPE)),
     key("consistency", Kind::Choice(&["stop", "pause", "none"], &[])),
@@ -247,6 +253,8 @@ impl Checker {
             Kind::Command if matches!(node.value, Value::List(_)) => return self.list(node, path, |_| None),
             Kind::Texts => return self.list(node, path, |_| None),
             Kind::Globs => return self.list(node, path, glob_problem),
+            Kind::Excludes => return self.list(node, path, exclude_problem),
+            Kind::TagFiles => return self.list(node, path, tag_file_problem),
             _ => {}
         }
         let (text, quoted) = match &node.value {
@@ -275,7 +283,7 @@ impl Checker {
         for (key, value) in self.entries(node, &format!("`{path}`")) {
             let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
             if !key.text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !key.text.chars().all(good) || key.text.len() > 64 {
-                let name = crate::model::text::printable(key.text.as_bytes());
+                let name = printable(key.text.as_bytes());
                 let rule = "a name begins with a letter or digit and has only letters, digits, `_`, `-` and `.`, at most 64";
                 self.problem(key.at, format!("`{name}` cannot be a name in `{path}`: {rule}"));
             }
@@ -306,7 +314,7 @@ impl Checker {
 }
 
 fn scalar_problem(text: &str, quoted: bool, kind: &Kind, path: &str) -> Option<String> {
-    let wrong = || Some(format!("`{path}` must be {}, not `{}`", wanted(kind), crate::model::text::printable(text.as_bytes())));
+    let wrong = || Some(format!("`{path}` must be {}, not `{}`", wanted(kind), printable(text.as_bytes())));
     match kind {
         Kind::Text | Kind::Command if text.trim().is_empty() => Some(format!("`{path}` must not be empty")),
         Kind::Text | Kind::Command if text.contains('\0') => Some(format!("`{path}` must not have a zero byte in it")),
@@ -355,6 +363,16 @@ fn glob_problem(pattern: &str) -> Option<String> {
     globset::Glob::new(glob).err().map(|error| format!("`{pattern}` is no pattern: {}", error.kind()))
 }
 
+fn exclude_problem(pattern: &str) -> Option<String> {
+    let problem = Pattern::parse(pattern.as_bytes(), String::new()).err();
+    problem.map(|reason| format!("the exclude pattern `{}` is malformed: {reason}", printable(pattern.as_bytes())))
+}
+
+fn tag_file_problem(tag: &str) -> Option<String> {
+    let message = || format!("`{}` does not name a tag file: `NAME` or `NAME:HEADER` is needed", printable(tag.as_bytes()));
+    tag_file(tag.as_bytes()).is_none().then(message)
+}
+
 fn wanted(kind: &Kind) -> String {
     match kind {
         Kind::Text | Kind::Description => "text".to_owned(),
@@ -367,7 +385,7 @@ fn wanted(kind: &Kind) -> String {
         Kind::Compression => "a compression".to_owned(),
         Kind::Choice(now, _) => now.join(" or "),
         Kind::Command => "text or a list of words".to_owned(),
-        Kind::Texts | Kind::Globs | Kind::Sections(_) => "a list".to_owned(),
+        Kind::Texts | Kind::Globs | Kind::Excludes | Kind::TagFiles | Kind::Sections(_) => "a list".to_owned(),
         Kind::Section(_) | Kind::Named(_) | Kind::Later => "keys with values".to_owned(),
     }
 }

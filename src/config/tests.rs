@@ -292,6 +292,8 @@ fn wrong_types_are_named() {
         ("sets:\n  s: {}\n", "2:3 the set `s` chooses nothing"),
         ("sets:\n  s: {containers: [\"!x\"]}\n", "2:3 the set `s` chooses nothing"),
         ("sets:\n  s: {containers: [\"[\"]}\n", "2:20 `[` is no pattern"),
+        ("sets:\n  s: {paths: [/a], exclude: [ok, \"[\"]}\n", "2:34 the exclude pattern `[` is malformed: a `[` without its `]`"),
+        ("sets:\n  s: {paths: [/a], exclude_if_present: [a/b]}\n", "2:41 `a/b` does not name a tag file"),
         ("remotes: {}\n", "1:1 `remotes` is not in this version"),
         ("sets:\n\ts: {}\n", "2:1 a tab where only spaces may stand"),
         ("sets: {a: [}\n", "1:12 this is no YAML"),

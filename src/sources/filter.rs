@@ -11,12 +11,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-mod pattern;
 mod text;
 
-pub(super) use pattern::clean;
-use pattern::{Pattern, lower_case};
-
+use crate::model::pattern::{Pattern, lower_case, tag_file};
 use crate::model::text::printable;
 
 /// A tag file by the name and signature of <https://bford.info/cachedir/>: programs put it into folders that hold only
@@ -125,11 +122,7 @@ impl Filter {
     /// # Errors
     /// The name is empty, or could never be a file's name.
     pub fn exclude_if_present(&mut self, tag: &[u8]) -> Result<(), FilterError> {
-        let colon = tag.iter().position(|byte| *byte == b':').unwrap_or(tag.len());
-        let (name, header) = (&tag[..colon], tag.get(colon + 1..).unwrap_or_default());
-        if name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, b'/' | 0)) {
-            return Err(FilterError::TagName { tag: printable(tag) });
-        }
+        let (name, header) = tag_file(tag).ok_or_else(|| FilterError::TagName { tag: printable(tag) })?;
         self.tags.push(Tag { name: name.to_vec(), header: header.to_vec() });
         Ok(())
     }

@@ -8,11 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::filter::clean;
 use super::metadata::{Owners, XattrReader, XattrsOf, from_stat, identity};
 use super::walk::{Walk, WalkOptions};
 use super::{Counts, SourceError};
 use crate::model::entry::Metadata;
+use crate::model::pattern::clean;
 use crate::model::text::printable;
 
 /// What `backup --paths` reads.

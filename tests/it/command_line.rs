@@ -343,6 +343,7 @@ fn broken_yaml_is_2_with_its_place() {
         ("just text\n", "1:"),
         ("sets:\n  web:\n    paths: /srv\n", "3:"),
         ("repositories: {default: {location: 5}}\n", "1:"),
+        ("sets:\n  web:\n    paths: [/srv]\n    exclude: [\"[\"]\n", "4:"),
         ("\u{0}", ":"),
     ] {
         for command in [["config", "check"].as_slice(), &["snapshots"], &["backup"]] {

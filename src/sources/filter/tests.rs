@@ -10,6 +10,7 @@ use proptest::strategy::ValueTree as _;
 
 use super::*;
 use crate::model::entry::{Source as _, Step};
+use crate::model::pattern::clean;
 use crate::sources::SourceError;
 use crate::sources::walk::{Walk, WalkOptions};
 

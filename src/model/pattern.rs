@@ -1,10 +1,10 @@
-//! One exclude pattern: parsing and matching, on bytes.
+//! One exclude pattern: parsing and matching, on bytes; and what names a tag file.
 //!
-//! Where patterns come from and in which order they count is the parent module's.
+//! Where patterns come from and in which order they count is `sources/filter`'s.
 
 /// A pattern, ready to be matched.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern {
+pub struct Pattern {
     original: String,
     negated: bool,
     anchored: bool,
@@ -38,7 +38,10 @@ enum Token {
 
 impl Pattern {
     /// Parses a pattern that is not empty. `original` is what people are shown.
-    pub(super) fn parse(pattern: &[u8], original: String) -> Result<Self, &'static str> {
+    ///
+    /// # Errors
+    /// It is malformed: what is wrong with it.
+    pub fn parse(pattern: &[u8], original: String) -> Result<Self, &'static str> {
         let (negated, pattern) = match pattern.strip_prefix(b"!") {
             Some(rest) => (true, rest),
             None => (false, pattern),
@@ -56,16 +59,18 @@ impl Pattern {
         Ok(Self { original, negated, anchored, parts })
     }
 
-    pub(super) fn original(&self) -> &str {
+    /// As it was written.
+    pub fn original(&self) -> &str {
         &self.original
     }
 
-    pub(super) fn is_negated(&self) -> bool {
+    /// Whether it takes back what those before it excluded.
+    pub fn is_negated(&self) -> bool {
         self.negated
     }
 
     /// Whether the path with these components, or a folder above it, is matched.
-    pub(super) fn matches(&self, path: &[&[u8]]) -> bool {
+    pub fn matches(&self, path: &[&[u8]]) -> bool {
         if self.anchored {
             return matches_start(&self.parts, path);
         }
@@ -222,7 +227,7 @@ fn class_character(rest: &mut &[u8]) -> Result<char, &'static str> {
 }
 
 /// Takes `.`, `..`, empty components and a trailing slash out of a path by its text alone; nothing left is `.`.
-pub(in crate::sources) fn clean(path: &[u8]) -> Vec<u8> {
+pub fn clean(path: &[u8]) -> Vec<u8> {
     let absolute = path.starts_with(b"/");
     let mut kept: Vec<&[u8]> = Vec::new();
     for component in path.split(|byte| *byte == b'/') {
@@ -248,7 +253,7 @@ pub(in crate::sources) fn clean(path: &[u8]) -> Vec<u8> {
 }
 
 /// Lower case, character by character; bytes that are not UTF-8 stay.
-pub(super) fn lower_case(bytes: &[u8]) -> Vec<u8> {
+pub fn lower_case(bytes: &[u8]) -> Vec<u8> {
     let mut lower = Vec::with_capacity(bytes.len());
     let mut buffer = [0; 4];
     for chunk in bytes.utf8_chunks() {
@@ -260,4 +265,12 @@ pub(super) fn lower_case(bytes: &[u8]) -> Vec<u8> {
         lower.extend_from_slice(chunk.invalid());
     }
     lower
+}
+
+/// The name of a tag file and what it must begin with, from `NAME` or `NAME:HEADER`; none if that could never be a file's name.
+pub fn tag_file(tag: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = tag.iter().position(|byte| *byte == b':').unwrap_or(tag.len());
+    let (name, header) = (&tag[..colon], tag.get(colon + 1..).unwrap_or_default());
+    let is_name = !(name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, b'/' | 0)));
+    is_name.then_some((name, header))
 }
