@@ -9,6 +9,7 @@ mod fill;
 mod in_place;
 mod journal;
 mod marked;
+mod mounted;
 mod places;
 mod planning;
 mod refill;

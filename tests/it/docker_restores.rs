@@ -26,6 +26,36 @@ fn fetch(stage: &Stage<'_>, home: &Home, port: &str) -> String {
 }
 
 #[test]
+fn a_container_is_written_as_plain_files_with_what_it_mounts() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "plain");
+    let (name, volume, bind) = (stage.name("app"), stage.name("data"), home.make_folder("srv/www"));
+    fs::write(bind.join("page"), "a page").unwrap();
+    stage.ok(["volume", "create", &volume]);
+    fs::write(stage.mountpoint(&volume).join("file"), "a file").unwrap();
+    let mounts = [format!("{volume}:/data"), format!("{}:/www", bind.display()), "/etc/hostname:/etc/host:ro".to_owned()];
+    let mounts: Vec<&str> = mounts.iter().flat_map(|mount| ["-v", mount]).collect();
+    stage.ok([&["run", "-d", "--name", &name, "--stop-timeout", "0"][..], &mounts, &[BUSYBOX, "sleep", "1000"]].concat());
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+    let out = home.path("out");
+    let restore =
+        |to: &Path| stage.bbackup(["restore", "latest", "--container", &name, "--volume", &volume, "--to"]).arg(to).run().success();
+    let _ = restore(&out).says_nothing_of("is not in snapshot");
+    let root = out.join("docker").join(&name);
+    assert!(root.join("containers").join(&name).join("inspect.json").exists());
+    assert_eq!(fs::read_to_string(root.join("volumes").join(&volume).join("file")).unwrap(), "a file");
+    let page = root.join("binds").join(bind.strip_prefix("/").unwrap()).join("page");
+    assert_eq!(fs::read_to_string(page).unwrap(), "a page");
+    // What was not saved is told.
+    let backup = stage.bbackup(["backup", "--json", "--config-only", "--containers", &name]).run().success();
+    let summary = backup.json_lines().into_iter().find(|line| line["message_type"] == "summary").unwrap();
+    let id = summary["snapshot_id"].as_str().unwrap();
+    let outcome = stage.bbackup(["restore", id, "--container", &name, "--to"]).arg(home.path("bare")).run().success();
+    let _ = outcome.says(&format!("volume {volume}, which container {name} mounts, is not in snapshot"));
+}
+
+#[test]
 fn a_copy_under_other_names_runs_beside_the_original() {
     needs!(Part::Engine);
     let home = Home::with_repository();

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::in_place::save_paths;
+use super::mounted::with_what_it_mounts;
 use super::places::Places;
 use super::{conflict, marked, step, untouched};
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
 use crate::jobs::request::{JobContext, RestoreJob, RestoreSelection};
 use crate::jobs::results::{Conflict, RestorePreview, RestoredApplication};
-use crate::jobs::select::Item;
+use crate::jobs::select::{Item, is_below};
 use crate::jobs::snapshots::holds;
 use crate::model::progress::{Event, FileOutcome, Progress, Silent};
 use crate::model::size::ByteSize;
@@ -133,7 +134,11 @@ fn wanted(
                 if job.to.is_none() && snapshot.application().is_none() {
                     tell_unplaced(&Places::of(repository, snapshot)?, snapshot, &path, preview);
                 }
-                wanted.push(path);
+                for path in with_what_it_mounts(repository, snapshot, &item, path, preview)? {
+                    if !wanted.iter().any(|known: &Vec<u8>| is_below(&path, known)) {
+                        wanted.push(path);
+                    }
+                }
             }
         }
         // Where applications go to the Engine, the item may be in one of them.
