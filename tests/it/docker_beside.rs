@@ -129,7 +129,14 @@ fn nobody_is_started_on_files_of_the_machine_that_are_half_restored_and_they_are
         assert_eq!(bound.policy(&bound.name), "no exited");
     }
     let _ = bound.backup().run().exits(4).says("a restore overwrites it, or was interrupted");
-    // Neither is a second one that uses the same files.
+    // Nobody is stopped for what is not read.
+    let user = bound.stage.name("user");
+    let mount = format!("type=bind,src={},dst=/srv", bound.folder.display());
+    bound.stage.ok(["run", "-d", "--name", &user, "--stop-timeout", "0", "--mount", &mount, BUSYBOX, "sleep", "1000"]);
+    let outcome = bound.stage.bbackup(["backup", "-v", "--containers", &user]).run().exits(4);
+    let _ = outcome.says("a restore overwrites it, or was interrupted").says_nothing_of(&format!("stopping {user}"));
+    bound.stage.ok(["rm", "-f", &user]);
+    // A second one that uses the same files is not started either.
     let beside = bound.stage.bbackup(["restore", "latest", "--as-new", "--tag", &format!("app:{}", bound.name)]).run().exits(4);
     let beside = beside.says(&format!("container {} is not started: {} is half restored", bound.name, bound.folder.display()));
     assert_eq!(state(&bound.stage, &format!("{}-restored", bound.name)), "created", "{}", beside.describe());
@@ -185,7 +192,7 @@ fn what_is_being_filled_is_not_saved_as_whole() {
     // One that was there, empty, is not removed, and not forgotten.
     stage.ok(["volume", "create", &ground.volume]);
     Moment::new(&home, stage, "filling", "/containers/create").kills(ground.restore(&[]));
-    let _ = stage.bbackup(["recover"]).run().exits(3).says("was being filled").says("restore it again, or remove it");
+    let _ = stage.bbackup(["recover"]).run().exits(3).says("was being filled").says("restore it again with --in-place, or remove it");
     let _ = stage.bbackup(["backup", "--json", "--volumes", &ground.volume]).run().says("a restore fills it, or was interrupted");
     stage.ok(["volume", "rm", &ground.volume]);
     let _ = stage.bbackup(["recover"]).run().success();

@@ -133,7 +133,7 @@ pub(in crate::cli) fn still_down(output: &Output, recovered: &Recovered) -> Vec<
     };
     let half = |sentence: &String| {
         let report = Report::new(Blame::Environment, "half_restored", sentence.clone());
-        report.hint("Restore it again with --in-place; until then nothing is started on half of its data.")
+        report.hint("Until then nothing is started on half of its data.")
     };
     let down: Vec<Report> = recovered.failed.iter().map(down).chain(recovered.half_restored.iter().map(half)).collect();
     for report in &down {

@@ -194,6 +194,7 @@ impl Work<'_> {
         let unit = self.unit;
         let mut volumes: Vec<&PlannedItem> = unit.planned.items.iter().filter(|item| is_read_still(item)).collect();
         self.leave_silent(&mut volumes).await;
+        self.leave_half(&mut volumes)?;
         if volumes.is_empty() {
             return Ok(());
         }

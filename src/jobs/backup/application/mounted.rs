@@ -83,15 +83,35 @@ impl Work<'_> {
         }
     }
 
+    /// Takes away what restores have left half restored: nobody needs to be stopped for what is not read.
+    pub(super) fn leave_half(&mut self, items: &mut Vec<&PlannedItem>) -> Result<(), JobError> {
+        for item in std::mem::take(items) {
+            if !self.is_left_half(item)? {
+                items.push(item);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an item is half restored, and not saved for that.
+    fn is_left_half(&mut self, item: &PlannedItem) -> Result<bool, JobError> {
+        // What a restore overwrites is saved as it is.
+        let half = if self.run.request.before_restore { None } else { self.half_restored(item)? };
+        let is_half = half.is_some();
+        if let Some(reason) = half {
+            // Half of one and half of another content, told as whole, would be the worst that a backup can be.
+            self.record(item.kind, item.name.clone(), item.path.clone(), ItemOutcome::Failed { reason }, None);
+        }
+        Ok(is_half)
+    }
+
     pub(super) async fn volume(&mut self, item: &PlannedItem, filter: &Filter) -> Result<(), JobError> {
         let run = self.run;
         run.control.checkpoint().map_err(RepositoryError::from)?;
-        let half = self.half_restored(item)?;
-        if let Some(reason) = half.as_ref().filter(|_| !run.request.before_restore) {
-            // Half of one and half of another content, told as whole, would be the worst that a backup can be.
-            self.record(item.kind, item.name.clone(), item.path.clone(), ItemOutcome::Failed { reason: reason.clone() }, None);
+        if self.is_left_half(item)? {
             return Ok(());
         }
+        let half = if run.request.before_restore { self.half_restored(item)? } else { None };
         let label = format!("{} {}", item.kind.as_str(), item.name);
         run.progress.event(Event::ItemStarted { label: &label });
         let mut filter = filter.clone();

@@ -18,6 +18,7 @@ use crate::jobs::error::JobError;
 use crate::jobs::restore::refill::what;
 use crate::model::text::printable;
 use crate::targets::container;
+use crate::targets::plan::is_path;
 use crate::targets::steps::{self, Aside, NotAsBefore, Stopped};
 
 /// How long the Engine may go on with the last call of a restore that died.
@@ -276,7 +277,12 @@ impl Cleaning<'_> {
             let stays = names(stays);
             let stays = if stays.is_empty() { String::new() } else { format!(", so {stays} stays stopped") };
             let what = what(&one.volume);
-            let (done, again) = if one.fresh { ("filled", "restore it again, or remove it") } else { ("overwritten", "restore it again") };
+            let (done, again) = match (one.fresh, is_path(&one.volume)) {
+                // At a path the next restore goes on; a volume that is not empty is in its way.
+                (true, true) => ("filled", "restore it again, or remove it"),
+                (true, false) => ("filled", "restore it again with --in-place, or remove it"),
+                (false, _) => ("overwritten", "restore it again with --in-place"),
+            };
             let told = format!(
                 "{what} was being {done} when a restore of {} was interrupted{stays}: {again}{}",
                 printable(application.as_bytes()),
