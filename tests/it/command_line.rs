@@ -359,6 +359,19 @@ fn broken_yaml_is_2_with_its_place() {
 }
 
 #[test]
+fn what_fails_of_several_sets_is_named() {
+    let home = Home::new();
+    let folder = home.make_folder("data");
+    let text = format!(
+        "docker: {{engines: {{nas: {{host: \"unix:///nowhere/docker.sock\"}}}}}}\nsets:\n  big: {{containers: [\"*\"], engine: nas}}\n  small: {{paths: [{}]}}\n",
+        folder.display()
+    );
+    let outcome = config(&home, &text, &["backup"]).exits(4);
+    let _ = outcome.says("set `big` of the Engine `nas`: ").says("Nothing was saved of set `big` of the Engine `nas`.");
+    let _ = config(&home, &text, &["backup", "--json", "big"]).exits(3).says_nothing_of("set `big`");
+}
+
+#[test]
 fn an_empty_configuration_is_a_mistake() {
     let home = Home::new();
     for text in ["", "# nothing\n", "---\n"] {

@@ -57,11 +57,13 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
             None => groups.push((place, vec![set])),
         }
     }
-    let several = groups.len() > 1;
+    let several = groups.iter().map(|(_, sets)| sets.len()).sum::<usize>() > 1;
     let mut runs = Vec::new();
     let mut errors = Vec::new();
     let mut codes = Vec::new();
+    let mut not_tried = Vec::new();
     for (place, sets) in groups {
+        let name = name_of(&place, &sets);
         let request = BackupRequest {
             sets,
             tags: tags.clone(),
@@ -83,10 +85,12 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
             }
             // What goes to another repository is not lost because of this one.
             Err(error) if several && !session.interrupted() => {
-                let report = report::of(&error);
+                let mut report = report::of(&error);
+                report.message = format!("{name}: {}", report.message);
                 session.output.error(&report);
                 codes.push(report.exit_code());
                 errors.push(report);
+                not_tried.push(name);
             }
             Err(error) => return Err(error),
         }
@@ -94,7 +98,21 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
             break;
         }
     }
+    if !not_tried.is_empty() && !runs.is_empty() {
+        // Else the last table looks as if it were of everything.
+        session.output.note(&format!("Nothing was saved of {}.", not_tried.join(", ")));
+    }
     Ok(Done { code: worst(&codes), data: to_value(&serde_json::json!({ "runs": runs }))?, errors, envelope: true })
+}
+
+/// The sets of one place, for people.
+fn name_of(place: &Place, sets: &[BackupSet]) -> String {
+    let names: Vec<String> = sets.iter().filter_map(|set| Some(format!("`{}`", safe(set.name.as_deref()?)))).collect();
+    let sets = format!("{} {}", if names.len() == 1 { "set" } else { "sets" }, names.join(", "));
+    match &place.engine {
+        Some(engine) => format!("{sets} of the Engine `{}`", safe(engine)),
+        None => sets,
+    }
 }
 
 /// The exit code of several runs: that of all if they agree, else in part.
