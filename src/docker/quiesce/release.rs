@@ -97,13 +97,7 @@ impl Inner {
         // Taken from the end one by one: whoever gives up waiting for us leaves the rest in the guard.
         while let Some(held) = self.held.last().cloned() {
             self.wait_for_needs(&held, &back, deadline).await;
-            let verb = match held.entry.action {
-                Action::Stop => "starting",
-                Action::Pause => "resuming",
-                Action::Scale => "scaling back service",
-            };
-            progress.event(Event::Phase(&format!("{verb} {}", held.planned.name)));
-            let result = self.bring_back(&held.entry, held.settled).await;
+            let result = self.bring_back(&held, progress).await;
             let now = clock::monotonic();
             self.held.pop();
             release.downtime = first.map_or(Duration::ZERO, |first| now.duration_since(first));
@@ -163,8 +157,8 @@ impl Inner {
         }
     }
 
-    async fn bring_back(&mut self, entry: &Entry, settled: Instant) -> Result<Back, DockerError> {
-        let mut attempt = 0;
+    async fn bring_back(&mut self, held: &Held, progress: &dyn Progress) -> Result<Back, DockerError> {
+        let (entry, mut attempt, mut told) = (&held.entry, 0, false);
         let engine_deadline = clock::monotonic() + ENGINE_LIMIT;
         loop {
             // Whatever is wrong with the journals, a container that we stopped is started.
@@ -173,7 +167,11 @@ impl Inner {
                 self.released(entry);
                 return Ok(Back::LeftTo(run));
             }
-            match undo(&self.engine, entry, settled).await {
+            if !told {
+                progress.event(Event::Phase(&format!("{} {}", undoing(entry.action), held.planned.name)));
+                told = true;
+            }
+            match undo(&self.engine, entry, held.settled).await {
                 Ok(Some(undone)) => {
                     if matches!(undone, Undone::Restored | Undone::Revived) && entry.action != Action::Scale {
                         self.started(entry);
@@ -234,6 +232,15 @@ fn record(held: &Held, now: Instant) -> QuiesceRecord {
         },
         downtime_seconds: now.duration_since(held.since).as_secs_f64(),
         note: held.planned.note.clone().or_else(|| services::scaled(&held.entry)),
+    }
+}
+
+/// What is done to a container or service that comes back.
+fn undoing(action: Action) -> &'static str {
+    match action {
+        Action::Stop => "starting",
+        Action::Pause => "resuming",
+        Action::Scale => "scaling back service",
     }
 }
 

@@ -179,6 +179,10 @@ fn two_runs_over_one_container_leave_it_to_the_last() {
     assert_eq!(saved["application"]["containers"][0]["state"]["status"], "running", "{saved}");
     let note = application(&outcome)["quiesced"][0]["note"].as_str().unwrap().to_owned();
     assert!(note.starts_with("left to run "), "{note}");
+    // Nor does it say that it would.
+    let name = stage.name("app");
+    let outcome = elsewhere(stage.bbackup(["backup", "--full", "-v", "--containers", &name])).run().success();
+    let _ = outcome.says("left to run ").says_nothing_of(&format!("starting {name}"));
     assert_eq!(state(&stage, "app"), "exited", "the second run has started what the first one still reads");
     let _ = go_on(running).success();
     assert_eq!(state(&stage, "app"), "running");
