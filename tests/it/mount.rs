@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -143,6 +144,21 @@ fn it_is_unmounted_however_it_ends() {
     let _ = mounted.ends().success().says("still open");
     assert!(!is_mounted(&path) && home.locks().is_empty());
     drop(open);
+
+    // While another mount namespace shows it, too.
+    let mounted = Mounted::new(&home, &[]);
+    let mut other = Command::new("unshare").args(["-m", "--propagation", "private", "sleep", "600"]).spawn().unwrap();
+    let own = fs::read_link("/proc/self/ns/mnt").unwrap();
+    while fs::read_link(format!("/proc/{}/ns/mnt", other.id())).unwrap() == own {
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(Duration::from_millis(200));
+    mounted.signal(Signal::TERM);
+    let path = mounted.path.clone();
+    let _ = mounted.ends().success();
+    assert!(!is_mounted(&path) && home.locks().is_empty());
+    other.kill().unwrap();
+    let _ = other.wait().unwrap();
 
     // Killed: the dead mount can be told and taken away.
     let mounted = Mounted::new(&home, &[]);

@@ -28,6 +28,8 @@ use crate::repository::contract::{RepositoryError, Snapshot};
 
 /// Between two looks at whether it is over.
 const TICK: Duration = Duration::from_millis(50);
+/// How long to wait for the end of what is gone from its folder. Where another mount namespace shows it, that may never come.
+const LINGER: Duration = Duration::from_secs(2);
 /// Threads that answer the kernel, at least: some of them wait for the disk.
 const LEAST_THREADS: usize = 4;
 
@@ -106,7 +108,17 @@ fn config(request: &MountRequest, by_owner: bool) -> Config {
 /// Unmounts. Who still has files open loses them: a process that ends cannot serve them.
 fn end(session: fuser::BackgroundSession, path: &Path) -> io::Result<MountEnd> {
     match mounts::unmount(path) {
-        Ok(()) => join(session, path).map(|()| MountEnd::Cancelled),
+        Ok(()) => {
+            let limit = clock::monotonic() + LINGER;
+            while !session.guard.is_finished() {
+                if clock::monotonic() >= limit {
+                    std::mem::forget(session);
+                    return Ok(MountEnd::Cancelled);
+                }
+                thread::sleep(TICK);
+            }
+            join(session, path).map(|()| MountEnd::Cancelled)
+        }
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
             mounts::detach(path)?;
             // The threads serve until the last file is closed, which nobody waits for; what holds the mount is gone already.

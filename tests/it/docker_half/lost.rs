@@ -113,3 +113,26 @@ fn a_short_job_takes_what_lost_entries_as_it_is() {
         assert_eq!(state(&stage, &app), "created");
     }
 }
+
+/// Where no earlier snapshot says that something was in it: the restore remembers.
+#[test]
+fn a_volume_that_lost_everything_is_not_whole_for_being_empty() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "lostall");
+    let [app, data] = ["app", "data"].map(|name| stage.name(name));
+    let script = "dd if=/dev/urandom of=/data/noise bs=1k count=300";
+    stage.ok(["run", "--name", &app, "-v", &format!("{data}:/data"), BUSYBOX, "sh", "-c", script]);
+    let _ = stage.bbackup(["backup", "--containers", &app]).run().success();
+    damage(&home);
+    stage.remove_everything();
+    let _ = stage.bbackup(["restore", "latest", "--all"]).run().exits(4).says("noise");
+    let other = home.path("other");
+    let _ = home.bbackup(["init", "--repo"]).arg(&other).run().success();
+    let save = || stage.bbackup(["backup", "--containers", &app, "--repo"]).arg(&other).run();
+    let _ = save().exits(4).says(SHORT);
+    let _ = save().exits(4).says(SHORT);
+    stage.ok(["start", &app]);
+    stage.wait_for_state(&app, "exited");
+    let _ = save().success().says_nothing_of(SHORT);
+}

@@ -111,10 +111,11 @@ pub(super) async fn forget_whole(engine: &Engine, dead: &mut [Dead]) -> Result<(
                 dead[number].accepted(container)?;
             }
         }
-        let lost = lost.iter().map(|(one, _)| one);
-        let half: Vec<Overwritten> = dead[number].left.half().map(|(_, one)| one).chain(lost).cloned().collect();
-        for one in half {
-            if one.fresh && is_empty(engine, &one.volume, &one.created).await {
+        // One that lost everything is empty, too, and not as it was.
+        let lost = lost.into_iter().map(|(one, _)| (one, true));
+        let half: Vec<(Overwritten, bool)> = dead[number].left.half().map(|(_, one)| (one.clone(), false)).chain(lost).collect();
+        for (one, has_lost) in half {
+            if one.fresh && !has_lost && is_empty(engine, &one.volume, &one.created).await {
                 dead[number].restored(&one.volume)?;
                 continue;
             }
