@@ -3,7 +3,7 @@
 //! Where the files come from is the repository's business; making the volume itself is a step of the plan.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -13,6 +13,8 @@ use crate::docker::helper::{Access, Helper, Owner};
 use crate::docker::make::{self, Made};
 use crate::docker::{DockerError, Engine, mountpoint};
 use crate::model::entry::{Metadata, Sink};
+use crate::model::text::printable;
+use crate::platform::files;
 use crate::targets::tar::{LeftOut, Missing, TarSink};
 
 /// How a volume is written.
@@ -47,6 +49,19 @@ pub async fn create(engine: &Engine, body: &Value) -> Result<Made, DockerError> 
     make::volume(engine, body).await
 }
 
+/// Makes the folder of this machine that a volume stands for, as the Engine does not: what mounts the volume could not be started. Gives why
+/// it cannot be made.
+pub async fn make_folder(engine: &Engine, name: &str) -> Option<String> {
+    let volume = inspect_volume(engine.wire(), name).await.ok()?;
+    let folder = Path::new(volume.bound_folder()?);
+    if !mountpoint::same_root(engine).await || std::fs::symlink_metadata(folder).is_ok() {
+        return None;
+    }
+    let error = files::create_directories(folder, 0o755).err()?;
+    let name = printable(name.as_bytes());
+    Some(format!("{}, for which volume {name} stands, is not there and cannot be made: {error}", folder.display()))
+}
+
 /// Removes a volume that a failed restore has made.
 ///
 /// # Errors
@@ -68,6 +83,13 @@ impl HelperTarget {
     /// # Errors
     /// There is no such volume, or no helper can be made.
     pub async fn open(engine: &Engine, volume: &str, owner: &Owner) -> Result<Self, DockerError> {
+        let found = inspect_volume(engine.wire(), volume).await?;
+        // On another machine nobody else makes it.
+        if let Some(folder) = found.bound_folder()
+            && !mountpoint::same_root(engine).await
+        {
+            return Self::for_folder(engine, folder, owner).await;
+        }
         let helper = Helper::create(engine, volume, Access::Write, owner).await?;
         Ok(Self { engine: engine.clone(), helper })
     }

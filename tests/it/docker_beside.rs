@@ -14,7 +14,7 @@ use crate::docker_in_place::Ground;
 use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
 use crate::support::parts::{Part, needs};
-use crate::support::proxy::{Action, Proxy};
+use crate::support::proxy::{Action, Proxy, over_tcp};
 use crate::support::run::Program;
 use crate::support::tree;
 
@@ -297,6 +297,63 @@ fn a_folder_that_a_volume_stands_for_is_half_restored_whatever_becomes_of_the_vo
     assert_eq!(fs::read_to_string(folder.join("kept")).unwrap(), "as saved");
     stage.wait_for_state(&other, "running");
     let _ = stage.bbackup(["recover"]).run().success().says("Nothing was left down");
+}
+
+#[test]
+fn a_folder_that_a_volume_stands_for_is_made_where_it_is_gone() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "devicegone");
+    let (name, volume, folder) = (stage.name("app"), stage.name("data"), home.make_folder("above/device"));
+    let device = format!("device={}", folder.display());
+    stage.ok(["volume", "create", "--opt", "type=none", "--opt", "o=bind", "--opt", &device, &volume]);
+    stage.ok(["run", "-d", "--name", &name, "--stop-timeout", "0", "-v", &format!("{volume}:/data"), BUSYBOX, "sleep", "1000"]);
+    fs::write(folder.join("kept"), "as saved").unwrap();
+    let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
+    let remove = || {
+        stage.ok(["rm", "-f", &name]);
+        stage.ok(["volume", "rm", &volume]);
+        fs::remove_dir_all(folder.parent().unwrap()).unwrap();
+    };
+    let restore = || stage.bbackup(["restore", "latest", "--all"]);
+    let far = over_tcp(&stage.engine().host());
+    for more in [&[][..], &["--in-place", "--no-save-first"]] {
+        remove();
+        let restore = if more.is_empty() { restore() } else { restore().env("DOCKER_HOST", &far) };
+        let outcome = restore.args(more).run();
+        assert!(matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+        assert_eq!(fs::read_to_string(folder.join("kept")).unwrap(), "as saved");
+        stage.wait_for_state(&name, "running");
+    }
+    // What fails before anything was written leaves nothing to speak of.
+    remove();
+    let fail = |line: &str| if line.contains("/archive") { Action::Fail } else { Action::Pass };
+    let proxy = Proxy::start(&home.path("fail.sock"), &stage.engine().host(), fail);
+    let failed = restore().env("DOCKER_HOST", proxy.host()).run().exits(1);
+    let _ = failed.says_nothing_of("stays there");
+}
+
+#[test]
+fn of_files_that_are_put_back_nothing_is_said_to_stay() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let bound = Bound::lay(&home, "boundcancel");
+    tree::write(&bound.folder.join("big"), &tree::noise(7, 150_000_000));
+    let _ = bound.backup().run().success();
+    fs::remove_file(bound.folder.join("big")).unwrap();
+    bound.write("kept", "changed again");
+    let journals = home.path("state/bbackup/restores");
+    let mut running = bound.restore().spawn();
+    running.until("it to overwrite", || {
+        let found = crate::support::home::files_below(&journals);
+        found.iter().any(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("\"event\":\"overwriting\"")))
+    });
+    running.until("it to write", || fs::read_dir(&bound.folder).unwrap().count() > 2);
+    running.signal(Signal::INT);
+    let outcome = running.wait();
+    let outcome = outcome.says("cancelled").says("what was there before is back").says_nothing_of("stays there");
+    assert_eq!(bound.read("kept").as_deref(), Some("changed again"), "{}", outcome.describe());
+    assert!(!bound.folder.join("big").exists());
 }
 
 #[test]

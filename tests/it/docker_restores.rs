@@ -384,7 +384,7 @@ fn what_a_restore_through_a_helper_says_it_left_is_there_and_nothing_else() {
     }
     let mounted = Disk::another(&other, &bound.join("b-second"));
     let over = || restore(&["--in-place", "--no-save-first"]).env("DOCKER_HOST", &host).run();
-    let outcome = over().exits(1).says(&format!("what was restored to {} stays there", bound.display()));
+    let outcome = over().exits(1).says(&format!("{} is half restored, and what was in it was not saved", bound.display()));
     assert_left(&bound, &outcome.describe());
     assert_eq!(fs::read_to_string(bound.join("b-second")).unwrap(), "of another");
     drop(mounted);

@@ -80,13 +80,12 @@ impl Fill<'_> {
 
     /// Fills a path of the Engine's machine, and gives the number of entries that could not be restored.
     pub(super) async fn host_path(&self, result: &mut RestoredApplication) -> Result<u64, String> {
-        let filled = if same_root(self.engine).await {
+        if same_root(self.engine).await {
             // Folders above it may be gone too.
             self.write(real(Path::new(self.name)), result)
         } else {
             self.host_path_through(result).await
-        };
-        filled.map_err(|reason| format!("{reason}; what was restored to {} stays there", printable(self.name.as_bytes())))
+        }
     }
 
     async fn host_path_through(&self, result: &mut RestoredApplication) -> Result<u64, String> {

@@ -3,6 +3,7 @@
 //! In which order the steps are taken is `engine`'s business; what is on disk of it, the journal's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::refill::{Refill, what};
 use super::untouched;
 use super::words::shown;
 use crate::docker::helper::Owner;
+use crate::docker::mountpoint::same_root;
 use crate::jobs::backup::sentence;
 use crate::jobs::engine::until_it_answers;
 use crate::jobs::error::JobError;
@@ -191,7 +193,9 @@ impl<'a> Work<'a> {
         if self.steps.has_moved(application) {
             until_it_answers(&self.restore.engine, self.control, self.progress, clock::monotonic() + ENGINE_LIMIT).await;
         }
-        let reason = reason + &stays_written(self.restore, application, &self.filled);
+        let is_seen = same_root(&self.restore.engine).await;
+        let reason =
+            reason + &stays_written(self.restore, application, |place| self.filled.contains(place) && !(is_seen && is_blank(place)));
         let mut failing = vec![(application, reason)];
         let mut next = 0;
         while let Some((application, _)) = failing.get(next).cloned() {
@@ -364,8 +368,9 @@ impl<'a> Work<'a> {
         } else if lost.is_empty() {
             format!("what was there before is back, except: {}", failures.join("; "))
         } else {
+            let back = if failures.is_empty() { "are back and stay stopped" } else { "stay stopped, and the next start tries again" };
             lost.extend(failures);
-            format!("{}; the containers that were there are back and stay stopped", lost.join("; "))
+            format!("{}; the containers that were there {back}", lost.join("; "))
         };
         self.says(application, &end);
         let undone = Undone { made, moved: whole, filled };
@@ -422,19 +427,33 @@ fn content_of<'v>(restore: &'v EngineRestore, volume: &'v str) -> &'v str {
     restore.plan.steps.iter().find(is_it).and_then(|planned| planned.step.fills()).map_or(volume, |(place, _)| place)
 }
 
-/// What is said of volumes that were there, empty, and were begun to be filled, and of what volumes stand for: it is not removed with them.
-fn stays_written(restore: &EngineRestore, application: &str, filled: &BTreeSet<&str>) -> String {
+/// Whether nothing is at a path of this machine.
+fn is_blank(place: &str) -> bool {
+    let path = Path::new(place);
+    place.starts_with('/')
+        && match std::fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(_) => std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound),
+        }
+}
+
+/// What is said of volumes that were there, empty, and were begun to be filled, of what volumes stand for, and of paths at which nothing was:
+/// it is not removed with them.
+fn stays_written(restore: &EngineRestore, application: &str, is_filled: impl Fn(&str) -> bool) -> String {
     let steps = restore.plan.steps.iter().filter(|planned| planned.application == application);
     let told = steps.filter_map(|planned| match &planned.step {
-        Step::UseVolume { name } if filled.contains(name.as_str()) => Some(format!(
+        Step::UseVolume { name } if is_filled(name) => Some(format!(
             "; what was written into volume {}, which was there and empty, stays in it: empty it, or restore with --in-place",
             printable(name.as_bytes())
         )),
-        Step::FillVolume { name, device: Some(device), replace: false, over: false, .. } if filled.contains(device.as_str()) => {
+        Step::FillVolume { name, device: Some(device), replace: false, over: false, .. } if is_filled(device) => {
             let (name, device) = (printable(name.as_bytes()), printable(device.as_bytes()));
             Some(format!(
                 "; what was written to {device}, for which volume {name} stands, stays there: empty it, or restore with --in-place"
             ))
+        }
+        Step::FillPath { path, overwrites: false, .. } if is_filled(path) => {
+            Some(format!("; what was restored to {} stays there", printable(path.as_bytes())))
         }
         _ => None,
     });
