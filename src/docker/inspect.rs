@@ -171,6 +171,9 @@ struct RawHostConfig {
     restart_policy: RawRestartPolicy,
     #[serde(deserialize_with = "nullable")]
     log_config: RawLogConfig,
+    /// Folders in memory, with their options: `--tmpfs` is none of the mounts.
+    #[serde(deserialize_with = "nullable")]
+    tmpfs: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -352,7 +355,7 @@ pub(crate) fn container(raw: &[u8], digests: &HashMap<String, Vec<String>>) -> R
     }
     let labels = raw.config.labels;
     let never = |time: String| if time == NEVER { String::new() } else { time };
-    let mut mounts: Vec<Mount> = raw.mounts.into_iter().map(mount).collect();
+    let mut mounts: Vec<Mount> = raw.mounts.into_iter().map(mount).chain(host.tmpfs.keys().map(|folder| in_memory(folder))).collect();
     mounts.sort_by(|a, b| a.destination.cmp(&b.destination));
     let container = Container {
         name: bare(&raw.name),
@@ -403,6 +406,11 @@ fn mount(raw: RawMount) -> Mount {
         Some(raw.name.as_str()).filter(|name| !name.is_empty())
     };
     Mount { name: name.map(str::to_owned), kind, source: raw.source, destination: raw.destination, read_only: raw.writable == Some(false) }
+}
+
+fn in_memory(folder: &str) -> Mount {
+    let destination = format!("/{}", folder.trim_matches('/'));
+    Mount { name: None, kind: MountKind::Tmpfs, source: String::new(), destination, read_only: false }
 }
 
 /// Finds for every container the names of those it depends on. References to containers that are not there are dropped:

@@ -115,7 +115,8 @@ fn everything(discovery: &Discovery) -> impl Iterator<Item = (&'static str, &str
     discovery.applications.iter().flat_map(|application| {
         let name = application.name.as_str();
         let containers = application.containers.iter().map(move |one| ("container", one.name.as_str(), name));
-        let volumes = application.volumes.iter().map(move |one| ("volume", one.name.as_str(), name));
+        // What lives in memory is lost anyway.
+        let volumes = application.volumes.iter().filter(|one| !one.is_volatile()).map(move |one| ("volume", one.name.as_str(), name));
         let binds = application.binds.iter().map(move |one| (BIND, one.path.as_str(), name));
         containers.chain(volumes).chain(binds)
     })

@@ -154,6 +154,7 @@ impl Reading<'_> {
                 bytes,
                 method,
                 warnings: Vec::new(),
+                notes: Vec::new(),
             }),
             Err(NotRead::Missing) if !required => {}
             Err(NotRead::Missing) => self.found.warnings.push(lost(MISSING)),

@@ -25,6 +25,7 @@ pub fn configuration(
         bytes: restart.and_then(|policy| with_policy(seen, policy)).unwrap_or_else(|| seen.to_vec()),
         method: ReadMethod::Api,
         warnings: Vec::new(),
+        notes: Vec::new(),
     })
 }
 

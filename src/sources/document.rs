@@ -20,6 +20,8 @@ pub struct Document {
     pub method: ReadMethod,
     /// What is missing in it, one sentence each.
     pub warnings: Vec<String>,
+    /// What is worth knowing and as somebody wanted it, one sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Document {

@@ -21,15 +21,15 @@ struct Stored<'a> {
     lossy: bool,
 }
 
-/// The last `count` lines of `container`. A log driver that gives nothing back leaves an empty document with a warning.
+/// The last `count` lines of `container`. A log driver that gives nothing back leaves an empty document with a note.
 ///
 /// # Errors
 /// [`DockerError::NotFound`] if the container is gone, or the log could not be read to its end.
 pub async fn lines(engine: &Engine, application: &Application, container: &Container, count: u32) -> Result<Document, DockerError> {
-    let mut warnings = Vec::new();
+    let (mut warnings, mut notes) = (Vec::new(), Vec::new());
     let logs = last_lines(engine, container, count).await?.unwrap_or_else(|| {
         let driver = &container.log_driver;
-        warnings.push(format!("container {}: its log driver `{driver}` gives no lines back, so none are saved", container.name));
+        notes.push(format!("container {}: its log driver `{driver}` gives no lines back, so none are saved", container.name));
         Logs::default()
     });
     if logs.dropped > 0 {
@@ -45,6 +45,7 @@ pub async fn lines(engine: &Engine, application: &Application, container: &Conta
         bytes: render(&logs.lines),
         method: ReadMethod::Api,
         warnings,
+        notes,
     })
 }
 

@@ -16,5 +16,6 @@ pub fn configuration(discovery: &Discovery, application: &Application, network: 
         bytes: discovery.raw_network(&network.id)?.to_vec(),
         method: ReadMethod::Api,
         warnings: Vec::new(),
+        notes: Vec::new(),
     })
 }

@@ -175,7 +175,11 @@ fn planned(
         items.push(item(ItemKind::Compose, &compose.project, application.compose_path()));
     }
     if scope.volumes {
-        for volume in application.volumes.iter().filter(|volume| chosen_volume(volume)) {
+        let (in_memory, kept): (Vec<&Volume>, Vec<&Volume>) =
+            application.volumes.iter().filter(|volume| chosen_volume(volume)).partition(|volume| volume.is_volatile());
+        let name = |volume: &Volume| printable(volume.name.as_bytes());
+        notes.extend(in_memory.iter().map(|one| format!("volume {} lives in memory: it is not saved, and comes back empty", name(one))));
+        for volume in kept {
             let mut item = item(ItemKind::Volume, &volume.name, application.volume_path(&volume.name));
             let excluded = Excluded::of_volume(discovery, choice, volume);
             item.exclude = excluded.patterns;

@@ -96,7 +96,6 @@ const NOTES: &[&str] = &[
     // The volumes with options.
     "volumes that were read through a helper lack: extended attributes",
     "temporary: paused instead of stopped: stopping removes it",
-    "watcher: paused instead of stopped: volume memory lives in memory",
 ];
 
 /// All notes and all warnings of a backup.

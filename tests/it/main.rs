@@ -59,6 +59,8 @@ mod docker_userns;
 // What is mounted inside of what is saved.
 mod docker_choice;
 mod docker_nested;
+// What is no reason to warn.
+mod docker_nightly;
 
 // Images that no registry has, and containers' own layers.
 mod docker_images;

@@ -181,6 +181,7 @@ impl Work<'_> {
                     tokio::task::block_in_place(|| self.writer.add_bytes(document.path.as_bytes(), &document.bytes))?;
                     let outcome = ItemOutcome::Complete { proof: document.proof() };
                     self.result.warnings.extend(document.warnings);
+                    self.result.notes.extend(document.notes);
                     self.record(document.kind, document.name, document.path, outcome, None);
                 }
             }
@@ -380,7 +381,10 @@ impl Work<'_> {
         if self.streamed {
             result.notes.push(format!("volumes that were read through a helper lack: {}", STREAM_LOST.join("; ")));
         }
-        if !self.records.iter().any(|record| matches!(record.outcome, ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. })) {
+        let only_told = self.run.request.dry_run && self.records.is_empty();
+        if !only_told
+            && !self.records.iter().any(|record| matches!(record.outcome, ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. }))
+        {
             return Ok(result);
         }
         let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into()).into()) };

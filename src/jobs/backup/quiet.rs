@@ -139,7 +139,7 @@ fn plan(
         (container.name.clone(), wishes)
     };
     let hooks = |container: &&Container| Some((container.name.clone(), hooks_of(&container.name, policy(container), unit)?));
-    let in_memory = host.discovery.volumes().filter(|volume| volume.options.get("type").is_some_and(|kind| kind == "tmpfs"));
+    let in_memory = host.discovery.volumes().filter(|volume| volume.is_volatile());
     let request = QuiesceRequest {
         wishes: concerned.iter().map(wishes).collect(),
         hooks: concerned.iter().filter_map(hooks).collect(),

@@ -98,9 +98,9 @@ impl Volume {
     }
 
     /// Whether it lies in memory, so that it loses everything once no container that uses it runs: its users are paused,
-    /// never stopped.
+    /// never stopped, and it is not saved.
     pub fn is_volatile(&self) -> bool {
-        self.options.get("type").is_some_and(|kind| kind == "tmpfs" || kind == "ramfs")
+        self.driver == "local" && self.options.get("type").is_some_and(|kind| kind == "tmpfs" || kind == "ramfs")
     }
 
     /// The folder of the machine that a volume with the option `bind` stands for.
@@ -117,8 +117,7 @@ impl Volume {
 
     /// What else has its files: a folder of the machine, a share, a disk. Not of one in memory.
     pub fn device(&self) -> Option<&str> {
-        let in_memory = self.options.get("type").is_some_and(|kind| kind == "tmpfs");
-        self.options.get("device").map(|device| bare(device)).filter(|_| self.driver == "local" && !in_memory)
+        self.options.get("device").map(|device| bare(device)).filter(|_| self.driver == "local" && !self.is_volatile())
     }
 
     /// Whether the Engine made up its name (64 hexadecimal digits).

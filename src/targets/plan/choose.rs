@@ -59,7 +59,7 @@ impl Draft<'_> {
             let is_saved = |name: &String| stored.containers.contains_key(name);
             let containers =
                 containers.filter(|name| missing(ItemKind::Configuration, name) && !is_saved(name)).map(|name| format!("container {name}"));
-            let volumes = document.application.volumes.iter().map(|one| &one.name);
+            let volumes = document.application.volumes.iter().filter(|one| !one.is_volatile()).map(|one| &one.name);
             let told = |name: &String| self.volumes.contains_key(name.as_str());
             let volumes = volumes.filter(|name| missing(ItemKind::Volume, name) && !told(name)).map(|name| format!("volume {name}"));
             let missing: Vec<String> = containers.chain(volumes).map(|one| printable(one.as_bytes())).collect();
@@ -77,10 +77,9 @@ impl Draft<'_> {
     fn stays_empty(&self, stored: &StoredApplication, name: &str) -> bool {
         let document = &stored.document;
         let Some(volume) = document.application.volume(name) else { return false };
-        let in_memory = volume.options.get("type").is_some_and(|kind| kind == "tmpfs");
         let there = self.host.volumes.get(&self.names.volume(name));
         let is_filled = there.is_some_and(|there| there.empty != Some(true));
-        !was_tried(stored, name) && !in_memory && !is_filled && !document.leaves_out_volume(name)
+        !was_tried(stored, name) && !volume.is_volatile() && !is_filled && !document.leaves_out_volume(name)
     }
 
     fn is_restorable(&mut self, stored: &StoredApplication, container: &Container, everything: bool) -> bool {

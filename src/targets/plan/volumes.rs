@@ -106,7 +106,7 @@ fn fill(draft: &mut Draft<'_>, stored: &StoredApplication, volume: &Volume, targ
     // What is not overwritten stays as it is.
     let (stays, begins) =
         if filling == Filling::Fresh { ("stays empty", "begins empty") } else { ("keeps what is in it now", "keeps what is in it now") };
-    if volume.options.get("type").is_some_and(|kind| kind == "tmpfs") {
+    if volume.is_volatile() {
         draft.note(format!("volume {shown} lives in memory: it is made, and its files are not restored"));
         return;
     }

@@ -23,7 +23,7 @@ pub(super) enum Opened {
     Ready(Box<OpenVolume>, Option<Box<dyn Source>>, Vec<String>),
     /// It ended without having been read.
     Ended(ItemOutcome, Option<String>),
-    /// It is no item after all.
+    /// It is no item after all, or none of a dry run, which is told instead.
     Left,
 }
 
@@ -44,8 +44,9 @@ impl Work<'_> {
         let opened = match volume::open(&host.engine, &item.name, options.clone()).await {
             Ok(opened) => opened,
             Err(VolumeError::NotDirect { reason, .. }) if run.request.dry_run => {
-                self.result.notes.push(format!("volume {} would be read through a helper container: {reason}", item.name));
-                return Ok(Opened::Ended(ItemOutcome::Skipped, Some(reason)));
+                let name = printable(item.name.as_bytes());
+                self.result.notes.push(format!("volume {name} would be read through a helper container: {reason}"));
+                return Ok(Opened::Left);
             }
             Err(VolumeError::Folder { source: SourceError::NeverRead { path }, .. }) => {
                 let (name, path) = (printable(item.name.as_bytes()), path.display());
@@ -101,7 +102,7 @@ impl Work<'_> {
             }
             Err(BindError::NotDirect { reason, .. }) if run.request.dry_run => {
                 self.result.notes.push(format!("bind mount {shown} would be read through a helper container: {reason}"));
-                Ok(Opened::Ended(ItemOutcome::Skipped, Some(reason)))
+                Ok(Opened::Left)
             }
             Err(error) if error.is_missing() && self.never_started(item) => Ok(self.missing_bind(item, &error)),
             Err(error) => {
@@ -152,7 +153,8 @@ impl Work<'_> {
             return Err(JobError::Internal("an image that no container has".into()));
         };
         if self.run.request.dry_run {
-            return Ok(Opened::Ended(ItemOutcome::Skipped, None));
+            self.result.notes.push(format!("image {} would be saved", printable(item.name.as_bytes())));
+            return Ok(Opened::Left);
         }
         Ok(match image::open(&host.engine, image).await {
             Ok(opened) => Opened::Ready(Box::new(opened), None, Vec::new()),
@@ -168,7 +170,8 @@ impl Work<'_> {
         let Some(host) = &self.run.host else { return Err(JobError::Internal("an application without an Engine".into())) };
         let Some(container) = self.unit.planned.application.container(&item.name) else { return Ok(Opened::Left) };
         if self.run.request.dry_run {
-            return Ok(Opened::Ended(ItemOutcome::Skipped, None));
+            self.result.notes.push(format!("what container {} wrote outside its mounts would be saved", printable(item.name.as_bytes())));
+            return Ok(Opened::Left);
         }
         let opened = match layer::open(&host.engine, container).await {
             Ok(opened) => opened,
