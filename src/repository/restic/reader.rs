@@ -20,6 +20,8 @@ use crate::repository::contract::{RepositoryError, SnapshotId};
 
 /// Folders in folders that are followed. No file system makes deeper ones by paths; a tree that says so is made to hurt.
 const MAX_DEPTH: usize = 4096;
+/// Folders in folders that are saved: everything that is done with a snapshot follows as many.
+pub(super) const SAVED_DEPTH: usize = 2048;
 
 /// Bytes of trees that are read ahead and not yet asked for.
 const READ_AHEAD_BYTES: usize = 32 << 20;

@@ -13,7 +13,7 @@ use super::file::{SnapshotFile, to_json};
 use super::id::Id;
 use super::lock::Lock;
 use super::pack::PackedBlob;
-use super::reader;
+use super::reader::{self, SAVED_DEPTH};
 use super::state::Indexed;
 use super::tree::{self, Entry, Node};
 use super::writer::{IndexCollector, PackBuilder, packed_blobs};
@@ -24,9 +24,6 @@ use crate::platform::control::Control;
 use crate::repository::backend::FileKind;
 use crate::repository::contract::rewrite::{RewriteRequest, RewriteSummary, RewrittenSnapshot};
 use crate::repository::contract::{RepositoryError, SnapshotId, TAG_REWRITTEN};
-
-/// Folders in folders that are followed.
-const MAX_DEPTH: usize = 2048;
 
 /// The repository, and what has to hold before every step.
 #[derive(Clone, Copy)]
@@ -143,8 +140,8 @@ impl Rewriter<'_> {
         if let Some(known) = self.known.get(&key) {
             return Ok(*known);
         }
-        if depth > MAX_DEPTH {
-            return Err(damaged(&tree, 0, format!("at most {MAX_DEPTH} folders in each other")));
+        if depth > SAVED_DEPTH {
+            return Err(damaged(&tree, 0, format!("at most {SAVED_DEPTH} folders in each other")));
         }
         let mut json = Vec::new();
         self.rewriting.repo.read_blob(BlobKind::Tree, &tree, &mut json)?;
@@ -200,7 +197,7 @@ impl Rewriter<'_> {
         self.rewriting.control.checkpoint()?;
         let mut left = Left::default();
         // A folder that cannot be read, or that is too deep, can go all the same; only the count is short of it.
-        if depth <= MAX_DEPTH
+        if depth <= SAVED_DEPTH
             && let Ok(read) = reader::load_tree(self.rewriting.repo, &tree)
         {
             left.others += read.unknown.len() as u64;

@@ -21,6 +21,7 @@ use crate::model::progress::{Event, FileOutcome};
 use crate::model::text::printable;
 use crate::repository::contract::RepositoryError;
 use crate::repository::restic::codec::BlobKind;
+use crate::repository::restic::reader::{self, SAVED_DEPTH};
 use crate::repository::restic::tree::Node;
 
 /// One source on its way into the repository.
@@ -83,15 +84,7 @@ impl<'a> Feeder<'a> {
             self.worker.shared.check()?;
             match source.next_step().map_err(|error| self.lost(error))? {
                 Step::Entry(entry) => self.entry(entry, &mut before)?,
-                Step::Problem(problem) => {
-                    let path = self.item.full_path(&problem.path);
-                    // It may be about an entry that the parent snapshot has.
-                    for frame in &self.open {
-                        frame.dir.note_difference();
-                    }
-                    self.item.unreadable(&path, &problem.error);
-                    self.worker.shared.progress.event(Event::Problem { path: &path, message: &problem.error.to_string() });
-                }
+                Step::Problem(problem) => self.unreadable(&problem.path, &problem.error),
                 Step::End => break,
             }
         }
@@ -101,7 +94,30 @@ impl<'a> Feeder<'a> {
         Ok(())
     }
 
+    fn unreadable(&self, path: &[u8], error: &io::Error) {
+        let path = self.item.full_path(path);
+        // It may be about an entry that the parent snapshot has.
+        for frame in &self.open {
+            frame.dir.note_difference();
+        }
+        self.item.unreadable(&path, error);
+        self.worker.shared.progress.event(Event::Problem { path: &path, message: &error.to_string() });
+    }
+
+    /// Whether an entry lies too deep to be read again. The folders that do are told, and not what is in them.
+    fn is_too_deep(&self, entry: &Entry) -> bool {
+        let above = reader::components(&self.item.path).count() + reader::components(&entry.path).count();
+        if above == SAVED_DEPTH && entry.metadata.is_dir() {
+            let message = format!("it lies in {} folders: deeper ones cannot be followed", above - 1);
+            self.unreadable(&entry.path, &io::Error::other(message));
+        }
+        above > SAVED_DEPTH || (above == SAVED_DEPTH && entry.metadata.is_dir())
+    }
+
     fn entry(&mut self, entry: Entry, root_before: &mut Option<Node>) -> Result<(), RepositoryError> {
+        if self.is_too_deep(&entry) {
+            return Ok(());
+        }
         let (folder, name) = split(&entry.path);
         let (dir, before) = if entry.path.is_empty() {
             if std::mem::replace(&mut self.root_seen, true) {

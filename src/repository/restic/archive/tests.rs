@@ -19,6 +19,7 @@ use crate::platform::secret::Secret;
 use crate::repository::backend::FileKind;
 use crate::repository::backend::testing::MemoryBackend;
 use crate::repository::restic::codec::BlobKind;
+use crate::repository::restic::reader::SAVED_DEPTH;
 use crate::repository::restic::state::{Closed, InitOptions};
 
 struct Script(VecDeque<io::Result<Step>>);
@@ -558,6 +559,26 @@ fn the_empty_folder_is_looked_at_before_it_is_counted_on() {
     let (summary, _) = bench.archive(source("b"));
     assert_eq!(summary.tree_blobs, 3);
     assert_eq!(bench.contents().into_keys().collect::<Vec<_>>(), ["/x", "/x/b"]);
+}
+
+#[test]
+fn folders_that_nothing_could_follow_are_told_and_the_rest_is_saved() {
+    let bench = Bench::new();
+    let mut entries = vec![dir("")];
+    let mut path = String::new();
+    for _ in 0..SAVED_DEPTH + 3 {
+        path.push_str(if path.is_empty() { "d" } else { "/d" });
+        entries.push(dir(&path));
+    }
+    entries.push(bytes(&format!("{path}/lost"), b"lost"));
+    entries.push(bytes("kept", b"kept"));
+    let (_, added) = bench.archive(script(entries));
+    assert_eq!(added.problem_count, 1, "{:?}", added.problems);
+    assert!(added.problems[0].message.contains("deeper ones"), "{:?}", added.problems);
+    let found = bench.contents();
+    assert_eq!(found["/x/kept"].0, b"kept");
+    // The folder `x` is one of them.
+    assert_eq!(found.keys().map(|path| path.split('/').count() - 1).max(), Some(SAVED_DEPTH - 1));
 }
 
 #[test]
