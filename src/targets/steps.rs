@@ -149,11 +149,7 @@ impl Steps {
         let engine = &self.engine;
         let (kind, name, made) = match &planned.step {
             Step::CreateNetwork { network } => (Kind::Network, &network.name, network::create(engine, network).await?),
-            Step::CreateVolume { name, body } => {
-                let mut made = volume::create(engine, body).await?;
-                made.warnings.extend(volume::make_folder(engine, name).await);
-                (Kind::Volume, name, made)
-            }
+            Step::CreateVolume { name, body } => (Kind::Volume, name, volume::create(engine, body).await?),
             Step::CreateContainer { container } => (Kind::Container, &container.name, container::create(engine, container).await?),
             Step::PullImage { reference, tag, others } => {
                 return Ok(image::pull(engine, reference, others, tag.as_deref()).await?.into_iter().collect());

@@ -160,6 +160,11 @@ fn files_of_before_that_are_written_again_are_not_half_restored_any_more() {
     let part = bound.folder.join("kept");
     let _ = bound.stage.bbackup(["restore", &saved, "--in-place", "--path"]).arg(&part).run().success();
     let _ = bound.stage.bbackup(["recover"]).run().exits(3).says("was being overwritten");
+    // Nor is it what was there before while something of the interrupted restore lies beside it.
+    let mixed = bound.stage.bbackup(["restore", &saved, "--in-place"]).run().exits(4);
+    let _ = mixed.says("still counts as half restored: many is there, which snapshot");
+    assert_eq!(bound.policy(&bound.name), "no exited");
+    fs::remove_dir_all(bound.folder.join("many")).unwrap();
     let _ = bound.stage.bbackup(["restore", &saved, "--in-place"]).run().success();
     assert_eq!((bound.read("kept").as_deref(), bound.read("new").as_deref()), (Some("changed since"), Some("came since")));
     assert_eq!(bound.policy(&bound.name), "always running");

@@ -102,9 +102,14 @@ pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan
         let container = running[index];
         // What another run keeps still can run no command, and is held as that one does it.
         let held = request.held_elsewhere.contains(&container.id);
-        let runs_now = container.state.status == Status::Running && !held;
-        if let Some(hooks) = request.hooks.get(&container.name).filter(|_| runs_now) {
-            plan.hooks.push(PlannedHooks { id: container.id.clone(), name: container.name.clone(), hooks: hooks.clone() });
+        match request.hooks.get(&container.name).filter(|_| container.state.status == Status::Running) {
+            Some(_) if held => {
+                plan.notes.push(format!("the commands of {} are not run: another run of bbackup keeps it still", container.name));
+            }
+            Some(hooks) => {
+                plan.hooks.push(PlannedHooks { id: container.id.clone(), name: container.name.clone(), hooks: hooks.clone() });
+            }
+            None => {}
         }
         let consistency = request.wishes(container).consistency.unwrap_or(consistency);
         if consistency == Consistency::None {

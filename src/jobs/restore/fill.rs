@@ -21,7 +21,7 @@ use crate::platform::control::Control;
 use crate::repository::contract::{Problem, Repository, RestoreRequest, SnapshotId};
 use crate::targets::image::Nameless;
 use crate::targets::tar::Missing;
-use crate::targets::volume::{HelperTarget, VolumeSink, Writing, writing_mode};
+use crate::targets::volume::{HelperTarget, VolumeSink, Writing, make_folder, writing_mode};
 
 /// So many ids of a host belong to containers.
 const MAPPED: u32 = 65_536;
@@ -68,6 +68,9 @@ pub(super) struct Fill<'a> {
 impl Fill<'_> {
     /// Fills it, and gives the number of entries that could not be restored.
     pub(super) async fn volume(&self, result: &mut RestoredApplication) -> Result<u64, String> {
+        if let Some(reason) = make_folder(self.engine, self.name).await {
+            return Err(reason);
+        }
         match writing_mode(self.engine, self.name).await.map_err(|error| sentence(&error))? {
             Writing::Direct(folder) => self.write(folder, result),
             Writing::Helper { reason } if self.replace => Err(format!("what is in volume {} cannot be replaced: {reason}", self.name)),

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use crate::docker::discover::binds::data_path;
+use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
 use crate::jobs::results::RestorePreview;
 use crate::jobs::select::Item;
@@ -22,7 +23,16 @@ pub(super) fn with_what_it_mounts(
     preview: &mut RestorePreview,
 ) -> Result<Vec<Vec<u8>>, JobError> {
     let Item::Container(name) = item else { return Ok(vec![at]) };
-    let document = document(repository, snapshot, &at)?;
+    let document = match document(repository, snapshot, &at) {
+        Err(error) if !matches!(error, JobError::Cancelled | JobError::Repository(RepositoryError::Cancelled)) => {
+            let (name, reason) = (printable(name.as_bytes()), sentence(&error));
+            preview.warnings.push(format!(
+                "what container {name} mounts is not known, and does not come with it: {reason} Name the volumes with --volume."
+            ));
+            return Ok(vec![at]);
+        }
+        read => read?,
+    };
     let mut found = vec![at];
     let containers = document.iter().filter_map(|document| Some((document, document.application.container(name)?)));
     for (document, mount) in containers.flat_map(|(document, container)| container.mounts.iter().map(move |mount| (document, mount))) {

@@ -3,7 +3,9 @@
 //! restic writes down where on the host things were, but stores what was named relative to a folder under the name that was given:
 //! such a name says nothing about the host, and two of them may have become `name` and `name-1`.
 
-use std::ops::ControlFlow;
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
 
 use crate::jobs::error::JobError;
 use crate::jobs::select::is_below;
@@ -46,17 +48,23 @@ impl Places {
             places.known.push(b"/".to_vec());
             return Ok(places);
         }
-        places.look(&snapshot.paths, b"", entries)?;
+        let mut said: BTreeMap<&str, usize> = BTreeMap::new();
+        for path in &snapshot.paths {
+            *said.entry(path).or_default() += 1;
+        }
+        places.look(&said, b"", entries)?;
         // Names that are no text are written down with something else in place of what is none: several may look the same.
-        let looks_so = |known: &[Vec<u8>], path: &str| known.iter().filter(|known| String::from_utf8_lossy(known) == path).count();
-        let said = |path: &str| snapshot.paths.iter().filter(|said| *said == path).count();
-        let unclear = |path: &Vec<u8>| {
+        let mut looks: BTreeMap<String, usize> = BTreeMap::new();
+        for known in &places.known {
+            *looks.entry(String::from_utf8_lossy(known).into_owned()).or_default() += 1;
+        }
+        let is_unclear = |path: &Vec<u8>| {
             let path = String::from_utf8_lossy(path);
-            looks_so(&places.known, &path) > said(&path)
+            looks.get(&*path) > said.get(&*path)
         };
-        let (unclear, known): (Vec<_>, Vec<_>) = places.known.iter().cloned().partition(unclear);
-        let found = |path: &str| known.iter().chain(&unclear).any(|top| is_below(path.as_bytes(), String::from_utf8_lossy(top).as_bytes()));
-        places.missing = snapshot.paths.iter().filter(|path| !found(path)).cloned().collect();
+        let (unclear, known): (Vec<_>, Vec<_>) = std::mem::take(&mut places.known).into_iter().partition(is_unclear);
+        let is_found = |path: &&str| Path::new(path).ancestors().filter_map(Path::to_str).any(|above| looks.contains_key(above));
+        places.missing = said.keys().filter(|path| !is_found(path)).map(|path| (*path).to_owned()).collect();
         places.known = known;
         places.unknown.extend(unclear);
         if snapshot.is_ours() {
@@ -67,15 +75,20 @@ impl Places {
     }
 
     /// Sorts what is in a folder, and says whether anything known is in it.
-    fn look(&mut self, said: &[String], folder: &[u8], entries: &mut Entries<'_>) -> Result<bool, JobError> {
+    fn look(&mut self, said: &BTreeMap<&str, usize>, folder: &[u8], entries: &mut Entries<'_>) -> Result<bool, JobError> {
         let before = self.known.len();
         for (path, is_folder) in entries(if folder.is_empty() { b"/" } else { folder })? {
             let text = String::from_utf8_lossy(&path);
-            if said.iter().any(|said| *said == text) {
+            if said.contains_key(&*text) {
                 self.known.push(path);
                 continue;
             }
-            let is_above = is_folder && said.iter().any(|said| is_below(said.as_bytes(), text.as_bytes()));
+            let inside = format!("{text}/");
+            let is_above = is_folder
+                && said
+                    .range::<str, _>((Bound::Included(inside.as_str()), Bound::Unbounded))
+                    .next()
+                    .is_some_and(|(said, _)| said.starts_with(&inside));
             let others = self.unknown.len();
             if !is_above || !self.look(said, &path, entries)? {
                 self.unknown.truncate(others);

@@ -120,6 +120,8 @@ pub(super) async fn forget_whole(engine: &Engine, dead: &mut [Dead]) -> Result<(
                 continue;
             }
             match identity(engine, &one.volume).await {
+                // Nothing is at the path, as before.
+                Ok(found) if found == one.created && found.ends_with('/') => dead[number].restored(&one.volume)?,
                 Ok(found) if !are_different(&found, &one.created) => {}
                 Err(error) if !error.is_not_found() => return Err(error.into()),
                 _ => dead[number].restored(&one.volume)?,

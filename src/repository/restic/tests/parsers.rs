@@ -173,6 +173,7 @@ fn a_folder_of_the_corpus_is_used_or_put_right() {
     is_put_right(br#"{"nodes":[{"name":"a","type":"file","size":1,"novel":"\ud800"}]}"#);
     is_put_right(br#"{"nodes":[["a","file"]]}"#);
     is_put_right(b"{}");
+    is_put_right(b"{\"nodes\":[{\"name\":\"a\",\"type\":\"file\",\"content\":[],\"novel\":[\"\x80\"]}]}");
 }
 
 /// Such a tree took the place of a lost folder in `restic repair snapshots` 0.16 to 0.18.

@@ -23,6 +23,10 @@ use super::{Entry, Node, RawTree, Tree, TreeError, UnknownNode, from_go_mode, ti
 /// # Errors
 /// [`TreeError::Json`] for everything that is no tree.
 pub fn parse(json: &[u8]) -> Result<Tree, TreeError> {
+    // What is kept as it is has to be text, also where nobody reads it.
+    if std::str::from_utf8(json).is_err() {
+        parse_raw(json)?;
+    }
     serde_json::from_slice(json).map_err(|source| TreeError::Json { source })
 }
 
