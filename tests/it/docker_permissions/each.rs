@@ -103,11 +103,11 @@ impl<'a> World<'a> {
         let (project, pulled, built) = (stage.name("p"), format!("{}:1", registry.name("app")), format!("{}:1", stage.name("built")));
         let config = home.path("bbackup.yaml");
         let (repository, password) = (home.repository().display().to_string(), home.password_file().display().to_string());
-        let hooks = format!("hooks: {{exec_pre: [{{containers: [\"{}\"], command: \"true\"}}]}}", stage.name("solo"));
+        let hooks = format!(", hooks: {{exec_pre: [{{containers: [\"{}\"], command: \"true\"}}]}}", stage.name("solo"));
         let some = format!("containers: [\"{}\"]", stage.name("solo"));
         let all = format!("projects: [\"{project}\"]");
-        let sets = [("some", some), ("all", all)]
-            .map(|(name, chosen)| format!("  {name}: {{{chosen}, scope: {{images: local, layers: true}}, {hooks}}}\n"));
+        let sets = [("some", some, hooks.as_str()), ("all", all, "")]
+            .map(|(name, chosen, hooks)| format!("  {name}: {{{chosen}, scope: {{images: local, layers: true}}{hooks}}}\n"));
         let text = format!("repositories:\n  default: {{location: {repository}, password_file: {password}}}\nsets:\n{}", sets.concat());
         std::fs::write(&config, text).unwrap();
         let world = Self { stage, home, rule, proxy, config: config.display().to_string(), project, pulled, built };
