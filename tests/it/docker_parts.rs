@@ -132,6 +132,15 @@ fn what_nobody_asked_for_is_in_nobodys_way() {
     project.stage.wait_for_state(&project.stage.name("db"), "running");
 }
 
+/// A restore that has nothing to say, but for a subnet that the Engine has given to another test meanwhile.
+#[track_caller]
+fn as_it_was(outcome: Outcome) -> Outcome {
+    let errors = outcome.errors();
+    let odd: Vec<&str> = errors.lines().filter(|line| line.starts_with("warning: ") && !line.contains("gets other addresses")).collect();
+    assert!(odd.is_empty() && matches!(outcome.code(), Some(0 | 4)), "{}", outcome.describe());
+    outcome
+}
+
 #[test]
 fn what_is_left_out_for_good_does_not_make_a_part_of_the_rest() {
     needs!(Part::Engine);
@@ -143,7 +152,7 @@ fn what_is_left_out_for_good_does_not_make_a_part_of_the_rest() {
     project.write("kept");
     let _ = project.back_up(&["--projects", &project.name]);
     project.stage.remove_everything();
-    let _ = project.restore(&["latest", "--all"]).success().says(&project.stage.name("scratch"));
+    let _ = as_it_was(project.restore(&["latest", "--all"])).says(&project.stage.name("scratch"));
     assert_eq!(project.read("db").as_deref(), Some("kept"));
     assert!(!project.is_there("scratch"));
     // A cache begins anew: that is what leaving it out means.
@@ -159,7 +168,7 @@ fn what_is_left_out_for_good_does_not_make_a_part_of_the_rest() {
     project.write("newer");
     let _ = project.back_up(&["--config", config, "shop"]);
     project.stage.remove_everything();
-    let _ = project.restore(&["latest", "--all", "--config", config]).success();
+    let _ = as_it_was(project.restore(&["latest", "--all", "--config", config]));
     assert_eq!(project.read("db").as_deref(), Some("newer"));
     assert!(!project.is_there("web"));
 }
