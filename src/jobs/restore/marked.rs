@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use super::files::real;
 use super::journal;
+use super::refill::names_below;
 use crate::docker::Engine;
 use crate::docker::mountpoint::same_root;
 use crate::jobs::backup::sentence;
@@ -79,9 +79,10 @@ async fn whole(
             if !holds(repository, &request.snapshot, &stored)? {
                 continue;
             }
-            match added(repository, &request.snapshot, &stored, &real(Path::new(&path)))? {
-                None => whole.push(path.clone()),
-                Some(entry) => told.push(format!(
+            match added(repository, &request.snapshot, &stored, &real(Path::new(&path))) {
+                Ok(None) => whole.push(path.clone()),
+                Err(reason) => told.push(format!("{} still counts as half restored: {reason}", printable(path.as_bytes()))),
+                Ok(Some(entry)) => told.push(format!(
                     "{} still counts as half restored: {} is there, which snapshot {} has not, and may be of the restore that was interrupted; \
                      remove what is not wanted and restore it once more, or restore its application with --in-place",
                     printable(path.as_bytes()),
@@ -108,18 +109,15 @@ fn stored(request: &RestoreRequest, path: &Path) -> Option<Vec<u8>> {
 }
 
 /// Something that is at a path, on its disk, and not in the snapshot.
-fn added(repository: &dyn Repository, snapshot: &SnapshotId, stored: &[u8], path: &Path) -> Result<Option<Vec<u8>>, JobError> {
+fn added(repository: &dyn Repository, snapshot: &SnapshotId, stored: &[u8], path: &Path) -> Result<Option<Vec<u8>>, String> {
     let mut known = BTreeSet::new();
-    repository.list(snapshot, stored, true, &mut |entry| {
-        let below = entry.path.strip_prefix(stored).unwrap_or_default();
-        known.insert(below.strip_prefix(b"/").unwrap_or(below).to_vec());
-        ControlFlow::Continue(())
-    })?;
+    names_below(repository, snapshot, stored, &mut |name| _ = known.insert(name))?;
     let Ok(root) = std::fs::symlink_metadata(path) else { return Ok(None) };
     let mut folders = if root.is_dir() { vec![Vec::new()] } else { Vec::new() };
     while let Some(folder) = folders.pop() {
         let Ok(entries) = std::fs::read_dir(path.join(OsStr::from_bytes(&folder))) else { return Ok(Some(folder)) };
-        for entry in entries.flatten() {
+        for entry in entries {
+            let Ok(entry) = entry else { return Ok(Some(folder)) };
             let name = entry.file_name();
             let below = if folder.is_empty() { name.as_bytes().to_vec() } else { [&folder, &b"/"[..], name.as_bytes()].concat() };
             if !known.contains(&below) {

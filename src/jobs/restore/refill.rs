@@ -62,23 +62,30 @@ pub(super) fn what(place: &str) -> String {
     if is_path(place) { shown } else { format!("volume {shown}") }
 }
 
+/// Gives the names of all that a snapshot has at a place and below it, a folder before what is in it.
+pub(super) fn names_below(
+    repository: &dyn Repository,
+    snapshot: &SnapshotId,
+    root: &[u8],
+    found: &mut dyn FnMut(Vec<u8>),
+) -> Result<(), String> {
+    let listed = repository.list(snapshot, root, true, &mut |entry| {
+        let below = entry.path.strip_prefix(root).unwrap_or_default();
+        found(below.strip_prefix(b"/").unwrap_or(below).to_vec());
+        ControlFlow::Continue(())
+    });
+    match listed.map_err(|error| sentence(&error))?.problem_count {
+        0 => Ok(()),
+        // What is not listed would seem to have been added.
+        lost => Err(format!("{lost} folders of snapshot {} cannot be read", snapshot.short())),
+    }
+}
+
 /// Removes from a path what the one snapshot has there and the other has not: it was written from there, and nothing else is touched.
 fn remove_added(repository: &dyn Repository, kept: (&SnapshotId, &str), written: (&SnapshotId, &str), path: &str) -> Result<(), String> {
-    let names = |(snapshot, root): (&SnapshotId, &str), found: &mut dyn FnMut(Vec<u8>)| {
-        let listed = repository.list(snapshot, root.as_bytes(), true, &mut |entry| {
-            let below = entry.path.strip_prefix(root.as_bytes()).unwrap_or_default();
-            found(below.strip_prefix(b"/").unwrap_or(below).to_vec());
-            ControlFlow::Continue(())
-        });
-        match listed.map_err(|error| sentence(&error))?.problem_count {
-            0 => Ok(()),
-            // What is not listed would seem to have been added.
-            lost => Err(format!("{lost} folders of snapshot {} cannot be read", snapshot.short())),
-        }
-    };
     let (mut before, mut added) = (BTreeSet::new(), Vec::new());
-    names(kept, &mut |name| before.extend([name]))?;
-    names(written, &mut |name| added.extend((!before.contains(&name)).then_some(name)))?;
+    names_below(repository, kept.0, kept.1.as_bytes(), &mut |name| before.extend([name]))?;
+    names_below(repository, written.0, written.1.as_bytes(), &mut |name| added.extend((!before.contains(&name)).then_some(name)))?;
     let root = real(Path::new(path));
     // What is in a folder comes after it.
     for name in added.iter().rev() {
