@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::error::JobError;
 use super::select::{self, Chosen, Item, Narrowing, Request, SelectError};
 use crate::config::suggest;
-use crate::model::application::DOCKER_ROOT;
+use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME, segment};
 use crate::model::progress::Progress;
 use crate::model::text::printable;
 use crate::platform::control::Control;
@@ -29,6 +29,20 @@ pub fn choose(repository: &dyn Repository, word: &str, narrowing: &Narrowing, re
             Err(SelectError::NotHeld { item, partial, meant }.into())
         }
         other => other,
+    }
+}
+
+/// What a snapshot says of its application; none where it says nothing that this version understands.
+pub(super) fn document(
+    repository: &dyn Repository,
+    snapshot: &SnapshotId,
+    application: &str,
+) -> Result<Option<ApplicationDocument>, RepositoryError> {
+    let mut bytes = Vec::new();
+    match repository.dump(snapshot, format!("{DOCKER_ROOT}/{}/{DOCUMENT_NAME}", segment(application)).as_bytes(), &mut bytes) {
+        Ok(()) => Ok(ApplicationDocument::from_json(&bytes).ok()),
+        Err(RepositoryError::NoPath { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME, ItemKind, ItemRecord, segment};
+use crate::jobs::snapshots::document;
+use crate::model::application::{ItemKind, ItemRecord};
 use crate::platform::clock;
 use crate::repository::contract::{Repository, Snapshot};
 use crate::repository::retention::{Inside, is_much_newer};
@@ -29,10 +30,7 @@ pub(super) fn inside(repository: &dyn Repository, all: &[Snapshot]) -> Inside {
 }
 
 fn paths(repository: &dyn Repository, snapshot: &Snapshot, application: &str) -> Option<Vec<String>> {
-    let mut bytes = Vec::new();
-    let path = format!("{DOCKER_ROOT}/{}/{DOCUMENT_NAME}", segment(application));
-    repository.dump(&snapshot.id, path.as_bytes(), &mut bytes).ok()?;
-    let document = ApplicationDocument::from_json(&bytes).ok()?;
+    let document = document(repository, &snapshot.id, application).ok()??;
     let is_whole = |item: &&ItemRecord| item.outcome.is_complete() && item.mounted_inside.iter().all(|inner| inner.saved);
     let path = |item: &ItemRecord| match item.kind {
         ItemKind::Bind => Some(item.name.clone()),

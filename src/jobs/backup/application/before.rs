@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use super::super::sentence;
 use super::Work;
-use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME, ItemKind, segment};
+use crate::jobs::snapshots::document;
+use crate::model::application::ItemKind;
 use crate::model::entry::Kind;
 use crate::model::outcome::ItemOutcome;
 use crate::repository::contract::{Repository, RepositoryError, Snapshot, SnapshotId};
@@ -82,15 +83,6 @@ fn is_gone(repository: &dyn Repository, snapshot: &SnapshotId, application: &str
         return Ok(false);
     }
     Ok(document(repository, snapshot, application)?.is_some_and(|document| document.gone.contains(&item.name)))
-}
-
-fn document(repository: &dyn Repository, snapshot: &SnapshotId, application: &str) -> Result<Option<ApplicationDocument>, RepositoryError> {
-    let mut bytes = Vec::new();
-    match repository.dump(snapshot, format!("{DOCKER_ROOT}/{}/{DOCUMENT_NAME}", segment(application)).as_bytes(), &mut bytes) {
-        Ok(()) => Ok(ApplicationDocument::from_json(&bytes).ok()),
-        Err(RepositoryError::NoPath { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]
