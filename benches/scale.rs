@@ -55,6 +55,11 @@ struct Maker {
     indexed: usize,
 }
 
+/// As stored; each is half as long as what it stands for.
+fn data_length(number: u64) -> u32 {
+    20_000 + (number % 20_011) as u32
+}
+
 fn data_id(number: u64) -> Id {
     Id::of(&number.to_le_bytes())
 }
@@ -66,7 +71,7 @@ impl Maker {
             let mut offset = 0;
             let mut packed = Vec::new();
             for number in first..blobs.min(first + BLOBS_IN_PACK) {
-                let length = 20_000 + (number % 20_011) as u32;
+                let length = data_length(number);
                 let uncompressed = NonZeroU32::new(2 * length);
                 packed.push(PackedBlob { id: data_id(number), kind: BlobKind::Data, offset, length, uncompressed });
                 offset += length;
@@ -160,8 +165,11 @@ impl Maker {
 }
 
 fn file(number: u64, blobs: u64) -> Node {
-    let content = (number * blobs..(number + 1) * blobs).map(data_id).collect();
-    node(format!("file-{number:09}.dat"), number, Kind::File, content, None)
+    let blobs = number * blobs..(number + 1) * blobs;
+    let size = blobs.clone().map(|blob| u64::from(2 * data_length(blob))).sum();
+    let mut node = node(format!("file-{number:09}.dat"), number, Kind::File, blobs.map(data_id).collect(), None);
+    node.metadata.size = size;
+    node
 }
 
 fn node(name: String, number: u64, kind: Kind, content: Vec<Id>, subtree: Option<Id>) -> Node {
@@ -171,7 +179,6 @@ fn node(name: String, number: u64, kind: Kind, content: Vec<Id>, subtree: Option
         mode: 0o644,
         user: "root".into(),
         group: "root".into(),
-        size: content.len() as u64 * 60_000,
         mtime: time,
         atime: time,
         ctime: time,
