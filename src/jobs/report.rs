@@ -94,8 +94,7 @@ fn repository(error: &RepositoryError) -> Report {
             Report::new(Blame::User, "repository_exists", format!("There is a repository at {location} already; it was left as it is."))
         }
         E::UnknownVersion { .. } => repository("repository_version", sentence(error)).hint("A newer bbackup may know it."),
-        E::WrongPassword { location } => repository("wrong_password", format!("The password does not open the repository at {location}."))
-            .hint("Check --password-file, RESTIC_PASSWORD and RESTIC_PASSWORD_FILE, and the configuration (`bbackup config show`)."),
+        E::WrongPassword { location, unreadable } => wrong_password(location, unreadable),
         E::TooManyKeys { .. } => {
             repository("wrong_password", sentence(error)).hint("`bbackup key remove` takes away those that nobody needs.")
         }
@@ -109,8 +108,13 @@ fn repository(error: &RepositoryError) -> Report {
         E::LockLost { .. } => repository("lock_lost", sentence(error)).hint("Nothing is damaged; run it again."),
         E::ForeignFormat { format, .. } => repository("repository_format", sentence(error))
             .hint(format!("{format} repositories are not in this version: use the program that made it, or name another folder.")),
-        E::NoKeys { .. } => repository("repository_damaged", sentence(error))
-            .hint("Put back its folder `keys` from a copy: without a key no password opens it."),
+        E::FolderMissing { location, folder } => folder_missing(sentence(error), location, folder),
+        E::NoKeys { .. } => repository("repository_damaged", sentence(error)).hint(KEYS_BACK),
+        E::KeysDamaged { problems, .. } => {
+            let mut report = repository("repository_damaged", sentence(error)).hint(KEYS_BACK);
+            report.source.clone_from(problems);
+            report
+        }
         E::Damaged { file, .. } => {
             let report = repository("repository_damaged", sentence(error));
             match file.split(' ').next() {
@@ -175,6 +179,19 @@ const SEE_SNAPSHOTS: &str = "`bbackup snapshots` lists them.";
 
 fn write_more<'a>(ids: impl Iterator<Item = &'a String>) -> String {
     let ids: Vec<&str> = ids.map(|id| id.get(..12).unwrap_or(id)).take(5).collect();
+const KEYS_BACK: &str = "Put back its folder `keys` from a copy: without a key no password opens it.";
+
+fn wrong_password(location: &str, unreadable: &[String]) -> Report {
+    let message = format!("The password does not open the repository at {location}.");
+    let mut report = Report::new(Blame::Repository, "wrong_password", message)
+        .hint("Check --password-file, RESTIC_PASSWORD and RESTIC_PASSWORD_FILE, and the configuration (`bbackup config show`).");
+    if !unreadable.is_empty() {
+        report = report.hint("If it is the password of a key that cannot be read: put that file back from a copy of the repository.");
+        report.source = unreadable.to_vec();
+    }
+    report
+}
+
     format!("Write more of it: {}.", ids.join(", "))
 }
 
@@ -195,6 +212,16 @@ fn docker(error: &DockerError) -> Report {
     use DockerError as E;
     let environment = |code| Report::new(Blame::Environment, code, sentence(error));
     let without = "`backup --paths` needs no Docker.";
+fn folder_missing(message: String, location: &str, folder: &str) -> Report {
+    let report = Report::new(Blame::Repository, "repository_damaged", message)
+        .hint("Nothing was changed. Put it back from where it was moved to, or from a copy of the repository.");
+    match folder {
+        "index" => report.hint("`bbackup repair index` makes it anew from the packs."),
+        "snapshots" => report.hint(format!("Only if every snapshot was forgotten before it got lost: `mkdir {location}/snapshots`.")),
+        _ => report,
+    }
+}
+
     let where_it_is = "Where it listens is said by DOCKER_HOST, DOCKER_CONTEXT, or `docker` in the configuration.";
     let report = match error {
         E::Address { .. } => Report::new(Blame::Config, "docker_address", sentence(error))
@@ -324,7 +351,7 @@ mod tests {
         let cases: [(JobError, u8, &str); 9] = [
             (RepositoryError::Missing { location: location.clone() }.into(), 10, "repository_missing"),
             (locked.into(), 11, "repository_locked"),
-            (RepositoryError::WrongPassword { location }.into(), 12, "wrong_password"),
+            (RepositoryError::WrongPassword { location, unreadable: Vec::new() }.into(), 12, "wrong_password"),
             (ConfigError::Missing { path: "x".into() }.into(), 2, "config_missing"),
             (DockerError::NoSocket { path: "/s".into() }.into(), 3, "no_docker"),
             (SelectError::Empty { narrowed: false }.into(), 1, "no_snapshot"),

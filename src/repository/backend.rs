@@ -61,6 +61,14 @@ pub trait Backend: Send + Sync {
     /// The listing is not complete: nothing of it may be used.
     fn list(&self, kind: FileKind) -> io::Result<Vec<(String, u64)>>;
 
+    /// Whether the folder is there in which files of a kind are; where there are no folders, it always is.
+    ///
+    /// # Errors
+    /// It cannot be found out.
+    fn has_folder(&self, _kind: FileKind) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// The whole file.
     ///
     /// # Errors

@@ -177,6 +177,56 @@ fn a_damaged_index_is_found_and_nothing_is_written_over_it() {
 }
 
 #[test]
+fn a_folder_that_is_gone_is_not_an_empty_one() {
+    let (home, folder) = repository(false);
+    let path = |name: &str| home.repository().join(name);
+    let aside = home.path("aside");
+    let all = |name: &str| {
+        let below = |of: &str| if of == name { Vec::new() } else { files_below(&path(of)) };
+        [below("data"), below("index"), below("snapshots"), files_below(&aside)]
+    };
+    for name in ["snapshots", "index", "data"] {
+        fs::rename(path(name), &aside).unwrap();
+        let before = all(name);
+        // Where nothing is to go, forget does not look at the index.
+        let forget = if name == "snapshots" { &["forget", "--keep-last", "1", "--prune"][..] } else { &["ls", "latest"] };
+        for words in [&["prune"][..], &["prune", "--dry-run"], &["check"], &["stats"], &["backup", "--paths"], forget] {
+            let program = home.bbackup(words);
+            let program = if words[0] == "backup" { program.arg(&folder) } else { program };
+            let _ = calm(program.run()).exits(1).says(&format!("folder `{name}`")).says("is missing");
+            assert!(!path(name).exists(), "{words:?} has made {name} anew");
+        }
+        let repaired = calm(home.bbackup(["repair", "index", "--dry-run"]).run());
+        let _ = if name == "data" { repaired.exits(1).says("is missing") } else { repaired.success() };
+        assert_eq!(all(name), before);
+        fs::rename(&aside, path(name)).unwrap();
+        let _ = home.bbackup(["check"]).run().success();
+    }
+    // What is lost for good.
+    fs::remove_dir_all(path("index")).unwrap();
+    let _ = home.bbackup(["repair", "index"]).run().success();
+    fs::remove_dir_all(path("locks")).unwrap();
+    let _ = home.bbackup(["check", "--read-data"]).run().success();
+    home.assert_restores("latest", &folder, "restored");
+}
+
+#[test]
+fn a_new_repository_may_lack_what_is_empty() {
+    let home = Home::with_repository();
+    for name in ["snapshots", "index", "data", "locks"] {
+        fs::remove_dir_all(home.repository().join(name)).unwrap();
+    }
+    for words in ["check", "prune", "snapshots"] {
+        let _ = home.bbackup([words]).run().success();
+    }
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 1);
+    let snapshot = home.back_up(&folder).snapshot;
+    let _ = home.bbackup(["check", "--read-data"]).run().success();
+    home.assert_restores(&snapshot, &folder, "restored");
+}
+
+#[test]
 fn a_damaged_snapshot_is_named() {
     let (home, folder) = repository(false);
     fs::write(folder.join("more"), b"more").unwrap();
@@ -253,6 +303,30 @@ fn a_damaged_key_opens_nothing() {
         let _ = outcome.exits(1).says(if what == "gone" { "has no key" } else { "damaged" }).says("from a copy");
     });
     let _ = home.bbackup(["snapshots"]).run().success();
+}
+
+#[test]
+fn a_wrong_password_is_one_beside_a_damaged_key_too() {
+    let (home, _) = repository(false);
+    let first = largest(&home, "keys");
+    let other = home.path("other");
+    fs::write(&other, "a second one\n").unwrap();
+    let _ = home.bbackup(["key", "add", "--new-password-file"]).arg(&other).run().success();
+    let keys = files_below(&home.repository().join("keys"));
+    let second = keys.iter().find(|path| **path != first).unwrap();
+    let with = |password: &str| home.bbackup(["snapshots", "--password-command"]).arg(format!("echo {password}")).run();
+    each_damage(&home, second, |what| {
+        let _ = home.bbackup(["snapshots"]).run().success();
+        for password in ["wrong", "a second one"] {
+            let outcome = calm(with(password)).exits(12).says("does not open");
+            let _ = if what == "gone" { outcome.says_nothing_of(&name(second)) } else { outcome.says(&name(second)).says("from a copy") };
+        }
+    });
+    let _ = with("a second one").success();
+    // With all of them damaged nobody knows whether a password is right.
+    faults::flip(&first, 20);
+    faults::flip(second, 20);
+    let _ = calm(with("a second one")).exits(1).says("Every key").says(&name(&first)).says(&name(second)).says("from a copy");
 }
 
 #[test]

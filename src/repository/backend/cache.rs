@@ -302,6 +302,10 @@ impl Backend for Cache {
         Ok(there)
     }
 
+    fn has_folder(&self, kind: FileKind) -> io::Result<bool> {
+        self.inner.has_folder(kind)
+    }
+
     fn read(&self, kind: FileKind, name: &str) -> io::Result<Vec<u8>> {
         // Whole packs are only read to be checked or repaired: then the store is meant.
         let Some(path) = self.path(kind, name).filter(|_| kind != FileKind::Pack) else { return self.inner.read(kind, name) };

@@ -217,6 +217,13 @@ impl Backend for LocalBackend {
         Ok(found)
     }
 
+    fn has_folder(&self, kind: FileKind) -> io::Result<bool> {
+        match fs::metadata(self.folder(kind)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.map(|_| true),
+        }
+    }
+
     fn read(&self, kind: FileKind, name: &str) -> io::Result<Vec<u8>> {
         let mut file = File::open(self.path(kind, name)?)?;
         let mut data = Vec::new();

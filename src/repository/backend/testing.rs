@@ -281,6 +281,10 @@ impl Backend for IntrudedBackend {
         listed
     }
 
+    fn has_folder(&self, kind: FileKind) -> io::Result<bool> {
+        self.inner.has_folder(kind)
+    }
+
     fn read(&self, kind: FileKind, name: &str) -> io::Result<Vec<u8>> {
         let read = self.inner.read(kind, name);
         self.call(Call::Read(kind));

@@ -38,6 +38,14 @@ pub enum RepositoryError {
         /// Whose.
         format: &'static str,
     },
+    /// A folder of the repository is gone, although it must have had files in it.
+    #[error("the folder `{folder}` of the repository at {location} is missing")]
+    FolderMissing {
+        /// Where.
+        location: String,
+        /// Which.
+        folder: &'static str,
+    },
     /// There is a repository, but no key that any password could open.
     #[error("the repository at {location} has no key")]
     NoKeys {
@@ -49,6 +57,16 @@ pub enum RepositoryError {
     WrongPassword {
         /// Where.
         location: String,
+        /// What is wrong with keys that could not be tried, one sentence each: it may be the password of one of these.
+        unreadable: Vec<String>,
+    },
+    /// There are keys, and all are damaged.
+    #[error("every key of the repository at {location} is damaged")]
+    KeysDamaged {
+        /// Where.
+        location: String,
+        /// What is wrong with each, one sentence each.
+        problems: Vec<String>,
     },
     /// The password opens none of the keys that were tried, and there are more. A key can be named.
     #[error("the password opens none of the first {tried} keys of the repository at {location}, and there are more")]

@@ -153,6 +153,12 @@ impl ClosedKey {
         &self.file.hostname
     }
 
+    /// Whether a password could open it at all.
+    fn check(&self) -> Result<(), RepositoryError> {
+        self.params()?;
+        if self.file.data.0.len() < OVERHEAD { Err(damaged(&self.id, "at least 32 bytes of data")) } else { Ok(()) }
+    }
+
     /// Opens it. None if the password is not this key's.
     ///
     /// # Errors
@@ -222,7 +228,8 @@ fn damaged(id: &Id, expected: &str) -> RepositoryError {
 /// `init` may have left another.
 ///
 /// # Errors
-/// [`RepositoryError::WrongPassword`] if no key opens; if none does and one is damaged, that.
+/// [`RepositoryError::WrongPassword`] if no key opens, with those that could not be tried; [`RepositoryError::KeysDamaged`] if none
+/// could; what is wrong with the one that opens.
 pub fn search<T>(
     backend: &dyn Backend,
     password: &Secret<String>,
@@ -232,34 +239,49 @@ pub fn search<T>(
     let names = backend.list(FileKind::Key).map_err(|source| RepositoryError::Storage { action: "list", file: "keys".into(), source })?;
     let mut ids: Vec<Id> = names.iter().filter_map(|(name, _)| name.parse().ok()).collect();
     ids.sort_unstable();
-    let count = ids.len();
-    let mut failure = None;
-    let mut keys = Vec::new();
-    for id in ids {
-        match ClosedKey::read(backend, id) {
-            Ok(key) => keys.push(key),
-            Err(error) => failure = failure.or(Some(error)),
-        }
-    }
+    let (mut keys, unreadable) = usable(backend, &ids);
     let is_hinted = |key: &ClosedKey| hint.is_some_and(|hint| !hint.is_empty() && key.id.to_string().starts_with(hint));
     keys.sort_by_key(|key| (!is_hinted(key), !key.is_ours()));
+    let mut failure = None;
     for key in keys.iter().take(MAX_TRIES) {
-        match key.open(password) {
+        // What goes wrong here goes wrong with a key that the password opens.
+        match key.open(password).and_then(|master| master.map(|master| accept(&key.id, master)).transpose()) {
             Ok(None) => {}
-            Ok(Some(master)) => match accept(&key.id, master) {
-                Ok(accepted) => return Ok(accepted),
-                Err(error) => failure = Some(error),
-            },
-            Err(error) => failure = failure.or(Some(error)),
+            Ok(Some(accepted)) => return Ok(accepted),
+            Err(error) => failure = Some(error),
         }
     }
-    let location = backend.location();
-    Err(match failure {
-        Some(failure) => failure,
-        None if count == 0 => RepositoryError::NoKeys { location },
-        None if count > MAX_TRIES => RepositoryError::TooManyKeys { location, tried: MAX_TRIES },
-        None => RepositoryError::WrongPassword { location },
-    })
+    Err(failure.unwrap_or_else(|| none_opens(backend.location(), keys.len(), unreadable)))
+}
+
+/// The keys that a password may open, and what is wrong with the others.
+fn usable(backend: &dyn Backend, ids: &[Id]) -> (Vec<ClosedKey>, Vec<RepositoryError>) {
+    let (mut keys, mut unreadable) = (Vec::new(), Vec::new());
+    for id in ids {
+        match ClosedKey::read(backend, *id).and_then(|key| key.check().map(|()| key)) {
+            Ok(key) => keys.push(key),
+            Err(error) => unreadable.push(error),
+        }
+    }
+    (keys, unreadable)
+}
+
+fn none_opens(location: String, usable: usize, mut unreadable: Vec<RepositoryError>) -> RepositoryError {
+    if usable > MAX_TRIES {
+        return RepositoryError::TooManyKeys { location, tried: MAX_TRIES };
+    }
+    let problems = unreadable.iter().map(RepositoryError::with_causes).collect();
+    if usable > 0 {
+        return RepositoryError::WrongPassword { location, unreadable: problems };
+    }
+    if unreadable.is_empty() {
+        return RepositoryError::NoKeys { location };
+    }
+    // What is out of reach may be whole.
+    match unreadable.iter().position(|error| matches!(error, RepositoryError::Storage { .. })) {
+        Some(number) => unreadable.swap_remove(number),
+        None => RepositoryError::KeysDamaged { location, problems },
+    }
 }
 
 #[cfg(test)]

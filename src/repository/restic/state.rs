@@ -4,6 +4,7 @@
 //! What is done with an opened repository is the business of the verbs (`archive`, `restore`, `check`).
 
 mod closed;
+mod folders;
 
 use std::io;
 use std::ops::Deref;
@@ -229,11 +230,16 @@ impl Open {
     /// As [`snapshots`](Self::snapshots), with what is wrong beside each.
     ///
     /// # Errors
-    /// They cannot be listed.
+    /// They cannot be listed; [`RepositoryError::FolderMissing`].
     pub fn snapshot_files(&self) -> Result<Vec<(Id, Read<SnapshotFile>)>, RepositoryError> {
+        self.require_folder(FileKind::Snapshot)?;
         let ids = self.list_ids(FileKind::Snapshot)?;
         let mut files = self.read_all(FileKind::Snapshot, &ids, |id, json| parse_snapshot(id, &json));
-        files.retain(|(_, result)| !matches!(result, Err(error) if is_gone(error)));
+        if files.iter().any(|(_, result)| matches!(result, Err(error) if is_gone(error))) {
+            // One that is still in the list was not removed: it cannot be read, and counts.
+            let there = self.list_ids(FileKind::Snapshot)?;
+            files.retain(|(id, result)| !matches!(result, Err(error) if is_gone(error)) || there.binary_search(id).is_ok());
+        }
         Ok(files)
     }
 
@@ -307,8 +313,10 @@ impl Open {
     /// Loads what can be loaded of the index, and says what could not: blobs of which only that knows are missing.
     ///
     /// # Errors
-    /// The index files cannot be listed; [`RepositoryError::Cancelled`].
+    /// The index files cannot be listed; [`RepositoryError::FolderMissing`]; [`RepositoryError::Cancelled`].
     pub fn into_indexed_in_part(self, control: &Control) -> Result<(Indexed, Vec<RepositoryError>), RepositoryError> {
+        self.require_folder(FileKind::Index)?;
+        self.require_folder(FileKind::Pack)?;
         // Who removes index files has written others before; three rounds are more than any such program needs.
         for _ in 0..3 {
             let (index, superseded, errors) = self.load_index(control)?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::repository::backend::local::LocalBackend;
+use crate::repository::backend::testing::MemoryBackend;
 use crate::repository::restic::state::testing::{cases, corpus, documents};
 
 fn secret(text: &str) -> Secret<String> {
@@ -136,15 +137,33 @@ fn a_damaged_key_is_told_only_if_no_other_opens() {
     let folder = tempfile::tempdir().unwrap();
     let backend = LocalBackend::new(folder.path());
     backend.create().unwrap();
+    let search = |password: &str| search(&backend, &secret(password), None, |_, master| Ok(master));
     let master = MasterKey::generate().unwrap();
-    let (id, json) = cheap(&master, "good", "here");
-    backend.write(FileKind::Key, &id.to_string(), &[&json]).unwrap();
     let (bad, mut json) = cheap(&master, "bad", "here");
     json[20] ^= 1;
     backend.write(FileKind::Key, &bad.to_string(), &[&json]).unwrap();
-    assert!(search(&backend, &secret("good"), None, |_, master| Ok(master)).is_ok());
-    let told = search(&backend, &secret("bad"), None, |_, master| Ok(master)).err().unwrap();
-    assert!(matches!(told, RepositoryError::Damaged { file, .. } if file == format!("key {bad}")));
+    let named = |problems: &[String]| matches!(problems, [one] if one.starts_with(&format!("key {bad} is damaged")));
+    let told = search("bad").err().unwrap();
+    assert!(matches!(&told, RepositoryError::KeysDamaged { problems, .. } if named(problems)), "{told}");
+
+    let (id, json) = cheap(&master, "good", "here");
+    backend.write(FileKind::Key, &id.to_string(), &[&json]).unwrap();
+    assert!(search("good").is_ok());
+    let told = search("bad").err().unwrap();
+    assert!(matches!(&told, RepositoryError::WrongPassword { unreadable, .. } if named(unreadable)), "{told}");
+}
+
+#[test]
+fn what_is_wrong_beyond_the_password_is_told() {
+    let backend = MemoryBackend::new();
+    let master = MasterKey::generate().unwrap();
+    for password in ["one", "two"] {
+        let (id, json) = cheap(&master, password, "here");
+        backend.write(FileKind::Key, &id.to_string(), &[&json]).unwrap();
+    }
+    let refused = || RepositoryError::UnknownVersion { location: "here".into(), version: 3 };
+    let told = search(&backend, &secret("one"), None, |_, _| Err::<(), _>(refused())).err().unwrap();
+    assert!(matches!(told, RepositoryError::UnknownVersion { .. }), "{told}");
 }
 
 /// Whatever a key file says, it is refused, or its cost can be paid.

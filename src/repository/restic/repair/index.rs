@@ -87,6 +87,8 @@ pub fn repair(
     progress: &dyn Progress,
 ) -> Result<RepairIndexSummary, RepositoryError> {
     guard.check()?;
+    // The index may be gone with its folder; without the packs everything would be called lost.
+    open.require_folder(FileKind::Pack)?;
     progress.event(Event::Phase("reading the index"));
     // First the index: what others write meanwhile is then a pack that no index names, and not one that is missing.
     let ids = open.list_ids(FileKind::Index)?;
