@@ -43,13 +43,13 @@ impl Excludes {
     }
 }
 
-/// Writes the snapshots anew.
+/// Writes the snapshots anew. Where they were not named one by one, one that somebody forgets meanwhile is passed over.
 ///
 /// # Errors
 /// A snapshot cannot be read or written, or it was cancelled; each is there in its old or its new form.
 pub fn rewrite(
     repository: &dyn Repository,
-    snapshots: Vec<SnapshotId>,
+    (snapshots, named): (Vec<SnapshotId>, bool),
     excludes: &Excludes,
     forget: bool,
     dry_run: bool,
@@ -57,6 +57,6 @@ pub fn rewrite(
     progress: Arc<dyn Progress>,
 ) -> Result<RewriteSummary, JobError> {
     let exclude = |path: &[u8]| excludes.0.is_excluded(path);
-    let request = RewriteRequest { snapshots, exclude: &exclude, forget, dry_run };
+    let request = RewriteRequest { snapshots, named, exclude: &exclude, forget, dry_run };
     Ok(repository.rewrite(&request, control, progress)?)
 }

@@ -21,7 +21,12 @@ use crate::targets::tar::{Missing, TarSink};
 /// Nothing, or more than one thing, is meant; or the repository cannot be read.
 pub fn choose(repository: &dyn Repository, word: &str, narrowing: &Narrowing, request: &Request<'_>) -> Result<Chosen, JobError> {
     let snapshots = repository.snapshots()?;
-    let chosen = select::choose(&snapshots, word, narrowing, request, |snapshot, path| holds(repository, &snapshot.id, path));
+    let holds = |snapshot: &Snapshot, path: &[u8]| match holds(repository, &snapshot.id, path) {
+        // Somebody has forgotten it since it was listed.
+        Err(JobError::Repository(RepositoryError::NoSnapshot { .. })) => Ok(false),
+        held => held,
+    };
+    let chosen = select::choose(&snapshots, word, narrowing, request, holds);
     match chosen {
         Err(JobError::Select(SelectError::NotHeld { item, partial, .. })) => {
             let asked = request.items.iter().find(|one| one.label() == item);

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::support::home::{Home, Summary, files_below};
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
-use crate::support::run::Running;
+use crate::support::run::{Program, Running};
 use crate::support::tree;
 
 /// A restic that holds the repository's exclusive lock, frozen.
@@ -151,4 +151,92 @@ fn a_backup_outlives_the_question_whether_it_lives() {
     running.signal(Signal::CONT);
     let summary = Summary::of(&running.wait().success());
     home.assert_restores(&summary.snapshot, &folder, "restored");
+}
+
+/// A `forget` of this snapshot that holds the exclusive lock, frozen before it has removed it.
+fn frozen_forget(home: &Home, snapshot: &str) -> Running {
+    let mut forget = home.bbackup(["forget", "--unsafe-allow-remove-all", snapshot]).spawn();
+    // It then waits whether somebody else's comes to light, before it removes anything.
+    forget.until("its lock", || !home.locks().is_empty());
+    forget.signal(Signal::STOP);
+    assert!(home.repository().join("snapshots").join(snapshot).exists(), "it was too fast");
+    forget
+}
+
+/// Waits until a program does nothing any more: it waits for a lock.
+fn until_idle(running: &mut Running) {
+    let ticks = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<u64> = stat.rsplit(')').next().unwrap().split(' ').filter_map(|field| field.parse().ok()).collect();
+        // After the state: the parent and so on; the times in user and kernel mode are the eleventh and twelfth number.
+        fields[10] + fields[11]
+    };
+    let pid = running.pid();
+    let mut before = (ticks(pid), Instant::now());
+    running.until("it is idle", || {
+        let now = ticks(pid);
+        if now > before.0 + 1 {
+            before = (now, Instant::now());
+        }
+        now > 0 && before.1.elapsed() > Duration::from_millis(700)
+    });
+}
+
+/// What others forget between the list of snapshots and the work on them is no error: it is only not there any more.
+#[test]
+fn what_is_forgotten_while_somebody_waits_is_passed_over() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::mixed(&folder, 1);
+    let mut snapshots = Vec::new();
+    for round in 0..4 {
+        tree::write(&folder.join("changes"), &tree::noise(round, 1000));
+        snapshots.push(home.back_up(&folder).snapshot);
+    }
+    let (target, mountpoint) = (home.path("other"), home.make_folder("mounted"));
+    let _ = home.bbackup(["init", "--repo"]).arg(&target).run().success();
+    let patient = |words: &[&str]| home.bbackup(["--retry-lock", "1m", "--json"]).args(words);
+    let copy = |words: &[&str]| patient(&["copy"]).args(words).arg("--to").arg(&target);
+    let rewrite = |words: &[&str]| patient(&["rewrite", "--exclude", "changes"]).args(words);
+    let rounds: [Vec<Program>; 3] = [
+        vec![
+            copy(&[]),
+            patient(&["stats"]),
+            patient(&["find", "changes"]),
+            copy(&[&snapshots[0]]),
+            patient(&["find", "changes", "--snapshot", &snapshots[0]]),
+        ],
+        vec![rewrite(&[]), rewrite(&[&snapshots[1]]), patient(&["mount"]).arg(&mountpoint)],
+        vec![home.bbackup(["rewrite", "--forget", "--exclude", "changes", "--retry-lock", "1m"])],
+    ];
+    for (round, programs) in rounds.into_iter().enumerate() {
+        let forget = frozen_forget(&home, &snapshots[round]);
+        let mut waiting: Vec<Running> = programs.into_iter().map(Program::spawn).collect();
+        waiting.iter_mut().for_each(until_idle);
+        forget.signal(Signal::CONT);
+        let _ = forget.wait().success();
+        for (number, mut program) in waiting.into_iter().enumerate() {
+            // Who asked for just this one is told.
+            if number == 3 || number == 4 || round == 1 && number == 1 {
+                let _ = program.wait().exits(1).says("No snapshot matches");
+                continue;
+            }
+            if round == 1 && number == 2 {
+                program.until("it is mounted", || mountpoint.join("ids").exists());
+                let ids = std::fs::read_dir(mountpoint.join("ids")).unwrap().count();
+                assert!(ids > 0 && !mountpoint.join("ids").join(&snapshots[round][..8]).exists(), "{ids}");
+                program.signal(Signal::INT);
+            }
+            let outcome = program.wait().success();
+            if round == 2 {
+                let _ = outcome.says(&format!("{} was forgotten meanwhile", &snapshots[2][..8]));
+                continue;
+            }
+            let data = outcome.json_lines().pop().unwrap()["data"].clone();
+            let has_list = number == 0;
+            assert_eq!(data["summary"].get("gone"), has_list.then_some(&serde_json::json!([snapshots[round]])), "{}", outcome.describe());
+        }
+    }
+    let _ = home.bbackup(["check", "--read-data"]).run().success();
+    let _ = home.bbackup(["check", "--read-data", "--repo"]).arg(&target).run().success();
 }

@@ -455,7 +455,11 @@ fn a_sound_repository_is_found_sound_and_counted() {
             assert!(part.packs_read >= 1 && part.packs_read < summary.packs, "{some:?} {}", part.packs_read);
         }
 
-        let stats = stats::stats(&repo, made.snapshots(), &Control::new()).unwrap();
+        let with_tree = |one: Snapshot| {
+            let tree = repo.snapshot(&one.id.0.parse().unwrap()).unwrap().tree;
+            (one, tree)
+        };
+        let stats = stats::stats(&repo, made.snapshots().into_iter().map(with_tree).collect(), &Control::new()).unwrap();
         let lines = Manifest::of(&made.source).lines;
         let files: Vec<_> = lines.values().filter(|line| line.kind == "file").collect();
         assert_eq!(stats.snapshots, 2);

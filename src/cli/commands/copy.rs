@@ -1,7 +1,7 @@
 //! `copy`: snapshots to another repository.
 
 use super::Done;
-use super::look::several;
+use super::look::{several, tell_gone};
 use crate::cli::arguments::copy::Copy;
 use crate::cli::progress::Display;
 use crate::cli::session::Session;
@@ -23,11 +23,12 @@ pub(in crate::cli) fn copy(session: &Session, arguments: &Copy) -> Result<Done, 
     let pair = session.open_pair(&source, &target, arguments.dry_run)?;
     let snapshots: Vec<SnapshotId> =
         several(session, pair.source(), &arguments.snapshots, &arguments.narrow)?.into_iter().map(|snapshot| snapshot.id).collect();
-    let request = CopyRequest { snapshots, dry_run: arguments.dry_run };
+    let request = CopyRequest { snapshots, named: !arguments.snapshots.is_empty(), dry_run: arguments.dry_run };
     let summary = {
         let display = Display::start(&session.output, "copy");
         pair.copy(&request, &session.control, display.progress())?
     };
+    tell_gone(session, &summary.gone);
     for one in &summary.snapshots {
         session.output.result(&line(one));
     }

@@ -54,7 +54,7 @@ pub(in crate::cli) fn find(session: &Session, arguments: &Find) -> Result<Done, 
         session.output.listed(&format!("{} ({} {}):", id.short(), safe(&of), text::time(snapshot.time, &zone)));
     };
     let mut last: Option<SnapshotId> = None;
-    let request = FindRequest { snapshots: &ids, matcher: &search };
+    let request = FindRequest { snapshots: &ids, named: !arguments.snapshot.is_empty(), matcher: &search };
     let summary = repository.find(&request, &session.control, &mut |snapshot, listed| {
         if session.output.is_json() {
             session.output.message(&json(snapshot, &listed));

@@ -21,7 +21,7 @@ use crate::model::text::printable;
 use crate::platform::clock;
 use crate::platform::control::Control;
 use crate::repository::contract::{
-    Listed, Problem, ReadSummary, Repository, RepositoryError, Snapshot, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET,
+    Listed, Problem, ReadSummary, Repository, RepositoryError, Snapshot, SnapshotId, TAG_APPLICATION, TAG_PARTIAL, TAG_RUN, TAG_SET,
 };
 
 pub(in crate::cli) fn snapshots(session: &Session, arguments: &Snapshots) -> Result<Done, JobError> {
@@ -77,6 +77,13 @@ pub(super) fn several(
         }
     }
     Ok(chosen)
+}
+
+/// Says which snapshots went away between the list and the work.
+pub(super) fn tell_gone(session: &Session, gone: &[SnapshotId]) {
+    for id in gone {
+        session.output.note(&format!("note: snapshot {} was forgotten meanwhile and is left out.", id.short()));
+    }
 }
 
 /// The tags that have no column of their own; whether it is partial comes first.

@@ -23,7 +23,8 @@ pub(in crate::cli) fn mount(session: &Session, arguments: &Mount) -> Result<Done
     let mut chosen = several(session, &*repository, &arguments.snapshots, &arguments.narrow)?;
     chosen.sort_by_key(|snapshot| snapshot.time);
     let count = chosen.len() as u64;
-    let request = MountRequest { mountpoint: mountpoint.clone(), snapshots: chosen, allow_other: arguments.allow_other };
+    let named = !arguments.snapshots.is_empty();
+    let request = MountRequest { mountpoint: mountpoint.clone(), snapshots: chosen, named, allow_other: arguments.allow_other };
     let shown = safe(&mountpoint.to_string_lossy());
     let mut mounted = || {
         session.output.message(&serde_json::json!({ "message_type": "mounted", "mountpoint": mountpoint, "snapshots": count }));

@@ -1,7 +1,7 @@
 //! `rewrite`: snapshots without some of their files.
 
 use super::Done;
-use super::look::several;
+use super::look::{several, tell_gone};
 use crate::cli::arguments::copy::Rewrite;
 use crate::cli::progress::Display;
 use crate::cli::request::absolute;
@@ -17,11 +17,12 @@ pub(in crate::cli) fn rewrite(session: &Session, arguments: &Rewrite) -> Result<
     let excludes = Excludes::new(&arguments.exclude, &files)?;
     let repository = session.open_for(&session.repository(None)?, arguments.dry_run)?;
     let snapshots = several(session, &*repository, &arguments.snapshots, &arguments.narrow)?;
-    let ids = snapshots.iter().map(|snapshot| snapshot.id.clone()).collect();
+    let ids = (snapshots.iter().map(|snapshot| snapshot.id.clone()).collect(), !arguments.snapshots.is_empty());
     let summary = {
         let display = Display::start(&session.output, "rewrite");
         rewrite::rewrite(&*repository, ids, &excludes, arguments.forget, arguments.dry_run, &session.control, display.progress())?
     };
+    tell_gone(session, &summary.gone);
     for one in summary.snapshots.iter().filter(|one| one.changed) {
         session.output.result(&line(one));
     }

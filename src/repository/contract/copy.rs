@@ -9,6 +9,8 @@ use super::SnapshotId;
 pub struct CopyRequest {
     /// The snapshots, the oldest first.
     pub snapshots: Vec<SnapshotId>,
+    /// Each was asked for by its name: one that is gone is an error. Else it was forgotten since they were listed, and is passed over.
+    pub named: bool,
     /// Only say what would be copied.
     pub dry_run: bool,
 }
@@ -35,6 +37,8 @@ pub struct CopiedSnapshot {
 pub struct CopySummary {
     /// Each snapshot, the oldest first.
     pub snapshots: Vec<CopiedSnapshot>,
+    /// Snapshots that somebody forgot meanwhile.
+    pub gone: Vec<SnapshotId>,
     /// Snapshots copied.
     pub copied: u64,
     /// Snapshots that were there already.

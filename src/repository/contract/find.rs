@@ -19,6 +19,8 @@ pub trait Matcher: Sync {
 pub struct FindRequest<'a> {
     /// The snapshots in the order in which they are searched.
     pub snapshots: &'a [SnapshotId],
+    /// Each was asked for by its name: one that is gone is an error. Else it was forgotten since they were listed, and is passed over.
+    pub named: bool,
     /// What is looked for.
     pub matcher: &'a dyn Matcher,
 }

@@ -11,6 +11,8 @@ pub struct MountRequest {
     pub mountpoint: PathBuf,
     /// The snapshots that are shown, oldest first.
     pub snapshots: Vec<Snapshot>,
+    /// Each was asked for by its name: one that is gone is an error. Else it was forgotten since they were listed, and is passed over.
+    pub named: bool,
     /// Other users may look, too, as far as owners and modes let them.
     pub allow_other: bool,
 }

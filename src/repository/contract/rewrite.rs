@@ -8,6 +8,8 @@ use super::SnapshotId;
 pub struct RewriteRequest<'a> {
     /// The snapshots, the oldest first.
     pub snapshots: Vec<SnapshotId>,
+    /// Each was asked for by its name: one that is gone is an error. Else it was forgotten since they were listed, and is passed over.
+    pub named: bool,
     /// Whether the entry at an absolute path goes, with everything in it.
     pub exclude: &'a (dyn Fn(&[u8]) -> bool + Sync),
     /// Remove the old snapshots once the new ones are there.
@@ -45,6 +47,8 @@ pub struct RewrittenSnapshot {
 pub struct RewriteSummary {
     /// Each snapshot, the oldest first.
     pub snapshots: Vec<RewrittenSnapshot>,
+    /// Snapshots that somebody forgot meanwhile.
+    pub gone: Vec<SnapshotId>,
     /// Snapshots with something to leave out that were written anew.
     pub changed: u64,
     /// Snapshots with something to leave out whose new form was there already.

@@ -55,6 +55,8 @@ impl Copying<'_> {
 #[derive(Debug)]
 pub struct Plan {
     snapshots: Vec<Planned>,
+    /// Snapshots that are not there any more.
+    gone: Vec<SnapshotId>,
 }
 
 #[derive(Debug)]
@@ -65,25 +67,32 @@ struct Planned {
     copy: Option<Id>,
 }
 
-/// Finds out which snapshots the target has already: restic's rule, so that both programs see each other's copies.
+/// Finds out which snapshots the target has already: restic's rule, so that both programs see each other's copies. Where they are
+/// not `named`, one that is gone is passed over.
 ///
 /// # Errors
 /// A snapshot of either cannot be read.
-pub fn plan(copying: Copying<'_>, snapshots: &[Id]) -> Result<Plan, RepositoryError> {
+pub fn plan(copying: Copying<'_>, snapshots: &[Id], named: bool) -> Result<Plan, RepositoryError> {
     let mut there: HashMap<Id, Vec<(Id, SnapshotFile)>> = HashMap::new();
     for (id, file) in copying.target.snapshots()? {
         for key in [Some(id), file.original].into_iter().flatten() {
             there.entry(key).or_default().push((id, file.clone()));
         }
     }
-    let mut planned = Vec::with_capacity(snapshots.len());
+    let mut plan = Plan { snapshots: Vec::with_capacity(snapshots.len()), gone: Vec::new() };
     for id in snapshots {
-        let file = copying.source.snapshot(id)?;
+        let file = match copying.source.snapshot(id) {
+            Err(RepositoryError::NoSnapshot { .. }) if !named => {
+                plan.gone.push(name(*id));
+                continue;
+            }
+            file => file?,
+        };
         let first = file.original.unwrap_or(*id);
         let copy = there.get(&first).and_then(|copies| copies.iter().find(|(_, copy)| is_copy(&file, copy))).map(|(id, _)| *id);
-        planned.push(Planned { id: *id, file, copy });
+        plan.snapshots.push(Planned { id: *id, file, copy });
     }
-    Ok(Plan { snapshots: planned })
+    Ok(plan)
 }
 
 /// Whether two snapshots say the same, beside their ids.
@@ -105,6 +114,7 @@ fn is_copy(one: &SnapshotFile, other: &SnapshotFile) -> bool {
 pub fn execute(copying: Copying<'_>, plan: &Plan, progress: &dyn Progress) -> Result<CopySummary, RepositoryError> {
     let polynomial = |repo: &Indexed| repo.config().chunker_polynomial;
     let mut summary = CopySummary { same_chunker: polynomial(copying.source) == polynomial(copying.target), ..CopySummary::default() };
+    summary.gone.clone_from(&plan.gone);
     let mut transfer = Transfer::new(copying, progress);
     let copied = plan.snapshots.iter().try_for_each(|planned| {
         let one = match planned.copy {

@@ -248,12 +248,27 @@ impl ResticRepository {
         let Options { compression, pack_size, index_interval, .. } = target.options;
         let lock = lock.as_deref();
         let copying = copy::Copying { source: &source, target: &indexed, lock, compression, pack_size, index_interval, control };
-        let plan = copy::plan(copying, &request.snapshots.iter().map(id_of).collect::<Result<Vec<_>, _>>()?)?;
+        let snapshots = request.snapshots.iter().map(id_of).collect::<Result<Vec<_>, _>>()?;
+        let plan = copy::plan(copying, &snapshots, request.named)?;
         copy::execute(copying, &plan, progress)
     }
 
     fn tree(&self, snapshot: &SnapshotId) -> Result<Id, RepositoryError> {
         Ok(self.open.snapshot(&id_of(snapshot)?)?.tree)
+    }
+
+    /// The same; none for one that was listed before it was locked, and is not there any more.
+    fn tree_if_there(&self, snapshot: &SnapshotId) -> Result<Option<Id>, RepositoryError> {
+        match self.tree(snapshot) {
+            Err(RepositoryError::NoSnapshot { .. }) => Ok(None),
+            tree => tree.map(Some),
+        }
+    }
+
+    /// The trees of those that are there. Where they are `named`, all must be.
+    fn trees<'a>(&self, all: impl Iterator<Item = &'a SnapshotId>, named: bool) -> Result<Vec<(SnapshotId, Id)>, RepositoryError> {
+        let tree = |id: &SnapshotId| if named { self.tree(id).map(Some) } else { self.tree_if_there(id) };
+        all.filter_map(|id| tree(id).map(|tree| Some((id.clone(), tree?))).transpose()).collect()
     }
 }
 
@@ -306,11 +321,12 @@ impl Repository for ResticRepository {
         let indexed = self.indexed(access, control)?;
         // All at once: one after the other takes long where each read does.
         let files: HashMap<Id, SnapshotFile> = self.open.snapshots()?.into_iter().collect();
-        let tree = |id: &SnapshotId| {
-            let file = files.get(&id_of(id)?).ok_or_else(|| RepositoryError::NoSnapshot { wanted: id.0.clone() })?;
-            Ok(file.tree)
+        let tree = |id: &SnapshotId| match files.get(&id_of(id)?) {
+            Some(file) => Ok(Some(file.tree)),
+            None if self.locking == Locking::Never => Ok(None),
+            None => Err(RepositoryError::NoSnapshot { wanted: id.0.clone() }),
         };
-        let roots = snapshots.iter().map(tree).collect::<Result<Vec<_>, RepositoryError>>()?;
+        let roots = snapshots.iter().filter_map(|id| tree(id).transpose()).collect::<Result<Vec<_>, RepositoryError>>()?;
         forget::require_index(&indexed, roots, control)
     }
 
@@ -431,8 +447,13 @@ impl Repository for ResticRepository {
     }
 
     fn stats(&self, control: &Control) -> Result<RepositoryStats, RepositoryError> {
-        // First the snapshots: the index knows what is in all that were there before it was loaded.
-        let snapshots = self.snapshots()?;
+        // First the lock, so that none of them goes, then the snapshots: the index knows what is in all that were there before it was
+        // loaded.
+        self.lock(&mut self.held(), Access::Read, control)?;
+        let files = self.readable()?;
+        let trees: HashMap<String, Id> = files.iter().map(|(id, file)| (id.to_string(), file.tree)).collect();
+        let with_tree = |snapshot: Snapshot| trees.get(&snapshot.id.0).map(|tree| (snapshot, *tree));
+        let snapshots = in_order(files).into_iter().filter_map(with_tree).collect();
         let indexed = self.indexed(Access::Read, control)?;
         stats::stats(&indexed, snapshots, control)
     }
@@ -456,8 +477,8 @@ impl Repository for ResticRepository {
         visit: &mut dyn FnMut(&SnapshotId, Listed) -> ControlFlow<()>,
     ) -> Result<FindSummary, RepositoryError> {
         let indexed = self.indexed(Access::Read, control)?;
-        let roots = request.snapshots.iter().map(|snapshot| Ok((snapshot.clone(), self.tree(snapshot)?)));
-        find::find(&indexed, &roots.collect::<Result<Vec<_>, RepositoryError>>()?, request.matcher, control, visit)
+        let roots = self.trees(request.snapshots.iter(), request.named)?;
+        find::find(&indexed, &roots, request.matcher, control, visit)
     }
 
     fn rewrite(
@@ -490,9 +511,12 @@ impl Repository for ResticRepository {
         mounted: &mut dyn FnMut(),
     ) -> Result<MountEnd, RepositoryError> {
         let indexed = self.indexed(Access::Read, control)?;
-        let trees = request.snapshots.iter().map(|snapshot| self.tree(&snapshot.id)).collect::<Result<Vec<_>, _>>()?;
+        let (there, trees): (Vec<SnapshotId>, Vec<Id>) =
+            self.trees(request.snapshots.iter().map(|one| &one.id), request.named)?.into_iter().unzip();
+        let mut request = request.clone();
+        request.snapshots.retain(|one| there.contains(&one.id));
         let lock = self.held().lock.clone();
-        mount::mount(&indexed, request, &trees, control, progress, lock.as_deref(), mounted)
+        mount::mount(&indexed, &request, &trees, control, progress, lock.as_deref(), mounted)
     }
 
     fn lock_exclusively(&self, control: &Control) -> Result<(), RepositoryError> {

@@ -57,7 +57,13 @@ pub fn rewrite(rewriting: Rewriting<'_>, request: &RewriteRequest<'_>, progress:
     for snapshot in &request.snapshots {
         let id: Id = snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })?;
         progress.event(Event::Phase(&format!("snapshot {}", id.short())));
-        let one = rewriter.snapshot(&id, request.forget)?;
+        let one = match rewriter.snapshot(&id, request.forget) {
+            Err(RepositoryError::NoSnapshot { .. }) if !request.named => {
+                summary.gone.push(snapshot.clone());
+                continue;
+            }
+            one => one?,
+        };
         summary.changed += u64::from(one.changed && !one.was_there);
         summary.were_there += u64::from(one.was_there);
         summary.snapshots.push(one);

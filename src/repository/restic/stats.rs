@@ -29,12 +29,12 @@ struct Own {
 
 type Ids<T> = HashMap<Id, T, BuildIdHasher>;
 
-/// Counts. `snapshots` are those of the repository, oldest first. Every tree is read once for each group that has it, which is
+/// Counts. `snapshots` are those of the repository with their trees, oldest first. Every tree is read once for each group that has it, which is
 /// nearly always one. What is in a tree that cannot be read is not counted, and told.
 ///
 /// # Errors
-/// A snapshot could not be read, packs could not be listed, or it was cancelled.
-pub fn stats(repo: &Indexed, snapshots: Vec<Snapshot>, control: &Control) -> Result<RepositoryStats, RepositoryError> {
+/// Packs could not be listed, or it was cancelled.
+pub fn stats(repo: &Indexed, snapshots: Vec<(Snapshot, Id)>, control: &Control) -> Result<RepositoryStats, RepositoryError> {
     let mut stats = RepositoryStats { snapshots: snapshots.len() as u64, ..RepositoryStats::default() };
     let list = repo.backend().list(FileKind::Pack);
     let packs = list.map_err(|source| RepositoryError::Storage { action: "list", file: "packs".to_owned(), source })?;
@@ -50,7 +50,7 @@ pub fn stats(repo: &Indexed, snapshots: Vec<Snapshot>, control: &Control) -> Res
         .sum();
 
     let mut groups: BTreeMap<(String, Option<String>, Vec<String>), Vec<usize>> = BTreeMap::new();
-    for (number, snapshot) in snapshots.iter().enumerate() {
+    for (number, (snapshot, _)) in snapshots.iter().enumerate() {
         let application = snapshot.application().map(str::to_owned);
         let paths = if application.is_some() { Vec::new() } else { snapshot.paths.clone() };
         groups.entry((snapshot.host.clone(), application, paths)).or_default().push(number);
@@ -64,20 +64,15 @@ pub fn stats(repo: &Indexed, snapshots: Vec<Snapshot>, control: &Control) -> Res
         let seen = Mutex::new(HashSet::default());
         for member in members {
             control.checkpoint()?;
-            let tree = tree_of(repo, &snapshots[member])?;
-            counter.walk(tree, number as u32, (member as u32, &snapshots[member].id), &seen, &mut group, control)?;
-            (group.latest_files, group.latest_bytes) = counter.total(&tree);
+            let (snapshot, tree) = &snapshots[member];
+            counter.walk(*tree, number as u32, (member as u32, &snapshot.id), &seen, &mut group, control)?;
+            (group.latest_files, group.latest_bytes) = counter.total(tree);
             group.restore_bytes = group.restore_bytes.saturating_add(group.latest_bytes);
         }
         stats.groups.push(group);
     }
-    counter.finish(&mut stats, snapshots)?;
+    counter.finish(&mut stats, snapshots);
     Ok(stats)
-}
-
-fn tree_of(repo: &Indexed, snapshot: &Snapshot) -> Result<Id, RepositoryError> {
-    let id: Id = snapshot.id.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.id.0.clone() })?;
-    Ok(repo.snapshot(&id)?.tree)
 }
 
 fn is_first(index: &Index, kind: BlobKind, id: &Id, pack: &Id, offset: u32) -> bool {
@@ -252,7 +247,7 @@ impl Counter<'_> {
     }
 
     /// Fills in what is known only when all groups were counted.
-    fn finish(mut self, stats: &mut RepositoryStats, snapshots: Vec<Snapshot>) -> Result<(), RepositoryError> {
+    fn finish(mut self, stats: &mut RepositoryStats, snapshots: Vec<(Snapshot, Id)>) {
         let mut added = vec![(0_u64, 0_u64); snapshots.len()];
         let uses = std::mem::take(self.uses.get_mut().unwrap_or_else(PoisonError::into_inner));
         let mut count = |used: Use, (raw, stored): (u64, u64)| {
@@ -279,8 +274,7 @@ impl Counter<'_> {
         let lost = std::mem::take(self.lost.get_mut().unwrap_or_else(PoisonError::into_inner));
         (stats.problem_count, stats.problems) = (lost.trees.len() as u64, lost.problems);
         let mut stored_total = 0;
-        for (snapshot, (raw_added, stored_added)) in snapshots.into_iter().zip(added) {
-            let tree = tree_of(self.repo, &snapshot)?;
+        for ((snapshot, tree), (raw_added, stored_added)) in snapshots.into_iter().zip(added) {
             let (files, restore_bytes) = self.total(&tree);
             stored_total += stored_added;
             stats.files = stats.files.saturating_add(files);
@@ -289,6 +283,5 @@ impl Counter<'_> {
             let (id, time) = (snapshot.id, snapshot.time);
             stats.growth.push(SnapshotGrowth { id, time, application, files, restore_bytes, raw_added, stored_added, stored_total });
         }
-        Ok(())
     }
 }

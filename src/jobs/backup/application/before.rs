@@ -63,7 +63,8 @@ fn last_full(
             Ok(_) if snapshot.is_partial() && !was_saved(repository, &snapshot.id, application, item)? => {}
             Ok(_) => return Ok(None),
             Err(RepositoryError::NoPath { .. }) if is_gone(repository, &snapshot.id, application, item)? => return Ok(None),
-            Err(RepositoryError::NoPath { .. }) => {}
+            // Or somebody has forgotten it since it was listed.
+            Err(RepositoryError::NoPath { .. } | RepositoryError::NoSnapshot { .. }) => {}
             Err(error) => return Err(error),
         }
     }

@@ -47,7 +47,7 @@ fn copy_with(source: &Builder, target: &Open, index_interval: Duration) -> Resul
         control: &control,
     };
     let ids: Vec<Id> = from.snapshots()?.into_iter().map(|(id, _)| id).collect();
-    execute(copying, &plan(copying, &ids)?, &Silent)
+    execute(copying, &plan(copying, &ids, true)?, &Silent)
 }
 
 /// Reads everything that the snapshots need; gives how many snapshots there are.

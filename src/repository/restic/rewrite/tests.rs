@@ -24,7 +24,7 @@ fn rewritten_of(
     let repo = builder.indexed();
     let rewriting = Rewriting { repo: &repo, lock: Some(&lock), compression: Compression::Auto, pack_size: 1 << 20, control: &control };
     let snapshots = snapshots.into_iter().map(|id| SnapshotId(id.to_string())).collect();
-    rewrite(rewriting, &RewriteRequest { snapshots, exclude, forget, dry_run: false }, &Silent)
+    rewrite(rewriting, &RewriteRequest { snapshots, named: true, exclude, forget, dry_run: false }, &Silent)
 }
 
 fn tree_json(builder: &Builder, id: &Id) -> String {

@@ -223,7 +223,7 @@ fn in_a_repair_of_snapshots() {
 /// Copies everything from one repository to another.
 fn copy(from: &ResticRepository, to: &ResticRepository) -> Result<CopySummary, RepositoryError> {
     let snapshots = from.snapshots()?.into_iter().map(|snapshot| snapshot.id).collect();
-    from.copy_to(to, &CopyRequest { snapshots, dry_run: false }, &Control::new(), &Silent)
+    from.copy_to(to, &CopyRequest { snapshots, named: true, dry_run: false }, &Control::new(), &Silent)
 }
 
 /// Asserts that what is in the target of a copy is whole and nothing but its own and copies; gives how many copies there are.
@@ -313,6 +313,7 @@ fn rewrite(repository: &ResticRepository, forget: bool) -> Result<RewriteSummary
     snapshots.sort_by_key(|snapshot| snapshot.time);
     let request = RewriteRequest {
         snapshots: snapshots.into_iter().map(|snapshot| snapshot.id).collect(),
+        named: true,
         exclude: &|path| is_left_out(path),
         forget,
         dry_run: false,

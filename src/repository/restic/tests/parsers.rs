@@ -194,8 +194,13 @@ fn a_folder_without_a_list_of_entries_is_an_empty_one() {
     repository.list(&snapshot.id, b"/data/d", true, &mut visit).unwrap();
     assert_eq!(paths, [b"/data/d"]);
     for (exclude, changed) in [(&b"/data/x"[..], 0), (b"/data/d", 1)] {
-        let request =
-            RewriteRequest { snapshots: vec![snapshot.id.clone()], exclude: &|path| path == exclude, forget: false, dry_run: false };
+        let request = RewriteRequest {
+            snapshots: vec![snapshot.id.clone()],
+            named: true,
+            exclude: &|path| path == exclude,
+            forget: false,
+            dry_run: false,
+        };
         let summary = repository.rewrite(&request, &Control::new(), Arc::new(Silent)).unwrap();
         assert_eq!((summary.changed, summary.snapshots.len()), (changed, 1));
     }
