@@ -159,6 +159,8 @@ fn repository(error: &RepositoryError) -> Report {
             .hint("Make room for some megabytes where the repository is: then `bbackup forget` and `bbackup prune` free more. They, too, write before they remove."),
         E::Storage { source, .. } | E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
         E::Mount { source, .. } => match source.kind() {
+        E::NoRoomAside { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error))
+            .hint("Make room there, or let XDG_CACHE_HOME name a folder on another disk."),
             std::io::ErrorKind::NotFound => Report::new(Blame::Environment, "mount", sentence(error))
                 .hint("The folder must be there, and so must /dev/fuse (`modprobe fuse`) and, for users other than root, fusermount3."),
             std::io::ErrorKind::NotConnected => Report::new(Blame::Environment, "mount", sentence(error))

@@ -97,6 +97,22 @@ pub fn nameless(folder: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// How much room the disk of a file has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that users may still fill.
+    pub free: u64,
+    /// Bytes of all of it.
+    pub size: u64,
+}
+
+/// How much room the disk of a file has; none where it does not say.
+pub fn space(file: &File) -> Option<Space> {
+    let found = rustix::fs::fstatvfs(file).ok().filter(|found| found.f_blocks > 0)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Some(Space { free: bytes(found.f_bavail), size: bytes(found.f_blocks) })
+}
+
 /// Makes a folder and those above it; the new ones get `mode`, existing ones keep theirs.
 ///
 /// # Errors

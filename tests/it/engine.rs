@@ -1,11 +1,14 @@
 //! The engine itself, without the command line: what the real restic thinks of it, and repositories that somebody made to do harm.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bbackup::model::compression::Compression;
+use bbackup::model::entry::{Content, Entry, Metadata, Source, Step};
 use bbackup::model::progress::{Event, Progress};
 use bbackup::platform::control::Control;
 use bbackup::platform::secret::Secret;
@@ -24,6 +27,7 @@ use bbackup::sources::walk::{Walk, WalkOptions};
 
 use crate::support::home::{Home, PASSWORD, files_below, find_restored};
 use crate::support::manifest::Manifest;
+use crate::support::mounted::Disk;
 use crate::support::oracle::Restic;
 use crate::support::parts::{Part, needs};
 use crate::support::tree;
@@ -54,8 +58,8 @@ fn open(home: &Home) -> ResticRepository {
     facade(closed(home).open(&password()).unwrap())
 }
 
-fn back_up(repository: &ResticRepository, folder: &Path) -> (SnapshotId, AddSummary, SnapshotSummary) {
-    let request = SnapshotRequest {
+fn request(folder: &Path) -> SnapshotRequest {
+    SnapshotRequest {
         time: jiff::Timestamp::now(),
         host: "engine-test".to_owned(),
         paths: vec![folder.to_str().unwrap().to_owned()],
@@ -65,8 +69,11 @@ fn back_up(repository: &ResticRepository, folder: &Path) -> (SnapshotId, AddSumm
         with_atime: false,
         dry_run: false,
         excludes: Vec::new(),
-    };
-    let mut writer = repository.write_snapshot(request, &Control::new(), Arc::new(Silent)).unwrap();
+    }
+}
+
+fn back_up(repository: &ResticRepository, folder: &Path) -> (SnapshotId, AddSummary, SnapshotSummary) {
+    let mut writer = repository.write_snapshot(request(folder), &Control::new(), Arc::new(Silent)).unwrap();
     let walk = Walk::new(folder, WalkOptions::default()).unwrap();
     let added = writer.add(folder.as_os_str().as_encoded_bytes(), Box::new(walk)).unwrap();
     let (id, summary) = writer.finish(Vec::new()).unwrap();
@@ -84,6 +91,76 @@ fn restore(repository: &ResticRepository, snapshot: &SnapshotId, path: &[u8], de
         dry_run: false,
     };
     repository.restore(&request, &Control::new(), Arc::new(Silent)).unwrap()
+}
+
+/// A stream of folders with one file each, whose names cannot be compressed; `at_end` is called when all were given.
+struct Folders<F> {
+    left: u64,
+    open: bool,
+    at_end: F,
+}
+
+impl<F: FnMut() + Send> Source for Folders<F> {
+    fn next_step(&mut self) -> io::Result<Step> {
+        let entry = |path: String, metadata, content| Ok(Step::Entry(Entry { path: path.into_bytes(), metadata, content }));
+        // The root comes first.
+        if self.left == u64::MAX {
+            self.left = 30_000;
+            return entry(String::new(), Metadata::virtual_directory(), Content::None);
+        }
+        let number = 30_000 - self.left;
+        if self.open {
+            (self.open, self.left) = (false, self.left - 1);
+            let hash = |salt: u64| Id::of(&[number.to_le_bytes(), salt.to_le_bytes()].concat());
+            let name = format!("{}{}{}", hash(1), hash(2), hash(3));
+            return entry(format!("{number:06}/{name}"), Metadata::virtual_file(1), Content::Stream(Box::new(&b"x"[..])));
+        }
+        if self.left == 0 {
+            (self.at_end)();
+            return Ok(Step::End);
+        }
+        self.open = true;
+        entry(format!("{number:06}"), Metadata::virtual_directory(), Content::None)
+    }
+}
+
+#[test]
+fn what_waits_for_the_end_of_a_stream_leaves_others_their_room() {
+    needs!(Part::Root);
+    let home = Home::new();
+    let scratch = home.make_folder("scratch");
+    let _disk = Disk::in_memory(&scratch);
+    let size = |size: &str| {
+        let status = std::process::Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(&scratch).status().unwrap();
+        assert!(status.success());
+    };
+    let free = |scratch: &Path| {
+        let found = rustix::fs::statvfs(scratch).unwrap();
+        found.f_bavail * found.f_frsize
+    };
+    let open = init(&home, 2);
+    let archive = |held_most: usize| {
+        let left = Arc::new(AtomicU64::new(0));
+        let (found, folder) = (Arc::clone(&left), scratch.clone());
+        let at_end = move || found.store(free(&folder), Ordering::SeqCst);
+        let options = Options { held: 256 << 10, held_most, scratch: Some(scratch.clone()), ..Options::default() };
+        let repository = ResticRepository::new(open.clone(), options, Locking::Retry(Duration::ZERO));
+        let request = SnapshotRequest { ignore_parent: true, ..request(Path::new("/stream")) };
+        let mut writer = repository.write_snapshot(request, &Control::new(), Arc::new(Silent)).unwrap();
+        let added = writer.add(b"/stream", Box::new(Folders { left: u64::MAX, open: false, at_end }));
+        let written = added.and_then(|_| writer.finish(Vec::new()));
+        written.map(|(id, _)| (repository.open().snapshot(&id.unwrap().0.parse().unwrap()).unwrap().tree, left.load(Ordering::SeqCst)))
+    };
+    let (tree, left) = archive(usize::MAX).unwrap();
+    assert!(free(&scratch) - left > 3_000_000, "nothing was put aside");
+    // Of a small disk 64 MiB stay free, whatever has to wait for that in memory.
+    size("66m");
+    let (same, left) = archive(usize::MAX).unwrap();
+    assert_eq!(same, tree);
+    assert!(left >= 64 << 20 && left < free(&scratch), "{left}");
+    let error = archive(2 << 20).unwrap_err();
+    assert!(error.to_string().contains("2.0 MiB of memory") && error.to_string().contains(scratch.to_str().unwrap()), "{error}");
+    assert_eq!(files_below(&home.repository().join("snapshots")).len(), 2);
 }
 
 fn agrees_with_restic(version: u32) {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::SnapshotId;
+use crate::model::size::ByteSize;
 use crate::platform::control::Stop;
 
 /// What can go wrong with a repository.
@@ -195,6 +196,17 @@ pub enum RepositoryError {
         action: &'static str,
         /// File or folder, for people.
         file: String,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// What waits for the end of a stream fits neither into memory nor on the disk that is there for it.
+    #[error("what a stream of very many files needs until its end takes more than {} of memory, and cannot be put aside in {folder}", ByteSize(*.most))]
+    NoRoomAside {
+        /// The folder on that disk.
+        folder: String,
+        /// Bytes that it may take in memory.
+        most: u64,
         /// Cause.
         #[source]
         source: io::Error,

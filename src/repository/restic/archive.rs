@@ -69,8 +69,10 @@ pub struct Options {
     pub in_flight: Option<usize>,
     /// Bytes of memory for the folders of a stream, which wait for its end; more goes to `scratch`.
     pub held: usize,
+    /// Bytes of memory for them where nothing can be written to `scratch`, or too little would stay free there.
+    pub held_most: usize,
     /// An existing folder on a disk for what does not fit into memory: in a file without a name, encrypted with the
-    /// repository's key. Without one, or if nothing can be written there, everything stays in memory.
+    /// repository's key. Without one everything stays in memory, however much it is.
     pub scratch: Option<PathBuf>,
 }
 
@@ -83,6 +85,7 @@ impl Default for Options {
             index_interval: INDEX_INTERVAL,
             in_flight: None,
             held: 16 << 20,
+            held_most: 1 << 30,
             scratch: None,
         }
     }
@@ -147,7 +150,7 @@ impl Archive {
             stats: Stats::default(),
             trees: tree::Encoder::new(zone.clone()),
             doubts: if parent.is_some() { Doubts::default() } else { Doubts::without_parent() },
-            room: Room { folder: options.scratch, limit: options.held, verify: options.verify },
+            room: Room { folder: options.scratch, limit: options.held, most: options.held_most, verify: options.verify },
             dry_run: request.dry_run,
             with_atime: request.with_atime,
             workers,

@@ -44,6 +44,7 @@ const OPTIONS: Options = Options {
     index_interval: INDEX_INTERVAL,
     in_flight: None,
     held: 16 << 20,
+    held_most: usize::MAX,
     scratch: None,
 };
 const TIMES: LockTimes = LockTimes {

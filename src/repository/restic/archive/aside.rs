@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::record;
 use crate::model::compression::Compression;
-use crate::platform::files;
+use crate::platform::files::{self, Space};
 use crate::repository::contract::RepositoryError;
 use crate::repository::restic::codec::{BlobKind, Decoder, Encoder};
 use crate::repository::restic::state::Indexed;
@@ -20,6 +20,10 @@ use crate::repository::restic::tree::Node;
 
 /// Room for a folder that is kept for the next one.
 const KEPT: usize = 1 << 20;
+/// The least that stays free on the disk: others write there too, maybe the containers that are saved.
+const LEAST_FREE: u64 = 64 << 20;
+/// The most that has to stay free; between the two it is a twentieth of the disk.
+const MOST_FREE: u64 = 1 << 30;
 
 /// How much may be in memory, and where the rest goes.
 #[derive(Debug, Clone)]
@@ -28,6 +32,8 @@ pub(super) struct Room {
     pub(super) folder: Option<PathBuf>,
     /// Bytes that stay in memory.
     pub(super) limit: usize,
+    /// Bytes that may stay there where nothing can be put aside.
+    pub(super) most: usize,
     /// What is to be written is read back and compared.
     pub(super) verify: bool,
 }
@@ -63,6 +69,8 @@ impl std::fmt::Debug for Aside {
 /// The file, for the one who fills it.
 pub(super) struct Writer {
     store: Arc<Store>,
+    /// What is asked how much is free on the disk.
+    space: fn(&File) -> Option<Space>,
     encoder: Encoder,
     end: u64,
     plain: Vec<u8>,
@@ -72,8 +80,8 @@ pub(super) struct Writer {
 /// Why something could not be put aside.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Nothing can be written there: what there is stays in memory.
-    NoRoom,
+    /// Nothing can be written there now: what there is stays in memory.
+    NoRoom(io::Error),
     /// The run cannot go on.
     Fatal(RepositoryError),
 }
@@ -93,7 +101,13 @@ impl Writer {
         let store = Arc::new(Store { file, folder: folder.to_owned(), repository, reader });
         // Whatever the repository's version is: nobody else reads this.
         let encoder = Encoder::new(Compression::Fastest, 2, verify);
-        Self { store, encoder, end: 0, plain: Vec::new(), sealed: Vec::new() }
+        Self { store, space: files::space, encoder, end: 0, plain: Vec::new(), sealed: Vec::new() }
+    }
+
+    /// The same on a disk that says this of itself.
+    #[cfg(test)]
+    pub(super) fn on_a_disk_with(self, space: fn(&File) -> Option<Space>) -> Self {
+        Self { space, ..self }
     }
 
     /// Puts the children of a folder aside.
@@ -104,9 +118,9 @@ impl Writer {
         record::write(children, &mut self.plain);
         let key = self.store.repository.open().key();
         let encoded = self.encoder.encode(key, BlobKind::Tree, &self.plain, &mut self.sealed).map_err(Failure::Fatal);
-        let written = encoded.and_then(|encoded| match self.store.file.write_all_at(&self.sealed, self.end) {
-            Ok(()) => Ok(encoded),
-            Err(_) => Err(Failure::NoRoom),
+        let written = encoded.and_then(|encoded| {
+            let fits = if leaves_enough((self.space)(&self.store.file), self.sealed.len()) { Ok(()) } else { Err(too_little_room()) };
+            fits.and_then(|()| self.store.file.write_all_at(&self.sealed, self.end)).map_err(Failure::NoRoom).map(|()| encoded)
         });
         for buffer in [&mut self.plain, &mut self.sealed] {
             buffer.clear();
@@ -117,6 +131,15 @@ impl Writer {
         self.end += u64::from(encoded.length);
         Ok(aside)
     }
+}
+
+/// Whether enough stays free on a disk that takes so much more.
+fn leaves_enough(space: Option<Space>, more: usize) -> bool {
+    space.is_none_or(|Space { free, size }| free >= (size / 20).clamp(LEAST_FREE, MOST_FREE).saturating_add(more as u64))
+}
+
+fn too_little_room() -> io::Error {
+    io::Error::new(io::ErrorKind::StorageFull, "too little would stay free there")
 }
 
 impl Aside {

@@ -28,6 +28,8 @@ pub(super) struct Held {
     here: usize,
     /// About how many bytes of memory these take.
     weight: usize,
+    /// From so many on they are to be put aside.
+    threshold: usize,
     room: Room,
     writer: Option<Writer>,
     /// Something came that only a stream has.
@@ -50,7 +52,9 @@ struct First {
 
 impl Held {
     pub(super) fn new(room: Room) -> Self {
-        Self { dirs: Vec::new(), numbers: HashMap::new(), links: Vec::new(), here: 0, weight: 0, room, writer: None, is_stream: false }
+        let threshold = room.limit;
+        let (dirs, numbers, links) = (Vec::new(), HashMap::new(), Vec::new());
+        Self { dirs, numbers, links, here: 0, weight: 0, threshold, room, writer: None, is_stream: false }
     }
 
     /// From now on folders have to wait.
@@ -76,37 +80,43 @@ impl Held {
         self.dirs.push(dir);
     }
 
-    /// Whether more is in memory than should be and there is another place for it.
+    /// Whether more is in memory than should be.
     pub(super) fn is_too_large(&self) -> bool {
-        self.weight > self.room.limit && self.room.folder.is_some()
+        self.weight > self.threshold
     }
 
-    /// Puts the folders aside that are in memory. All files in them must be complete. If they cannot be written they stay, and
-    /// so do all that follow.
+    /// Puts the folders aside that are in memory. All files in them must be complete. What cannot be written stays, and is tried
+    /// again when as much more has come.
     ///
     /// # Errors
-    /// The machine is faulty.
+    /// [`RepositoryError::NoRoomAside`] if too much stays; the machine is faulty.
     pub(super) fn put_aside(&mut self, repository: &Arc<Indexed>) -> Result<(), RepositoryError> {
-        let Some(folder) = &self.room.folder else { return Ok(()) };
-        if self.writer.is_none() {
-            self.writer = Writer::new(folder, Arc::clone(repository), self.room.verify).ok();
-        }
-        let Some(writer) = &mut self.writer else {
-            self.room.folder = None;
-            return Ok(());
-        };
-        for dir in &self.dirs[self.here..] {
-            match dir.put_aside(|children| writer.put(children)) {
-                Ok(()) => {}
-                Err(Failure::NoRoom) => {
-                    self.room.folder = None;
-                    return Ok(());
-                }
+        let mut failed = None;
+        while let (Some(dir), None) = (self.dirs.get(self.here).cloned(), &failed) {
+            match self.put(&dir, repository) {
+                Ok(()) => self.here += 1,
+                Err(Failure::NoRoom(error)) => failed = Some(error),
                 Err(Failure::Fatal(error)) => return Err(error),
             }
         }
-        (self.here, self.weight) = (self.dirs.len(), 0);
-        Ok(())
+        self.weight = self.dirs[self.here..].iter().map(|dir| dir.weight()).sum();
+        self.threshold = self.weight.saturating_add(self.room.limit);
+        match (failed, &self.room.folder) {
+            (Some(source), Some(folder)) if self.weight > self.room.most => {
+                Err(RepositoryError::NoRoomAside { folder: folder.display().to_string(), most: self.room.most as u64, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn put(&mut self, dir: &Dir, repository: &Arc<Indexed>) -> Result<(), Failure> {
+        let nowhere = || Failure::NoRoom(std::io::ErrorKind::NotFound.into());
+        let folder = self.room.folder.as_ref().ok_or_else(nowhere)?;
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => none.insert(Writer::new(folder, Arc::clone(repository), self.room.verify).map_err(Failure::NoRoom)?),
+        };
+        dir.put_aside(|children| writer.put(children))
     }
 
     /// Gives hard links the content of the file that they name, and all links of one file the same inode. All files must be
@@ -175,6 +185,12 @@ impl Held {
     #[cfg(test)]
     pub(super) fn replace(&mut self, writer: Writer) {
         self.writer = Some(writer);
+    }
+
+    /// How many folders are in memory.
+    #[cfg(test)]
+    pub(super) fn in_memory(&self) -> usize {
+        self.dirs.len() - self.here
     }
 
     /// The folders, in the order in which they are to be sealed.

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::*;
+use crate::platform::files::Space;
 use crate::repository::restic::state::Open;
 
 /// Does something before the end of the source, with the size and the handle of what is aside.
@@ -260,35 +261,63 @@ fn what_cannot_be_read_again_is_lost_and_told() {
     }
 }
 
-/// On a disk that becomes full, what is there is used and the rest stays in memory.
+/// A folder with one file whose name has so many letters.
+fn folder(streams: &Streams, number: usize) -> Arc<build::Dir> {
+    let item = Arc::new(Item::new(b"/x".to_vec(), streams.bench.control.begin_item()));
+    let dir = build::Dir::new(None, item, None);
+    dir.push(Node { name: vec![b'a'; number], metadata: Metadata::virtual_file(1), content: Vec::new(), subtree: None });
+    dir
+}
+
+/// On a disk that becomes full, what is there is used and the rest stays in memory; once there is room again, it goes there.
 #[test]
 fn a_full_disk_stops_what_is_put_aside_and_nothing_else() {
     use aside::Writer;
     use held::Held;
     let streams = Streams::new();
     let indexed = Arc::new(streams.open.clone().into_indexed().unwrap());
-    let item = Arc::new(Item::new(b"/x".to_vec(), streams.bench.control.begin_item()));
-    let folder = |number: usize| {
-        let dir = build::Dir::new(None, Arc::clone(&item), None);
-        dir.push(Node { name: vec![b'a'; number], metadata: Metadata::virtual_file(1), content: Vec::new(), subtree: None });
-        dir
-    };
     let scratch = streams.scratch.path();
-    let room = Room { folder: Some(scratch.to_owned()), limit: 0, verify: true };
-    let mut held = Held::new(room);
-    for number in 1..6 {
-        if number == 3 {
-            let full = fs::OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
-            held.replace(Writer::over(full, scratch, Arc::clone(&indexed), true));
-        }
-        held.push(folder(number), vec![b'a'; number]);
-        assert_eq!(held.is_too_large(), number <= 3);
-        if held.is_too_large() {
+    let writer = || Writer::new(scratch, Arc::clone(&indexed), true).unwrap();
+    let on_the_full_one = || {
+        let full = fs::OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
+        Writer::over(full, scratch, Arc::clone(&indexed), true).on_a_disk_with(|_| None)
+    };
+    // A disk of 10 GiB with a twentieth of it free: others need that. And a small one, of which a twentieth would be too little.
+    let nearly_full = || writer().on_a_disk_with(|_| Some(Space { free: 512 << 20, size: 10 << 30 }));
+    let small = || writer().on_a_disk_with(|_| Some(Space { free: 64 << 20, size: 65 << 20 }));
+    let makers: [&dyn Fn() -> Writer; 3] = [&on_the_full_one, &nearly_full, &small];
+    for full in makers {
+        let mut held = Held::new(Room { folder: Some(scratch.to_owned()), limit: 0, most: usize::MAX, verify: true });
+        for number in 1..8 {
+            match number {
+                3 => held.replace(full()),
+                6 => held.replace(writer().on_a_disk_with(|_| Some(Space { free: 2 << 30, size: 100 << 30 }))),
+                _ => {}
+            }
+            held.push(folder(&streams, number), vec![b'a'; number]);
+            assert!(held.is_too_large());
             held.put_aside(&indexed).unwrap();
+            if number == 5 {
+                assert_eq!(held.in_memory(), 3);
+            }
+        }
+        assert_eq!(held.in_memory(), 0);
+        for (number, dir) in (1..).zip(held.into_dirs()) {
+            assert_eq!(dir.take_nodes().unwrap()[0].name.len(), number);
         }
     }
-    for (number, dir) in (1..).zip(held.into_dirs()) {
-        assert_eq!(dir.child(0).is_none(), number < 3, "{number}");
-        assert_eq!(dir.take_nodes().unwrap()[0].name.len(), number);
+}
+
+#[test]
+fn what_fits_nowhere_ends_the_stream() {
+    let streams = Streams::new();
+    for scratch in [streams.scratch.path().join("is-not-there"), "/dev/null".into()] {
+        let options = Options { scratch: Some(scratch.clone()), held_most: 10, ..streams.small() };
+        let error = streams.try_archive(script(everything(1)), options, true).unwrap_err();
+        assert!(matches!(&error, RepositoryError::NoRoomAside { folder, .. } if *folder == scratch.display().to_string()), "{error}");
+        assert_eq!(streams.bench.snapshots(), 0);
     }
+    // Where there is no such place, nothing is said of one.
+    let options = Options { scratch: None, held_most: 10, ..streams.small() };
+    streams.try_archive(script(everything(1)), options, true).unwrap();
 }
