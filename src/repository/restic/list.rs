@@ -102,7 +102,8 @@ impl Visitor for Lister<'_> {
 /// Writes one file's data to `out`.
 ///
 /// # Errors
-/// [`RepositoryError::NoPath`], [`RepositoryError::WrongKind`]; its data cannot be read, or [`RepositoryError::Target`].
+/// [`RepositoryError::NoPath`], [`RepositoryError::WrongKind`]; its data cannot be read, or is of another size than the snapshot says;
+/// [`RepositoryError::Target`].
 pub fn dump(repo: &Indexed, snapshot: &SnapshotId, tree: &Id, path: &[u8], out: &mut dyn Write) -> Result<(), RepositoryError> {
     let failed = |source| RepositoryError::Target { path: "the output".to_owned(), source };
     let wrong = |found| RepositoryError::WrongKind { snapshot: snapshot.clone(), path: printable(path), found };
@@ -111,15 +112,24 @@ pub fn dump(repo: &Indexed, snapshot: &SnapshotId, tree: &Id, path: &[u8], out: 
         Found::Node(node) => return Err(wrong(reader::kind_word(&node.metadata.kind))),
         Found::Root(_) => return Err(wrong("folder")),
     };
+    let mut written = 0;
     ahead::run(
         repo,
         |steps| steps.blobs(&node.content),
         |step| match step {
-            Step::Data(data) => out.write_all(data).map_err(failed),
+            Step::Data(data) => {
+                written += data.len() as u64;
+                out.write_all(data).map_err(failed)
+            }
             // Half a file must not look like one.
             Step::Lost { error: Some(error), .. } => Err(error),
             Step::Lost { error: None, .. } | Step::Begin(_) | Step::End => Ok(()),
         },
     )?;
-    out.flush().map_err(failed)
+    out.flush().map_err(failed)?;
+    if written == node.metadata.size {
+        return Ok(());
+    }
+    let expected = format!("{} bytes of data, and there are {written}", node.metadata.size);
+    Err(RepositoryError::Damaged { file: format!("the file {}", printable(path)), offset: 0, expected })
 }

@@ -80,13 +80,27 @@ impl Steps<'_> {
         self.repo.data_place(id).map(|location| u64::from(location.plain_length()))
     }
 
+    /// Bytes of a blob that can be read, which it is.
+    pub(super) fn whole_length(&self, id: &Id) -> Option<u64> {
+        self.repo.whole_place(id).map(|location| u64::from(location.plain_length()))
+    }
+
+    /// Why a blob without a length is lost.
+    pub(super) fn lost(&self, id: &Id) -> RepositoryError {
+        if self.repo.index().contains(BlobKind::Data, id) {
+            let expected = "it whole in a place that an index names".to_owned();
+            return RepositoryError::Damaged { file: format!("data blob {id}"), offset: 0, expected };
+        }
+        RepositoryError::BlobMissing { kind: BlobKind::Data.word(), id: id.to_string() }
+    }
+
     /// Sends the data of these blobs.
     ///
     /// # Errors
-    /// [`RepositoryError::BlobMissing`].
+    /// One of them is in no index, or nowhere whole where indexes do not agree.
     pub(super) fn blobs(&self, content: &[Id]) -> Result<(), RepositoryError> {
         for id in content {
-            let length = self.length(id).ok_or_else(|| missing(id))?;
+            let length = self.length(id).ok_or_else(|| self.lost(id))?;
             let reserved = length.min(BUDGET);
             if !self.budget.take(reserved) {
                 return Err(RepositoryError::Cancelled);
@@ -107,10 +121,6 @@ impl Steps<'_> {
     fn send(&self, step: Sent) -> Result<(), RepositoryError> {
         self.sender.send(step).map_err(|_| RepositoryError::Cancelled)
     }
-}
-
-pub(super) fn missing(id: &Id) -> RepositoryError {
-    RepositoryError::BlobMissing { kind: BlobKind::Data.word(), id: id.to_string() }
 }
 
 /// Runs `produce` on a thread of its own and `consume` here, for each step in order. The consumer's error counts before the

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use super::ahead::{self, Begin, Step, Steps, missing};
+use super::ahead::{self, Begin, Step, Steps};
 use crate::model::entry::{Metadata, Sink, Timestamp};
 use crate::model::progress::{Event, FileOutcome, Progress};
 use crate::model::text::printable;
@@ -41,7 +41,7 @@ pub fn stream(
     let mut giver = Giver { sink, losses: &losses, progress, open: Open::Nothing, left_out: HashSet::new() };
     ahead::run(
         repo,
-        |steps| produce(repo, root, steps, &losses),
+        |steps| produce(repo, root, steps, &losses, control),
         |step| {
             control.checkpoint()?;
             giver.take(step)
@@ -206,8 +206,8 @@ impl Giver<'_> {
 }
 
 /// Walks the snapshot and says step by step what the sink is to get.
-fn produce(repo: &Indexed, root: Found, steps: &Steps<'_>, losses: &Losses<'_>) -> Result<(), RepositoryError> {
-    let mut streamer = Streamer { repo, path: Vec::new(), lengths: Vec::new(), linked: HashMap::new(), steps, losses };
+fn produce(repo: &Indexed, root: Found, steps: &Steps<'_>, losses: &Losses<'_>, control: &Control) -> Result<(), RepositoryError> {
+    let mut streamer = Streamer { repo, path: Vec::new(), lengths: Vec::new(), linked: HashMap::new(), steps, losses, control };
     match root {
         Found::Root(tree) => {
             steps.begin(Vec::new(), Metadata::virtual_directory(), None)?;
@@ -231,6 +231,7 @@ struct Streamer<'a, 's> {
     linked: HashMap<(u64, u64), Vec<u8>>,
     steps: &'a Steps<'s>,
     losses: &'a Losses<'a>,
+    control: &'a Control,
 }
 
 impl Streamer<'_, '_> {
@@ -239,14 +240,15 @@ impl Streamer<'_, '_> {
         let is_file = metadata.is_file();
         if is_file {
             // A sink is promised exactly this many bytes; the tree's own number need not be true.
-            match node.content.iter().map(|id| self.steps.length(id)).sum() {
+            let lengths = self.lengths_of(&node);
+            match lengths.iter().copied().sum() {
                 Some(size) if size != metadata.size => {
                     self.losses.tell(&path, format!("its data has {size} bytes, and {} in the snapshot", metadata.size));
                     unfinished(&mut metadata);
                     metadata.size = size;
                 }
                 Some(_) => {}
-                None => return self.give_part(path, metadata, &node),
+                None => return self.give_part(path, metadata, &node, &lengths),
             }
         } else if metadata.is_dir() && node.subtree.is_none() {
             self.losses.tell(&path, "its content is lost: the entry names no tree".to_owned());
@@ -270,16 +272,27 @@ impl Streamer<'_, '_> {
         self.steps.end()
     }
 
-    /// Gives what there is of a file with blobs in no index: what is before the first one of them, and what is after the last one
+    /// Bytes of each blob of a file; nothing of one that is lost. Where they do not make up the file, an index may say of one what is
+    /// true of another: then only what can be read counts.
+    fn lengths_of(&self, node: &Node) -> Vec<Option<u64>> {
+        let lengths: Vec<Option<u64>> = node.content.iter().map(|id| self.steps.length(id)).collect();
+        if lengths.iter().copied().sum::<Option<u64>>().is_none_or(|size| size == node.metadata.size) {
+            return lengths;
+        }
+        let whole = |id: &Id| if self.control.is_cancelled() { None } else { self.steps.whole_length(id) };
+        node.content.iter().map(whole).collect()
+    }
+
+    /// Gives what there is of a file with blobs that are lost: what is before the first one of them, and what is after the last one
     /// at its distance from the end.
-    fn give_part(&mut self, path: Vec<u8>, mut metadata: Metadata, node: &Node) -> Result<(), RepositoryError> {
+    fn give_part(&mut self, path: Vec<u8>, mut metadata: Metadata, node: &Node, lengths: &[Option<u64>]) -> Result<(), RepositoryError> {
         let content = &node.content;
-        let known = |id: &&Id| self.steps.length(id).is_some();
-        let length = |ids: &[Id]| ids.iter().filter_map(|id| self.steps.length(id)).sum::<u64>();
-        let front = content.iter().take_while(known).count();
-        let back = content.len() - content.iter().rev().take_while(known).count();
-        let (before, after) = (length(&content[..front]), length(&content[back..]));
-        let error = content.get(front).map_or_else(|| RepositoryError::Internal("a blob came back".to_owned()), missing);
+        let front = lengths.iter().take_while(|length| length.is_some()).count();
+        let back = lengths.len() - lengths.iter().rev().take_while(|length| length.is_some()).count();
+        let length = |part: &[Option<u64>]| part.iter().flatten().sum::<u64>();
+        let (before, after) = (length(&lengths[..front]), length(&lengths[back..]));
+        let lost = |id: &Id| self.steps.lost(id);
+        let error = content.get(front).map_or_else(|| RepositoryError::Internal("a blob came back".to_owned()), lost);
         let gap = metadata.size.checked_sub(before).and_then(|rest| rest.checked_sub(after));
         let gap = gap.filter(|gap| *gap <= LONGEST_BLOB.saturating_mul((back - front) as u64));
         let Some(gap) = gap.filter(|_| before + after > 0) else {

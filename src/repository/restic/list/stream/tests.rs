@@ -154,3 +154,62 @@ fn damaged_data_is_told_and_a_file_without_any_is_left_out() {
         assert!(told[0].1.contains(&pack.to_string()), "{told:?}");
     }
 }
+
+/// What an index says of one blob and is true of another must not move what is whole to a wrong place.
+#[test]
+fn what_a_wrong_index_says_costs_only_what_it_names_wrongly() {
+    let texts = ["the first", "another second", "3", "at the end"];
+    for also_right in [false, true] {
+        let mut builder = Builder::new();
+        let content = texts.map(|text| builder.blob(BlobKind::Data, text.as_bytes()));
+        let (pack, right) = builder.pack_without_index();
+        let mut wrong = right.clone();
+        let three = wrong[2];
+        (wrong[1].offset, wrong[1].length, wrong[1].uncompressed) = (three.offset, three.length, three.uncompressed);
+        builder.index(pack, &wrong);
+        if also_right {
+            builder.index(pack, &right);
+        }
+        let [one, two, three, four] = content;
+        let nodes =
+            [file("all", &content, 34), file("back", &[two, two], 28), file("start", &[two, one], 23), file("whole", &[three, four], 11)];
+        let tree = builder.tree(&nodes);
+        builder.pack();
+        let (given, told) = give(&builder, &tree);
+        assert_eq!(given.of("whole").1, b"3at the end");
+        let dumped = |path: &str, size: usize| {
+            let mut out = Vec::new();
+            let snapshot = SnapshotId("0".repeat(64));
+            let outcome = crate::repository::restic::list::dump(&builder.indexed(), &snapshot, &tree, path.as_bytes(), &mut out);
+            outcome.map(|()| assert_eq!(out.len(), size))
+        };
+        dumped("/whole", 11).unwrap();
+        if also_right {
+            assert_eq!(told, []);
+            assert_eq!(given.of("all").1, texts.concat().as_bytes());
+            assert_eq!(given.of("start").1, b"another secondthe first");
+            dumped("/all", 34).unwrap();
+            continue;
+        }
+        assert_eq!(given.names(), ["", "all", "start", "whole"]);
+        assert_eq!(given.of("all"), (0o600, &b"the first\0\0\0\0\0\0\0\0\0\0\0\0\0\x003at the end"[..]));
+        assert_eq!(given.of("start"), (0o600, &b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0the first"[..]));
+        assert_eq!(paths(&told), ["/all", "/back", "/start"]);
+        assert!(told.iter().all(|(_, message)| message.contains(&two.to_string()) && message.contains("whole")), "{told:?}");
+        dumped("/all", 0).unwrap_err();
+    }
+}
+
+#[test]
+fn a_file_of_another_size_than_its_data_is_dumped_with_an_error() {
+    let mut builder = Builder::new();
+    let text = builder.blob(BlobKind::Data, b"six by");
+    let tree = builder.tree(&[file("long", &[text], 100), file("none", &[], 3), file("right", &[text], 6), file("short", &[text], 5)]);
+    builder.pack();
+    for (path, size) in [("/long", 6), ("/none", 0), ("/right", 6), ("/short", 6)] {
+        let mut out = Vec::new();
+        let snapshot = SnapshotId("0".repeat(64));
+        let outcome = crate::repository::restic::list::dump(&builder.indexed(), &snapshot, &tree, path.as_bytes(), &mut out);
+        assert_eq!((out.len(), outcome.is_ok()), (size, path == "/right"), "{outcome:?}");
+    }
+}
