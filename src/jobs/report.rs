@@ -121,7 +121,9 @@ fn repository(error: &RepositoryError) -> Report {
                 Some("key" | "config") => report.hint("Put back this file from a copy of the repository: no other file can stand for it."),
                 Some("index") => report.hint("`bbackup repair index` makes it anew from the packs."),
                 Some("snapshot") => report.hint("`bbackup repair snapshots --forget` removes what cannot be read of a snapshot."),
-                Some("lock") => report.hint("If nobody else is at work: `bbackup unlock --remove-all`."),
+                Some("lock") => report
+                    .hint("If nobody else is at work: `bbackup unlock --remove-all`.")
+                    .hint("Half an hour after it was written it counts for nothing, and goes by itself."),
                 _ => report.hint(FIND_DAMAGE),
             }
         }
@@ -157,10 +159,10 @@ fn repository(error: &RepositoryError) -> Report {
         }
         E::Storage { action: "write", source, .. } if is_full(source) => Report::new(Blame::Environment, io_code(source), sentence(error))
             .hint("Make room for some megabytes where the repository is: then `bbackup forget` and `bbackup prune` free more. They, too, write before they remove."),
-        E::Storage { source, .. } | E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
-        E::Mount { source, .. } => match source.kind() {
         E::NoRoomAside { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error))
             .hint("Make room there, or let XDG_CACHE_HOME name a folder on another disk."),
+        E::Storage { source, .. } | E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
+        E::Mount { source, .. } => match source.kind() {
             std::io::ErrorKind::NotFound => Report::new(Blame::Environment, "mount", sentence(error))
                 .hint("The folder must be there, and so must /dev/fuse (`modprobe fuse`) and, for users other than root, fusermount3."),
             std::io::ErrorKind::NotConnected => Report::new(Blame::Environment, "mount", sentence(error))
@@ -177,10 +179,6 @@ fn repository(error: &RepositoryError) -> Report {
     with_cause(report, error)
 }
 
-const SEE_SNAPSHOTS: &str = "`bbackup snapshots` lists them.";
-
-fn write_more<'a>(ids: impl Iterator<Item = &'a String>) -> String {
-    let ids: Vec<&str> = ids.map(|id| id.get(..12).unwrap_or(id)).take(5).collect();
 const KEYS_BACK: &str = "Put back its folder `keys` from a copy: without a key no password opens it.";
 
 fn wrong_password(location: &str, unreadable: &[String]) -> Report {
@@ -194,6 +192,10 @@ fn wrong_password(location: &str, unreadable: &[String]) -> Report {
     report
 }
 
+const SEE_SNAPSHOTS: &str = "`bbackup snapshots` lists them.";
+
+fn write_more<'a>(ids: impl Iterator<Item = &'a String>) -> String {
+    let ids: Vec<&str> = ids.map(|id| id.get(..12).unwrap_or(id)).take(5).collect();
     format!("Write more of it: {}.", ids.join(", "))
 }
 
@@ -210,10 +212,6 @@ fn io_code(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn docker(error: &DockerError) -> Report {
-    use DockerError as E;
-    let environment = |code| Report::new(Blame::Environment, code, sentence(error));
-    let without = "`backup --paths` needs no Docker.";
 fn folder_missing(message: String, location: &str, folder: &str) -> Report {
     let report = Report::new(Blame::Repository, "repository_damaged", message)
         .hint("Nothing was changed. Put it back from where it was moved to, or from a copy of the repository.");
@@ -224,6 +222,10 @@ fn folder_missing(message: String, location: &str, folder: &str) -> Report {
     }
 }
 
+fn docker(error: &DockerError) -> Report {
+    use DockerError as E;
+    let environment = |code| Report::new(Blame::Environment, code, sentence(error));
+    let without = "`backup --paths` needs no Docker.";
     let where_it_is = "Where it listens is said by DOCKER_HOST, DOCKER_CONTEXT, or `docker` in the configuration.";
     let report = match error {
         E::Address { .. } => Report::new(Blame::Config, "docker_address", sentence(error))

@@ -34,7 +34,7 @@ pub(super) fn look_for_others(
     let mut wait = times.reread;
     let mut tries = 0;
     loop {
-        let unreadable = match read_others(open, own)? {
+        let unreadable = match read_others(open, own, times)? {
             Ok(locks) => return judge(open, exclusive, own, &locks, times),
             Err(error) => error,
         };
@@ -48,11 +48,12 @@ pub(super) fn look_for_others(
     }
 }
 
-/// All locks but `own`, or what was wrong with one that could not be read.
-type Others = Result<Vec<(Id, LockFile)>, RepositoryError>;
+/// All locks but `own`, or what was wrong with one that could not be read. A damaged one that is old for the store has no content: whoever
+/// held it has not refreshed it.
+type Others = Result<Vec<(Id, Option<LockFile>)>, RepositoryError>;
 
 /// Reads all locks but `own`.
-fn read_others(open: &Open, own: Option<&Id>) -> Result<Others, RepositoryError> {
+fn read_others(open: &Open, own: Option<&Id>, times: LockTimes) -> Result<Others, RepositoryError> {
     // Locks are refreshed by writing another and removing the first. Where one goes while we read, the other may not be
     // in our list yet, so the list is read anew; so many refreshes in a row do not happen.
     let mut rounds = 0;
@@ -65,8 +66,9 @@ fn read_others(open: &Open, own: Option<&Id>) -> Result<Others, RepositoryError>
                 continue;
             }
             match read(open, &id) {
-                Ok(lock) => locks.push((id, lock)),
+                Ok(lock) => locks.push((id, Some(lock))),
                 Err(error) if rounds < 10 && state::is_gone(&error) => continue 'list,
+                Err(RepositoryError::Damaged { .. }) if was_written_lately(open, &id, own, times)? == Some(false) => locks.push((id, None)),
                 Err(error) => return Ok(Err(error)),
             }
         }
@@ -80,20 +82,28 @@ pub(super) fn read(open: &Open, id: &Id) -> Result<LockFile, RepositoryError> {
 }
 
 /// As long as we have none of our own, stale locks are only passed over: what time it is for the store is not known yet.
-fn judge(open: &Open, exclusive: bool, own: Option<&Id>, locks: &[(Id, LockFile)], times: LockTimes) -> Result<(), RepositoryError> {
+fn judge(
+    open: &Open,
+    exclusive: bool,
+    own: Option<&Id>,
+    locks: &[(Id, Option<LockFile>)],
+    times: LockTimes,
+) -> Result<(), RepositoryError> {
     for (id, lock) in locks {
-        if is_over(open, id, lock, own, own.is_some(), times)? {
-            if own.is_some() {
-                open.remove(FileKind::Lock, id)?;
+        if let Some(lock) = lock
+            && !is_over(open, id, lock, own, own.is_some(), times)?
+        {
+            if exclusive || lock.exclusive {
+                return Err(RepositoryError::Locked {
+                    location: open.location(),
+                    pid: u32::try_from(lock.pid).unwrap_or(0),
+                    host: lock.hostname.clone(),
+                    since: since(lock),
+                    exclusive: lock.exclusive,
+                });
             }
-        } else if exclusive || lock.exclusive {
-            return Err(RepositoryError::Locked {
-                location: open.location(),
-                pid: u32::try_from(lock.pid).unwrap_or(0),
-                host: lock.hostname.clone(),
-                since: since(lock),
-                exclusive: lock.exclusive,
-            });
+        } else if own.is_some() {
+            open.remove(FileKind::Lock, id)?;
         }
     }
     Ok(())
@@ -158,13 +168,17 @@ fn was_written_lately(open: &Open, id: &Id, own: Option<&Id>, times: LockTimes) 
 pub fn plan_unlock(open: &Open, all: bool) -> Result<Vec<StaleLock>, RepositoryError> {
     let mut found = Vec::new();
     for (id, size) in open.list_sizes(FileKind::Lock)? {
-        // What cannot be read may be anybody's; it only goes with all the others.
         let times = LockTimes::default();
-        let lock = if size > 0 { read(open, &id).ok() } else { None };
-        let is_over = match &lock {
-            Some(lock) if !all => is_over(open, &id, lock, None, true, times)?,
-            _ => all,
+        let read = if size > 0 { read(open, &id) } else { Err(RepositoryError::Internal("an empty file".to_owned())) };
+        let is_over = match &read {
+            _ if all => true,
+            Ok(lock) => is_over(open, &id, lock, None, true, times)?,
+            // What cannot be reached may be anybody's; it only goes with all the others.
+            Err(RepositoryError::Storage { .. }) => false,
+            // Also one that was cut off while it was written.
+            Err(_) => was_written_lately(open, &id, None, times)? == Some(false),
         };
+        let lock = read.ok();
         if is_over {
             found.push(StaleLock { id: id.to_string(), holder: lock.map(holder) });
         }

@@ -274,7 +274,12 @@ fn unlock_takes_what_is_stale_or_all() {
     foreign(&open, |file| file.time = minutes_ago(-60 * 24 * 365));
     fs::write(folder.path().join("locks").join(Id::of(b"empty").to_string()), "").unwrap();
     fs::write(folder.path().join("locks").join(Id::of(b"bad").to_string()), "unreadable").unwrap();
-    assert_eq!(unlock(&open, false).unwrap().len(), 2);
+    for (name, content) in [(&b"old and empty"[..], ""), (b"old and bad", "unreadable")] {
+        fs::write(folder.path().join("locks").join(Id::of(name).to_string()), content).unwrap();
+        written(folder.path(), &Id::of(name), 40);
+    }
+    let removed = unlock(&open, false).unwrap();
+    assert_eq!((removed.len(), removed.iter().filter(|lock| lock.holder.is_none()).count()), (4, 2));
     assert_eq!(files(&open).len(), 4);
     assert_eq!(unlock(&open, true).unwrap().len(), 4);
     assert_eq!(files(&open), []);
@@ -291,6 +296,12 @@ fn an_unreadable_lock_is_not_passed_over_but_an_empty_one_is() {
     let result = take(&open, false);
     assert!(matches!(&result, Err(RepositoryError::Damaged { file, .. }) if *file == format!("lock {bad}")), "{result:?}");
     assert_eq!(files(&open).len(), 2);
+    // Whoever held it would have written another since.
+    written(folder.path(), &bad, 29);
+    assert!(take(&open, true).is_err());
+    written(folder.path(), &bad, 31);
+    drop(take(&open, true).unwrap());
+    assert_eq!(files(&open).len(), 1, "it is gone, as a stale one");
 }
 
 #[test]
