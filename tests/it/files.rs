@@ -28,6 +28,54 @@ fn everything_comes_back() {
 }
 
 #[test]
+fn names_of_one_pipe_socket_or_device_stay_one() {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    needs!(Part::Root, Part::Restic);
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    fs::create_dir(folder.join("below")).unwrap();
+    let kinds = [
+        ("pipe", FileType::Fifo, 0),
+        ("socket", FileType::Socket, 0),
+        ("null", FileType::CharacterDevice, makedev(1, 3)),
+        ("disk", FileType::BlockDevice, makedev(259, 70_000)),
+    ];
+    for (name, kind, device) in kinds {
+        mknodat(CWD, folder.join(name), kind, Mode::from_raw_mode(0o640), device).unwrap();
+        mknodat(CWD, folder.join(format!("single-{name}")), kind, Mode::from_raw_mode(0o600), device).unwrap();
+        fs::hard_link(folder.join(name), folder.join(format!("below/other-{name}"))).unwrap();
+    }
+    std::os::unix::fs::symlink("nowhere", folder.join("link")).unwrap();
+    fs::hard_link(folder.join("link"), folder.join("below/other-link")).unwrap();
+    let before = Manifest::of(&folder);
+    assert_eq!(before.lines.values().filter(|line| !line.link_group.is_empty()).count(), 10);
+    let first = home.back_up(&folder);
+    home.assert_restores(&first.snapshot, &folder, "restored");
+    // Over what is there, where each name is a thing of its own, or of another.
+    let target = home.path("restored");
+    let restored = crate::support::home::find_restored(&target, &folder);
+    fs::remove_file(restored.join("below/other-pipe")).unwrap();
+    mknodat(CWD, restored.join("below/other-pipe"), FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
+    fs::remove_file(restored.join("socket")).unwrap();
+    fs::hard_link(restored.join("null"), restored.join("socket")).unwrap();
+    let again = home.bbackup(["restore", &first.snapshot, "--path"]).arg(&folder).arg("--to").arg(&target);
+    let _ = again.run().success();
+    before.assert_equals(&Manifest::of(&restored));
+    // Nothing has changed (but the folder of the test, since it has others in it), and restic reads it.
+    let _ = home.back_up(&folder);
+    assert_eq!(home.back_up(&folder).number("tree_blobs"), 0);
+    let restic = Restic::new(&home);
+    restic.check();
+    restic.restore(&first.snapshot, &home.path("by-restic"));
+    let by_restic = Manifest::of(&crate::support::home::find_restored(&home.path("by-restic"), &folder));
+    before.kept_by_restic().assert_equals(&by_restic.kept_by_restic());
+    // A third name is a change.
+    fs::hard_link(folder.join("pipe"), folder.join("third")).unwrap();
+    let third = home.back_up(&folder);
+    home.assert_restores(&third.snapshot, &folder, "third-restored");
+}
+
+#[test]
 fn holes_stay_holes() {
     use std::os::unix::fs::MetadataExt as _;
     let home = Home::with_repository();

@@ -23,7 +23,8 @@ pub const EMPTY: &[u8] = b"{\"nodes\":[]}\n";
 /// One entry of a folder.
 ///
 /// [`Encoder`] writes what is here and [`parse`] gives it back, so that an unchanged tree keeps its id. What restic leaves
-/// out depends on the kind: sizes are kept of regular files only, link counts of files, symbolic links and devices only.
+/// out depends on the kind: sizes are kept of regular files only, link counts of files, symbolic links and devices only (and of pipes and
+/// sockets that have several names).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Name in its folder, byte for byte.
@@ -59,7 +60,7 @@ impl Node {
             && (a.uid, a.gid, a.inode, a.device) == (b.uid, b.gid, b.inode, b.device)
             && (a.mtime, a.ctime, a.atime) == (b.mtime, b.ctime, b.atime)
             && (a.size == b.size || !a.is_file())
-            && (a.links == b.links || !has_links(&a.kind))
+            && stored_links(a) == stored_links(b)
             && (&a.user, &a.group) == (&b.user, &b.group)
             && a.xattrs == b.xattrs
     }
@@ -141,9 +142,14 @@ impl TreeError {
     }
 }
 
-/// Whether the number of links of such an entry is stored.
-fn has_links(kind: &Kind) -> bool {
-    !matches!(kind, Kind::Directory | Kind::Fifo | Kind::Socket)
+/// The number of links that is stored of an entry; zero is left out. restic stores none of pipes and sockets, and restores each name of
+/// them for itself: so ours is there only where they have several names.
+fn stored_links(metadata: &Metadata) -> u64 {
+    match metadata.kind {
+        Kind::Directory => 0,
+        Kind::Fifo | Kind::Socket if metadata.links <= 1 => 0,
+        _ => metadata.links,
+    }
 }
 
 /// The bits of Go's `os.FileMode` that stand for a kind.

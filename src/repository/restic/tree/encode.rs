@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use crate::model::entry::{Kind, Timestamp};
 
 use super::quote::{json_string, quote};
-use super::{Node, has_links, kind_bits, time, to_go_mode};
+use super::{Node, kind_bits, stored_links, time, to_go_mode};
 
 /// Writes trees.
 ///
@@ -90,9 +90,7 @@ impl Encoder {
         if meta.is_file() {
             number("size", meta.size, out);
         }
-        if has_links(&meta.kind) {
-            number("links", meta.links, out);
-        }
+        number("links", stored_links(meta), out);
         if let Kind::Symlink { target } = &meta.kind {
             text("linktarget", target, out);
             if std::str::from_utf8(target).is_err() {

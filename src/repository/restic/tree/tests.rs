@@ -240,7 +240,11 @@ prop_compose! {
             5 => Kind::Fifo,
             _ => Kind::Socket,
         };
-        let counted = !matches!(meta.kind, Kind::Directory | Kind::Fifo | Kind::Socket);
+        let counted = match meta.kind {
+            Kind::Directory => false,
+            Kind::Fifo | Kind::Socket => numbers.2 > 1,
+            _ => true,
+        };
         meta.mode = mode;
         (meta.uid, meta.gid, meta.inode, meta.device) = (numbers.0, numbers.1, numbers.3, numbers.4);
         meta.links = if counted { numbers.2 } else { 0 };
