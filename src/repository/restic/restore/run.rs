@@ -105,6 +105,7 @@ impl<'a> Run<'a> {
 
     /// Keeps what somebody should know of an entry.
     pub(super) fn keep(&self, path: &[u8], message: String) {
+        let path = if path.is_empty() { b"/" } else { path };
         self.progress.event(Event::Problem { path, message: &message });
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         problems.1 += 1;

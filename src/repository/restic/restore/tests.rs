@@ -333,6 +333,13 @@ fn without_owners_nobody_elses_rights_are_lent() {
 }
 
 #[test]
+fn what_is_lost_with_the_root_is_told_of_the_root() {
+    let scene = Scene::new();
+    let summary = scene.again(&Id::of(b"nowhere"));
+    assert_eq!(paths(&summary), ["/"], "{:?}", summary.problems);
+}
+
+#[test]
 fn groups_of_hard_links_are_sorted_out() {
     let mut scene = Scene::new();
     let (one, two) = (scene.text("a", "one"), scene.text("x", "two"));
