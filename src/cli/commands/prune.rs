@@ -53,6 +53,9 @@ pub(super) fn lines(summary: &PruneSummary) -> Vec<String> {
     }
     let unused = format!("{} unused stay", ByteSize(summary.bytes_unused_after));
     lines.push(match (nothing, summary.dry_run) {
+        (true, false) if summary.indexes_removed > 0 => {
+            format!("{} replaced by {}; {unused}.", text::count(summary.indexes_removed, "index file"), summary.indexes_written)
+        }
         (true, _) => format!("Nothing to do: {unused}."),
         (false, true) => format!("{has}{} would be freed; {unused}.", ByteSize(summary.bytes_freed)),
         (false, false) => format!("{} freed; {unused}.", ByteSize(summary.bytes_freed)),

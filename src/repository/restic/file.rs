@@ -198,10 +198,15 @@ impl IndexFile {
     /// # Errors
     /// It is not one.
     pub fn parse(json: &[u8]) -> serde_json::Result<Self> {
-        if json.trim_ascii_start().starts_with(b"[") {
+        if Self::is_bare(json) {
             return Ok(Self { supersedes: Vec::new(), packs: serde_json::from_slice(json)? });
         }
         serde_json::from_slice(json)
+    }
+
+    /// Whether this is the bare list of packs of restic before 0.2.
+    pub fn is_bare(json: &[u8]) -> bool {
+        json.trim_ascii_start().starts_with(b"[")
     }
 
     /// The first blob that fits no pack.

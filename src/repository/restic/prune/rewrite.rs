@@ -35,8 +35,10 @@ struct FileState {
     /// Its number among all.
     number: u32,
     blobs: u64,
-    /// It names a pack that goes, or that another file names as well.
+    /// It names a pack that goes, or that another file names as well, or has the oldest form.
     is_stale: bool,
+    /// It has the oldest form.
+    is_bare: bool,
 }
 
 /// In the place of a file's number: no file has named the pack yet.
@@ -59,11 +61,12 @@ pub(super) fn write_index(
     let known = |id: &Id| !repacked.indexes.written.contains(id) && !plan.repo.superseded().contains(id);
     let ids: Vec<Id> = open.list_ids(FileKind::Index)?.into_iter().filter(known).collect();
     let nothing_goes = repacked.packs == 0 && plan.with(Fate::Remove).next().is_none();
-    if nothing_goes && ids.len() < SEVERAL {
+    let index = Rewrite::new(plan, ids);
+    let files = index.look(guard)?;
+    if nothing_goes && files.len() < SEVERAL && !files.iter().any(|file| file.is_bare) {
         return Ok(Indexes { written: 0, obsolete: Vec::new() });
     }
-    let index = Rewrite::new(plan, ids);
-    let (mut stale, kept): (Vec<_>, Vec<_>) = index.look(guard)?.into_iter().partition(|file| file.is_stale);
+    let (mut stale, kept): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.is_stale);
     let (small, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|file| file.blobs < SMALL);
     index.count(&kept);
     if nothing_goes && stale.is_empty() && small.len() < SEVERAL {
@@ -112,7 +115,8 @@ impl<'a, 'p> Rewrite<'a, 'p> {
             guard.check()?;
             let file = parse(id, &json)?;
             let number = self.ids.binary_search(id).map_or(NOBODY, |number| number as u32);
-            let mut state = FileState { id: *id, number, blobs: 0, is_stale: false };
+            let is_bare = IndexFile::is_bare(&json);
+            let mut state = FileState { id: *id, number, blobs: 0, is_stale: is_bare, is_bare };
             for pack in &file.packs {
                 state.blobs += pack.blobs.len() as u64;
                 let stays = self.keeps(&pack.id).is_some_and(|known| self.is_complete(known, pack.blobs.len()) && self.own(known, number));

@@ -368,6 +368,23 @@ fn index_files_that_others_stand_for_or_repeat_are_put_right() {
 }
 
 #[test]
+fn an_index_of_the_oldest_form_is_written_anew() {
+    let mut builder = Builder::new();
+    let (one, two) = (noise(1, 3000), noise(2, 5000));
+    let ids = [builder.blob(BlobKind::Data, &one), builder.blob(BlobKind::Data, &two)];
+    let (pack, blobs) = builder.pack_without_index();
+    let bare = builder.open.write_unpacked(FileKind::Index, &to_json(&vec![index_pack(pack, &blobs)]).unwrap()).unwrap();
+    snapshot(&mut builder, &ids);
+    let others = indexes(&builder).len();
+    let done = prune(&builder, &everything()).unwrap();
+    assert!(!indexes(&builder).contains(&bare));
+    assert_eq!((done.packs_unused, done.packs_repacked, done.indexes_removed), (0, 0, others as u64));
+    assert_tidy(&builder, &[&one, &two]);
+    let again = prune(&builder, &everything()).unwrap();
+    assert_eq!((again.indexes_written, again.indexes_removed), (0, 0));
+}
+
+#[test]
 fn large_index_files_that_name_nothing_that_goes_stay() {
     let mut builder = Builder::new();
     // More blobs than a small index file has.

@@ -134,7 +134,8 @@ impl Repair<'_> {
         let number = |id: &Id| ids.binary_search(id).map_or(NOBODY, |number| number as u32);
         let results = self.open.read_all(FileKind::Index, ids, |id, json| {
             let file = parse(id, &json)?;
-            let mut state = FileState { id: *id, number: number(id), supersedes: file.supersedes, is_stale: self.trusts_no_index() };
+            let is_stale = self.trusts_no_index() || IndexFile::is_bare(&json);
+            let mut state = FileState { id: *id, number: number(id), supersedes: file.supersedes, is_stale };
             for pack in &file.packs {
                 state.is_stale |= !self.is_true(pack, state.number);
             }

@@ -13,7 +13,7 @@ use crate::repository::backend::FileKind;
 use crate::repository::contract::repair::{RepairIndexRequest, RepairIndexSummary, RepairSnapshotsRequest, RepairSnapshotsSummary};
 use crate::repository::contract::{RepositoryError, TAG_PARTIAL, TAG_REPAIRED};
 use crate::repository::restic::codec::BlobKind;
-use crate::repository::restic::file::SnapshotFile;
+use crate::repository::restic::file::{IndexFile, SnapshotFile, to_json};
 use crate::repository::restic::id::Id;
 use crate::repository::restic::lock::Guard;
 use crate::repository::restic::pack::PackedBlob;
@@ -100,6 +100,27 @@ fn a_sound_index_is_left_alone() {
     let summary = index(&scene.builder, RepairIndexRequest { read_all_packs: true, ..RepairIndexRequest::default() });
     assert_eq!((summary.packs_read, summary.indexes_written, summary.indexes_removed), (2, 1, 2));
     assert_eq!(scene.readable(), [true; 3]);
+}
+
+#[test]
+fn an_index_of_the_oldest_form_is_written_anew() {
+    let scene = scene();
+    let files = names(&scene.builder, FileKind::Index);
+    for id in &files {
+        let index = IndexFile::parse(&scene.builder.open.read_unpacked(FileKind::Index, id).unwrap()).unwrap();
+        scene.builder.open.write_unpacked(FileKind::Index, &to_json(&index.packs).unwrap()).unwrap();
+        scene.builder.open.remove(FileKind::Index, id).unwrap();
+    }
+    assert_eq!(scene.readable(), [true; 3]);
+    let summary = index(&scene.builder, RepairIndexRequest::default());
+    assert_eq!((summary.packs_read, summary.indexes_removed, summary.indexes_written), (0, files.len() as u64, 1));
+    assert_eq!(summary.problems, [""; 0]);
+    for id in names(&scene.builder, FileKind::Index) {
+        assert!(!IndexFile::is_bare(&scene.builder.open.read_unpacked(FileKind::Index, &id).unwrap()));
+    }
+    assert_eq!(scene.readable(), [true; 3]);
+    scene.assert_agrees();
+    assert!(index(&scene.builder, RepairIndexRequest::default()).is_untouched());
 }
 
 #[test]
