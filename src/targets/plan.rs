@@ -12,6 +12,7 @@ mod half;
 mod images;
 mod in_place;
 mod naming;
+mod projects;
 #[cfg(test)]
 mod tests;
 mod volumes;
@@ -391,6 +392,18 @@ pub enum Conflict {
         /// Its name.
         container: String,
     },
+    /// A compose project cannot be called so.
+    ProjectName {
+        /// The new name.
+        name: String,
+        /// Why: `container web is of such a project already`.
+        reason: String,
+    },
+    /// Two of what is restored would have one name.
+    Twice {
+        /// Which: `volume db`.
+        what: String,
+    },
     /// A volume of that name is there.
     VolumeExists {
         /// The name.
@@ -508,6 +521,8 @@ impl fmt::Display for Conflict {
             Self::KeptStill { container } => {
                 write!(f, "a backup keeps container {} still just now, and starts it when it has read what it needs", shown(container))
             }
+            Self::ProjectName { name, reason } => write!(f, "the compose project cannot be called `{}`: {}", shown(name), shown(reason)),
+            Self::Twice { what } => write!(f, "two of what is restored would be {}", shown(what)),
             Self::VolumeExists { name, reason } => write!(f, "volume {} exists already: {}", shown(name), shown(reason)),
             Self::PathExists { path, reason } => write!(f, "{} is mounted by what is restored: {}", shown(path), shown(reason)),
             Self::NetworkDiffers { name, fields } => {

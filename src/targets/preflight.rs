@@ -25,6 +25,9 @@ use crate::platform::mounts;
 
 pub use self::ports::{HostPort, Protocol};
 
+/// The label in which compose names the project of what it makes.
+pub(super) const PROJECT_LABEL: &str = "com.docker.compose.project";
+
 /// What is on an Engine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Host {
@@ -108,6 +111,8 @@ pub struct HostContainer {
     pub id: String,
     /// Its name.
     pub name: String,
+    /// The compose project that it is of.
+    pub project: Option<String>,
     /// What it does, in the Engine's word.
     pub status: String,
     /// Ports that it holds on the host; only a running one does.
@@ -144,6 +149,8 @@ pub struct HostVolume {
     pub driver: String,
     /// Options of the driver.
     pub options: BTreeMap<String, String>,
+    /// The compose project that it is of.
+    pub project: Option<String>,
     /// Whether there is nothing in it; none where that is not seen from here.
     pub empty: Option<bool>,
 }
@@ -215,7 +222,7 @@ impl Host {
             let driver = text(volume, "/Driver").unwrap_or_default().to_owned();
             let options = object(volume, "/Options").into_iter().flatten().filter_map(option).collect();
             let empty = if wanted.volumes.contains(name) { is_empty(engine, name).await } else { None };
-            host.volumes.insert(name.to_owned(), HostVolume { driver, options, empty });
+            host.volumes.insert(name.to_owned(), HostVolume { driver, options, project: project(volume), empty });
         }
         host.listening = ports::listening(engine).await;
         if mountpoint::same_root(engine).await {
@@ -261,6 +268,15 @@ impl Host {
         }
         self.grounds = Grounds::of(discovery.volumes()).with_links(discovery.links().clone());
         Ok(())
+    }
+
+    /// What is of a compose project: the kind and name of each.
+    pub fn of_project(&self, name: &str) -> Vec<(&'static str, &str)> {
+        let is_of = |project: Option<&str>| project == Some(name);
+        let containers = self.containers.iter().filter(|one| is_of(one.project.as_deref())).map(|one| ("container", one.name.as_str()));
+        let volumes = self.volumes.iter().filter(|(_, one)| is_of(one.project.as_deref())).map(|(name, _)| ("volume", name.as_str()));
+        let networks = self.networks.iter().filter(|(_, one)| is_of(project(one).as_deref())).map(|(name, _)| ("network", name.as_str()));
+        containers.chain(volumes).chain(networks).collect()
     }
 
     /// The container of that name.
@@ -318,6 +334,11 @@ fn path_state(path: &str) -> Option<PathState> {
     }
 }
 
+/// The compose project that the labels of a container, volume or network name.
+fn project(described: &Value) -> Option<String> {
+    object(described, "/Labels")?.get(PROJECT_LABEL)?.as_str().map(str::to_owned)
+}
+
 fn container(line: &Value) -> HostContainer {
     let mut addresses = Vec::new();
     for (network, endpoint) in object(line, "/NetworkSettings/Networks").into_iter().flatten() {
@@ -332,6 +353,7 @@ fn container(line: &Value) -> HostContainer {
             .find(|name| !name.contains('/'))
             .unwrap_or_default()
             .to_owned(),
+        project: project(line),
         status: text(line, "/State").unwrap_or_default().to_owned(),
         ports: array(line, "/Ports").iter().filter_map(HostPort::from_list).collect(),
         addresses,

@@ -45,6 +45,8 @@ pub(super) fn worded(found: &plan::Conflict) -> Conflict {
     let (item, hint) = match found {
         C::ContainerExists { name, .. } => (format!("container {name}"), RENAME),
         C::KeptStill { container } => (format!("container {container}"), "Wait until that backup has ended."),
+        C::ProjectName { name, .. } => (format!("project {name}"), "Choose another name with --rename OLD:NEW."),
+        C::Twice { what } => (what.clone(), "Give each a name of its own with --rename OLD:NEW."),
         C::VolumeExists { name, .. } => (format!("volume {name}"), RENAME),
         C::NetworkDiffers { name, .. } => (format!("network {name}"), RENAME),
         C::PathExists { path, .. } => (

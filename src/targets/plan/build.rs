@@ -19,7 +19,7 @@ use crate::docker::quiesce::start_order;
 use crate::model::application::{Container, DependencyCondition, Health, ItemKind, Status, Volume};
 use crate::model::outcome::ItemOutcome;
 use crate::model::text::printable;
-use crate::targets::preflight::Host;
+use crate::targets::preflight::{Host, PROJECT_LABEL};
 
 /// API version from which a network may have IPv6 addresses only.
 const NETWORKS_WITHOUT_IPV4: (u64, u64) = (1, 48);
@@ -80,6 +80,7 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
         },
     };
     draft.choose();
+    super::projects::check(&mut draft);
     let images = super::images::plan(&mut draft);
     draft.plan_networks()?;
     super::volumes::plan(&mut draft)?;
@@ -324,11 +325,9 @@ impl<'a> Draft<'a> {
 impl Naming {
     /// Gives what is made the new name of its compose project, so that it does not count as the old one's.
     pub(super) fn label(&self, body: &mut Value) {
-        const PROJECT: &str = "com.docker.compose.project";
-        let new =
-            body.pointer("/Labels/com.docker.compose.project").and_then(Value::as_str).and_then(|old| self.projects.get(old)).cloned();
+        let new = body["Labels"].get(PROJECT_LABEL).and_then(Value::as_str).and_then(|old| self.projects.get(old)).cloned();
         if let Some(new) = new {
-            body["Labels"][PROJECT] = json!(new);
+            body["Labels"][PROJECT_LABEL] = json!(new);
         }
     }
 }

@@ -167,9 +167,16 @@ fn own_project(application: &Application, options: &RestoreOptions, host: &Host,
         application.volumes.iter().any(|one| renames.volumes.contains_key(&one.name) && host.volumes.contains_key(&one.name))
             || application.networks.iter().any(|one| renames.networks.contains_key(&one.name) && host.networks.contains_key(&one.name))
     };
-    if is_copy {
-        naming.projects.entry(project.clone()).or_insert_with(|| format!("{project}-restored"));
+    if is_copy && !naming.projects.contains_key(project) {
+        // A copy that was made before is no part of this one either.
+        let is_free = |name: &String| host.of_project(name).is_empty() && host.container(name).is_none();
+        naming.projects.extend(candidates(project).find(is_free).map(|new| (project.clone(), new)));
     }
+}
+
+/// What a copy may be called.
+fn candidates(name: &str) -> impl Iterator<Item = String> {
+    std::iter::once(format!("{name}-restored")).chain((2..).map(move |number| format!("{name}-restored-{number}")))
 }
 
 fn free<'a>(names: Vec<&'a str>, taken: &mut BTreeSet<&'a str>, renames: &mut BTreeMap<String, String>) {
@@ -177,9 +184,8 @@ fn free<'a>(names: Vec<&'a str>, taken: &mut BTreeSet<&'a str>, renames: &mut BT
         if renames.contains_key(name) || !taken.contains(name) {
             continue;
         }
-        let candidates = std::iter::once(format!("{name}-restored")).chain((2..).map(|number| format!("{name}-restored-{number}")));
         let given: BTreeSet<&String> = renames.values().collect();
-        let new = candidates.into_iter().find(|candidate| !taken.contains(candidate.as_str()) && !given.contains(candidate));
+        let new = candidates(name).find(|candidate| !taken.contains(candidate.as_str()) && !given.contains(candidate));
         drop(given);
         if let Some(new) = new {
             renames.insert(name.to_owned(), new);

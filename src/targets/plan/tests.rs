@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod names;
 mod others;
 
 use std::collections::BTreeSet;
