@@ -24,7 +24,7 @@ use self::calls::{ENGINE_STOP_TIMEOUT, Seen, deadline, look, pause, settled_afte
 use super::connect::Engine;
 use super::error::DockerError;
 use super::journal::{Action, Entry, Gate, Intent, Journal, JournalError, Journals, OwedHook};
-use crate::model::application::Status;
+use crate::model::application::{Health, Status};
 use crate::model::hook::HookRecord;
 use crate::model::progress::{Event, Progress};
 use crate::platform::clock;
@@ -345,6 +345,8 @@ impl Inner {
             return Ok(());
         };
         let runs = matches!(seen.status, Status::Running | Status::Restarting);
+        // It may have become healthy since all was looked at, or not be so any more.
+        let was_healthy = if runs { seen.health == Health::Healthy } else { planned.was_healthy };
         // What another run holds is held as that one does it: it knows what the container was before.
         let (before, action, settled) = match &other {
             Some(entry) => (entry.before, entry.action, entry.settled),
@@ -366,7 +368,7 @@ impl Inner {
         let since = clock::monotonic();
         let entry = self.journal(&gate, run)?.hold(intent)?;
         let settled = deadline(entry.settled);
-        self.held.push(Held { planned: planned.clone(), entry, since, still: !runs, settled });
+        self.held.push(Held { planned: Planned { was_healthy, ..planned.clone() }, entry, since, still: !runs, settled });
         if let Some(note) = &planned.note {
             self.notes.push(format!("{name}: {note}"));
         }

@@ -56,8 +56,8 @@ pub struct Planned {
     pub name: String,
     /// What it does now.
     pub before: Status,
-    /// Whether its health check was good, or might become so; only then is waited for it.
-    pub has_health: bool,
+    /// Whether its health check was good; only then is waited for it.
+    pub was_healthy: bool,
     /// What is done.
     pub action: Action,
     /// Why it is something else than was asked for.
@@ -254,7 +254,7 @@ fn planned_service(id: &str, name: &str, service: PlannedService) -> Planned {
         id: id.to_owned(),
         name: name.to_owned(),
         before: Status::Running,
-        has_health: false,
+        was_healthy: false,
         action: Action::Scale,
         note: None,
         needs_healthy: Vec::new(),
@@ -275,7 +275,7 @@ fn planned(request: &QuiesceRequest, container: &Container, action: Action, note
         id: container.id.clone(),
         name: container.name.clone(),
         before: container.state.status,
-        has_health: matches!(container.state.health, Health::Healthy | Health::Starting),
+        was_healthy: container.state.health == Health::Healthy,
         action,
         note,
         needs_healthy: container

@@ -152,7 +152,7 @@ impl Inner {
 
     /// Waits until those that this container needs healthy are, or until the limit.
     async fn wait_for_needs(&self, held: &Held, back: &[Held], deadline: Instant) {
-        for needed in back.iter().filter(|other| other.planned.has_health && held.planned.needs_healthy.contains(&other.planned.name)) {
+        for needed in back.iter().filter(|other| other.planned.was_healthy && held.planned.needs_healthy.contains(&other.planned.name)) {
             let _ = self.wait_for_health(needed, deadline).await;
         }
     }

@@ -44,18 +44,18 @@ impl Inner {
     /// Waits until a container is healthy again if it was. Gives it if it is to be looked at once more; `last` is when the last one was started.
     pub(super) async fn settle(&mut self, held: Held, last: Instant, deadline: Instant, release: &mut Release) -> Option<Started> {
         let name = &held.planned.name;
-        let has_health = held.planned.has_health;
-        let seen = if has_health { self.wait_for_health(&held, deadline).await } else { look(&self.engine, &held.planned.id).await };
+        let was_healthy = held.planned.was_healthy;
+        let seen = if was_healthy { self.wait_for_health(&held, deadline).await } else { look(&self.engine, &held.planned.id).await };
         match seen {
             Ok(Some(seen)) if seen.has_failed() => {
                 return self.look_again(Started { held, due: last, is_second: false }, release).await;
             }
-            Ok(Some(seen)) if has_health && seen.health != Health::Healthy => {
+            Ok(Some(seen)) if was_healthy && seen.health != Health::Healthy => {
                 let limit = self.options.health_limit.as_secs();
                 release.notes.push(format!("{name} runs again and was not healthy within {limit} seconds"));
             }
             // What goes on where it was frozen was not started.
-            Ok(Some(seen)) if !has_health && !seen.is_restarted && seen.started_at != held.entry.started_at => {
+            Ok(Some(seen)) if !was_healthy && !seen.is_restarted && seen.started_at != held.entry.started_at => {
                 return Some(Started { held, due: last + MOMENTS, is_second: false });
             }
             Ok(_) => {}

@@ -220,6 +220,44 @@ fn health_is_waited_for_only_so_long_and_that_is_said() {
 }
 
 #[test]
+fn nobody_is_waited_for_to_become_what_it_was_not() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "starting");
+    let state = home.path("state");
+    let project = format!("com.docker.compose.project={}", stage.name("project"));
+    let of = |service: &str| ["--label".to_owned(), project.clone(), "--label".to_owned(), format!("com.docker.compose.service={service}")];
+    let check = ["--health-cmd", "test -e /up", "--health-interval", "200ms", "--health-start-period", "1h"];
+    let needs = ["--label", "com.docker.compose.depends_on=late:service_healthy:false"];
+    let [late, web] = [("late", &check[..]), ("web", &needs)].map(|(name, more)| {
+        let own = of(name);
+        start(&stage, name, &[&own.each_ref().map(String::as_str)[..], more].concat(), POLITE)
+    });
+    let health = || stage.ok(["inspect", "--format", "{{.State.Health.Status}}", &late]);
+    assert_eq!(health(), "starting");
+    block_on(async {
+        let engine = connect(&stage).await;
+        let seen = plan(&engine, &stage, Consistency::Stop).await;
+        assert_eq!(seen.planned[0].needs_healthy, std::slice::from_ref(&late));
+        let guard = begin(&engine, &state, "ONE", seen.clone()).await;
+        let began = Instant::now();
+        let release = guard.release(&Silent).await;
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        assert_eq!(release.notes, [""; 0]);
+        assert_eq!((status(&engine, &late).await.as_str(), status(&engine, &web).await.as_str()), ("running", "running"));
+        // What it is when it is stopped counts, not what it was when all was looked at.
+        stage.ok(["exec", &late, "touch", "/up"]);
+        while health() != "healthy" {
+            assert!(began.elapsed() < Duration::from_mins(1));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let guard = begin(&engine, &state, "TWO", seen).await;
+        let release = guard.release(&Silent).await;
+        assert_eq!((release.notes.len(), health().as_str()), (0, "healthy"), "{:?}", release.notes);
+        assert_eq!(journals(&state), 0);
+    });
+}
+
+#[test]
 fn what_others_do_meanwhile_is_seen() {
     let home = Home::new();
     let stage = Stage::new(&home, "others");
