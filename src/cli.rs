@@ -96,7 +96,7 @@ fn dispatch(arguments: &Arguments, environment: &Environment, output: &Output, i
         _ => {}
     }
     let session = Session::new(global, environment, output, interrupts)?;
-    let still_down = if looks_only(&arguments.command) { Vec::new() } else { put_right(&session, &arguments.command)? };
+    let left_behind = if looks_only(&arguments.command) { Vec::new() } else { put_right(&session, &arguments.command)? };
     let done = command(&session, &arguments.command);
     let noticed = session.noticed();
     for sentence in &noticed {
@@ -109,10 +109,10 @@ fn dispatch(arguments: &Arguments, environment: &Environment, output: &Output, i
         let report = |sentence: String| Report::new(Blame::Repository, "repository_damaged", sentence);
         done.errors.extend(noticed.into_iter().map(report));
     }
-    if !still_down.is_empty() {
-        // What an earlier run broke is nobody's success.
+    if !left_behind.is_empty() {
+        // What an earlier run broke is nobody's success, be it that it was put right now: for a while something was down.
         done.code = if done.code == 0 { 4 } else { done.code };
-        done.errors.extend(still_down);
+        done.errors.extend(left_behind);
     }
     Ok(done)
 }
@@ -146,7 +146,7 @@ fn looks_only(command: &Command) -> bool {
     }
 }
 
-/// Brings back the containers that a run that died has left down. Returns those that cannot be brought back.
+/// Brings back the containers that a run that died has left down. Returns what was put right, and what cannot be.
 fn put_right(session: &Session, command: &Command) -> Result<Vec<Report>, JobError> {
     let state = &session.directories.state;
     let engines = session.engines();
@@ -155,10 +155,13 @@ fn put_right(session: &Session, command: &Command) -> Result<Vec<Report>, JobErr
     if matches!(command, Command::Backup(_)) {
         session.run_quietly(recovery::after_restores(&engines, state, &mut recovered))?;
     }
-    for sentence in &recovered.done {
+    let put_right = |sentence: &String| {
         session.output.warning(sentence);
-    }
-    Ok(care::still_down(&session.output, &recovered))
+        Report::new(Blame::Environment, "put_right", sentence.clone())
+    };
+    let mut left_behind: Vec<Report> = recovered.done.iter().map(put_right).collect();
+    left_behind.extend(care::still_down(&session.output, &recovered));
+    Ok(left_behind)
 }
 
 fn command(session: &Session, command: &Command) -> Result<Done, JobError> {

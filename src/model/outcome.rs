@@ -91,3 +91,13 @@ pub enum RunStatus {
     /// The process ended before the run did; found at the next start.
     Interrupted,
 }
+
+impl RunStatus {
+    /// The end of something that was done with so many warnings, be it none.
+    pub fn with(warnings: usize) -> Self {
+        match warnings {
+            0 => Self::Success,
+            count => Self::Warnings(count as u64),
+        }
+    }
+}

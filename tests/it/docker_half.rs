@@ -143,7 +143,7 @@ fn what_is_made_on_a_volume_that_is_half_restored_is_not_started() {
     let tag = format!("app:{guest}");
     let restore = |more: &[&str]| stage.bbackup(["restore", "latest", "--tag", &tag, "--container", guest]).args(more).run();
     let told = format!("container {guest} is not started: its volume {} is half restored", ground.volume);
-    let _ = restore(&["--rename", &format!("{guest}:{other}"), "--dry-run"]).success().says(&told);
+    let _ = restore(&["--rename", &format!("{guest}:{other}"), "--dry-run"]).exits(4).says(&told);
     let _ = restore(&["--rename", &format!("{guest}:{other}")]).exits(4).says(&told);
     assert_eq!(state(stage, &other), "created");
     let _ = restore(&["--in-place"]).exits(4).says(&told);

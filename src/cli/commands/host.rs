@@ -1,12 +1,15 @@
 //! `list-containers`, `list-volumes`, `list-networks`, `list-backup-sets`, `coverage`: what is there to be backed up.
 
-use super::Done;
+use serde::Serialize;
+
+use super::{Done, end_of};
 use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
 use crate::config::show;
 use crate::jobs::coverage;
 use crate::jobs::engine::{self, Overview};
 use crate::jobs::error::JobError;
+use crate::model::outcome::RunStatus;
 
 fn overview(session: &Session) -> Result<Overview, JobError> {
     let overview = session.run(engine::overview(&session.config.docker))?;
@@ -14,6 +17,12 @@ fn overview(session: &Session) -> Result<Overview, JobError> {
         session.output.warning(&safe(warning));
     }
     Ok(overview)
+}
+
+/// The end of a list: with what could not be looked at it is one in part.
+fn told(overview: &Overview, listed: &impl Serialize) -> Result<Done, JobError> {
+    let (code, error) = end_of(RunStatus::with(overview.warnings.len()), false);
+    Ok(Done { code, errors: error.into_iter().collect(), ..Done::well(listed)? })
 }
 
 fn list(names: &[String]) -> String {
@@ -37,7 +46,7 @@ pub(in crate::cli) fn containers(session: &Session) -> Result<Done, JobError> {
     };
     let rows: Vec<_> = overview.containers.iter().map(row).collect();
     show(session, &["container", "application", "status", "image", "volumes", "networks"], &rows);
-    Done::well(&overview.containers)
+    told(&overview, &overview.containers)
 }
 
 pub(in crate::cli) fn volumes(session: &Session) -> Result<Done, JobError> {
@@ -45,7 +54,7 @@ pub(in crate::cli) fn volumes(session: &Session) -> Result<Done, JobError> {
     let row = |one: &engine::VolumeLine| vec![safe(&one.name), safe(&one.application), safe(&one.driver), list(&one.containers)];
     let rows: Vec<_> = overview.volumes.iter().map(row).collect();
     show(session, &["volume", "application", "driver", "used by"], &rows);
-    Done::well(&overview.volumes)
+    told(&overview, &overview.volumes)
 }
 
 pub(in crate::cli) fn networks(session: &Session) -> Result<Done, JobError> {
@@ -56,7 +65,7 @@ pub(in crate::cli) fn networks(session: &Session) -> Result<Done, JobError> {
     };
     let rows: Vec<_> = overview.networks.iter().map(row).collect();
     show(session, &["network", "driver", "subnets", "used by", "saved"], &rows);
-    Done::well(&overview.networks)
+    told(&overview, &overview.networks)
 }
 
 pub(in crate::cli) fn coverage(session: &Session) -> Result<Done, JobError> {

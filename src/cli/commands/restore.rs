@@ -53,7 +53,10 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Restore) -> Result<Done
     }
     if arguments.dry_run {
         tell_preview(&session.output, &preview);
-        return Done::well(&serde_json::json!({ "dry_run": true, "preview": preview }));
+        // As the restore itself would end.
+        let (code, error) = end_of(RunStatus::with(preview.warnings.len()), false);
+        let data = serde_json::json!({ "dry_run": true, "preview": preview });
+        return Ok(Done { code, data, errors: error.into_iter().collect(), envelope: true });
     }
     let result = {
         let display = Display::start(&session.output, "restore");
