@@ -100,7 +100,7 @@ fn what_show_writes_can_be_read_again() {
 
 #[test]
 fn show_has_no_secret() {
-    let text = "docker: {host: \"tcp://me:hush@far:2375\"}\nrepositories:\n  a: {location: /r, password_command: echo hush}\nsets:\n  s: {paths: [/x], hooks: {exec_pre: [{containers: [a], command: mysqldump -phush}]}}\n";
+    let text = "docker: {host: \"tcp://me:hush@far:2375\"}\nrepositories:\n  a: {location: /r, password_command: echo hush}\nsets:\n  s: {containers: [a], hooks: {exec_pre: [{containers: [a], command: mysqldump -phush}]}}\n";
     let shown = show::yaml(&parse(text).unwrap());
     assert!(!shown.contains("hush"), "{shown}");
     assert!(shown.contains("tcp://…@far:2375"));
@@ -294,6 +294,10 @@ fn wrong_types_are_named() {
         ("sets:\n  s: {containers: [\"[\"]}\n", "2:20 `[` is no pattern"),
         ("sets:\n  s: {paths: [/a], exclude: [ok, \"[\"]}\n", "2:34 the exclude pattern `[` is malformed: a `[` without its `]`"),
         ("sets:\n  s: {paths: [/a], exclude_if_present: [a/b]}\n", "2:41 `a/b` does not name a tag file"),
+        (
+            "sets:\n  s:\n    paths: [/a]\n    hooks: {exec_post: [{containers: [x], command: y}]}\n",
+            "4:5 the hooks of `s` would never run: they run inside of containers, and the set chooses only paths",
+        ),
         ("remotes: {}\n", "1:1 `remotes` is not in this version"),
         ("sets:\n\ts: {}\n", "2:1 a tab where only spaces may stand"),
         ("sets: {a: [}\n", "1:12 this is no YAML"),

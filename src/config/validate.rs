@@ -224,6 +224,7 @@ impl Validator<'_> {
             labels: set.labels.unwrap_or_default(),
             paths,
         };
+        self.hooks_for_paths(name, &selection, set.hooks.as_ref());
         let chooses = |patterns: &[String]| patterns.iter().any(|pattern| !pattern.starts_with('!'));
         let lists = [&selection.containers, &selection.projects, &selection.volumes, &selection.labels];
         if self.around.spelled && !has_paths && !lists.iter().any(|list| chooses(list)) {
@@ -310,6 +311,18 @@ impl Validator<'_> {
             self.problem(&here, format!("the retention of `{set}` cannot be meant: {message}"));
         }
         Some(retention)
+    }
+
+    /// A hook runs inside of containers, and a set that chooses only paths looks at none.
+    fn hooks_for_paths(&mut self, set: &str, selection: &Selection, hooks: Option<&raw::Hooks>) {
+        let has_any = |list: Option<&Vec<raw::Hook>>| list.is_some_and(|list| !list.is_empty());
+        let has_hooks = hooks.is_some_and(|hooks| has_any(hooks.exec_pre.as_ref()) || has_any(hooks.exec_post.as_ref()));
+        if has_hooks && !selection.paths.is_empty() && !selection.needs_docker() {
+            let message = format!(
+                "the hooks of `{set}` would never run: they run inside of containers, and the set chooses only paths; choose the containers, too"
+            );
+            self.problem(&["sets", set, "hooks"], message);
+        }
     }
 
     /// The hooks of one kind. Each must say in which containers it runs: nobody wants a `pg_dump` in all of them.
