@@ -121,7 +121,7 @@ impl Policy {
                         "takes patterns of files; to leave out the whole container write bbackup.enable=false; the label is ignored",
                     );
                 }
-                "exclude" => policy.exclude = read::list(value),
+                "exclude" => policy.exclude = reader.patterns(label, value),
                 "exec-pre" => pre.command = reader.command(label, value),
                 "exec-pre.user" => pre.user = reader.text(label, value),
                 "exec-pre.timeout" => pre.timeout = reader.duration(label, value),
@@ -135,7 +135,10 @@ impl Policy {
                     Some(name) if !name.is_empty() => match read::boolean(value) {
                         Some(true) => drop(policy.volumes.insert(name.to_owned(), VolumeExclude::Everything)),
                         Some(false) => {}
-                        None => drop(policy.volumes.insert(name.to_owned(), VolumeExclude::Patterns(read::list(value)))),
+                        None => {
+                            let patterns = reader.patterns(label, value);
+                            policy.volumes.insert(name.to_owned(), VolumeExclude::Patterns(patterns));
+                        }
                     },
                     _ => reader.warn(label, "is not known; the label is ignored"),
                 },

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::duration;
 use crate::model::application::SwarmTasks;
 use crate::model::hook::{HOOK_TIMEOUT, Hook};
+use crate::model::pattern::Pattern;
 use crate::model::text::printable;
 use crate::platform::process::split_words;
 
@@ -102,6 +103,23 @@ impl<'a> Reader<'a> {
             self.warn(label, "is empty; the label is ignored");
         }
         Some(text.to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// Patterns of files that are left out. One that is malformed leaves nothing out: more is saved then, and that is told.
+    pub(super) fn patterns(&mut self, label: &str, value: &str) -> Vec<String> {
+        let mut patterns = list(value);
+        patterns.retain(|pattern| match Pattern::parse(pattern.as_bytes(), String::new()) {
+            Ok(_) => true,
+            Err(reason) => {
+                let pattern = printable(pattern.as_bytes());
+                self.warn(
+                    label,
+                    &format!("the exclude pattern `{pattern}` is malformed: {reason}; it is ignored, and nothing left out for it"),
+                );
+                false
+            }
+        });
+        patterns
     }
 
     /// A command as Dockerfiles write them: a JSON list of words, else a line for the shell.

@@ -93,6 +93,18 @@ fn bad_labels_are_warnings_that_name_container_and_label() {
 }
 
 #[test]
+fn a_malformed_pattern_leaves_nothing_out_and_is_told() {
+    let (policy, warnings) = parse(&[("bbackup.exclude", "*.tmp,[a-"), ("bbackup.volumes.logs.exclude", "ok,[]")]);
+    assert_eq!(policy.exclude, ["*.tmp"]);
+    assert_eq!(policy.volumes["logs"], VolumeExclude::Patterns(vec!["ok".to_owned()]));
+    let told = |label: &str, pattern: &str| format!("container web: label {label}: the exclude pattern `{pattern}` is malformed: ");
+    for (warning, told) in warnings.iter().zip([told("bbackup.exclude", "[a-"), told("bbackup.volumes.logs.exclude", "[]")]) {
+        assert!(warning.starts_with(&told), "{warning}");
+    }
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+}
+
+#[test]
 fn stop_beats_pause_and_false_means_neither() {
     assert_eq!(good(&[("bbackup.stop", "false")]).consistency, Some(Consistency::None));
     assert_eq!(good(&[("bbackup.stop", "false"), ("bbackup.pause", "true")]).consistency, Some(Consistency::Pause));
