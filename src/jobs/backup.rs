@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use self::paths::name as name_of_paths;
 use self::settling::Pending;
 use super::engine::{connect, local_data_root};
 use super::error::JobError;
@@ -287,7 +288,7 @@ fn our_own(context: &JobContext) -> [&Path; 3] {
 }
 
 /// What a set's applications together are called in results.
-fn name_of_applications(set: &BackupSet) -> String {
+pub fn name_of_applications(set: &BackupSet) -> String {
     set.name.as_deref().map_or_else(|| "applications".to_owned(), |name| format!("set {name}"))
 }
 

@@ -362,12 +362,32 @@ fn broken_yaml_is_2_with_its_place() {
 fn what_fails_of_several_sets_is_named() {
     let home = Home::new();
     let folder = home.make_folder("data");
+    let engines = "nas: {host: \"unix:///nowhere/docker.sock\"}, box: {host: \"unix:///gone.sock\"}";
     let text = format!(
-        "docker: {{engines: {{nas: {{host: \"unix:///nowhere/docker.sock\"}}}}}}\nsets:\n  big: {{containers: [\"*\"], engine: nas}}\n  small: {{paths: [{}]}}\n",
+        "docker: {{host: \"unix:///none.sock\", engines: {{{engines}}}}}\nsets:\n  big: {{containers: [\"*\"], engine: nas}}\n  \
+         large: {{containers: [\"*\"], engine: nas}}\n  other: {{containers: [\"*\"], engine: box}}\n  here: {{projects: [x]}}\n  \
+         small: {{paths: [{}]}}\n  lost: {{paths: [/nowhere/at/all]}}\n",
         folder.display()
     );
-    let outcome = config(&home, &text, &["backup"]).exits(4);
-    let _ = outcome.says("set `big` of the Engine `nas`: ").says("Nothing was saved of set `big` of the Engine `nas`.");
+    let outcome = config(&home, &text, &["backup"]).exits(4).says("sets `big`, `large` of the Engine `nas`: ");
+    let errors = outcome.errors();
+    let (_, end) = errors.split_once("Nothing was saved of ").unwrap();
+    let closing: Vec<&str> = std::iter::once(end.lines().next().unwrap())
+        .chain(end.lines().skip(1).map(|line| line.strip_prefix("Nothing was saved of ").unwrap()))
+        .collect();
+    let expected = [
+        ("set `big` of the Engine `nas`: ", "/nowhere/docker.sock"),
+        ("set `large` of the Engine `nas`: ", "/nowhere/docker.sock"),
+        ("set `other` of the Engine `box`: ", "/gone.sock"),
+        ("set `here`: ", "/none.sock"),
+        ("set `lost`: ", "/nowhere/at does not exist"),
+    ];
+    for (what, why) in expected {
+        assert!(closing.iter().any(|line| line.starts_with(what) && line.contains(why)), "{what}{why}\n{}", outcome.describe());
+    }
+    assert_eq!(closing.len(), expected.len(), "{}", outcome.describe());
+    let envelope = config(&home, &text, &["backup", "--json"]).exits(4).json_lines().pop().unwrap();
+    assert_eq!(envelope["data"]["not_saved"].as_array().unwrap().len(), expected.len(), "{envelope}");
     let _ = config(&home, &text, &["backup", "--json", "big"]).exits(3).says_nothing_of("set `big`");
 }
 

@@ -61,11 +61,10 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
     let mut runs = Vec::new();
     let mut errors = Vec::new();
     let mut codes = Vec::new();
-    let mut not_tried = Vec::new();
+    let mut not_saved = Vec::new();
     for (place, sets) in groups {
-        let name = name_of(&place, &sets);
         let request = BackupRequest {
-            sets,
+            sets: sets.clone(),
             tags: tags.clone(),
             full: arguments.full,
             dry_run: arguments.dry_run,
@@ -81,16 +80,17 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
                 let down =
                     failures(&result).map(|(name, failure)| Report::new(Blame::Environment, "still_down", format!("{name}: {failure}")));
                 errors.extend(down);
+                not_saved.extend(failed_of(&result, &place, &sets));
                 runs.push(result);
             }
             // What goes to another repository is not lost because of this one.
             Err(error) if several && !session.interrupted() => {
                 let mut report = report::of(&error);
-                report.message = format!("{name}: {}", report.message);
+                not_saved.extend(sets.iter().map(|set| NotSaved::of(&name_of(std::slice::from_ref(set)), &place, &report.message)));
+                report.message = format!("{}{}: {}", name_of(&sets), place.suffix(), report.message);
                 session.output.error(&report);
                 codes.push(report.exit_code());
                 errors.push(report);
-                not_tried.push(name);
             }
             Err(error) => return Err(error),
         }
@@ -98,21 +98,54 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
             break;
         }
     }
-    if !not_tried.is_empty() && !runs.is_empty() {
+    if several {
         // Else the last table looks as if it were of everything.
-        session.output.note(&format!("Nothing was saved of {}.", not_tried.join(", ")));
+        for one in &not_saved {
+            session.output.note(&format!("Nothing was saved of {}: {}", one.what, one.error));
+        }
     }
-    Ok(Done { code: worst(&codes), data: to_value(&serde_json::json!({ "runs": runs }))?, errors, envelope: true })
+    let data = serde_json::json!({ "runs": runs, "not_saved": not_saved });
+    Ok(Done { code: worst(&codes), data: to_value(&data)?, errors, envelope: true })
+}
+
+/// Something of which nothing was saved, in words for people.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct NotSaved {
+    /// The set, or what of it; and of which Engine.
+    what: String,
+    /// Why.
+    error: String,
+}
+
+impl NotSaved {
+    fn of(what: &str, place: &Place, error: &str) -> Self {
+        Self { what: format!("{what}{}", place.suffix()), error: safe(error) }
+    }
+}
+
+impl Place {
+    /// Of which Engine it is, at the end of a name.
+    fn suffix(&self) -> String {
+        self.engine.as_ref().map_or_else(String::new, |engine| format!(" of the Engine `{}`", safe(engine)))
+    }
 }
 
 /// The sets of one place, for people.
-fn name_of(place: &Place, sets: &[BackupSet]) -> String {
+fn name_of(sets: &[BackupSet]) -> String {
     let names: Vec<String> = sets.iter().filter_map(|set| Some(format!("`{}`", safe(set.name.as_deref()?)))).collect();
-    let sets = format!("{} {}", if names.len() == 1 { "set" } else { "sets" }, names.join(", "));
-    match &place.engine {
-        Some(engine) => format!("{sets} of the Engine `{}`", safe(engine)),
-        None => sets,
-    }
+    format!("{} {}", if names.len() == 1 { "set" } else { "sets" }, names.join(", "))
+}
+
+/// What failed as a whole in a run that saved other things.
+fn failed_of(result: &BackupResult, place: &Place, sets: &[BackupSet]) -> Vec<NotSaved> {
+    let has_failed = |one: &&ApplicationResult| !one.saved && one.items.is_empty() && !one.warnings.is_empty();
+    let whose = |name: &str| {
+        let by_name = |set: &&BackupSet| backup::name_of_applications(set) == name || backup::name_of_paths(set) == name;
+        let set = sets.iter().find(by_name).filter(|set| set.name.is_some());
+        set.map_or_else(|| safe(name), |set| name_of(std::slice::from_ref(set)))
+    };
+    let failed = result.applications.iter().filter(has_failed);
+    failed.map(|one| NotSaved::of(&whose(&one.application), place, &one.warnings.join("; "))).collect()
 }
 
 /// The exit code of several runs: that of all if they agree, else in part.

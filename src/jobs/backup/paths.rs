@@ -22,7 +22,7 @@ use crate::sources::walk::WalkOptions;
 use crate::sources::{Counts, NeverRead};
 
 /// What the paths of a set are called in results.
-pub(super) fn name(set: &BackupSet) -> String {
+pub fn name(set: &BackupSet) -> String {
     set.selection.paths.iter().map(|path| printable(path.as_os_str().as_bytes())).collect::<Vec<_>>().join(", ")
 }
 
