@@ -22,6 +22,8 @@ const FOLDER: &str = "quiesce";
 const SUFFIX: &str = ".journal";
 /// Held by whoever changes what is held: reads other runs' journals and writes its own, or starts a container again.
 const GATE: &str = "gate";
+/// The line of whoever takes over the journal of a dead run.
+const RECOVERING: &[u8] = b"{\"event\":\"recovering\"}\n";
 /// Longest journal that is read. A line has some 300 bytes.
 const LIMIT: u64 = 64 << 20;
 
@@ -142,6 +144,8 @@ enum Line {
         /// The `order` of the entry or the command.
         order: u64,
     },
+    /// The run is dead: whoever holds the file from here on brings back what it has left.
+    Recovering,
 }
 
 /// What a journal says is still to be undone and to be run, in the order in which it was written.
@@ -151,6 +155,8 @@ struct Open {
     /// The `order` of those that were started again: they are looked at once more, and nobody keeps them still.
     started: Vec<u64>,
     hooks: Vec<OwedHook>,
+    /// Whether the run is known to be dead.
+    recovering: bool,
 }
 
 /// What can go wrong with journals.
@@ -255,9 +261,10 @@ impl Journals {
             let unheld = LockedFile::open_unheld(&path).map_err(|source| self.failed(&path, source))?;
             let Some(bytes) = journal_file::read_unlocked(&path, LIMIT).map_err(|source| self.failed(&path, source))? else { continue };
             let living = unheld.is_none();
-            let Open { entries, started, .. } = Open::read(&bytes);
+            let Open { entries, started, recovering, .. } = Open::read(&bytes);
             let is_held = |entry: &Entry| entry.engine == engine && !(living && started.contains(&entry.order));
-            holdings.extend(entries.into_iter().filter(is_held).map(|entry| Holding { entry, living }));
+            let held = entries.into_iter().filter(is_held);
+            holdings.extend(held.map(|entry| Holding { entry, living, recovering: living && recovering }));
         }
         Ok(holdings)
     }
@@ -279,6 +286,10 @@ impl Journals {
             // A line that was cut off by the crash must not swallow the next one.
             if bytes.last().is_some_and(|last| *last != b'\n') {
                 file.append(b"\n").map_err(failed)?;
+            }
+            if !open.recovering {
+                // Without it others take us for the run.
+                let _ = file.append(RECOVERING);
             }
             let run = open.run().to_owned();
             let next = open.next();
@@ -348,8 +359,10 @@ pub struct Gate {
 pub struct Holding {
     /// What its journal says.
     pub entry: Entry,
-    /// Whether that run lives.
+    /// Whether that run lives, or somebody who brings back what it has left.
     pub living: bool,
+    /// Whether it is the latter.
+    pub recovering: bool,
 }
 
 /// The journal of one guard, or of a run that has died. Dropped with entries that are still open, its file stays for
@@ -475,6 +488,7 @@ impl Open {
                 Ok(Line::Owed(hook)) => open.hooks.push(hook),
                 Ok(Line::Started { order }) => open.started.push(order),
                 Ok(Line::Released { order }) => open.release(order),
+                Ok(Line::Recovering) => open.recovering = true,
                 Err(_) => {}
             }
         }

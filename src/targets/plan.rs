@@ -120,6 +120,8 @@ pub struct RestoreOptions {
     pub held_down: BTreeSet<String>,
     /// Ids of containers that a backup keeps still just now, and will start.
     pub kept_still: BTreeSet<String>,
+    /// Ids of containers that a backup which died has left down, and that are brought back just now.
+    pub brought_back: BTreeSet<String>,
     /// Volumes and paths that a restore which died has left half restored: nobody is started on those that stay so.
     pub half: BTreeSet<String>,
     /// Those of them where nothing was before, so that all that is there is from that restore, and that it filled from the same snapshot.
@@ -392,6 +394,11 @@ pub enum Conflict {
         /// Its name.
         container: String,
     },
+    /// A backup that died has left such a container down, and another start of bbackup just brings it back.
+    BroughtBack {
+        /// Its name.
+        container: String,
+    },
     /// A compose project cannot be called so.
     ProjectName {
         /// The new name.
@@ -520,6 +527,9 @@ impl fmt::Display for Conflict {
             Self::ContainerExists { name, status } => write!(f, "container {} exists already ({})", shown(name), shown(status)),
             Self::KeptStill { container } => {
                 write!(f, "a backup keeps container {} still just now, and starts it when it has read what it needs", shown(container))
+            }
+            Self::BroughtBack { container } => {
+                write!(f, "container {}, which a backup that died has left down, is brought back just now by another bbackup", shown(container))
             }
             Self::ProjectName { name, reason } => write!(f, "the compose project cannot be called `{}`: {}", shown(name), shown(reason)),
             Self::Twice { what } => write!(f, "two of what is restored would be {}", shown(what)),

@@ -39,7 +39,7 @@ async fn a_living_run_keeps_its_journal_and_a_dead_one_gives_it_up() {
     assert!(journals.dead(&gate, "engine").unwrap().is_empty());
     assert!(journals.any().unwrap() && !journals.any_dead(&gate).unwrap(), "it lives");
     let held = journals.held_by_others(&gate, None, "engine").unwrap();
-    assert_eq!((held.len(), held[0].living, held[0].entry.name.as_str()), (1, true, "web"));
+    assert_eq!((held.len(), held[0].living, held[0].recovering, held[0].entry.name.as_str()), (1, true, false, "web"));
     assert!(journals.held_by_others(&gate, Some(&journal), "engine").unwrap().is_empty());
     assert!(journals.held_by_others(&gate, None, "other").unwrap().is_empty());
 
@@ -48,6 +48,11 @@ async fn a_living_run_keeps_its_journal_and_a_dead_one_gives_it_up() {
     assert!(!journals.held_by_others(&gate, None, "engine").unwrap()[0].living);
     assert!(journals.dead(&gate, "other").unwrap().is_empty(), "another Engine's");
     let mut dead = journals.dead(&gate, "engine").unwrap();
+    let held = |own: Option<&Journal>| journals.held_by_others(&gate, own, "engine").unwrap();
+    assert!(held(None)[0].living && held(None)[0].recovering, "another that looks must not take us for the run");
+    drop(dead);
+    assert!(!held(None)[0].living && !held(None)[0].recovering);
+    dead = journals.dead(&gate, "engine").unwrap();
     let journal = dead.first_mut().unwrap();
     assert_eq!((journal.run(), names(journal.open_entries())), ("RUN", vec!["web"]));
     journal.released(1).unwrap();

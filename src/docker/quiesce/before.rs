@@ -130,7 +130,7 @@ mod tests {
             started_at: String::new(),
             settled: jiff::Timestamp::UNIX_EPOCH,
         };
-        Holding { entry, living }
+        Holding { entry, living, recovering: false }
     }
 
     #[test]

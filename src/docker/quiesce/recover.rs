@@ -119,29 +119,32 @@ pub async fn recover(state: &Path, engine: &Engine, needed_by: Option<&NeededBy>
     if !journals.any()? {
         return Ok(recovery);
     }
-    let mut gate = journals.gate(GATE_LIMIT).await?;
+    let gate = journals.gate(GATE_LIMIT).await?;
     let mut dead = journals.dead(&gate, engine.id())?;
+    let mut living = living(&journals, &gate, engine, &dead)?;
+    let mut gate = Some(gate);
     let mut left: Vec<VecDeque<Pending>> = dead.iter().map(pending).collect();
     let mut started = Vec::new();
-    let living = loop {
-        let living = living(&journals, &gate, engine, &dead)?;
+    loop {
         for (number, (journal, left)) in dead.iter_mut().zip(&mut left).enumerate() {
             let entries = repair(journal, left, &living, needed_by, engine, &mut recovery).await;
             started.extend(entries.into_iter().map(|(repaired, entry)| Started { journal: number, repaired, entry }));
         }
         // A stop that is still under way may take long, and so may commands; nobody has to wait for them. The journals stay ours: they are
         // locked, and others take them for those of a run that lives.
-        drop(gate);
+        drop(gate.take());
         if left.iter().all(VecDeque::is_empty) {
-            break living;
+            break;
         }
         tokio::time::sleep(UNSETTLED).await;
-        gate = journals.gate(GATE_LIMIT).await?;
-    };
+        // Whatever is wrong with it from here on, what was left down is started: then what was known last of living runs counts.
+        gate = journals.gate(GATE_LIMIT).await.ok();
+        living = gate.as_ref().and_then(|gate| self::living(&journals, gate, engine, &dead).ok()).unwrap_or(living);
+    }
     if !started.is_empty() {
         tokio::time::sleep(MOMENTS).await;
-        let gate = journals.gate(GATE_LIMIT).await?;
-        let living = self::living(&journals, &gate, engine, &dead)?;
+        let gate = journals.gate(GATE_LIMIT).await.ok();
+        living = gate.as_ref().and_then(|gate| self::living(&journals, gate, engine, &dead).ok()).unwrap_or(living);
         let is_held = |entry: &Entry| {
             living.iter().any(|other| other.container == entry.container) || needed_by.is_some_and(|needed| (needed.0)(entry).is_some())
         };

@@ -136,8 +136,13 @@ async fn unless_kept_still(
     let journals = Journals::new(&context.directories.state);
     let gate = journals.gate(GATE_LIMIT).await.map_err(|error| sentence(&error))?;
     let held = journals.held_by_others(&gate, None, restore.engine.id()).map_err(|error| sentence(&error))?;
-    if held.iter().any(|one| one.living && one.entry.container == stopped.id) {
-        return Err(format!("a backup keeps container {} still just now: try again when it has ended", printable(stopped.name.as_bytes())));
+    let name = printable(stopped.name.as_bytes());
+    match held.iter().find(|one| one.living && one.entry.container == stopped.id) {
+        Some(other) if other.recovering => {
+            return Err(format!("another bbackup just brings container {name} back, which a backup that died has left down: try again when it runs"));
+        }
+        Some(_) => return Err(format!("a backup keeps container {name} still just now: try again when it has ended")),
+        None => {}
     }
     journal.stopping(stopped).map_err(|error| sentence(&error))
 }

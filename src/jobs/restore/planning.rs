@@ -81,9 +81,11 @@ pub(super) async fn plan(
         preview.warnings.append(&mut cleaned.failed);
     }
     let held = if job.in_place && !job.dry_run { held(context, &engine).await? } else { Vec::new() };
-    let ids_of = |living: bool| held.iter().filter(move |one| one.living == living).map(|one| one.entry.container.clone());
+    let ids_of = |living: bool, recovering: bool| {
+        held.iter().filter(move |one| (one.living, one.recovering) == (living, recovering)).map(|one| one.entry.container.clone())
+    };
     // What a backup that died has left down, and could not be started, is started some time: not on half of what is overwritten.
-    cleaned.held_down.extend(ids_of(false));
+    cleaned.held_down.extend(ids_of(false, false));
     let (half_filled, half_of_others) = half_filled(&cleaned.half, &by_name);
     let selection = &job.selection;
     let options = RestoreOptions {
@@ -98,7 +100,8 @@ pub(super) async fn plan(
         half: journal::half_restored(&context.directories.state, engine.id())?.into_keys().chain(cleaned.half.keys().cloned()).collect(),
         half_filled,
         half_of_others,
-        kept_still: ids_of(true).collect(),
+        kept_still: ids_of(true, false).collect(),
+        brought_back: ids_of(true, true).collect(),
     };
     let plan = crate::targets::prepare(&engine, &stored, &options).await?;
     preview.steps.extend(plan.steps.iter().map(|planned| shown(&planned.step)));

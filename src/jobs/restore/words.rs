@@ -45,6 +45,7 @@ pub(super) fn worded(found: &plan::Conflict) -> Conflict {
     let (item, hint) = match found {
         C::ContainerExists { name, .. } => (format!("container {name}"), RENAME),
         C::KeptStill { container } => (format!("container {container}"), "Wait until that backup has ended."),
+        C::BroughtBack { container } => (format!("container {container}"), "Wait until it runs again; `bbackup recover` says when."),
         C::ProjectName { name, .. } => (format!("project {name}"), "Choose another name with --rename OLD:NEW."),
         C::Twice { what } => (what.clone(), "Give each a name of its own with --rename OLD:NEW."),
         C::VolumeExists { name, .. } => (format!("volume {name}"), RENAME),

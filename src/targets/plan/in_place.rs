@@ -222,9 +222,13 @@ fn refuse_kept_still(draft: &mut Draft<'_>, replaced: &Concerned<'_>, targets: &
         replaced.iter().any(|(_, other)| other.id == container.id)
             || targets.iter().any(|target| target.reached_by(container, host).is_some())
     };
-    let kept = host.containers.iter().filter(|container| draft.options.kept_still.contains(&container.id));
-    for container in kept.filter(is_concerned) {
-        draft.conflict(Conflict::KeptStill { container: container.name.clone() });
+    for container in host.containers.iter().filter(is_concerned) {
+        let name = || container.name.clone();
+        if draft.options.kept_still.contains(&container.id) {
+            draft.conflict(Conflict::KeptStill { container: name() });
+        } else if draft.options.brought_back.contains(&container.id) {
+            draft.conflict(Conflict::BroughtBack { container: name() });
+        }
     }
 }
 

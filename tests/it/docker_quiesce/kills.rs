@@ -174,6 +174,7 @@ fn who_waits_for_a_stop_that_a_dead_run_has_asked_for_keeps_nobody_else() {
     let stage = Stage::new(&home, "patient");
     start(&stage, "app", 1, &["--stop-timeout", "40"], STUBBORN);
     start(&stage, "other", 1, &[], POLITE);
+    let _ = stage.bbackup(["backup", "--config-only", "--containers", &stage.name("app")]).run().success();
     let mut killed = stage.bbackup(["backup", "--containers", &stage.name("app")]).spawn();
     killed.until("the stop", || !journals(&home).is_empty());
     thread::sleep(Duration::from_millis(500));
@@ -182,6 +183,10 @@ fn who_waits_for_a_stop_that_a_dead_run_has_asked_for_keeps_nobody_else() {
     let mut recovering = stage.bbackup(["recover"]).spawn();
     thread::sleep(Duration::from_secs(2));
     let outcome = stage.bbackup(["backup", "--containers", &stage.name("other")]).run().success();
+    // Nobody else is told that a backup runs.
+    let in_place = ["restore", "latest", "--in-place", "--container", &stage.name("app")];
+    let refused = stage.bbackup(in_place).run().exits(1).says("is brought back just now by another bbackup");
+    let _ = refused.says_nothing_of("a backup keeps");
     assert!(recovering.is_running(), "it waited until the other container was back: {}", outcome.describe());
     assert_eq!(state(&stage, "app"), "running", "it has ended too soon for this to say anything");
     let _ = recovering.wait().success().says(&stage.name("app"));

@@ -258,6 +258,52 @@ fn nobody_is_waited_for_to_become_what_it_was_not() {
 }
 
 #[test]
+fn whatever_happens_to_the_gate_meanwhile_what_was_left_down_is_started() {
+    let home = Home::new();
+    let stage = Stage::new(&home, "gate");
+    let state = home.path("state");
+    let [down, ending] = ["a-down", "b-ending"].map(|name| start(&stage, name, &[], POLITE));
+    block_on(async {
+        let engine = connect(&stage).await;
+        let containers = containers(&engine, &stage).await;
+        let journals = Journals::new(&state);
+        let gate = journals.gate(Duration::from_secs(5)).await.unwrap();
+        let settled = jiff::Timestamp::now().checked_add(Duration::from_secs(6)).unwrap();
+        for container in &containers {
+            // Each run has left one of them; the stop of the second is still under way.
+            let mut journal = journals.start(&gate, engine.id(), &container.name).unwrap();
+            let intent = Intent {
+                container: container.id.clone(),
+                name: container.name.clone(),
+                before: Status::Running,
+                action: Action::Stop,
+                service: None,
+                started_at: container.state.started_at.clone(),
+                settled,
+            };
+            journal.hold(intent).unwrap();
+        }
+        drop(gate);
+        stage.ok(["stop", "-t", "1", &down]);
+        let recovering = recover(&state, &engine, None);
+        let broken = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            // No file can be locked there any more.
+            let gate = state.join("quiesce/gate");
+            std::fs::remove_file(&gate).unwrap();
+            std::fs::create_dir(&gate).unwrap();
+            stage.ok(["stop", "-t", "1", &ending]);
+        };
+        let (recovered, ()) = tokio::join!(recovering, broken);
+        let repaired = recovered.unwrap().repaired;
+        assert_eq!(repaired.len(), 2, "{repaired:?}");
+        for name in [&down, &ending] {
+            assert_eq!(status(&engine, name).await, "running", "{repaired:?}");
+        }
+    });
+}
+
+#[test]
 fn what_others_do_meanwhile_is_seen() {
     let home = Home::new();
     let stage = Stage::new(&home, "others");
