@@ -12,9 +12,11 @@ use super::backup::{USUAL_DATA_ROOT, filter_of, never_read_on};
 use super::engine::connect;
 use super::error::JobError;
 use crate::config::{BackupSet, Config, DEFAULT_ENGINE, Selection};
+use crate::docker::discover::links::Links;
 use crate::docker::mountpoint::same_root;
 use crate::docker::{Discovery, Engine, discover};
 use crate::model::application::{Application, ItemKind, Volume};
+use crate::model::text::printable;
 use crate::platform::directories::Directories;
 use crate::sources::filter::Case;
 use crate::sources::host_path::reaches;
@@ -60,9 +62,16 @@ const BIND: &str = "bind mount";
 /// The Engine cannot be reached or used, or a set has a pattern that is none.
 pub async fn coverage(config: &Config, engine: &str, directories: &Directories) -> Result<Coverage, JobError> {
     let connected = connect(&config.docker).await?;
-    let discovery = discover(&connected).await?;
-    let look = Look { seen: same_root(&connected).await, engine: &connected, discovery: &discovery, config, directories };
+    let (discovery, mut silent) = tokio::join!(discover(&connected), silent(&connected, config, directories));
+    let discovery = discovery?;
     let mut warnings = discovery.warnings.clone();
+    warnings.extend(silent.iter().map(|path| {
+        let path = printable(path.as_bytes());
+        format!("{path}: its file system does not answer, so that it cannot be seen what it leads to and what a set saves of it")
+    }));
+    silent.extend(discovery.links().unknown().iter().cloned());
+    let silent = Arc::new(silent);
+    let look = Look { seen: same_root(&connected).await, engine: &connected, discovery: &discovery, config, directories, silent };
     let (mut enabled, mut disabled) = (Vec::new(), Vec::new());
     for set in &sets(config, engine) {
         let saved = Saved::of(&look, set, &mut warnings).await?;
@@ -101,6 +110,13 @@ pub async fn coverage(config: &Config, engine: &str, directories: &Directories) 
     })
 }
 
+/// What of the paths of sets and of our own lies on a file system that does not answer.
+async fn silent(engine: &Engine, config: &Config, directories: &Directories) -> BTreeSet<String> {
+    let own = [&directories.state, &directories.cache].into_iter().chain(config.repositories.iter().map(|one| &one.location));
+    let named = own.chain(config.sets.iter().flat_map(|set| &set.selection.paths)).filter_map(|path| path.to_str().map(str::to_owned));
+    Links::silent(engine, named.collect()).await
+}
+
 /// The sets of an Engine; without a configuration `backup` takes everything.
 fn sets(config: &Config, engine: &str) -> Vec<BackupSet> {
     if config.source.is_none() {
@@ -130,6 +146,8 @@ struct Look<'a> {
     directories: &'a Directories,
     /// Whether the Engine's files are seen from here.
     seen: bool,
+    /// Paths that nobody may touch, as that may take for ever.
+    silent: Arc<BTreeSet<String>>,
 }
 
 impl Look<'_> {
@@ -138,7 +156,8 @@ impl Look<'_> {
         let named = |name: &str| self.config.repositories.iter().find(|one| one.name.as_deref() == Some(name));
         let repository = set.repository.as_deref().and_then(named).or_else(|| self.config.default_repository());
         let own = [self.directories.state.as_path(), self.directories.cache.as_path()];
-        let own: Vec<&Path> = own.into_iter().chain(repository.map(|one| one.location.as_path())).collect();
+        let own = own.into_iter().chain(repository.map(|one| one.location.as_path()));
+        let own: Vec<&Path> = own.filter(|path| !is_in(&self.silent, path)).collect();
         let data_root = if self.engine.is_local() { self.engine.data_root() } else { Path::new(USUAL_DATA_ROOT) };
         let never_read = never_read_on(&own, self.engine, self.discovery, data_root).await?;
         let walk = WalkOptions {
@@ -147,7 +166,7 @@ impl Look<'_> {
             never_read: Arc::new(never_read),
             ..WalkOptions::default()
         };
-        Ok(Rules { seen: self.seen, walk })
+        Ok(Rules { seen: self.seen, silent: Arc::clone(&self.silent), walk })
     }
 }
 
@@ -155,6 +174,7 @@ impl Look<'_> {
 #[derive(Clone)]
 struct Rules {
     seen: bool,
+    silent: Arc<BTreeSet<String>>,
     walk: WalkOptions,
 }
 
@@ -169,24 +189,38 @@ impl Rules {
         for pattern in patterns {
             filter.exclude(pattern.as_bytes(), Case::Sensitive).map_err(SourceError::from)?;
         }
-        Ok(Self { seen: self.seen, walk: WalkOptions { filter: Some(Arc::new(filter)), ..self.walk.clone() } })
+        Ok(Self {
+            seen: self.seen,
+            silent: Arc::clone(&self.silent),
+            walk: WalkOptions { filter: Some(Arc::new(filter)), ..self.walk.clone() },
+        })
     }
 
     /// Whether saving `outer` saves `inner`, a path in it or itself. Another file system is gone into for what was asked for `by_name`.
     fn give(&self, outer: &Path, inner: &Path, by_name: bool) -> bool {
-        if self.seen {
+        let is_silent = self.is_silent(outer) || self.is_silent(inner);
+        if self.seen && !is_silent {
             return reaches(outer, inner, &self.walk, by_name);
         }
         let between = inner.ancestors().take_while(|path| path.starts_with(outer));
         inner.starts_with(outer)
             && !between.filter_map(Path::to_str).any(|path| self.exclude(path))
-            && !matches!(self.walk.never_read.of_path(inner), Pruned::Whole(_))
+            && (is_silent || !matches!(self.walk.never_read.of_path(inner), Pruned::Whole(_)))
+    }
+
+    fn is_silent(&self, path: &Path) -> bool {
+        is_in(&self.silent, path)
     }
 
     fn give_volume(&self, stored: &str, volume: &Volume) -> bool {
-        let never = self.walk.never_read.of_volume(Path::new(&volume.mountpoint), volume.bound_folder().map(Path::new));
+        let folder = volume.bound_folder().map(Path::new).filter(|folder| !self.is_silent(folder));
+        let never = self.walk.never_read.of_volume(Path::new(&volume.mountpoint), folder);
         !self.exclude(stored) && !matches!(never, Pruned::Whole(_))
     }
+}
+
+fn is_in(paths: &BTreeSet<String>, path: &Path) -> bool {
+    path.to_str().is_some_and(|path| paths.contains(path))
 }
 
 /// What a set saves.
@@ -260,7 +294,8 @@ mod tests {
     fn what_lies_in_a_bind_mount_that_is_saved_is_saved_with_it_unless_it_is_left_out() {
         let mut filter = Filter::new();
         filter.exclude(b"/srv/data/cache", Case::Sensitive).unwrap();
-        let rules = Rules { seen: false, walk: WalkOptions { filter: Some(Arc::new(filter)), ..WalkOptions::default() } };
+        let rules =
+            Rules { seen: false, silent: Arc::default(), walk: WalkOptions { filter: Some(Arc::new(filter)), ..WalkOptions::default() } };
         let saved = Saved {
             items: [(BIND, "/srv/data".to_owned()), ("volume", "/srv/other".to_owned())].into(),
             binds: [("/srv/data".to_owned(), rules.and(&["*.tmp".to_owned()]).unwrap())].into(),

@@ -1,9 +1,9 @@
 //! Compose files and `.env`, found by the labels that compose puts on containers.
 //!
 //! Labels come with images too, so nothing that they name is trusted: only regular files of a moderate size are read, and
-//! nothing is ever waited for. Files that compose files name in turn (`env_file`, `configs`, `secrets`) are read as well.
+//! nothing is waited for without end. Files that compose files name in turn (`env_file`, `configs`, `secrets`) are read as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -15,6 +15,7 @@ use super::tar::TarSource;
 use super::volume::chain;
 use crate::config::compose_file::{self, NamedFile};
 use crate::docker::archive::archive_get;
+use crate::docker::discover::links::Links;
 use crate::docker::helper::{Helper, MOUNT, Owner};
 use crate::docker::mountpoint::{same_path, same_root};
 use crate::docker::{DockerError, Engine};
@@ -67,6 +68,14 @@ enum NotRead {
 }
 
 impl Way<'_> {
+    /// Whether the file system of a path does not answer: whoever touches it waits, it may be for ever.
+    async fn is_silent(&self, path: &Path) -> bool {
+        match (self, path.to_str()) {
+            (Self::Engine { engine, .. }, Some(path)) => !Links::silent(engine, BTreeSet::from([path.to_owned()])).await.is_empty(),
+            _ => false,
+        }
+    }
+
     async fn read(&self, path: &Path) -> Result<(Vec<u8>, ReadMethod), NotRead> {
         let (engine, owner) = match self {
             Self::Engine { engine, owner } => (engine, owner),
@@ -136,6 +145,8 @@ struct Reading<'a> {
     root: &'a str,
     /// The project's folder.
     folder: Option<&'a Path>,
+    /// Folders whose file system does not answer: that is found out once.
+    silent: Vec<PathBuf>,
     found: Found,
 }
 
@@ -144,6 +155,12 @@ impl Reading<'_> {
     async fn take(&mut self, path: &Path, required: bool, lost: impl Fn(&str) -> String) {
         let place = format!("{}/{}", self.root, place(path, self.folder));
         if self.found.files.iter().any(|known| known.path == place) {
+            return;
+        }
+        let above = path.parent().unwrap_or(path);
+        if self.silent.iter().any(|silent| above.starts_with(silent)) || self.way.is_silent(path).await {
+            self.silent.push(above.to_owned());
+            self.found.warnings.push(lost(SILENT));
             return;
         }
         match self.way.read(path).await {
@@ -166,7 +183,7 @@ impl Reading<'_> {
 
 async fn read_all(compose: &Compose, root: &str, way: &Way<'_>) -> Found {
     let folder = compose.working_dir.as_deref().map(Path::new).filter(|folder| folder.is_absolute());
-    let mut reading = Reading { way, root, folder, found: Found::default() };
+    let mut reading = Reading { way, root, folder, silent: Vec::new(), found: Found::default() };
     let named = compose.config_files.iter().chain(&compose.environment_files).map(|file| (file.as_str(), true));
     // `.env` is read by compose without being named, and need not exist.
     for (file, required) in named.chain([(".env", false)]) {
@@ -238,6 +255,7 @@ fn lexical(path: &Path) -> PathBuf {
 }
 
 const MISSING: &str = "it does not exist";
+const SILENT: &str = "its file system does not answer; if it is on the network, its server may be gone";
 const NOT_REGULAR: &str = "it is not a regular file";
 
 /// Where a file goes below the compose folder: its path in the project's folder, or `absolute/…` for what lies elsewhere.

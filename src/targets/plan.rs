@@ -511,6 +511,13 @@ pub enum Conflict {
         /// What lay below it: `volume db`, `/mnt/disk/app`.
         what: String,
     },
+    /// A file system does not answer.
+    Silent {
+        /// A path on it.
+        path: String,
+        /// What uses it: `container web`, `volume db`.
+        what: String,
+    },
     /// Something has no usable configuration in the snapshot.
     NotSaved {
         /// What: `container web`, `volume db`.
@@ -529,7 +536,11 @@ impl fmt::Display for Conflict {
                 write!(f, "a backup keeps container {} still just now, and starts it when it has read what it needs", shown(container))
             }
             Self::BroughtBack { container } => {
-                write!(f, "container {}, which a backup that died has left down, is brought back just now by another bbackup", shown(container))
+                write!(
+                    f,
+                    "container {}, which a backup that died has left down, is brought back just now by another bbackup",
+                    shown(container)
+                )
             }
             Self::ProjectName { name, reason } => write!(f, "the compose project cannot be called `{}`: {}", shown(name), shown(reason)),
             Self::Twice { what } => write!(f, "two of what is restored would be {}", shown(what)),
@@ -569,6 +580,7 @@ impl fmt::Display for Conflict {
             Self::EngineTooOld { what, uses, needs, has } => {
                 write!(f, "{} uses {}, which needs an Engine with API {needs}; this one has {has}", shown(what), shown(uses))
             }
+            Self::Silent { path, what } => write!(f, "{} needs {}, and the file system there does not answer", shown(what), shown(path)),
             Self::NotSaved { what, reason } => write!(f, "{} is not in the snapshot: {}", shown(what), shown(reason)),
         }
     }

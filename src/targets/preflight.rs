@@ -15,6 +15,7 @@ use crate::docker::create::is_predefined_network;
 use crate::docker::create::json::{array, object, text, texts};
 use crate::docker::create::names::mounted_volume;
 use crate::docker::discover::grounds::Grounds;
+use crate::docker::discover::links::Links;
 use crate::docker::discover::{discover, inspect_volume};
 use crate::docker::ourselves::ourselves;
 use crate::docker::wire::encode;
@@ -63,6 +64,8 @@ pub struct Host {
     pub runtimes: BTreeSet<String>,
     /// Paths of its machine that were asked for and are not there; empty where its paths are not those of this machine.
     pub missing_paths: BTreeSet<String>,
+    /// Paths that were asked for, or folders that volumes stand for, whose file system does not answer.
+    pub silent: BTreeSet<String>,
     /// What is at the paths of bind mounts that were asked for; those that are not here are not seen from here.
     pub binds: BTreeMap<String, PathState>,
 }
@@ -226,14 +229,17 @@ impl Host {
         }
         host.listening = ports::listening(engine).await;
         if mountpoint::same_root(engine).await {
+            let all = [&wanted.paths, &wanted.binds, &wanted.folders, &wanted.mount_points].into_iter().flatten().cloned();
+            host.silent = Links::silent(engine, all.collect()).await;
+            let answers = |path: &&String| !host.silent.contains(*path);
             let missing =
                 |path: &&String| matches!(rustix::fs::stat(path.as_str()), Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR));
-            host.missing_paths = wanted.paths.iter().filter(missing).cloned().collect();
-            host.binds = wanted.binds.iter().filter_map(|path| Some((path.clone(), path_state(path)?))).collect();
+            host.missing_paths = wanted.paths.iter().filter(answers).filter(missing).cloned().collect();
+            host.binds = wanted.binds.iter().filter(answers).filter_map(|path| Some((path.clone(), path_state(path)?))).collect();
             host.disk = disk(engine.data_root());
-            let folders = wanted.binds.iter().chain(&wanted.folders);
+            let folders = wanted.binds.iter().chain(&wanted.folders).filter(answers);
             host.disks = folders.filter_map(|path| Some((path.clone(), disk(Path::new(path))?))).collect();
-            host.unmounted = unmounted(&wanted.mount_points);
+            host.unmounted = unmounted(wanted.mount_points.iter().filter(answers));
         }
         Ok(host)
     }
@@ -315,9 +321,9 @@ fn disk(path: &Path) -> Option<Disk> {
 }
 
 /// Those of some mount points at which nothing is mounted.
-fn unmounted(wanted: &BTreeSet<String>) -> BTreeMap<String, PathState> {
+fn unmounted<'a>(wanted: impl Iterator<Item = &'a String>) -> BTreeMap<String, PathState> {
     let Ok(mounted) = mounts::points() else { return BTreeMap::new() };
-    let missing = wanted.iter().filter(|point| !mounted.iter().any(|mounted| mounted == Path::new(point)));
+    let missing = wanted.filter(|point| !mounted.iter().any(|mounted| mounted == Path::new(point)));
     missing.filter_map(|point| Some((point.clone(), path_state(point)?))).collect()
 }
 

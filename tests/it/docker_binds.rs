@@ -1,5 +1,7 @@
 //! Bind mounts: files of the host that containers mount are saved with them and come back to their place.
 
+mod hung;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

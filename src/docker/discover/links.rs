@@ -81,6 +81,11 @@ impl Links {
         found
     }
 
+    /// The paths of which the file system does not answer.
+    pub fn unknown(&self) -> &BTreeSet<String> {
+        &self.unknown
+    }
+
     /// What could not be found out, as a sentence.
     pub fn told(&self) -> Option<String> {
         const SHOWN: usize = 10;

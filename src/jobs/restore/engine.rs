@@ -139,7 +139,9 @@ async fn unless_kept_still(
     let name = printable(stopped.name.as_bytes());
     match held.iter().find(|one| one.living && one.entry.container == stopped.id) {
         Some(other) if other.recovering => {
-            return Err(format!("another bbackup just brings container {name} back, which a backup that died has left down: try again when it runs"));
+            return Err(format!(
+                "another bbackup just brings container {name} back, which a backup that died has left down: try again when it runs"
+            ));
         }
         Some(_) => return Err(format!("a backup keeps container {name} still just now: try again when it has ended")),
         None => {}

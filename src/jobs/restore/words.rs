@@ -73,6 +73,7 @@ pub(super) fn worded(found: &plan::Conflict) -> Conflict {
             path.clone(),
             "Mount it first. If the files are meant to go to the disk that is there now, put a file into that folder; --to writes them elsewhere.",
         ),
+        C::Silent { path, .. } => (path.clone(), "If it is on the network, its server may be gone: bring it back, or unmount it."),
         C::NotSaved { what, .. } => (what.clone(), "Choose another snapshot; `bbackup snapshots` lists them."),
     };
     conflict(printable(item.as_bytes()), found.to_string(), hint)

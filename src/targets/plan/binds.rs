@@ -110,6 +110,8 @@ pub(super) fn fate(draft: &Draft<'_>, path: &str, beside: bool) -> Fate {
     let options = draft.options;
     let refuse = |reason: &str| Fate::Refuse(reason.to_owned());
     match draft.host.binds.get(path) {
+        // That it does not answer is in the way, and told as that.
+        _ if draft.host.silent.contains(path) => Fate::Write,
         _ if options.half_filled.contains(path) => Fate::Write,
         state if options.half_of_others.contains_key(path) && is_refused(state, options) => {
             let from = options.half_of_others.get(path).map_or("", String::as_str);

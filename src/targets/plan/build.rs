@@ -90,6 +90,7 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
     draft.plan_starts();
     super::engines::compare(&mut draft);
     super::in_place::frame(&mut draft);
+    super::disks::silent(&mut draft);
     super::disks::mounted(&mut draft);
     super::disks::space(&mut draft);
     Ok(draft.plan)

@@ -232,13 +232,13 @@ fn bound_path(bind: &str) -> Option<&str> {
 
 /// The paths of the host that the containers of these applications mount.
 pub(super) fn host_paths(applications: &[StoredApplication]) -> BTreeSet<String> {
-    let mut paths = BTreeSet::new();
-    for inspect in applications.iter().flat_map(|stored| stored.containers.values()) {
-        let mounts = array(inspect, "/HostConfig/Mounts").iter().filter(|mount| text(mount, "/Type") == Some("bind"));
-        paths.extend(mounts.filter_map(|mount| text(mount, "/Source")).map(str::to_owned));
-        paths.extend(texts(inspect, "/HostConfig/Binds").filter_map(bound_path).map(str::to_owned));
-    }
-    paths
+    applications.iter().flat_map(|stored| stored.containers.values()).flat_map(mounted_paths).map(str::to_owned).collect()
+}
+
+/// The paths of the host that a container mounts.
+pub(super) fn mounted_paths(inspect: &Value) -> impl Iterator<Item = &str> {
+    let mounts = array(inspect, "/HostConfig/Mounts").iter().filter(|mount| text(mount, "/Type") == Some("bind"));
+    mounts.filter_map(|mount| text(mount, "/Source")).chain(texts(inspect, "/HostConfig/Binds").filter_map(bound_path))
 }
 
 /// A fixed address of a restored container.

@@ -1,9 +1,9 @@
-//! The disks of a restore: whether what is written has room there, and whether it is the disk that it was on.
+//! The disks of a restore: whether what is written has room there, whether it is the disk that it was on, and whether it answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::Draft;
-use super::{Conflict, Step, StoredApplication};
+use super::{Conflict, Step, StoredApplication, checks};
 use crate::model::application::{ItemKind, ItemRecord};
 use crate::model::text::printable;
 use crate::targets::preflight::{Disk, PathState};
@@ -60,6 +60,25 @@ pub(super) fn mounted(draft: &mut Draft<'_>) {
     }
     for note in notes {
         draft.note(note);
+    }
+}
+
+/// Whoever touches a file system whose server is gone waits, it may be for ever: we, the Engine, and the container that is started.
+pub(super) fn silent(draft: &mut Draft<'_>) {
+    let is_silent = |path: &str| draft.host.silent.contains(path);
+    let mut conflicts = Vec::new();
+    for chosen in &draft.containers {
+        let what = format!("container {}", draft.names.container(&chosen.container.name));
+        let paths = checks::mounted_paths(chosen.inspect).filter(|path| is_silent(path));
+        conflicts.extend(paths.map(|path| Conflict::Silent { path: path.to_owned(), what: what.clone() }));
+    }
+    for (name, (_, volume)) in &draft.volumes {
+        let folder = volume.bound_folder().filter(|folder| is_silent(folder));
+        let what = || format!("volume {}", draft.names.volume(name));
+        conflicts.extend(folder.map(|folder| Conflict::Silent { path: folder.to_owned(), what: what() }));
+    }
+    for conflict in conflicts {
+        draft.conflict(conflict);
     }
 }
 

@@ -19,7 +19,8 @@ pub(super) fn check(draft: &mut Draft<'_>) {
         }
     }
     // Those that nobody asked for were chosen to be free.
-    let is_asked = |(old, new): &(&String, &String)| old != new && draft.options.renames.iter().any(|(from, to)| (from, to) == (*old, *new));
+    let is_asked =
+        |(old, new): &(&String, &String)| old != new && draft.options.renames.iter().any(|(from, to)| (from, to) == (*old, *new));
     let asked: Vec<String> = draft.naming.projects.iter().filter(is_asked).map(|(_, new)| new.clone()).collect();
     for name in asked {
         if let Some(reason) = why_not(draft, &name) {
@@ -48,7 +49,8 @@ fn why_not(draft: &Draft<'_>, name: &str) -> Option<String> {
     let other = draft.host.of_project(name).into_iter().find(|one| !is_restored(one));
     let of_project = other.map(|(kind, name)| format!("{kind} {name} is of a project of that name already"));
     // Else that container would be another application from then on, and its next backup another's.
-    let is_called_so = || draft.host.container(name).filter(|there| there.project.is_none()).map(|_| "a container has that name".to_owned());
+    let is_called_so =
+        || draft.host.container(name).filter(|there| there.project.is_none()).map(|_| "a container has that name".to_owned());
     of_project.or_else(is_called_so)
 }
 

@@ -50,11 +50,8 @@ fn a_project_is_not_called_what_compose_does_not_take_or_what_another_is() {
 #[test]
 fn a_second_copy_is_no_part_of_the_first() {
     let mut host = host();
-    let there = |name: &str, project: &str| HostContainer {
-        name: name.to_owned(),
-        project: Some(project.to_owned()),
-        ..HostContainer::default()
-    };
+    let there =
+        |name: &str, project: &str| HostContainer { name: name.to_owned(), project: Some(project.to_owned()), ..HostContainer::default() };
     host.containers = vec![there("web", "shop"), there("web-restored", "shop-restored")];
     let plan = planned(&RestoreOptions { as_new: true, ..RestoreOptions::default() }, &host);
     let labels = plan.steps.iter().find_map(|planned| match &planned.step {
