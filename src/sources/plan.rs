@@ -9,7 +9,7 @@ use super::image;
 use crate::config::{BackupSet, Images, Scope};
 use crate::docker::Discovery;
 use crate::docker::discover::binds::{Belongs, belongs, data_path};
-use crate::model::application::{Application, Bind, Container, ItemKind, LeftOut, MountKind, Network, Volume};
+use crate::model::application::{Application, ApplicationKind, Bind, Container, ItemKind, LeftOut, MountKind, Network, Volume};
 use crate::model::text::printable;
 
 mod choice;
@@ -42,6 +42,8 @@ pub struct PlannedApplication {
     pub whole: bool,
     /// What labels or the set leave out.
     pub left_out: LeftOut,
+    /// Whether it was chosen as a compose project, and no container of it is there.
+    pub deserted: bool,
 }
 
 impl PlannedApplication {
@@ -206,10 +208,14 @@ fn planned(
     let left_out = choice.left_out(application);
     let of_nobody_else =
         |network: &Network| !network.containers.is_empty() && network.containers.iter().all(|name| left_out.containers.contains(name));
-    let whole = application.containers.iter().all(|one| chosen_container(one) || left_out.containers.contains(&one.name))
+    let no_containers = application.kind == ApplicationKind::Project && application.containers.is_empty();
+    let is_chosen = choice.is_whole(application);
+    // Of a project without containers its volumes are only what it has left.
+    let whole = (is_chosen || !no_containers)
+        && application.containers.iter().all(|one| chosen_container(one) || left_out.containers.contains(&one.name))
         && application.volumes.iter().all(|one| chosen_volume(one) || left_out.volumes.contains(&one.name))
         && application.networks.iter().all(|one| chosen_network(one) || of_nobody_else(one));
-    Some(PlannedApplication { application: application.clone(), items, whole, left_out })
+    Some(PlannedApplication { application: application.clone(), items, whole, left_out, deserted: no_containers && is_chosen })
 }
 
 /// The bind mounts of an application that chosen containers mount, each with those that lie in it: these are no items of their own.

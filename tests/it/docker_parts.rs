@@ -199,3 +199,96 @@ fn configurations_alone_start_nothing_and_touch_no_data() {
     project.stage.wait_for_state(&project.stage.name("db"), "running");
     assert_eq!(project.read("db").as_deref(), Some("kept"));
 }
+
+#[test]
+fn a_malformed_pattern_of_a_label_costs_nothing_and_is_told_before() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let project = Project::new(&home, "malformed");
+    project.container("odd", &["--label", "bbackup.exclude=*.tmp,[a-"]);
+    let folder = project.stage.mountpoint(&project.volume("odd"));
+    for name in ["kept", "left.tmp"] {
+        fs::write(folder.join(name), name).unwrap();
+    }
+    let name = project.stage.name("odd");
+    let told = format!("container {name}: label bbackup.exclude: the exclude pattern `[a-` is malformed");
+    for more in [&["--dry-run"][..], &[]] {
+        let _ = project.stage.bbackup(["backup", "--containers", &name]).args(more).run().exits(4).says(&told);
+    }
+    let path = format!("/docker/{}/volumes/{}", project.name, project.volume("odd"));
+    let saved = project.stage.bbackup(["ls", "latest", &path]).run().success();
+    let _ = saved.says("kept").says_nothing_of("left.tmp");
+}
+
+#[test]
+fn a_project_that_has_lost_its_containers_is_not_whole() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let project = Project::new(&home, "deserted");
+    let desert = || project.stage.ok(["rm", "-f", &project.stage.name("db"), &project.stage.name("web")]);
+    // Compose labels what it makes.
+    project.stage.ok(["volume", "create", "--label", &project.label(), &project.stage.name("more")]);
+    let whole = project.back_up(&["--projects", &project.name]);
+    desert();
+    let told = format!("no container of the compose project {} is there", project.name);
+    let backup = |more: &[&str]| project.stage.bbackup(["backup", "--json", "--projects", &project.name]).args(more).run();
+    for more in [&["--dry-run"][..], &[]] {
+        let outcome = backup(more).exits(4).says(&told).says(&format!("in snapshot {} this one is", &whole[..8]));
+        let items = outcome.json_lines().pop().unwrap()["data"]["runs"][0]["applications"][0]["items"].to_string();
+        for container in CONTAINERS {
+            assert!(items.contains(&format!("\"container {}\"", project.stage.name(container))), "{items}");
+        }
+    }
+    // What `latest` brings back is still all of it.
+    let taken = format!("is partial, so {} is taken", &whole[..8]);
+    let _ = project.restore(&["latest", "--all", "--dry-run"]).exits(4).says(&taken).says(&project.stage.name("db"));
+    let _ = project.restore(&["latest", "--container", &project.stage.name("db")]).exits(4).says("as it is there");
+    project.stage.wait_for_state(&project.stage.name("db"), "running");
+
+    // Who means it says so, once; a part of what is left is no more than that.
+    project.stage.ok(["rm", "-f", &project.stage.name("db")]);
+    let _ = backup(&["--full"]).exits(4).says(&told).says_nothing_of("is not saved:");
+    let _ = backup(&[]).success().says(&told).says("as before");
+    let more = project.stage.name("more");
+    let part = project.back_up(&["--volumes", &more]);
+    let listed = project.stage.bbackup(["snapshots", &part, "--json"]).run().success();
+    assert!(listed.text().contains(&format!("/volumes/{more}")), "{}", listed.describe());
+}
+
+#[test]
+fn a_project_gets_no_name_that_compose_does_not_take_or_another_has() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let project = Project::new(&home, "renamed");
+    project.stage.ok(["volume", "create", "--label", &project.label(), &format!("{}_more", project.name)]);
+    let _ = project.back_up(&["--projects", &project.name]);
+    let taken = project.stage.name("taken");
+    project.stage.ok(["network", "create", "--label", &format!("com.docker.compose.project={taken}"), &project.stage.name("other")]);
+    let before = project.stage.ok(["volume", "ls", "-q"]);
+    let volume = format!("volume {} exists already", project.volume("db"));
+    for (name, why) in [("Shop", "lower-case letters"), ("sh.op", "lower-case letters"), (&taken, "is of a project of that name already")] {
+        let rename = format!("{}:{name}", project.name);
+        let said = format!("the compose project cannot be called `{name}`: ");
+        // With everything else that is in the way.
+        let _ = project.restore(&["latest", "--all", "--rename", &rename]).exits(1).says(&said).says(why).says(&volume);
+    }
+    let _ = project.restore(&["latest", "--all", "--rename", &format!("{}:", project.name)]).exits(1);
+    let (one, other) = (project.volume("db"), project.volume("web"));
+    let both = [format!("{one}:{}", project.stage.name("one")), format!("{other}:{}", project.stage.name("one"))];
+    let said = format!("two of what is restored would be volume {}", project.stage.name("one"));
+    let _ = project.restore(&["latest", "--all", "--rename", &both[0], "--rename", &both[1]]).exits(1).says(&said);
+    assert_eq!(project.stage.ok(["volume", "ls", "-q"]), before, "a restore that was refused has made something");
+}
+
+#[test]
+fn volumes_of_a_project_that_was_never_there_as_a_whole_are_told() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let project = Project::new(&home, "left-over");
+    project.stage.ok(["rm", "-f", &project.stage.name("db"), &project.stage.name("web")]);
+    project.stage.ok(["volume", "create", "--label", &project.label(), &project.stage.name("more")]);
+    let backup = || project.stage.bbackup(["backup", "--projects", &project.name]).run();
+    let told = format!("no container of the compose project {} is there, only what they have left is saved", project.name);
+    let _ = backup().exits(4).says(&format!("warning: {}: {told}", project.name));
+    let _ = backup().success().says(&format!("note: {}: {told}, as before", project.name));
+}

@@ -3,6 +3,7 @@
 //! Whatever happens between stopping and starting, the containers are started again, and before anything else is done.
 
 mod before;
+mod deserted;
 mod mounted;
 mod open;
 
@@ -122,6 +123,7 @@ impl Work<'_> {
                 _ => self.documents(item).await?,
             }
         }
+        self.missing_containers()?;
         self.unsaved_changes().await;
         self.volumes(filter).await
     }

@@ -284,7 +284,7 @@ impl<'a> Choice<'a> {
     ) {
         let named = patterns.volumes.wants(&volume.name);
         let used = volume.users.iter().any(|user| self.containers.contains(user.container.as_str()));
-        let idle = volume.users.is_empty() && self.whole.contains(application.name.as_str());
+        let idle = volume.users.is_empty() && self.is_whole(application);
         let refused = patterns.volumes.refuses(&volume.name);
         if !(named || used || idle) || refused {
             let of_nobody_else =
@@ -330,9 +330,14 @@ impl<'a> Choice<'a> {
         }
     }
 
+    /// Whether an application was chosen as such, not only things of it.
+    pub(super) fn is_whole(&self, application: &Application) -> bool {
+        self.whole.contains(application.name.as_str())
+    }
+
     /// Names of the networks of an application that are saved with it.
     pub(super) fn networks<'b>(&self, application: &'b Application) -> HashSet<&'b str> {
-        let whole = self.whole.contains(application.name.as_str());
+        let whole = self.is_whole(application);
         let chosen = |network: &&Network| {
             let joined =
                 network.containers.iter().any(|name| self.containers.contains(name.as_str()) && application.container(name).is_some());
