@@ -13,7 +13,7 @@ use super::testing::{PASSWORD, closed, empty_repository, has_restic, over, passw
 use super::*;
 use crate::model::compression::Compression;
 use crate::platform::secret::Secret;
-use crate::repository::backend::testing::MemoryBackend;
+use crate::repository::backend::testing::{Call, IntrudedBackend, MemoryBackend};
 use crate::repository::restic::chunker::Chunker;
 use crate::repository::restic::codec::{BlobKind, Encoder};
 use crate::repository::restic::crypto;
@@ -420,4 +420,66 @@ fn where_an_index_file_names_what_fits_no_pack_is_told() {
     let end = json.rfind(&bad.to_string()).unwrap() as u64 - 1;
     assert_eq!((named, offset), (format!("index {file}"), end));
     assert_eq!(expected, format!("blobs that fit a pack ({bad} of pack {pack} has 31 bytes at 0)"));
+}
+
+/// What somebody forgot between the list and the reading is only not there. What is in the list still was not forgotten.
+#[test]
+fn a_snapshot_that_is_there_and_cannot_be_found_is_not_taken_for_forgotten() {
+    let builder = Builder::new();
+    let id = builder.snapshot(Id::of(b"tree"));
+    let path = builder.folder.path().join("snapshots").join(id.to_string());
+    let (listed, read) = (|call: Call| call == Call::Listed(FileKind::Snapshot), |call: Call| call == Call::Read(FileKind::Snapshot));
+    for comes_back in [false, true] {
+        let aside = builder.folder.path().join("aside");
+        let (from, to) = (path.clone(), aside.clone());
+        let goes = IntrudedBackend::new(Arc::clone(builder.open.backend()), 0, move || fs::rename(&from, &to).unwrap()).on(listed);
+        let (from, to) = (aside.clone(), path.clone());
+        let back = move || {
+            if comes_back {
+                fs::rename(&from, &to).unwrap();
+            }
+        };
+        let open = builder.open.by_way_of(Arc::new(IntrudedBackend::new(Arc::new(goes), 0, back).on(read)));
+        match open.snapshots() {
+            Ok(snapshots) => assert!(snapshots.is_empty() && !comes_back),
+            Err(error) => assert!(comes_back && error.to_string().contains(&id.to_string()), "{error}"),
+        }
+        if !comes_back {
+            fs::rename(&aside, &path).unwrap();
+        }
+    }
+    assert_eq!(builder.open.snapshots().unwrap().len(), 1);
+}
+
+#[test]
+fn a_folder_that_is_gone_is_none_that_is_empty() {
+    let mut builder = Builder::new();
+    let root = builder.folder.path().to_owned();
+    let is_missing = |result: Result<(), RepositoryError>, name: &str| {
+        let told = matches!(&result, Err(RepositoryError::FolderMissing { folder, .. }) if *folder == name);
+        assert!(told, "{name}: {result:?}");
+    };
+    // Nothing was ever in them.
+    for name in ["snapshots", "index", "data"] {
+        fs::rename(root.join(name), root.join("aside")).unwrap();
+        assert!(builder.open.snapshots().unwrap().is_empty());
+        builder.indexed();
+        fs::rename(root.join("aside"), root.join(name)).unwrap();
+    }
+    builder.snapshot(Id::of(b"tree"));
+    for name in ["index", "data"] {
+        fs::rename(root.join(name), root.join("aside")).unwrap();
+        is_missing(builder.open.clone().into_indexed().map(drop), name);
+        fs::rename(root.join("aside"), root.join(name)).unwrap();
+    }
+    builder.blob(BlobKind::Data, b"data");
+    builder.pack_without_index();
+    fs::rename(root.join("snapshots"), root.join("aside")).unwrap();
+    is_missing(builder.open.snapshots().map(drop), "snapshots");
+    // One that cannot be looked into is no missing one, and a link to nowhere is no folder.
+    std::os::unix::fs::symlink(root.join("nowhere"), root.join("snapshots")).unwrap();
+    is_missing(builder.open.snapshots().map(drop), "snapshots");
+    fs::remove_file(root.join("snapshots")).unwrap();
+    fs::write(root.join("snapshots"), "a file").unwrap();
+    assert!(matches!(builder.open.snapshots(), Err(RepositoryError::Storage { .. })));
 }
