@@ -161,6 +161,7 @@ fn put_right(session: &Session, command: &Command) -> Result<Vec<Report>, JobErr
     };
     let mut left_behind: Vec<Report> = recovered.done.iter().map(put_right).collect();
     left_behind.extend(care::still_down(&session.output, &recovered));
+    left_behind.extend(care::elsewhere(&session.output, &recovered));
     Ok(left_behind)
 }
 
@@ -203,10 +204,20 @@ fn command(session: &Session, command: &Command) -> Result<Done, JobError> {
     }
 }
 
+/// Adds what this command can do where there is no Docker.
+fn without_docker(report: Report, command: &Command) -> Report {
+    match command {
+        _ if !matches!(report.code, "no_docker" | "docker_permission") => report,
+        Command::Backup(_) => report.hint("`backup --paths` needs no Docker."),
+        Command::Restore(_) => report.hint("`restore --to DIR` writes the files into a folder, and needs no Docker."),
+        _ => report,
+    }
+}
+
 /// Tells how it went and ends.
 fn end(output: &Output, command: &Command, done: Result<Done, JobError>, cancelled: bool) -> ExitCode {
     let mut done = done.unwrap_or_else(|error| {
-        let report = report::of(&error);
+        let report = without_docker(report::of(&error), command);
         let code = if cancelled && report.code == "cancelled" { INTERRUPTED } else { report.exit_code() };
         output.error(&report);
         Done { code, data: serde_json::Value::Null, errors: vec![report], envelope: !matches!(command, Command::Dump(_)) }

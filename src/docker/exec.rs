@@ -33,11 +33,11 @@ pub struct Ended {
 #[non_exhaustive]
 pub enum ExecError {
     /// It took too long.
-    #[error("it did not end within {seconds} seconds{}", if *.killed { " and was killed" } else { "; it may still run" })]
+    #[error("it did not end within {seconds} seconds{}", if *.killed { " and was killed" } else { "; it, or what it started, may still run" })]
     TimedOut {
         /// The limit.
         seconds: u64,
-        /// Whether it is gone.
+        /// Whether it is gone, with everything that it started.
         killed: bool,
     },
     /// The Engine did not do it, or was lost meanwhile.
@@ -78,6 +78,8 @@ struct Inspect {
 pub struct Exec {
     id: String,
     timeout: Duration,
+    /// A variable that everything has in its environment that it starts, as `NAME=value`.
+    mark: String,
 }
 
 /// Prepares a command; nothing runs yet, so after an error it can be tried again.
@@ -85,14 +87,15 @@ pub struct Exec {
 /// # Errors
 /// The container is gone or does not run, the Engine does not answer.
 pub async fn create(engine: &Engine, container: &str, hook: &Hook) -> Result<Exec, DockerError> {
-    let mut body = serde_json::json!({ "AttachStdout": true, "AttachStderr": true, "Cmd": hook.command });
+    let mark = format!("BBACKUP_EXEC={}", ulid::Ulid::from_datetime(clock::now().into()));
+    let mut body = serde_json::json!({ "AttachStdout": true, "AttachStderr": true, "Cmd": hook.command, "Env": [mark] });
     if let Some(user) = &hook.user {
         body["User"] = user.as_str().into();
     }
     let path = format!("/containers/{}/exec", encode(container));
     let bytes = engine.wire().call(Method::POST, &path, Some(body.to_string().into_bytes())).await?;
     let created: Created = understood("POST /containers/{id}/exec", &bytes)?;
-    Ok(Exec { id: created.id, timeout: hook.timeout })
+    Ok(Exec { id: created.id, timeout: hook.timeout, mark })
 }
 
 impl Exec {
@@ -101,10 +104,9 @@ impl Exec {
     /// # Errors
     /// It took too long, or how it ended cannot be known.
     pub async fn run(self, engine: &Engine) -> Result<Ended, ExecError> {
-        let started = clock::monotonic();
         let Ok(ended) = tokio::time::timeout(self.timeout, self.to_end(engine)).await else {
             let killed = self.kill(engine).await;
-            return Err(ExecError::TimedOut { seconds: started.elapsed().as_secs(), killed });
+            return Err(ExecError::TimedOut { seconds: self.timeout.as_secs(), killed });
         };
         Ok(ended?)
     }
@@ -135,20 +137,25 @@ impl Exec {
         understood("GET /exec/{id}/json", &bytes)
     }
 
-    /// Ends the command, which the Engine itself has no call for. Possible only where its process can be seen from here.
+    /// Ends the command and whatever it started, which the Engine itself has no call for. Possible only where its processes can be
+    /// seen from here. Gives whether all of it is gone.
     async fn kill(&self, engine: &Engine) -> bool {
         let Ok(inspect) = self.inspect(engine).await else { return false };
-        if !inspect.running {
-            return true;
-        }
         let is_it = || container::id_of_process(&inspect.pid.to_string()).is_some_and(|id| id == inspect.container);
-        if !engine.is_local() || inspect.pid <= 1 || !is_it() || process::kill(inspect.pid).is_err() {
+        if !engine.is_local() || inspect.running && (inspect.pid <= 1 || !is_it()) {
             return false;
         }
+        let mut first = inspect.running.then_some(inspect.pid);
         let deadline: Instant = clock::monotonic() + Duration::from_secs(5);
         while clock::monotonic() < deadline {
-            if self.inspect(engine).await.is_ok_and(|inspect| !inspect.running) {
-                return true;
+            // What is killed may just have started something: only when nothing is left, nothing more comes.
+            let started = container::started_by(&inspect.container, first.take(), &self.mark);
+            for process in &started.processes {
+                // One that cannot be killed is found again.
+                let _ = process::kill(*process);
+            }
+            if started.processes.is_empty() && self.inspect(engine).await.is_ok_and(|inspect| !inspect.running) {
+                return !started.some_hidden;
             }
             tokio::time::sleep(LATE).await;
         }

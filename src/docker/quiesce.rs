@@ -369,9 +369,7 @@ impl Inner {
         let entry = self.journal(&gate, run)?.hold(intent)?;
         let settled = deadline(entry.settled);
         self.held.push(Held { planned: Planned { was_healthy, ..planned.clone() }, entry, since, still: !runs, settled });
-        if let Some(note) = &planned.note {
-            self.notes.push(format!("{name}: {note}"));
-        }
+        self.notes.extend(planned.told());
         // From here on others see that it is held, so nobody needs to wait until it has stopped.
         drop(gate);
         if runs {

@@ -361,12 +361,15 @@ impl Outcome {
 
     fn status(&self, control: &Control) -> RunStatus {
         let warnings: u64 = self.applications.iter().map(ApplicationResult::warning_count).sum::<u64>() + self.warnings.len() as u64;
-        let saved = self.applications.iter().any(|application| application.saved);
+        let saved = self.applications.iter().any(|application| application.saved && !application.unwritable);
+        let is_down = self.applications.iter().any(|application| !application.failures.is_empty());
         let skipped = |application: &ApplicationResult| {
             !application.items.is_empty() && application.items.iter().all(|item| matches!(item.outcome, ItemOutcome::Skipped))
         };
         if self.cancelled || control.is_cancelled() {
             RunStatus::Cancelled
+        } else if is_down {
+            RunStatus::Failed
         } else if !saved {
             if self.applications.iter().all(skipped) { RunStatus::Skipped } else { RunStatus::Failed }
         } else if warnings > 0 {
@@ -508,6 +511,9 @@ mod tests {
             (vec![result(false, failed()), result(true, failed())], RunStatus::Warnings(2)),
             (vec![ApplicationResult { saved: true, ..ApplicationResult::new("a") }], RunStatus::Success),
             (vec![ApplicationResult::failed("a", "gone".to_owned())], RunStatus::Failed),
+            (vec![ApplicationResult { failures: vec!["web is down".to_owned()], ..result(true, failed()) }], RunStatus::Failed),
+            (vec![ApplicationResult { unwritable: true, ..result(true, failed()) }], RunStatus::Failed),
+            (vec![ApplicationResult { unwritable: true, ..result(true, failed()) }, result(true, failed())], RunStatus::Warnings(2)),
             (Vec::new(), RunStatus::Skipped),
         ] {
             assert_eq!(outcome(applications.clone()).status(&control), expected, "{applications:?}");

@@ -225,7 +225,6 @@ fn folder_missing(message: String, location: &str, folder: &str) -> Report {
 fn docker(error: &DockerError) -> Report {
     use DockerError as E;
     let environment = |code| Report::new(Blame::Environment, code, sentence(error));
-    let without = "`backup --paths` needs no Docker.";
     let where_it_is = "Where it listens is said by DOCKER_HOST, DOCKER_CONTEXT, or `docker` in the configuration.";
     let report = match error {
         E::Address { .. } => Report::new(Blame::Config, "docker_address", sentence(error))
@@ -244,11 +243,9 @@ fn docker(error: &DockerError) -> Report {
         E::Ssh { fault, .. } => environment("docker_ssh").hint(ssh_hint(*fault)),
         E::Unsupported { .. } => environment("docker_unsupported").hint(where_it_is),
         E::NoSocket { .. } | E::Refused { .. } | E::Unreachable { .. } => {
-            environment("no_docker").hint(format!("Is Docker running? {where_it_is}")).hint(without)
+            environment("no_docker").hint(format!("Is Docker running? {where_it_is}"))
         }
-        E::PermissionDenied { .. } => {
-            environment("docker_permission").hint("Run bbackup as root, or as a member of the group `docker`.").hint(without)
-        }
+        E::PermissionDenied { .. } => environment("docker_permission").hint("Run bbackup as root, or as a member of the group `docker`."),
         E::NotAnEngine { .. } => environment("not_docker"),
         E::TooOld { .. } | E::TooNew { .. } => environment("docker_version"),
         E::Denied { .. } => environment("docker_denied").hint(

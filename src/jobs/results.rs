@@ -36,6 +36,9 @@ pub struct ApplicationResult {
     pub items: Vec<ItemResult>,
     /// Containers that are down because of this backup. Nothing is worse; each is tried again at the next start of bbackup.
     pub failures: Vec<String>,
+    /// Whether nothing of its data was read because our own state folder cannot be used: that is nobody's backup.
+    #[serde(skip)]
+    pub unwritable: bool,
     /// Sentences that do not belong to one path.
     pub warnings: Vec<String>,
     /// What is worth knowing and nobody's fault.
@@ -64,6 +67,7 @@ impl ApplicationResult {
             summary: SnapshotSummary::default(),
             items: Vec::new(),
             failures: Vec::new(),
+            unwritable: false,
             warnings: Vec::new(),
             notes: Vec::new(),
             problems: Vec::new(),

@@ -3,6 +3,7 @@
 //! Which of an Engine's containers that is, is found out in `docker/ourselves`.
 
 use std::fs;
+use std::io;
 
 /// What may tell which container this process runs in, the surest first. Nothing of it is sure by itself: it has to be
 /// compared with the containers that there are.
@@ -32,6 +33,55 @@ pub fn clues() -> Clues {
 /// The id of the container that a process runs in, by its control group. `process` is its number as this process sees it.
 pub fn id_of_process(process: &str) -> Option<String> {
     id_in_cgroups(&fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?)
+}
+
+/// What a command in a container has started.
+#[derive(Debug, Default)]
+pub struct Started {
+    /// Their numbers as this process sees them.
+    pub processes: Vec<i32>,
+    /// Whether there are processes in that container of which this cannot be seen.
+    pub some_hidden: bool,
+}
+
+/// The processes of a container that have `mark` (`NAME=value`) in the environment that they were started with, the process
+/// `first`, and all that descend from any of these.
+pub fn started_by(container: &str, first: Option<i32>, mark: &str) -> Started {
+    let mut parents: Vec<(i32, i32)> = Vec::new();
+    let mut started = Started { processes: first.into_iter().collect(), some_hidden: false };
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        if id_of_process(&process.to_string()).is_none_or(|id| id != container) {
+            continue;
+        }
+        let Some(parent) = parent_of(process) else { continue };
+        parents.push((process, parent));
+        match fs::read(format!("/proc/{process}/environ")) {
+            Ok(environment) if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) => {
+                started.processes.push(process);
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => started.some_hidden = true,
+            // One that has just ended has none.
+            _ => {}
+        }
+    }
+    let mut next = 0;
+    while let Some(parent) = started.processes.get(next).copied() {
+        let children = parents.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child);
+        let children: Vec<i32> = children.filter(|child| !started.processes.contains(child)).collect();
+        started.processes.extend(children);
+        next += 1;
+    }
+    started
+}
+
+/// The parent of a process that has not ended.
+fn parent_of(process: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The program's name, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if state == "Z" { None } else { fields.next()?.parse().ok() }
 }
 
 /// Control groups are called `/docker/<id>`, `/system.slice/docker-<id>.scope`, `/…/libpod-<id>.scope/container`. The last

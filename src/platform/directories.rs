@@ -11,7 +11,7 @@ const NAME: &str = "bbackup";
 
 /// The user has no home and no `XDG_*` variable says where to go instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot tell where {what} belongs: HOME is not set and {variable} neither")]
+#[error("cannot tell where {what} belongs: HOME is not set to an absolute path, and {variable} neither")]
 pub struct NoHome {
     /// What was to be found.
     pub what: &'static str,
@@ -48,6 +48,8 @@ impl Directories {
     /// A user without a home, and without the `XDG_*` variables in its place.
     pub fn of_this_user() -> Result<Self, NoHome> {
         let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned());
+        // Below a relative one each working folder would have a repository and journals of its own.
+        let home = home.filter(|home| home.is_absolute());
         Self::resolve(rustix::process::geteuid().is_root(), home, |name| env::var_os(name))
     }
 

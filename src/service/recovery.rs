@@ -53,15 +53,18 @@ pub async fn at_start(engines: &[config::Docker], state: &Path) -> Recovered {
             Err(error) => silent.push(error),
         }
     }
+    let elsewhere = match Journals::new(state).gate(GATE_LIMIT).await {
+        Ok(gate) => Journals::new(state).dead_elsewhere(&gate, &asked).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
     // One that does not answer may be the one.
-    if silent.is_empty()
-        && let Ok(gate) = Journals::new(state).gate(GATE_LIMIT).await
-    {
-        recovered.elsewhere = Journals::new(state).dead_elsewhere(&gate, &asked).unwrap_or_default();
-    }
+    if silent.is_empty() {
+        recovered.elsewhere = elsewhere;
     // Journals of living runs, and of Engines that do answer, are no reason to say anything.
-    if !silent.is_empty() && any_dead(state).await {
-        let sentence = |error| format!("a run that died may have left containers down, and the Docker Engine does not answer: {error}");
+    } else if any_dead(state).await {
+        let names: Vec<_> = elsewhere.iter().map(|name| printable(name.as_bytes())).collect();
+        let what = if names.is_empty() { "containers".to_owned() } else { names.join(", ") };
+        let sentence = |error| format!("a run that died may have left {what} down, and the Docker Engine does not answer: {error}");
         recovered.failed.extend(silent.into_iter().map(sentence));
     }
     recovered
@@ -126,6 +129,11 @@ fn sentence(repaired: &Repaired) -> (bool, String) {
     match &repaired.outcome {
         RepairOutcome::Restored => (false, format!("container {container}, which run {run} had left down, runs again")),
         RepairOutcome::Ran => (false, format!("container {container}, which run {run} had taken down, runs")),
+        // Only one that the Engine removes when it ends (--rm) is never stopped; such a one ends with the machine.
+        RepairOutcome::Gone if repaired.action == Action::Pause => {
+            let by = "by somebody, or by the Engine when it ended (--rm)";
+            (false, format!("container {container}, which run {run} had left paused, was removed: {by}"))
+        }
         RepairOutcome::Gone => (false, format!("container {container}, which run {run} had left down, was removed by somebody")),
         RepairOutcome::Rescaled { .. } => {
             (false, format!("container {container}, which run {run} had taken down, was changed by somebody"))

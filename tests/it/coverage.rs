@@ -104,3 +104,19 @@ fn the_other_programs_configuration_is_translated() {
     let _ = home.bare(["config", "import"]).arg(home.path("compose.yaml")).run().exits(2).says("none of its sections");
     let _ = home.bare(["config", "import", "/nonexistent.yaml"]).run().exits(2).says("no configuration file");
 }
+
+#[test]
+fn an_engine_that_does_not_answer_costs_the_others_nothing() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "coverone");
+    let config = home.path("config.yaml");
+    let text = "docker: {engines: {nas: {host: \"unix:///nowhere/docker.sock\"}}}\nsets: {a: {containers: [\"*\"], volumes: [\"*\"]}}\n";
+    fs::write(&config, text).unwrap();
+    let coverage = |flags: &[&str]| stage.bbackup(["coverage", "--config"]).arg(&config).args(flags).run();
+    let last = coverage(&["--json"]).exits(4).json_lines().pop().unwrap();
+    assert_eq!(last["data"]["engines"].as_array().unwrap().len(), 1, "{last}");
+    assert!(last["errors"].as_array().unwrap().iter().any(|error| error.to_string().contains("Engine `nas`")), "{last}");
+    let _ = coverage(&[]).exits(4).says("Engine `nas`: There is no Docker socket");
+    let _ = coverage(&["--engine", "nas"]).exits(3);
+}

@@ -61,7 +61,7 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
     let mut runs = Vec::new();
     let mut errors = Vec::new();
     let mut codes = Vec::new();
-    let mut not_saved = Vec::new();
+    let (mut not_saved, mut is_down) = (Vec::new(), false);
     for (place, sets) in groups {
         let request = BackupRequest {
             sets: sets.clone(),
@@ -76,9 +76,10 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
             Ok(result) => {
                 let (code, error) = end_of(result.status, session.interrupted());
                 codes.push(code);
-                errors.extend(error);
-                let down =
-                    failures(&result).map(|(name, failure)| Report::new(Blame::Environment, "still_down", format!("{name}: {failure}")));
+                let down: Vec<Report> = failures(&result).map(still_down).collect();
+                is_down |= !down.is_empty();
+                // What was saved is saved all the same.
+                errors.extend(error.filter(|_| down.is_empty() || result.status != RunStatus::Failed));
                 errors.extend(down);
                 not_saved.extend(failed_of(&result, &place, &sets));
                 runs.push(result);
@@ -105,7 +106,12 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Backup) -> Result<Done,
         }
     }
     let data = serde_json::json!({ "runs": runs, "not_saved": not_saved });
-    Ok(Done { code: worst(&codes), data: to_value(&data)?, errors, envelope: true })
+    let code = match worst(&codes) {
+        // Of two Engines one is well: that is no excuse for what is down on the other.
+        4 if is_down => 1,
+        code => code,
+    };
+    Ok(Done { code, data: to_value(&data)?, errors, envelope: true })
 }
 
 /// Something of which nothing was saved, in words for people.
@@ -148,12 +154,13 @@ fn failed_of(result: &BackupResult, place: &Place, sets: &[BackupSet]) -> Vec<No
     failed.map(|one| NotSaved::of(&whose(&one.application), place, &one.warnings.join("; "))).collect()
 }
 
-/// The exit code of several runs: that of all if they agree, else in part.
+/// The exit code of several runs: that of all if they agree, else in part, if any of them did anything.
 pub(super) fn worst(codes: &[u8]) -> u8 {
     match codes {
         [] => 0,
         _ if codes.contains(&super::INTERRUPTED) => super::INTERRUPTED,
         [first, rest @ ..] if rest.iter().all(|code| code == first) => *first,
+        _ if !codes.iter().any(|code| matches!(code, 0 | 4)) => 1,
         _ => 4,
     }
 }
@@ -233,9 +240,8 @@ fn tell(output: &Output, result: &BackupResult, options: &str) {
         output.note(&line);
     }
     // Last, where it is seen.
-    for (name, failure) in failures(result) {
-        let report = Report::new(Blame::Environment, "still_down", format!("{name}: {failure}"));
-        output.error(&report.hint("Start it by hand; bbackup tries again at its next start."));
+    for report in failures(result).map(still_down) {
+        output.error(&report);
     }
 }
 
@@ -253,6 +259,11 @@ fn failures(result: &BackupResult) -> impl Iterator<Item = (String, String)> {
         .applications
         .iter()
         .flat_map(|application| application.failures.iter().map(|failure| (safe(&application.application), safe(failure))))
+}
+
+fn still_down((name, failure): (String, String)) -> Report {
+    let report = Report::new(Blame::Environment, "still_down", format!("{name}: {failure}"));
+    report.hint("Start it by hand; bbackup tries again at its next start.")
 }
 
 /// Everything that somebody should look at, except for the paths, which were told when they were met.
@@ -421,7 +432,9 @@ mod tests {
 
     #[test]
     fn runs_that_end_differently_are_done_in_part() {
-        for (codes, code) in [(&[0, 0][..], 0), (&[0, 11], 4), (&[11, 11], 11), (&[4, 0], 4), (&[0, 130], 130), (&[1], 1)] {
+        for (codes, code) in
+            [(&[0, 0][..], 0), (&[0, 11], 4), (&[11, 11], 11), (&[3, 1], 1), (&[3, 4], 4), (&[4, 0], 4), (&[0, 130], 130), (&[1], 1)]
+        {
             assert_eq!(worst(codes), code, "{codes:?}");
         }
     }

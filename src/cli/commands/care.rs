@@ -106,13 +106,7 @@ pub(in crate::cli) fn recover(session: &Session) -> Result<Done, JobError> {
     }
     let mut errors = still_down(&session.output, &recovered);
     let mut code = errors.first().map_or(0, Report::exit_code);
-    if !recovered.elsewhere.is_empty() {
-        let names = recovered.elsewhere.iter().map(|name| safe(name)).collect::<Vec<_>>().join(", ");
-        let message = format!("A run that was killed has left containers down on another Docker Engine: {names}.");
-        let report = Report::new(Blame::User, "another_engine", message);
-        let report =
-            report.hint("Run `bbackup recover` with the address of that Engine (DOCKER_HOST, or docker.host in the configuration).");
-        session.output.error(&report);
+    if let Some(report) = elsewhere(&session.output, &recovered) {
         errors.push(report);
         code = if code == 0 { 4 } else { code };
     }
@@ -123,6 +117,19 @@ pub(in crate::cli) fn recover(session: &Session) -> Result<Done, JobError> {
         &serde_json::json!({ "done": recovered.done, "failed": recovered.failed, "half_restored": recovered.half_restored, "elsewhere": recovered.elsewhere }),
     )?;
     Ok(Done { code, data, errors, envelope: true })
+}
+
+/// Tells what is down on Engines that nobody asked just now.
+pub(in crate::cli) fn elsewhere(output: &Output, recovered: &Recovered) -> Option<Report> {
+    if recovered.elsewhere.is_empty() {
+        return None;
+    }
+    let names = recovered.elsewhere.iter().map(|name| safe(name)).collect::<Vec<_>>().join(", ");
+    let message = format!("A run that was killed has left containers down on another Docker Engine: {names}.");
+    let report = Report::new(Blame::User, "another_engine", message);
+    let report = report.hint("Run `bbackup recover` with the address of that Engine (DOCKER_HOST, or docker.host in the configuration).");
+    output.error(&report);
+    Some(report)
 }
 
 /// Tells what is still down because of a run that died.

@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
+use super::backup::worst;
 use super::{Done, end_of};
 use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
 use crate::config::show;
-use crate::jobs::coverage;
 use crate::jobs::engine::{self, Overview};
 use crate::jobs::error::JobError;
+use crate::jobs::{coverage, report};
 use crate::model::outcome::RunStatus;
 
 fn overview(session: &Session) -> Result<Overview, JobError> {
@@ -70,12 +71,23 @@ pub(in crate::cli) fn networks(session: &Session) -> Result<Done, JobError> {
 
 pub(in crate::cli) fn coverage(session: &Session) -> Result<Done, JobError> {
     let engines = session.engine_names();
-    let mut all = Vec::new();
+    let several = engines.len() > 1;
+    let (mut all, mut errors, mut codes) = (Vec::new(), Vec::new(), Vec::new());
     for engine in &engines {
         let config = session.config_for(Some(engine))?;
-        all.push(session.run(coverage::coverage(&config, engine, &session.directories))?);
+        match session.run(coverage::coverage(&config, engine, &session.directories)) {
+            Ok(one) => all.push(one),
+            // What is on the others is as well worth knowing as if there were only them.
+            Err(error) if several && !session.interrupted() => {
+                let mut report = report::of(&error);
+                report.message = format!("Engine `{}`: {}", safe(engine), report.message);
+                session.output.error(&report);
+                codes.push(report.exit_code());
+                errors.push(report);
+            }
+            Err(error) => return Err(error),
+        }
     }
-    let several = engines.len() > 1;
     for one in &all {
         for warning in &one.warnings {
             session.output.warning(&safe(warning));
@@ -97,8 +109,8 @@ pub(in crate::cli) fn coverage(session: &Session) -> Result<Done, JobError> {
             show(session, &["not saved", "name", "application", "disabled sets"], &rows);
         }
     }
-    let lost = all.iter().any(|one| !one.unprotected.is_empty() || !one.warnings.is_empty());
-    Ok(Done { code: if lost { 4 } else { 0 }, ..Done::well(&serde_json::json!({ "engines": all }))? })
+    codes.extend(all.iter().map(|one| if one.unprotected.is_empty() && one.warnings.is_empty() { 0 } else { 4 }));
+    Ok(Done { code: worst(&codes), errors, ..Done::well(&serde_json::json!({ "engines": all }))? })
 }
 
 pub(in crate::cli) fn sets(session: &Session) -> Result<Done, JobError> {

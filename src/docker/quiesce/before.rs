@@ -38,6 +38,11 @@ impl LeftDown {
         self
     }
 
+    /// Ids of the containers.
+    pub fn ids(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+
     /// The policy that a container gets back, by which the Engine starts it again by itself.
     pub fn restart_policy(&self, id: &str) -> Option<&RestartPolicy> {
         self.1.get(id)

@@ -10,6 +10,7 @@ use super::order::start_order_by;
 use crate::docker::journal::{Action, Entry};
 use crate::docker::labels::DEFAULT_PRIORITY;
 use crate::model::application::{Consistency, Container, DependencyCondition, DependencyReason, Health, MountKind, Status, SwarmService};
+use crate::model::hook::HookTime;
 
 /// What is to be kept still, and what must be known for it.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,8 @@ pub struct QuiesceRequest {
     pub volatile_volumes: BTreeSet<String>,
     /// Ids of containers that other living runs keep still: they do not run now, and will as soon as nobody holds them.
     pub held_elsewhere: BTreeSet<String>,
+    /// Ids of containers that dead runs have left down, or a restore keeps down: what they did before counts.
+    pub left_down: BTreeSet<String>,
     /// Services of a swarm that are to be scaled to 0 where their tasks would be paused instead of stopped, by id; or why one
     /// cannot be.
     pub services: BTreeMap<String, Result<(), String>>,
@@ -72,6 +75,13 @@ pub struct Planned {
     pub service: Option<PlannedService>,
 }
 
+impl Planned {
+    /// Its note as people read it.
+    pub fn told(&self) -> Option<String> {
+        Some(format!("{}: {}", self.name, self.note.as_ref()?))
+    }
+}
+
 /// What belongs to a service that is scaled to 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PlannedService {
@@ -90,11 +100,14 @@ pub struct QuiescePlan {
     pub hooks: Vec<PlannedHooks>,
     /// Why containers that run are left running, one sentence each.
     pub notes: Vec<String>,
+    /// The hooks that cannot be run because their containers do not run, one sentence each: what they write is not renewed.
+    pub not_run: Vec<String>,
 }
 
 /// Decides what is done. Containers that do not run, and paused ones, are left alone, unless it is another run that keeps them still.
 pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan {
     let mut plan = QuiescePlan::default();
+    tell_what_cannot_run(request, &mut plan);
     let running: Vec<&Container> = request.containers.iter().filter(|container| request.runs(container)).collect();
     let mut actions: Vec<(&Container, Action, Option<String>)> = Vec::new();
     let priority = |container: &Container| request.wishes(container).priority.unwrap_or(DEFAULT_PRIORITY);
@@ -102,14 +115,8 @@ pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan
         let container = running[index];
         // What another run keeps still can run no command, and is held as that one does it.
         let held = request.held_elsewhere.contains(&container.id);
-        match request.hooks.get(&container.name).filter(|_| container.state.status == Status::Running) {
-            Some(_) if held => {
-                plan.notes.push(format!("the commands of {} are not run: another run of bbackup keeps it still", container.name));
-            }
-            Some(hooks) => {
-                plan.hooks.push(PlannedHooks { id: container.id.clone(), name: container.name.clone(), hooks: hooks.clone() });
-            }
-            None => {}
+        if let Some(hooks) = request.hooks.get(&container.name).filter(|_| container.state.status == Status::Running && !held) {
+            plan.hooks.push(PlannedHooks { id: container.id.clone(), name: container.name.clone(), hooks: hooks.clone() });
         }
         let consistency = request.wishes(container).consistency.unwrap_or(consistency);
         if consistency == Consistency::None {
@@ -136,6 +143,36 @@ pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan
         }
     }
     plan
+}
+
+/// Says of the hooks of containers that can run no command why they are not run.
+fn tell_what_cannot_run(request: &QuiesceRequest, plan: &mut QuiescePlan) {
+    for container in &request.containers {
+        let Some(hooks) = request.hooks.get(&container.name) else { continue };
+        let name = &container.name;
+        let why = match container.state.status {
+            _ if request.held_elsewhere.contains(&container.id) || request.left_down.contains(&container.id) => {
+                plan.notes.push(format!("the commands of {name} are not run: another run of bbackup keeps it still"));
+                continue;
+            }
+            Status::Running => continue,
+            Status::Paused => "is paused",
+            Status::Restarting => "keeps restarting",
+            Status::Created => "was never started",
+            Status::Removing => "is being removed",
+            Status::Exited | Status::Dead => "is stopped",
+            Status::Unknown => "does not run",
+        };
+        for (when, hooks) in [(HookTime::Pre, &hooks.pre), (HookTime::Post, &hooks.post)] {
+            plan.not_run.extend(hooks.iter().map(|hook| {
+                let when = when.as_str();
+                format!(
+                    "{when} of container {name} ({}) is not run: the container {why}; what it would write is as old as its last run",
+                    hook.asked_by
+                )
+            }));
+        }
+    }
 }
 
 impl QuiesceRequest {

@@ -247,6 +247,22 @@ fn what_another_run_keeps_still_counts_as_running() {
     for before in [Status::Running, Status::Restarting] {
         request.containers[0].state.status = before;
         let plan = decide(&request, Consistency::Pause);
-        assert_eq!((plan.planned.len(), plan.hooks.len()), (1, 0), "{before:?}");
+        assert_eq!((plan.planned.len(), plan.hooks.len(), plan.not_run.len(), plan.notes.len()), (1, 0, 0, 1), "{before:?}");
     }
+    // What nobody keeps still and does not run can run none either, and that is to be seen.
+    request.held_elsewhere.clear();
+    for (state, told) in [
+        (Status::Restarting, "keeps restarting"),
+        (Status::Paused, "is paused"),
+        (Status::Exited, "is stopped"),
+        (Status::Created, "was never started"),
+    ] {
+        request.containers[0].state.status = state;
+        let plan = decide(&request, Consistency::Stop);
+        assert!(plan.hooks.is_empty() && plan.not_run.len() == 1, "{plan:?}");
+        assert!(plan.not_run[0].starts_with("exec-pre of container db (test) is not run") && plan.not_run[0].contains(told), "{plan:?}");
+    }
+    request.left_down.insert(request.containers[0].id.clone());
+    let plan = decide(&request, Consistency::Stop);
+    assert_eq!((plan.not_run.len(), plan.notes.len()), (0, 1));
 }

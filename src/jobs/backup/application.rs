@@ -231,6 +231,7 @@ impl Work<'_> {
 
     fn take_quiet(&mut self, quiet: Quiet) {
         self.result.failures.extend(quiet.not_started);
+        self.result.unwritable = quiet.unwritable;
         self.result.warnings.extend(quiet.warnings);
         self.result.notes.extend(quiet.notes);
         self.result.downtime = quiet.downtime;

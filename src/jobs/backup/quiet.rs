@@ -14,8 +14,8 @@ use crate::config::SetHook;
 use crate::docker::journal::{Action, Entry};
 use crate::docker::labels::Policy;
 use crate::docker::quiesce::{
-    ContainerHooks, Meanwhile, NeededBy, Place, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release, Watch, Wishes,
-    Writer, decide, held_elsewhere, scaled_elsewhere,
+    ContainerHooks, Meanwhile, NeededBy, Place, Planned, Quiesce, QuiesceError, QuiesceOptions, QuiescePlan, QuiesceRequest, Release,
+    Watch, Wishes, Writer, decide, held_elsewhere, scaled_elsewhere,
 };
 use crate::jobs::error::JobError;
 use crate::jobs::restore::keeps_stopped;
@@ -44,6 +44,8 @@ pub(super) struct Quiet {
     pub(super) unknown: Option<(Vec<Place>, String)>,
     /// Why the containers could not be kept still.
     pub(super) failure: Option<String>,
+    /// Whether that is because our own state folder cannot be used.
+    pub(super) unwritable: bool,
 }
 
 /// Containers that are kept still, or need not be.
@@ -66,20 +68,21 @@ pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Qui
     let held = if run.request.dry_run { Ok(Vec::new()) } else { held_elsewhere(state, &host.engine).await };
     let held = match held {
         Ok(held) => held,
-        Err(error) => return Ok(Err(Quiet { failure: Some(not_still(&error)), ..Quiet::default() })),
+        Err(error) => return Ok(Err(Quiet { failure: Some(not_still(&error)), unwritable: true, ..Quiet::default() })),
     };
     let (concerned, bystanders) = concerned(host, unit);
     let services = services::ask(run, host, &concerned).await;
     let (request, plan) = plan(host, unit, (concerned, bystanders), held, services);
     if run.request.dry_run {
-        return Ok(Ok(Hold::of_nobody(foretold(&plan))));
+        return Ok(Ok(Hold { warnings: plan.not_run.clone(), ..Hold::of_nobody(foretold(&plan)) }));
     }
     let known_writers = known_writers(&request, &plan, unit.set.consistency);
+    let warnings: Vec<String> = unseen(&plan).chain(plan.not_run.iter().cloned()).collect();
     if plan.planned.is_empty() && plan.hooks.is_empty() {
         let watch = watch(host, unit, known_writers.as_ref()).await;
-        return Ok(Ok(Hold { quiesce: None, notes: plan.notes, warnings: Vec::new(), known_writers, watch }));
+        return Ok(Ok(Hold { quiesce: None, notes: plan.notes, warnings, known_writers, watch }));
     }
-    let warnings = unseen(&plan);
+    let foreseen: Vec<String> = plan.notes.iter().cloned().chain(plan.planned.iter().filter_map(Planned::told)).collect();
     let (folder, engine) = (state.clone(), host.engine.id().to_owned());
     let needed_by = NeededBy(Arc::new(move |entry: &Entry| keeps_stopped(&folder, &engine, entry)));
     let stop_timeout = run.context.config.docker.stop_timeout;
@@ -91,22 +94,29 @@ pub(super) async fn begin(run: &Run<'_>, unit: &Unit) -> Result<Result<Hold, Qui
             Ok(Ok(Hold { quiesce: Some(quiesce), notes, warnings, known_writers, watch }))
         }
         Err(failed) => {
-            let mut quiet = result_of(failed.release, Vec::new());
+            let notes = foreseen.into_iter().filter(|note| failed.release.notes.contains(note)).collect();
+            let mut quiet = result_of(failed.release, notes);
+            quiet.warnings.extend(warnings);
             if matches!(failed.error, QuiesceError::Cancelled) && quiet.not_started.is_empty() {
                 return Err(JobError::Cancelled);
             }
-            quiet.failure = Some(not_still(&failed.error));
+            quiet.unwritable = matches!(failed.error, QuiesceError::Journal(_));
+            quiet.failure = Some(match &failed.error {
+                // What was to be dumped is not, and nothing was tried to keep anybody still.
+                error @ QuiesceError::Hook { .. } => format!("it was not read because {}", sentence(error)),
+                error => not_still(error),
+            });
             Ok(Err(quiet))
         }
     }
 }
 
 /// What is missing because another run keeps it from being seen.
-fn unseen(plan: &QuiescePlan) -> Vec<String> {
+fn unseen(plan: &QuiescePlan) -> impl Iterator<Item = String> {
     let without_tasks = plan.planned.iter().filter(|planned| planned.service.as_ref().is_some_and(|service| service.tasks.is_empty()));
     let sentence =
         |name: &str| format!("another run of bbackup has scaled service {name} to 0: its tasks are not seen, and not saved here");
-    without_tasks.map(|planned| sentence(&planned.name)).collect()
+    without_tasks.map(move |planned| sentence(&planned.name))
 }
 
 fn not_still(error: &dyn std::error::Error) -> String {
@@ -146,6 +156,7 @@ fn plan(
         volatile_volumes: in_memory.map(|volume| volume.name.clone()).collect(),
         protected: host.ourselves.clone(),
         held_elsewhere: held_elsewhere.iter().map(|entry| entry.container.clone()).collect(),
+        left_down: host.left_down.ids().cloned().collect(),
         services: services.scaled,
         layers_read: services.layers_read,
         containers: concerned.into_iter().cloned().collect(),
@@ -212,7 +223,7 @@ fn foretold(plan: &QuiescePlan) -> Vec<String> {
             notes.push(format!("would {verb} {}", names.join(", then ")));
         }
     }
-    notes.extend(plan.planned.iter().filter_map(|planned| Some(format!("{}: {}", planned.name, planned.note.as_ref()?))));
+    notes.extend(plan.planned.iter().filter_map(Planned::told));
     notes
 }
 
@@ -299,5 +310,6 @@ fn result_of(release: Release, notes: Vec<String>) -> Quiet {
         disturbed: Vec::new(),
         unknown: None,
         failure: None,
+        unwritable: false,
     }
 }

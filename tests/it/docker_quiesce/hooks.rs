@@ -85,6 +85,50 @@ fn one_that_does_not_end_is_ended_and_has_failed() {
 }
 
 #[test]
+fn what_one_that_is_ended_has_started_is_ended_with_it() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "slowtree");
+    let pre = "bbackup.exec-pre=setsid sh -c 'sleep 611 & env -i sleep 612' & sleep 613; true";
+    start(&stage, "app", 1, &["--label", pre, "--label", "bbackup.exec-pre.timeout=3s"], &format!("sleep 614 & {POLITE}"));
+    let outcome = stage.bbackup(["backup", "--containers", &stage.name("app")]).run().exits(4);
+    let outcome = outcome.says("not read because exec-pre of container").says("it did not end within 3 seconds and was killed");
+    let _ = outcome.says_nothing_of("could not be kept still");
+    let processes = stage.ok(["top", &stage.name("app"), "-eo", "pid,args"]);
+    for left in ["sleep 611", "sleep 612", "sleep 613"] {
+        assert!(!processes.contains(left), "{left} still runs:\n{processes}");
+    }
+    assert!(processes.contains("sleep 614"), "what is the container's own was killed:\n{processes}");
+}
+
+#[test]
+fn one_whose_container_does_not_run_is_told() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "notrun");
+    for name in ["stopped", "paused"] {
+        start(&stage, name, 1, &["--label", "bbackup.exec-pre=touch /data/dump"], POLITE);
+    }
+    stage.ok(["stop", "-t", "1", &stage.name("stopped")]);
+    stage.ok(["pause", &stage.name("paused")]);
+    for name in ["stopped", "paused"] {
+        let container = stage.name(name);
+        let config = format!(
+            "sets:\n  s:\n    containers: [{container}]\n    hooks: {{exec_post: [{{containers: [{container}], command: sync}}]}}\n"
+        );
+        fs::write(home.path("config.yaml"), config).unwrap();
+        for dry_run in [&["--dry-run"][..], &[]] {
+            let outcome = stage.bbackup(["--config"]).arg(home.path("config.yaml")).args(["backup", "s"]).args(dry_run).run().exits(4);
+            let outcome = outcome
+                .says(&format!("exec-pre of container {container} (label bbackup.exec-pre) is not run: the container is {name}"))
+                .says(&format!("exec-post of container {container} (sets.s.hooks.exec_post) is not run: the container is {name}"));
+            let _ = outcome.says_nothing_of("would run");
+        }
+    }
+    stage.ok(["unpause", &stage.name("paused")]);
+}
+
+#[test]
 fn the_label_of_a_container_beats_what_its_set_says() {
     needs!(Part::Engine);
     let home = Home::with_repository();

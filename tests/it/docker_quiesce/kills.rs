@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{POLITE, STUBBORN, journals, start, state};
 use crate::support::engine::Stage;
+use crate::support::faults::Mount;
 use crate::support::home::{Home, boot_unit_is_wanted};
 use crate::support::parts::{self, Part, needs};
 use crate::support::proxy::{Action, Proxy};
@@ -192,4 +193,45 @@ fn who_waits_for_a_stop_that_a_dead_run_has_asked_for_keeps_nobody_else() {
     let _ = recovering.wait().success().says(&stage.name("app"));
     assert_eq!(state(&stage, "app"), "running");
     assert!(journals(&home).is_empty());
+}
+
+#[test]
+fn what_a_dead_run_has_left_down_on_another_engine_is_told_at_every_start() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "otherengine");
+    let folder = start(&stage, "app", 50, &[], POLITE);
+    let mut running = stage.bbackup(["backup", "--containers", &stage.name("app")]).spawn();
+    running.hold_while_it_has_open(&folder);
+    running.signal(Signal::KILL);
+    let _ = running.wait().killed_by(Signal::KILL);
+    let journal = journals(&home).pop().unwrap();
+    let text = fs::read_to_string(&journal).unwrap();
+    let id = stage.ok(["info", "--format", "{{.ID}}"]);
+    assert!(text.contains(id.trim()), "{text}");
+    fs::write(&journal, text.replace(id.trim(), "another-engine")).unwrap();
+    let source = home.make_folder("source");
+    fs::write(source.join("file"), "x").unwrap();
+    let told = format!("has left containers down on another Docker Engine: {}", stage.name("app"));
+    for words in [&["backup", "--paths", source.to_str().unwrap()][..], &["snapshots"], &["recover"]] {
+        let _ = stage.bbackup(words).run().exits(4).says(&told).says("with the address of that Engine");
+    }
+    fs::write(&journal, text).unwrap();
+    let _ = stage.bbackup(["recover"]).run().success().says("runs again");
+    assert_eq!(state(&stage, "app"), "running");
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_written_is_no_backup_with_warnings() {
+    needs!(Part::Root, Part::Engine);
+    let home = Home::with_repository();
+    let stage = Stage::new(&home, "stateless");
+    start(&stage, "app", 1, &[], POLITE);
+    let backup = || stage.bbackup(["backup", "--containers", &stage.name("app")]).run();
+    let _ = backup().success();
+    let read_only = Mount::read_only(&home.path("state"));
+    let _ = backup().exits(1).says("could not be kept still");
+    drop(read_only);
+    assert_eq!(state(&stage, "app"), "running");
+    let _ = backup().success();
 }
