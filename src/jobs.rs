@@ -18,4 +18,5 @@ pub mod results;
 pub mod rewrite;
 pub mod select;
 pub mod snapshots;
+mod stored;
 pub mod tag;

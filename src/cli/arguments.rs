@@ -327,7 +327,7 @@ pub(super) struct Restore {
     /// Only this network (can be repeated)
     #[arg(long, value_name = "NAME")]
     pub(super) network: Vec<String>,
-    /// Only this file or folder (can be repeated)
+    /// Only this file or folder, by its path on the host (of a bind mount or compose file, or in one) or in the snapshot (can be repeated)
     #[arg(long, short = 'p', value_name = "PATH")]
     pub(super) path: Vec<PathBuf>,
     /// Write plain files below this folder; the Docker Engine is left alone

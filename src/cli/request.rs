@@ -186,7 +186,7 @@ pub(super) fn items(selection: &RestoreSelection) -> Vec<Item> {
     let containers = selection.containers.iter().cloned().map(Item::Container);
     let volumes = selection.volumes.iter().cloned().map(Item::Volume);
     let networks = selection.networks.iter().cloned().map(Item::Network);
-    let paths = selection.paths.iter().cloned().map(Item::Path);
+    let paths = selection.paths.iter().cloned().map(Item::Place);
     containers.chain(volumes).chain(networks).chain(paths).collect()
 }
 

@@ -74,14 +74,24 @@ pub struct RestoreSelection {
     pub volumes: Vec<String>,
     /// Names of networks.
     pub networks: Vec<String>,
-    /// Paths in the snapshot: those of host paths, or any below `/docker/…`.
+    /// Paths of files and folders: those of host paths, those that bind mounts and compose files of applications have on the host, or any below
+    /// `/docker/…`.
     pub paths: Vec<Vec<u8>>,
 }
 
 impl RestoreSelection {
     /// Whether nothing was named, which means everything.
     pub fn is_everything(&self) -> bool {
-        self.containers.is_empty() && self.volumes.is_empty() && self.networks.is_empty() && self.paths.is_empty()
+        self.names_no_item() && self.paths.is_empty()
+    }
+
+    /// Whether nothing but paths was named.
+    pub fn is_of_paths(&self) -> bool {
+        self.names_no_item() && !self.paths.is_empty()
+    }
+
+    fn names_no_item(&self) -> bool {
+        self.containers.is_empty() && self.volumes.is_empty() && self.networks.is_empty()
     }
 }
 

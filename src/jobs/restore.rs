@@ -3,6 +3,7 @@
 //! Applications go back to the Engine (`engine`), paths and plain files to the file system (`files`). Which snapshots are
 //! meant was decided in `select`.
 
+mod alone;
 mod engine;
 mod files;
 mod fill;
@@ -149,10 +150,17 @@ pub async fn plan(context: &JobContext, job: RestoreJob, control: &Control) -> R
     control.checkpoint().map_err(RepositoryError::from)?;
     let repository = repository(context)?;
     let mut preview = RestorePreview { warnings: job.warnings.clone(), ..RestorePreview::default() };
-    let to_engine = |snapshot: &Snapshot| snapshot.application().is_some() && job.to.is_none() && job.selection.paths.is_empty();
-    let (applications, others): (Vec<Snapshot>, Vec<Snapshot>) = job.snapshots.iter().cloned().partition(to_engine);
-    let engine =
-        if applications.is_empty() { None } else { Some(planning::plan(context, repository, &applications, &job, &mut preview).await?) };
+    let to_engine = |snapshot: &Snapshot| snapshot.application().is_some() && job.to.is_none();
+    let (mut applications, others): (Vec<Snapshot>, Vec<Snapshot>) = job.snapshots.iter().cloned().partition(to_engine);
+    let alone = tokio::task::block_in_place(|| alone::chosen(repository, &applications, &others, &job.selection.paths))?;
+    if job.selection.is_of_paths() {
+        applications.retain(|snapshot| alone.iter().any(|one| one.snapshot == snapshot.id));
+    }
+    let engine = if applications.is_empty() {
+        None
+    } else {
+        Some(planning::plan(context, repository, &applications, (&job, &alone), &mut preview).await?)
+    };
     let files = tokio::task::block_in_place(|| files::plan(context, repository, &others, &job, control, &mut preview))?;
     if preview.steps.is_empty() && preview.conflicts.is_empty() {
         return Err(JobError::request(

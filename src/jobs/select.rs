@@ -147,6 +147,8 @@ pub enum Item {
     Network(String),
     /// A file or folder by its absolute path in the snapshot.
     Path(Vec<u8>),
+    /// The same, or by the path that it has on the host of an application.
+    Place(Vec<u8>),
 }
 
 impl Item {
@@ -156,7 +158,7 @@ impl Item {
             Self::Container(name) => format!("container {}", printable(name.as_bytes())),
             Self::Volume(name) => format!("volume {}", printable(name.as_bytes())),
             Self::Network(name) => format!("network {}", printable(name.as_bytes())),
-            Self::Path(path) => format!("path {}", printable(path)),
+            Self::Path(path) | Self::Place(path) => format!("path {}", printable(path)),
         }
     }
 
@@ -166,18 +168,19 @@ impl Item {
             Self::Container(name) => Some((name, "containers")),
             Self::Volume(name) => Some((name, "volumes")),
             Self::Network(name) => Some((name, "networks")),
-            Self::Path(_) => None,
+            Self::Path(_) | Self::Place(_) => None,
         }
     }
 
-    /// Where it is in a snapshot of this application; none for an item that such a snapshot cannot hold.
+    /// Where it is in a snapshot of this application; none for an item that such a snapshot cannot hold. Of a place only what it is as a path of
+    /// the snapshot.
     pub fn path_in(&self, snapshot: &Snapshot) -> Option<Vec<u8>> {
         let root = |application: &str| format!("{}/{application}", crate::model::application::DOCKER_ROOT);
         match (self, snapshot.application()) {
             (Self::Container(name), Some(application)) => Some(format!("{}/containers/{name}", root(application)).into_bytes()),
             (Self::Volume(name), Some(application)) => Some(format!("{}/volumes/{name}", root(application)).into_bytes()),
             (Self::Network(name), Some(application)) => Some(format!("{}/networks/{name}.json", root(application)).into_bytes()),
-            (Self::Path(path), _) => {
+            (Self::Path(path) | Self::Place(path), _) => {
                 // Names that are no text are written down in another way than they are in the tree.
                 let text = String::from_utf8_lossy(path);
                 let related =
@@ -210,7 +213,7 @@ pub struct Chosen {
 /// Chooses the snapshots that `word` means. `all` asks for the newest of every application (and of every set of paths) of
 /// `host`; otherwise `latest` is the newest that holds the items, and each item may be in another one.
 ///
-/// `holds` answers whether a snapshot has something at a path.
+/// `holds` answers whether a snapshot has an item.
 ///
 /// # Errors
 /// Nothing, or more than one thing, is meant; or `holds` failed.
@@ -219,7 +222,7 @@ pub fn choose<E: From<SelectError>>(
     word: &str,
     narrowing: &Narrowing,
     request: &Request<'_>,
-    mut holds: impl FnMut(&Snapshot, &[u8]) -> Result<bool, E>,
+    mut holds: impl FnMut(&Snapshot, &Item) -> Result<bool, E>,
 ) -> Result<Chosen, E> {
     let mut left: Vec<&Snapshot> = snapshots.iter().filter(|snapshot| narrowing.accepts(snapshot)).collect();
     let wanted = Wanted::parse(word);
@@ -357,7 +360,7 @@ fn latest_of_all(snapshots: &[&Snapshot], narrowing: &Narrowing, host: &str) -> 
 fn latest_of_items<E: From<SelectError>>(
     snapshots: &[&Snapshot],
     items: &[Item],
-    holds: &mut impl FnMut(&Snapshot, &[u8]) -> Result<bool, E>,
+    holds: &mut impl FnMut(&Snapshot, &Item) -> Result<bool, E>,
 ) -> Result<Chosen, E> {
     let mut newest_first = snapshots.to_vec();
     newest_first.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.time));
@@ -367,8 +370,7 @@ fn latest_of_items<E: From<SelectError>>(
         let mut found = None;
         let mut poor = None;
         for snapshot in &newest_first {
-            let Some(path) = item.path_in(snapshot) else { continue };
-            if !holds(snapshot, &path)? {
+            if !holds(snapshot, item)? {
                 continue;
             }
             if snapshot.is_partial() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::error::JobError;
 use super::select::{self, Chosen, Item, Narrowing, Request, SelectError};
+use super::stored;
 use crate::config::suggest;
 use crate::model::application::{ApplicationDocument, DOCKER_ROOT, DOCUMENT_NAME, segment};
 use crate::model::progress::Progress;
@@ -21,16 +22,19 @@ use crate::targets::tar::{Missing, TarSink};
 /// Nothing, or more than one thing, is meant; or the repository cannot be read.
 pub fn choose(repository: &dyn Repository, word: &str, narrowing: &Narrowing, request: &Request<'_>) -> Result<Chosen, JobError> {
     let snapshots = repository.snapshots()?;
-    let holds = |snapshot: &Snapshot, path: &[u8]| match holds(repository, &snapshot.id, path) {
+    let holds = |snapshot: &Snapshot, item: &Item| match stored::find(repository, snapshot, item) {
         // Somebody has forgotten it since it was listed.
         Err(JobError::Repository(RepositoryError::NoSnapshot { .. })) => Ok(false),
-        held => held,
+        found => found.map(|found| found.is_some()),
     };
     let chosen = select::choose(&snapshots, word, narrowing, request, holds);
     match chosen {
         Err(JobError::Select(SelectError::NotHeld { item, partial, .. })) => {
             let asked = request.items.iter().find(|one| one.label() == item);
-            let meant = asked.map_or_else(String::new, |asked| meant(repository, &snapshots, asked));
+            let meant = asked.map_or_else(String::new, |asked| match asked {
+                Item::Place(path) => stored::meant(repository, snapshots.iter().filter(|one| narrowing.accepts(one)), path),
+                asked => meant(repository, &snapshots, asked),
+            });
             Err(SelectError::NotHeld { item, partial, meant }.into())
         }
         other => other,

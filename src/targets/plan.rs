@@ -19,12 +19,13 @@ mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::docker::create::{ContainerBody, CreateError, NetworkBody};
-use crate::model::application::{ApplicationDocument, DocumentError, RestartPolicy};
+use crate::model::application::{ApplicationDocument, DocumentError, ItemKind, ItemRecord, RestartPolicy};
 use crate::model::size::ByteSize;
 use crate::model::text::printable;
 use crate::targets::preflight::Wanted;
@@ -41,8 +42,9 @@ pub fn wanted(applications: &[StoredApplication], options: &RestoreOptions) -> W
     Wanted {
         volumes: volumes.chain(renamed).collect(),
         paths: checks::host_paths(applications),
-        binds: binds::stored(applications).into_iter().chain(disks::folders(applications)).collect(),
+        binds: binds::stored(applications, &options.items).into_iter().chain(disks::folders(applications)).collect(),
         folders: disks::folders(applications),
+        inside: options.items.parts.iter().filter_map(|part| Some((part.volume.clone()?, part.path.clone()))).collect(),
         mount_points: disks::mount_points(applications),
         in_place: options.in_place,
     }
@@ -81,6 +83,14 @@ impl StoredApplication {
             networks: networks.into_iter().map(|file| read("network", file)).collect::<Result<_, _>>()?,
         })
     }
+
+    /// The volume, bind mount or compose file of which the files at a path of the snapshot are.
+    pub fn item_at(&self, path: &str) -> Option<&ItemRecord> {
+        let is_it = |item: &&ItemRecord| {
+            matches!(item.kind, ItemKind::Volume | ItemKind::Bind | ItemKind::Compose) && Path::new(path).starts_with(&item.path)
+        };
+        self.document.items.iter().filter(is_it).max_by_key(|item| item.path.len())
+    }
 }
 
 /// Which items are restored. Nothing named means everything.
@@ -92,13 +102,30 @@ pub struct Items {
     pub volumes: Vec<String>,
     /// Names of networks.
     pub networks: Vec<String>,
+    /// Files and folders of the machine that are restored alone, none of them in another one.
+    pub parts: Vec<Part>,
 }
 
 impl Items {
     /// Whether nothing was named.
     pub fn is_everything(&self) -> bool {
-        self.containers.is_empty() && self.volumes.is_empty() && self.networks.is_empty()
+        self.containers.is_empty() && self.volumes.is_empty() && self.networks.is_empty() && self.parts.is_empty()
     }
+}
+
+/// A bind mount or compose file that is restored alone, or something in it or in a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Name of its application.
+    pub application: String,
+    /// The volume that it is in.
+    pub volume: Option<String>,
+    /// Its path on the Engine's machine; in a volume that below its folder (`/conf/app.ini`).
+    pub path: String,
+    /// Where its files are in the snapshot.
+    pub from: String,
+    /// How many bytes of files it has there.
+    pub bytes: u64,
 }
 
 /// How a restore is done.
@@ -147,6 +174,16 @@ pub struct RestorePlan {
     /// What is overwritten in place, or may be.
     #[serde(skip)]
     pub targets: Vec<Target>,
+    /// The folders of volumes that are there and are filled, or something in them.
+    #[serde(skip)]
+    pub folders: BTreeMap<String, String>,
+}
+
+impl RestorePlan {
+    /// Whether all of a place is written where another one is filled.
+    pub fn is_written(&self, place: &str, filled: &str) -> bool {
+        is_in(place, filled) || self.folders.get(filled).is_some_and(|folder| is_in(place, folder))
+    }
 }
 
 /// One step and the application it is for.
@@ -230,7 +267,7 @@ pub enum Step {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         over: bool,
     },
-    /// Write the files of a bind mount.
+    /// Write the files of a bind mount, or something else that is restored alone.
     FillPath {
         /// Its path on the Engine's machine.
         path: String,
@@ -241,6 +278,9 @@ pub enum Step {
         /// Whether there may be something that is overwritten.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         overwrites: bool,
+        /// The volume that it lies in, which is saved as a whole before, and its path below the volume's folder.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        inside: Option<(String, String)>,
     },
     /// Stop a container that is replaced, or whose volume is overwritten.
     StopContainer {
@@ -326,6 +366,11 @@ pub enum Step {
 /// Whether a place, as [`Step::fills`] has it, is a path or what else a volume stands for; names of volumes have no slash.
 pub fn is_path(place: &str) -> bool {
     place.contains('/')
+}
+
+/// Whether one place is, or lies in, another one.
+pub fn is_in(place: &str, other: &str) -> bool {
+    place == other || is_path(place) && is_path(other) && Path::new(place).starts_with(other)
 }
 
 impl Step {
@@ -418,7 +463,12 @@ pub enum Conflict {
         /// What makes it a conflict: `it holds files`, `container web uses it`.
         reason: String,
     },
-    /// There is something where the files of a bind mount go.
+    /// A volume into which something is to be put back is not there.
+    NoVolume {
+        /// Its name.
+        name: String,
+    },
+    /// There is something where the files of a bind mount, or of a compose file, go.
     PathExists {
         /// The path.
         path: String,
@@ -545,7 +595,8 @@ impl fmt::Display for Conflict {
             Self::ProjectName { name, reason } => write!(f, "the compose project cannot be called `{}`: {}", shown(name), shown(reason)),
             Self::Twice { what } => write!(f, "two of what is restored would be {}", shown(what)),
             Self::VolumeExists { name, reason } => write!(f, "volume {} exists already: {}", shown(name), shown(reason)),
-            Self::PathExists { path, reason } => write!(f, "{} is mounted by what is restored: {}", shown(path), shown(reason)),
+            Self::NoVolume { name } => write!(f, "volume {} is not there, so a part of it cannot be put back", shown(name)),
+            Self::PathExists { path, reason } => write!(f, "{} cannot be restored: {}", shown(path), shown(reason)),
             Self::NetworkDiffers { name, fields } => {
                 write!(f, "network {} exists already and differs in {}", shown(name), shown(&fields.join(", ")))
             }

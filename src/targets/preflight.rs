@@ -99,6 +99,8 @@ pub struct Wanted {
     pub paths: BTreeSet<String>,
     /// Paths of bind mounts of which it matters what is there.
     pub binds: BTreeSet<String>,
+    /// Volumes and paths in them of which it matters what is there.
+    pub inside: BTreeSet<(String, String)>,
     /// Folders that volumes stand for, of which it matters on which disk they lie.
     pub folders: BTreeSet<String>,
     /// Mount points that something lay below when it was saved.
@@ -154,6 +156,8 @@ pub struct HostVolume {
     pub options: BTreeMap<String, String>,
     /// The compose project that it is of.
     pub project: Option<String>,
+    /// Where the Engine has it, on its machine.
+    pub mountpoint: String,
     /// Whether there is nothing in it; none where that is not seen from here.
     pub empty: Option<bool>,
 }
@@ -225,7 +229,12 @@ impl Host {
             let driver = text(volume, "/Driver").unwrap_or_default().to_owned();
             let options = object(volume, "/Options").into_iter().flatten().filter_map(option).collect();
             let empty = if wanted.volumes.contains(name) { is_empty(engine, name).await } else { None };
-            host.volumes.insert(name.to_owned(), HostVolume { driver, options, project: project(volume), empty });
+            let mountpoint = text(volume, "/Mountpoint").unwrap_or_default().to_owned();
+            // Where a volume's files are seen, what is in it is, too.
+            let inside = wanted.inside.iter().filter(|(volume, _)| volume == name && empty.is_some());
+            let inside = inside.map(|(_, below)| format!("{mountpoint}{below}"));
+            host.binds.extend(inside.filter_map(|path| path_state(&path).map(|state| (path, state))));
+            host.volumes.insert(name.to_owned(), HostVolume { driver, options, project: project(volume), mountpoint, empty });
         }
         host.listening = ports::listening(engine).await;
         if mountpoint::same_root(engine).await {
@@ -235,7 +244,7 @@ impl Host {
             let missing =
                 |path: &&String| matches!(rustix::fs::stat(path.as_str()), Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR));
             host.missing_paths = wanted.paths.iter().filter(answers).filter(missing).cloned().collect();
-            host.binds = wanted.binds.iter().filter(answers).filter_map(|path| Some((path.clone(), path_state(path)?))).collect();
+            host.binds.extend(wanted.binds.iter().filter(answers).filter_map(|path| Some((path.clone(), path_state(path)?))));
             host.disk = disk(engine.data_root());
             let folders = wanted.binds.iter().chain(&wanted.folders).filter(answers);
             host.disks = folders.filter_map(|path| Some((path.clone(), disk(Path::new(path))?))).collect();

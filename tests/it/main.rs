@@ -49,6 +49,9 @@ mod docker_in_place;
 // Restores that are killed or fail, and what is half of one and half of another content after them.
 mod docker_half;
 
+// What of an application is put back alone, in its place.
+mod docker_alone;
+
 // Restores beside backups, other restores and an Engine that restarts.
 mod docker_beside;
 

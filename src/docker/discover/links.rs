@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
-use super::binds::data_path;
+use super::binds::{above, data_path};
 use crate::docker::connect::Engine;
 use crate::docker::mountpoint::same_root;
 use crate::model::application::{Mount, Volume};
@@ -107,9 +107,14 @@ impl Links {
         self.unknown.extend(more.unknown);
     }
 
-    /// Adds to places what they really are.
+    /// Adds to places what they really are, or what they lie in.
     pub fn with_real(&self, mut places: BTreeSet<String>) -> BTreeSet<String> {
-        let real: Vec<String> = places.iter().filter_map(|place| self.real.get(place).cloned()).collect();
+        let found = |place: &String| {
+            let (outer, real) =
+                std::iter::once(place.as_str()).chain(above(place)).find_map(|outer| Some((outer, self.real.get(outer)?)))?;
+            Some(format!("{real}{}", &place[outer.len()..]))
+        };
+        let real: Vec<String> = places.iter().filter_map(found).collect();
         places.extend(real);
         places
     }

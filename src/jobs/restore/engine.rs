@@ -91,8 +91,14 @@ pub(super) async fn execute(
             Err(_) if matches!(planned.step, Step::WaitHealthy { .. }) => Ok(0),
             Err(_) => Err("it was cancelled".to_owned()),
             Ok(()) if let Step::SaveFirst { containers, volumes, paths } = &planned.step => {
-                let wanted = Wanted { containers, volumes, paths, half: &restore.half };
-                work.in_place.save(context, &planned.application, wanted, result, control, progress).await.map(|()| 0)
+                let wanted = Wanted { containers, volumes, paths, half: &restore.half_of(volumes) };
+                let saved = work.in_place.save(context, &planned.application, wanted, result, control, progress).await;
+                for step in restore.plan.steps.iter().filter(|other| other.application == planned.application).map(|other| &other.step) {
+                    if let Step::FillPath { path, inside: Some(inside), .. } = step {
+                        work.in_place.saved_inside(&planned.application, path, inside);
+                    }
+                }
+                saved.map(|()| 0)
             }
             Ok(()) => {
                 match fills {

@@ -19,6 +19,7 @@ use crate::jobs::request::{JobContext, RestoreJob, RestoreSelection};
 use crate::jobs::results::{Conflict, RestorePreview, RestoredApplication};
 use crate::jobs::select::{Item, is_below};
 use crate::jobs::snapshots::holds;
+use crate::jobs::stored;
 use crate::model::progress::{Event, FileOutcome, Progress, Silent};
 use crate::model::size::ByteSize;
 use crate::model::text::printable;
@@ -63,10 +64,10 @@ pub(super) fn plan(
             preview.warnings.push(format!("the snapshot {} of {name} is partial: some of its items were not saved", snapshot.id.short()));
         }
         let (mut requests, mut save_first) = (Vec::new(), Vec::new());
-        for path in paths {
+        for Asked { path, named } in paths {
             let destination = match &job.to {
-                Some(folder) => below(folder, &path),
-                None => PathBuf::from(OsStr::from_bytes(&path)),
+                Some(folder) => below(folder, &named),
+                None => PathBuf::from(OsStr::from_bytes(&named)),
             };
             let request = RestoreRequest {
                 snapshot: snapshot.id.clone(),
@@ -77,7 +78,7 @@ pub(super) fn plan(
                 include: Vec::new(),
                 dry_run: job.dry_run,
             };
-            check(context, job, snapshot, &request, preview);
+            check(context, job, &request, preview);
             if job.to.is_some() && overwrites_our_own(context, repository, &request)? {
                 preview.conflicts.push(our_own(&request.destination));
             }
@@ -112,39 +113,64 @@ pub(super) fn plan(
     Ok(restores)
 }
 
-/// The paths of each snapshot (they come oldest first) that are restored. What two snapshots of the same thing hold comes from
+/// Something that is restored.
+#[derive(Clone)]
+struct Asked {
+    /// Where it is in its snapshot.
+    path: Vec<u8>,
+    /// The path by which it was named, under which it comes to lie.
+    named: Vec<u8>,
+}
+
+impl Asked {
+    fn as_it_lies(path: Vec<u8>) -> Self {
+        Self { named: path.clone(), path }
+    }
+}
+
+/// What of each snapshot (they come oldest first) is restored. What two snapshots of the same thing hold comes from
 /// the newer one alone.
 fn wanted(
     repository: &dyn Repository,
     snapshots: &[Snapshot],
     job: &RestoreJob,
     preview: &mut RestorePreview,
-) -> Result<Vec<Vec<Vec<u8>>>, JobError> {
+) -> Result<Vec<Vec<Asked>>, JobError> {
     if job.selection.is_everything() {
-        return snapshots.iter().map(|snapshot| everything(repository, snapshot, job, preview)).collect();
+        let everything = |snapshot| Ok(everything(repository, snapshot, job, preview)?.into_iter().map(Asked::as_it_lies).collect());
+        return snapshots.iter().map(everything).collect();
     }
     let mut wanted = vec![Vec::new(); snapshots.len()];
     for item in items(&job.selection) {
-        let mut found = BTreeSet::new();
+        let (mut found, mut places) = (BTreeSet::new(), Vec::new());
         for (snapshot, wanted) in snapshots.iter().zip(&mut wanted).rev() {
-            let Some(path) = item.path_in(snapshot) else { continue };
             let whose = (&snapshot.host, snapshot.application().map_or(snapshot.paths.as_slice(), |_| &[]), snapshot.application());
-            if !found.contains(&whose) && holds(repository, &snapshot.id, &path)? {
-                found.insert(whose);
-                if job.to.is_none() && snapshot.application().is_none() {
-                    tell_unplaced(&Places::of(repository, snapshot)?, snapshot, &path, preview);
-                }
-                for path in with_what_it_mounts(repository, snapshot, &item, path, preview)? {
-                    if !wanted.iter().any(|known: &Vec<u8>| is_below(&path, known)) {
-                        wanted.push(path);
-                    }
+            if found.contains(&whose) {
+                continue;
+            }
+            let Some(path) = stored::find(repository, snapshot, &item)? else { continue };
+            found.insert(whose);
+            places.push((snapshot, path.clone()));
+            if job.to.is_none() {
+                tell_unplaced(&Places::of(repository, snapshot)?, snapshot, &path, preview);
+            }
+            let all = match &item {
+                Item::Place(named) => vec![Asked { path, named: named.clone() }],
+                _ => with_what_it_mounts(repository, snapshot, &item, path, preview)?.into_iter().map(Asked::as_it_lies).collect(),
+            };
+            for one in all {
+                let has = |known: &Asked| is_below(&one.path, &known.path) && is_below(&one.named, &known.named);
+                if !wanted.iter().any(has) {
+                    wanted.push(one);
                 }
             }
         }
+        if let Item::Place(named) = &item {
+            stored::unless_mixed(named, &places)?;
+        }
         // Where applications go to the Engine, the item may be in one of them.
         if found.is_empty() && snapshots.len() == job.snapshots.len() {
-            let message = format!("the {} is in none of the chosen snapshots", item.label());
-            return Err(JobError::request("not_in_snapshot", message, "`bbackup ls SNAPSHOT` shows what is in it."));
+            return Err(stored::nowhere(repository, snapshots, &item));
         }
     }
     Ok(wanted)
@@ -194,22 +220,13 @@ fn items(selection: &RestoreSelection) -> Vec<Item> {
     let mut items = named(&selection.containers, Item::Container);
     items.extend(named(&selection.volumes, Item::Volume));
     items.extend(named(&selection.networks, Item::Network));
-    items.extend(selection.paths.iter().cloned().map(Item::Path));
+    items.extend(selection.paths.iter().cloned().map(Item::Place));
     items
 }
 
 /// Nothing that is there is overwritten unless that was asked for, and never anything of bbackup's own.
-fn check(context: &JobContext, job: &RestoreJob, snapshot: &Snapshot, request: &RestoreRequest, preview: &mut RestorePreview) {
+fn check(context: &JobContext, job: &RestoreJob, request: &RestoreRequest, preview: &mut RestorePreview) {
     let destination = &request.destination;
-    if job.to.is_none() && snapshot.application().is_some() {
-        // Where an application's items lie in a snapshot is no place on this host.
-        preview.conflicts.push(conflict(
-            format!("path {}", printable(&request.path)),
-            format!("{} is a place in the snapshot of an application, not one on this host", printable(&request.path)),
-            "Write it to a folder with --to DIR, or bring the item itself back with --volume, --container or --network.",
-        ));
-        return;
-    }
     let place = real(destination);
     if own(context).iter().any(|path| place.starts_with(path) || path.starts_with(&place) && job.to.is_none()) {
         preview.conflicts.push(our_own(destination));

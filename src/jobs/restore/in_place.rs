@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::real;
-use super::journal::Half;
 use super::refill::what;
 use crate::config::{BackupSet, Consistency, Scope, Selection};
 use crate::jobs::backup::{self, sentence};
@@ -41,15 +40,15 @@ pub(super) struct Wanted<'a> {
     pub(super) volumes: &'a [String],
     /// Paths of the machine.
     pub(super) paths: &'a [String],
-    /// Volumes that an older restore has left half restored: what is in them is saved as it is.
-    pub(super) half: &'a BTreeMap<String, Half>,
+    /// Volumes that an older restore has left half restored, or something in them: what is in them is saved as it is.
+    pub(super) half: &'a BTreeSet<String>,
 }
 
 impl Wanted<'_> {
     /// Whether it is lost if this item is not saved whole.
     fn needs(&self, item: &str) -> bool {
         match item.split_once(' ') {
-            Some(("volume", name)) => self.volumes.iter().any(|one| printable(one.as_bytes()) == name && !self.half.contains_key(one)),
+            Some(("volume", name)) => self.volumes.iter().any(|one| printable(one.as_bytes()) == name && !self.half.contains(one)),
             _ => true,
         }
     }
@@ -73,7 +72,7 @@ pub(super) async fn save_paths(
     control: &Control,
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<SnapshotId>, String> {
-    let nothing_else = Wanted { containers: &[], volumes: &[], paths: &[], half: &BTreeMap::new() };
+    let nothing_else = Wanted { containers: &[], volumes: &[], paths: &[], half: &BTreeSet::new() };
     let paths = paths.iter().map(|path| real(path)).collect();
     let saved = save_whole(context, nothing_else, paths, result, control, progress).await?;
     Ok(saved.into_iter().next().map(|one| one.id))
@@ -153,7 +152,7 @@ impl InPlace {
         progress: &Arc<dyn Progress>,
     ) -> Result<(), String> {
         let is_kept = |outcome: &ItemOutcome, volume: &String| {
-            outcome.is_complete() || wanted.half.contains_key(volume) && matches!(outcome, ItemOutcome::Partial { .. })
+            outcome.is_complete() || wanted.half.contains(volume) && matches!(outcome, ItemOutcome::Partial { .. })
         };
         // Of a link what it leads to: that is what is overwritten.
         let paths = wanted.paths.iter().map(|path| real(Path::new(path))).collect();
@@ -207,9 +206,16 @@ impl InPlace {
         self.overwritten.remove(application).unwrap_or_default()
     }
 
-    /// All files of a volume are written, also if it was half restored before.
-    pub(super) fn is_whole(&mut self, volume: &str) {
-        self.half.remove(volume);
+    /// What was in a volume was saved, and with it what is at a path in it.
+    pub(super) fn saved_inside(&mut self, application: &str, place: &str, (volume, below): &(String, String)) {
+        let Some(saved) = self.saved.get_mut(application) else { return };
+        let inside = saved.get(volume).map(|(id, path)| (id.clone(), format!("{path}{below}")));
+        saved.extend(inside.map(|inside| (place.to_owned(), inside)));
+    }
+
+    /// All files of what these are, or lie in, are written, also if they were half restored before.
+    pub(super) fn are_whole(&mut self, is_written: impl Fn(&str) -> bool) {
+        self.half.retain(|half| !is_written(half));
     }
 
     /// A volume could not be put back, or is half restored since before.

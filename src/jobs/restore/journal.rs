@@ -26,7 +26,7 @@ use crate::model::text::printable;
 use crate::platform::files;
 use crate::platform::journal_file::{self, LockedFile};
 use crate::repository::contract::SnapshotId;
-use crate::targets::plan::{PlannedStep, Step, is_path};
+use crate::targets::plan::{PlannedStep, Step, is_in, is_path};
 use crate::targets::steps::{Aside, Kind, Left, Stopped};
 
 pub(super) use self::clean::{Cleaned, Half, clean};
@@ -174,7 +174,7 @@ impl Journal {
         let gate = gate(&folder).await?;
         since::forget_old(&folder);
         for (other, one) in living(&folder, engine.id())? {
-            if let Some(shared) = one.plans.intersection(&what).next() {
+            if let Some(shared) = one.plans.iter().find(|theirs| what.iter().any(|ours| is_in(theirs, ours) || is_in(ours, theirs))) {
                 return Err(busy(&other, shared));
             }
         }
@@ -322,7 +322,9 @@ fn touched(step: &Step) -> Option<String> {
         Step::CreateNetwork { network } => format!("network {}", network.name),
         Step::CreateContainer { container } => format!("container {}", container.name),
         Step::StopContainer { name, .. } | Step::SetAside { name, .. } => format!("container {name}"),
-        Step::CreateVolume { name, .. } | Step::UseVolume { name } => format!("volume {name}"),
+        Step::CreateVolume { name, .. } | Step::UseVolume { name } | Step::FillPath { inside: Some((name, _)), .. } => {
+            format!("volume {name}")
+        }
         step => match step.fills()?.0 {
             path if is_path(path) => path.to_owned(),
             volume => format!("volume {volume}"),

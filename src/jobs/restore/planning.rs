@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use super::alone::{self, Alone};
 use super::fill::Ids;
 use super::journal;
 use super::words::{shown, worded};
@@ -45,6 +46,11 @@ impl EngineRestore {
             None => saved.map(|id| id.short().to_owned()),
         }
     }
+
+    /// Those of some volumes that, or something in which, a restore which died has left half restored.
+    pub(super) fn half_of(&self, volumes: &[String]) -> BTreeSet<String> {
+        volumes.iter().filter(|volume| self.half.keys().any(|half| self.plan.is_written(half, volume))).cloned().collect()
+    }
 }
 
 /// Plans the restore of applications.
@@ -52,10 +58,17 @@ pub(super) async fn plan(
     context: &JobContext,
     repository: &dyn Repository,
     snapshots: &[Snapshot],
-    job: &RestoreJob,
+    (job, alone): (&RestoreJob, &[Alone]),
     preview: &mut RestorePreview,
 ) -> Result<EngineRestore, JobError> {
     let engine = connect(&context.config.docker).await?;
+    let selection = &job.selection;
+    let mut items = Items {
+        containers: selection.containers.clone(),
+        volumes: selection.volumes.clone(),
+        networks: selection.networks.clone(),
+        parts: Vec::new(),
+    };
     let mut stored = Vec::new();
     let (mut by_name, mut ids) = (BTreeMap::new(), BTreeMap::new());
     for snapshot in snapshots {
@@ -67,6 +80,9 @@ pub(super) async fn plan(
         let name = &application.document.application.name;
         if let Some(other) = by_name.insert(name.clone(), snapshot.clone()) {
             return Err(mixed(name, &other, snapshot));
+        }
+        for one in alone.iter().filter(|one| one.snapshot == snapshot.id) {
+            tokio::task::block_in_place(|| alone::add(repository, &application, one, &mut items))?;
         }
         ids.extend(Ids::of(application.document.engine.user_namespace.as_deref()).map(|found| (name.clone(), found)));
         stored.push(application);
@@ -87,9 +103,8 @@ pub(super) async fn plan(
     // What a backup that died has left down, and could not be started, is started some time: not on half of what is overwritten.
     cleaned.held_down.extend(ids_of(false, false));
     let (half_filled, half_of_others) = half_filled(&cleaned.half, &by_name);
-    let selection = &job.selection;
     let options = RestoreOptions {
-        items: Items { containers: selection.containers.clone(), volumes: selection.volumes.clone(), networks: selection.networks.clone() },
+        items,
         renames: job.renames.iter().map(|rename| (rename.from.clone(), rename.to.clone())).collect(),
         as_new: job.as_new,
         no_start: job.no_start,
@@ -108,7 +123,8 @@ pub(super) async fn plan(
     preview.conflicts.extend(plan.conflicts.iter().map(worded));
     preview.warnings.extend(plan.notes.iter().cloned());
     preview.notes.extend(plan.asked.iter().cloned());
-    let is_filled = |place: &String| plan.steps.iter().any(|planned| planned.step.fills().is_some_and(|(name, _)| name == place));
+    let is_filled =
+        |place: &String| plan.steps.iter().any(|planned| planned.step.fills().is_some_and(|(filled, _)| plan.is_written(place, filled)));
     preview.warnings.extend(cleaned.half.iter().filter(|(volume, _)| !is_filled(volume)).map(|(_, half)| half.told.clone()));
     let limits = Limits { health: HEALTH_LIMIT, stop: context.config.docker.stop_timeout };
     Ok(EngineRestore { engine, plan, limits, snapshots: by_name, half: cleaned.half, ids })

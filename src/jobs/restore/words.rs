@@ -49,10 +49,13 @@ pub(super) fn worded(found: &plan::Conflict) -> Conflict {
         C::ProjectName { name, .. } => (format!("project {name}"), "Choose another name with --rename OLD:NEW."),
         C::Twice { what } => (what.clone(), "Give each a name of its own with --rename OLD:NEW."),
         C::VolumeExists { name, .. } => (format!("volume {name}"), RENAME),
+        C::NoVolume { name } => {
+            (format!("volume {name}"), "Bring back all of it with --volume, or write the part to a folder with --to DIR.")
+        }
         C::NetworkDiffers { name, .. } => (format!("network {name}"), RENAME),
         C::PathExists { path, .. } => (
             format!("path {path}"),
-            "Overwrite it with --in-place, use it as it is by naming what to restore (--container), or move it away.",
+            "Overwrite it with --in-place, write it elsewhere with --to DIR, use it as it is by naming what to restore (--container), or move it away.",
         ),
         C::SubnetTaken { network, .. } => {
             (format!("network {network}"), "Remove the network that has the addresses, or let the Engine choose others with --as-new.")

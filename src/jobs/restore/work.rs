@@ -117,7 +117,7 @@ impl<'a> Work<'a> {
             self.incomplete.extend(others);
         } else {
             self.whole.insert(place);
-            self.in_place.is_whole(place);
+            self.in_place.are_whole(|half| self.restore.plan.is_written(half, place));
         }
     }
 
@@ -153,6 +153,9 @@ impl<'a> Work<'a> {
             let (whole, lost): (Vec<&str>, Vec<&str>) = filled.partition(|name| self.whole.contains(name));
             let lost = self.lost(application, lost);
             self.journal.complete(application, owed.collect(), lost).await.map_err(|error| sentence(&error))?;
+            // What is in a volume has places of its own.
+            let folders = whole.iter().filter_map(|name| self.restore.plan.folders.get(*name)).map(String::as_str);
+            let whole = whole.iter().copied().chain(folders).collect();
             let state = &self.context.directories.state;
             let not_noted =
                 journal::restored(self.restore.engine.id(), state, whole, HELD_LIMIT).await.map_err(|error| sentence(&error))?;
@@ -313,12 +316,16 @@ impl<'a> Work<'a> {
                     .map_err(|reason| format!("is half restored ({reason}); what was in it is in snapshot {}", snapshot.short())),
                 None => Err("is half restored, and what was in it was not saved".to_owned()),
             };
-            let refilled = refilled.and_then(|()| match self.restore.half.get(&volume) {
-                Some(_) => Err("was half restored before, and is so again".to_owned()),
-                None => self.journal.refilled(application, &volume).map_err(|error| sentence(&error)),
+            let before: Vec<&String> = self.restore.half.keys().filter(|half| self.restore.plan.is_written(half, &volume)).collect();
+            let refilled = refilled.and_then(|()| match before.as_slice() {
+                [] => self.journal.refilled(application, &volume).map_err(|error| sentence(&error)),
+                _ => Err("was half restored before, and is so again".to_owned()),
             });
             if let Err(reason) = refilled {
                 lost.push(format!("{} {reason}", what(&volume)));
+                for half in before {
+                    self.in_place.stays_half(half.clone());
+                }
                 self.in_place.stays_half(volume);
             }
         }

@@ -40,7 +40,8 @@ fn ids(chosen: &Chosen) -> Vec<&str> {
 
 fn pick(word: &str, narrowing: &Narrowing, all: bool, items: &[Item], held: &[(&str, &str)]) -> Result<Chosen, SelectError> {
     let request = Request { all, host: "h", items };
-    choose(&some(), word, narrowing, &request, |snapshot, path| {
+    choose(&some(), word, narrowing, &request, |snapshot, item| {
+        let path = item.path_in(snapshot).unwrap_or_default();
         Ok(held.iter().any(|(id, item)| snapshot.id.0.starts_with(id) && item.as_bytes() == path))
     })
 }

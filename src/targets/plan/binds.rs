@@ -6,17 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::build::Draft;
-use super::{Conflict, RestoreOptions, Step, StoredApplication};
+use super::in_place::why_not_overwritten;
+use super::{Conflict, Items, Part, RestoreOptions, Step, StoredApplication, is_in};
 use crate::docker::discover::binds::data_path;
-use crate::model::application::ItemKind;
+use crate::model::application::{ItemKind, ItemRecord};
 use crate::model::outcome::ItemOutcome;
 use crate::model::text::printable;
-use crate::targets::preflight::PathState;
+use crate::targets::preflight::{Host, PathState};
 
-/// The paths of which some application has the files.
-pub(super) fn stored(applications: &[StoredApplication]) -> BTreeSet<String> {
+/// The paths of which some application has the files, and those that are restored alone.
+pub(super) fn stored(applications: &[StoredApplication], items: &Items) -> BTreeSet<String> {
+    let alone = items.parts.iter().filter(|part| part.volume.is_none()).map(|part| &part.path);
     let items = applications.iter().flat_map(|stored| &stored.document.items);
-    items.filter(|item| item.kind == ItemKind::Bind).map(|item| item.name.clone()).collect()
+    items.filter(|item| item.kind == ItemKind::Bind).map(|item| &item.name).chain(alone).cloned().collect()
 }
 
 /// What becomes of one path.
@@ -44,27 +46,19 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> BTreeSet<String> {
             }
         }
     }
-    let mut filled = BTreeSet::new();
+    let alone = alone(draft);
+    let mut filled = alone.clone();
     for stored in draft.applications {
         let application = &stored.document.application.name;
-        for item in stored.document.items.iter().filter(|item| item.kind == ItemKind::Bind) {
+        for item in stored.document.items.iter().filter(|item| item.kind == ItemKind::Bind && !alone.contains(&item.name)) {
             // A path that lies in another one was saved with that.
             let Some(container) = mounted.iter().find(|(path, _)| Path::new(path).starts_with(&item.name)).map(|(_, name)| name) else {
                 continue;
             };
             let path = printable(item.name.as_bytes());
-            let bytes = match &item.outcome {
-                ItemOutcome::Complete { proof } => proof.bytes,
-                ItemOutcome::Partial { proof, reasons } => {
-                    draft.note(format!("{path} was saved in part only: {}", printable(reasons.join("; ").as_bytes())));
-                    proof.bytes
-                }
-                ItemOutcome::Failed { reason } => {
-                    draft.note(format!("{path} is not restored, saving it failed: {}", printable(reason.as_bytes())));
-                    continue;
-                }
-                ItemOutcome::Skipped => continue,
-            };
+            tell_outcome(draft, item);
+            let (ItemOutcome::Complete { proof } | ItemOutcome::Partial { proof, .. }) = &item.outcome else { continue };
+            let bytes = proof.bytes;
             // Beside the original, or one item of many: what is there belongs to somebody else.
             let beside = is_beside(draft) || !draft.options.items.is_everything();
             let fate = fate(draft, &item.name, beside);
@@ -80,11 +74,70 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> BTreeSet<String> {
                 Fate::Write => {}
             }
             if filled.insert(item.name.clone()) {
-                draft.step(application, Step::FillPath { path: item.name.clone(), from: item.path.clone(), bytes, overwrites });
+                draft.step(
+                    application,
+                    Step::FillPath { path: item.name.clone(), from: item.path.clone(), bytes, overwrites, inside: None },
+                );
             }
         }
     }
     filled
+}
+
+/// Plans the files that are restored alone; gives their paths.
+fn alone(draft: &mut Draft<'_>) -> BTreeSet<String> {
+    let mut filled = BTreeSet::new();
+    for part in &draft.options.items.parts {
+        let (application, from) = (&part.application, &part.from);
+        let stored = draft.applications.iter().find(|stored| stored.document.application.name == *application);
+        if let Some(item) = stored.and_then(|stored| stored.item_at(from)) {
+            tell_outcome(draft, item);
+        }
+        let (path, inside) = match place(draft.host, stored, part) {
+            Ok(place) => place,
+            Err(conflict) => {
+                draft.conflict(conflict);
+                continue;
+            }
+        };
+        let fate = fate(draft, &path, false);
+        let overwrites = matches!(fate, Fate::Overwrite);
+        match fate {
+            Fate::Refuse(reason) => draft.conflict(Conflict::PathExists { path: path.clone(), reason }),
+            Fate::Overwrite => draft.asked(format!("{}: {OVERWRITTEN}", printable(path.as_bytes()))),
+            Fate::Write | Fate::Keep => {}
+        }
+        filled.insert(path.clone());
+        let folder = part.volume.as_ref().and_then(|volume| Some((volume.clone(), draft.host.volumes.get(volume)?.mountpoint.clone())));
+        draft.plan.folders.extend(folder);
+        draft.step(application, Step::FillPath { path, from: from.clone(), bytes: part.bytes, overwrites, inside });
+    }
+    filled
+}
+
+/// The path of the machine to which a part is restored, and the volume that it then lies in, with its path there.
+fn place(host: &Host, stored: Option<&StoredApplication>, part: &Part) -> Result<(String, Option<(String, String)>), Conflict> {
+    let Some(name) = &part.volume else { return Ok((part.path.clone(), None)) };
+    let Some(there) = host.volumes.get(name) else { return Err(Conflict::NoVolume { name: name.clone() }) };
+    let volume = stored.and_then(|stored| stored.document.application.volume(name));
+    match volume.and_then(|volume| why_not_overwritten(volume, name, host)) {
+        Some(reason) => Err(Conflict::VolumeExists { name: name.clone(), reason }),
+        None => Ok((format!("{}{}", there.mountpoint, part.path), Some((name.clone(), part.path.clone())))),
+    }
+}
+
+/// Tells what of an item is not in the snapshot.
+fn tell_outcome(draft: &mut Draft<'_>, item: &ItemRecord) {
+    let name = printable(item.name.as_bytes());
+    match &item.outcome {
+        ItemOutcome::Partial { reasons, .. } => {
+            draft.note(format!("{name} was saved in part only: {}", printable(reasons.join("; ").as_bytes())));
+        }
+        ItemOutcome::Failed { reason } => {
+            draft.note(format!("{name} is not restored, saving it failed: {}", printable(reason.as_bytes())));
+        }
+        ItemOutcome::Complete { .. } | ItemOutcome::Skipped => {}
+    }
 }
 
 /// What is told of files that are overwritten where others may lie beside them.
@@ -109,14 +162,20 @@ fn is_refused(state: Option<&PathState>, options: &RestoreOptions) -> bool {
 pub(super) fn fate(draft: &Draft<'_>, path: &str, beside: bool) -> Fate {
     let options = draft.options;
     let refuse = |reason: &str| Fate::Refuse(reason.to_owned());
-    match draft.host.binds.get(path) {
-        // That it does not answer is in the way, and told as that.
-        _ if draft.host.silent.contains(path) => Fate::Write,
-        _ if options.half_filled.contains(path) => Fate::Write,
-        state if options.half_of_others.contains_key(path) && is_refused(state, options) => {
-            let from = options.half_of_others.get(path).map_or("", String::as_str);
-            Fate::Refuse(format!("a restore of another snapshot{from} has filled it in part: restore that one, or remove what is there"))
-        }
+    let half = options.half_of_others.iter().find(|(half, _)| is_in(path, half) || is_in(half, path));
+    let state = draft.host.binds.get(path);
+    // That it does not answer is in the way, and told as that.
+    if draft.host.silent.contains(path) || options.half_filled.contains(path) {
+        return Fate::Write;
+    }
+    if let Some((_, from)) = half
+        && is_refused(state, options)
+    {
+        return Fate::Refuse(format!(
+            "a restore of another snapshot{from} has filled it in part: restore that one, or remove what is there"
+        ));
+    }
+    match state {
         Some(PathState::Missing | PathState::Empty) => Fate::Write,
         None if options.in_place && options.save_first => {
             refuse("what is there cannot be saved first, as it is not seen from here; --no-save-first goes without")

@@ -77,6 +77,7 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
             asked: Vec::new(),
             uses: BTreeMap::new(),
             targets: Vec::new(),
+            folders: BTreeMap::new(),
         },
     };
     draft.choose();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::Draft;
-use super::{Conflict, Step, StoredApplication, checks};
+use super::{Conflict, Step, StoredApplication, checks, is_in};
 use crate::model::application::{ItemKind, ItemRecord};
 use crate::model::text::printable;
 use crate::targets::preflight::{Disk, PathState};
@@ -33,12 +33,17 @@ pub(super) fn mounted(draft: &mut Draft<'_>) {
     for planned in &draft.plan.steps {
         let (Step::FillPath { from, .. } | Step::FillVolume { path: from, .. }) = &planned.step else { continue };
         let stored = draft.applications.iter().find(|stored| stored.document.application.name == planned.application);
-        let Some(item) = stored.and_then(|stored| stored.document.items.iter().find(|item| item.path == *from)) else { continue };
+        let Some(item) = stored.and_then(|stored| stored.item_at(from)) else { continue };
+        // What is not on the way to a part of it, nor in it, does not matter.
+        let concerns = |point: &&String| match &planned.step {
+            Step::FillPath { path, .. } => is_in(point, path) || is_in(path, point),
+            _ => true,
+        };
         let missing = |point: &String| draft.host.unmounted.get_key_value(point);
         let what = if item.kind == ItemKind::Volume { format!("volume {}", item.name) } else { item.name.clone() };
         // In a volume that is made now nothing can be mounted yet.
         let is_new = matches!(&planned.step, Step::FillVolume { name, .. } if is_made(draft, name));
-        for (point, state) in item.mounted_at.iter().chain(saved_inside(item)).filter_map(missing) {
+        for (point, state) in item.mounted_at.iter().chain(saved_inside(item)).filter(concerns).filter_map(missing) {
             let is_inside = item.mounted_at.as_ref() != Some(point);
             if draft.same_engine(&planned.application) && *state != PathState::Holds && !(is_inside && is_new) {
                 conflicts.push(Conflict::NotMounted {
@@ -50,7 +55,7 @@ pub(super) fn mounted(draft: &mut Draft<'_>) {
                 notes.push(format!("nothing is mounted at {point} here: what lay there is written to the disk that the folder is on"));
             }
         }
-        for inner in item.mounted_inside.iter().filter(|inner| !inner.saved) {
+        for inner in item.mounted_inside.iter().filter(|inner| !inner.saved && concerns(&&inner.path)) {
             let (what, point) = (printable(what.as_bytes()), printable(inner.path.as_bytes()));
             notes.push(format!("{what}: what was mounted at {point} is not in the snapshot"));
         }

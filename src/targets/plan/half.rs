@@ -12,7 +12,8 @@ use crate::model::text::printable;
 /// Leaves the containers down that use what stays half restored.
 pub(super) fn hold(draft: &mut Draft<'_>) {
     let filled: BTreeSet<&str> = draft.plan.steps.iter().filter_map(|planned| Some(planned.step.fills()?.0)).collect();
-    let half: Vec<&String> = draft.options.half.iter().filter(|place| !filled.contains(place.as_str())).collect();
+    let half: Vec<&String> =
+        draft.options.half.iter().filter(|place| !filled.iter().any(|filled| draft.plan.is_written(place, filled))).collect();
     let mut held = Vec::new();
     for (index, chosen) in draft.containers.iter().enumerate().filter(|(_, chosen)| chosen.starts) {
         let uses = |place: &&&String| chosen.container.mounts.iter().any(|mount| reaches(draft, mount, place));

@@ -3,14 +3,12 @@
 //! Putting it back when the restore fails is the business of `jobs`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use super::build::Draft;
-use super::{Conflict, PlannedStep, Step};
-use crate::docker::discover::binds::data_path;
+use super::{Conflict, PlannedStep, Step, is_path};
 use crate::docker::discover::grounds::meet;
 use crate::model::application::Volume;
-use crate::targets::preflight::{Host, HostContainer};
+use crate::targets::preflight::{Host, HostContainer, PathState};
 
 /// Why the content of a volume that is there cannot be replaced; none if it can.
 pub(super) fn why_not_overwritten(stored: &Volume, name: &str, host: &Host) -> Option<String> {
@@ -77,7 +75,8 @@ pub(super) fn frame(draft: &mut Draft<'_>) {
 fn uses(draft: &Draft<'_>, container: &HostContainer, targets: &[Target]) -> Vec<String> {
     let reached = |target: &&Target| target.reached_by(container, draft.host).is_some();
     let overwritten = targets.iter().filter(reached).map(|target| &target.place);
-    let mounts = |path: &String| container.mounts.iter().filter_map(data_path).any(|mounted| overlap(Path::new(path), Path::new(mounted)));
+    let grounds = &draft.host.grounds;
+    let mounts = |path: &String| container.mounts.iter().any(|mount| is_path(path) && meet(&grounds.path(path), &grounds.mount(mount)));
     let half = draft.options.half.iter().filter(|place| container.volumes.contains(*place) || mounts(place));
     overwritten.chain(half).cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -107,10 +106,8 @@ pub struct Target {
     places: BTreeSet<String>,
     /// Whether something is in it, as far as is known.
     overwrites: bool,
-}
-
-fn overlap(one: &Path, other: &Path) -> bool {
-    one.starts_with(other) || other.starts_with(one)
+    /// Whether it is restored alone: who only reads it sees half of it meanwhile, and of a file that is replaced the old one for ever.
+    alone: bool,
 }
 
 /// How a container reaches what is overwritten.
@@ -138,9 +135,9 @@ impl Target {
         if self.is_volume && container.volumes.contains(&self.name) {
             return Some(Reach::Uses);
         }
-        let mut writable = container.mounts.iter().filter(|mount| !mount.read_only);
-        let writes = !container.left_running && writable.any(|mount| meet(&self.places, &host.grounds.mount(mount)));
-        writes.then_some(Reach::Writes)
+        let mut mounts = container.mounts.iter().filter(|mount| self.alone || !mount.read_only);
+        let reaches = !container.left_running && mounts.any(|mount| meet(&self.places, &host.grounds.mount(mount)));
+        reaches.then_some(if self.alone { Reach::Uses } else { Reach::Writes })
     }
 }
 
@@ -152,11 +149,13 @@ fn targets(draft: &Draft<'_>) -> Vec<Target> {
         let (is_volume, name, places) = match &planned.step {
             Step::FillVolume { name, replace: true, .. } => (true, name, draft.host.grounds.volume(name, "")),
             Step::FillVolume { name, device: Some(device), .. } if device.starts_with('/') => (true, name, [device.clone()].into()),
-            Step::FillPath { path, .. } => (false, path, [path.clone()].into()),
+            Step::FillPath { path, inside: Some((volume, _)), .. } => (true, volume, draft.host.grounds.path(path)),
+            Step::FillPath { path, .. } => (false, path, draft.host.grounds.path(path)),
             _ => continue,
         };
+        let alone = draft.options.items.parts.iter().any(|part| part.volume.is_none() && part.path == place);
         let application = planned.application.clone();
-        targets.push(Target { application, is_volume, name: name.clone(), place: place.to_owned(), places, overwrites });
+        targets.push(Target { application, is_volume, name: name.clone(), place: place.to_owned(), places, overwrites, alone });
     }
     targets
 }
@@ -241,14 +240,21 @@ fn save_first(draft: &Draft<'_>, replaced: &Concerned<'_>) -> Vec<PlannedStep> {
         // An empty one has nothing to lose.
         let holds = |volume: &&String| draft.host.volumes.get(*volume).is_some_and(|volume| volume.empty != Some(true));
         let mine = draft.overwritten.iter().filter(|(name, _)| name == application).map(|(_, volume)| volume);
-        let volumes: Vec<String> = mine.filter(holds).cloned().collect();
-        let paths =
-            draft.plan.steps.iter().filter(|planned| planned.application == *application).filter_map(|planned| match &planned.step {
-                Step::FillPath { path, .. } | Step::FillVolume { device: Some(path), over: true, .. } => Some(path.clone()),
-                _ => None,
-            });
-        let holds = |path: &String| draft.host.binds.get(path) == Some(&crate::targets::preflight::PathState::Holds);
-        let paths: Vec<String> = paths.filter(holds).collect();
+        let mut volumes: Vec<String> = mine.filter(holds).cloned().collect();
+        let mut paths = Vec::new();
+        let holds = |path: &String| draft.host.binds.get(path) == Some(&PathState::Holds);
+        for planned in draft.plan.steps.iter().filter(|planned| planned.application == *application) {
+            match &planned.step {
+                // What has the Engine's data is saved as volumes only.
+                Step::FillPath { path, inside: Some((volume, _)), .. } if holds(path) && !volumes.contains(volume) => {
+                    volumes.push(volume.clone());
+                }
+                Step::FillPath { path, inside: None, .. } | Step::FillVolume { device: Some(path), over: true, .. } if holds(path) => {
+                    paths.push(path.clone());
+                }
+                _ => {}
+            }
+        }
         if !(containers.is_empty() && volumes.is_empty() && paths.is_empty()) {
             steps.push(PlannedStep { application: application.clone(), step: Step::SaveFirst { containers, volumes, paths } });
         }

@@ -131,6 +131,9 @@ fn fill(draft: &mut Draft<'_>, stored: &StoredApplication, volume: &Volume, targ
         }
     };
     let application = &stored.document.application.name;
+    if let Some(there) = draft.host.volumes.get(&target).filter(|there| !there.mountpoint.is_empty()) {
+        draft.plan.folders.insert(target.clone(), there.mountpoint.clone());
+    }
     if replace {
         draft.overwritten.push((application.clone(), target.clone()));
     }

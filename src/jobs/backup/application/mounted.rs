@@ -22,7 +22,7 @@ use crate::repository::contract::RepositoryError;
 use crate::sources::SourceError;
 use crate::sources::filter::{Case, Filter};
 use crate::sources::plan::PlannedItem;
-use crate::targets::plan::is_path;
+use crate::targets::plan::{is_in, is_path};
 
 /// How often a stream is read that breaks off.
 const READS: usize = 2;
@@ -198,12 +198,12 @@ impl Work<'_> {
     /// as all of that is ours.
     fn half_restored(&self, item: &PlannedItem) -> Result<Option<String>, JobError> {
         let Some(host) = self.run.host.as_ref().filter(|_| matches!(item.kind, ItemKind::Volume | ItemKind::Bind)) else { return Ok(None) };
-        let device = self.unit.planned.application.volume(&item.name).and_then(Volume::device);
+        let volume = self.unit.planned.application.volume(&item.name);
         if self.run.request.before_restore {
-            return Ok(reason_in(&host.half, item, device));
+            return Ok(reason_in(&host.half, item, volume));
         }
         let half = crate::jobs::restore::half_restored(&self.run.context.directories.state, host.engine.id())?;
-        Ok(reason_in(&half, item, device))
+        Ok(reason_in(&half, item, volume))
     }
 
     /// Why an item that was whole before it was read is less now: a restore wrote to it meanwhile, be it that it has ended, or had not brought back
@@ -223,9 +223,9 @@ impl Work<'_> {
             }
             _ => return Ok(None),
         }
-        let device = self.unit.planned.application.volume(&item.name).and_then(Volume::device);
-        let meanwhile = reason_in(&since.restored(state, engine)?, item, device);
-        Ok(if meanwhile.is_some() { meanwhile } else { reason_in(&not_all_restored(state, engine)?, item, device) })
+        let volume = self.unit.planned.application.volume(&item.name);
+        let meanwhile = reason_in(&since.restored(state, engine)?, item, volume);
+        Ok(if meanwhile.is_some() { meanwhile } else { reason_in(&not_all_restored(state, engine)?, item, volume) })
     }
 
     /// On which disk of the machine files of it lie, so that they are not written to another one for want of a mount.
@@ -250,13 +250,13 @@ impl Work<'_> {
     }
 }
 
-/// The reason for a volume of that name, or for a path that reaches into a bind mount or what a volume stands for, or lies around it.
-fn reason_in(half: &BTreeMap<String, String>, item: &PlannedItem, device: Option<&str>) -> Option<String> {
-    let place = if item.kind == ItemKind::Bind { Some(item.name.as_str()) } else { device };
-    let overlaps = |other: &str| {
-        let place = place.filter(|_| is_path(other)).map(Path::new);
-        place.is_some_and(|place| place.starts_with(other) || Path::new(other).starts_with(place))
-    };
+/// The reason for a volume of that name, or for a path that reaches into a bind mount, a volume's folder or what a volume stands for, or lies
+/// around it.
+fn reason_in(half: &BTreeMap<String, String>, item: &PlannedItem, volume: Option<&Volume>) -> Option<String> {
+    let bind = Some(item.name.as_str()).filter(|_| item.kind == ItemKind::Bind);
+    let folder = volume.map(|volume| volume.mountpoint.as_str()).filter(|folder| !folder.is_empty());
+    let places = || [bind, folder, volume.and_then(Volume::device)].into_iter().flatten();
+    let overlaps = |other: &str| is_path(other) && places().any(|place| is_in(place, other) || is_in(other, place));
     let is_meant = |other: &str| overlaps(other) || item.kind == ItemKind::Volume && other == item.name;
     half.iter().find(|(other, _)| is_meant(other)).map(|(_, reason)| reason.clone())
 }

@@ -1,5 +1,6 @@
 //! The journals of restores that died, and what of them does not matter any more: volumes that are whole by now, or gone, or used as they are.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::docker::Engine;
 use crate::jobs::error::JobError;
 use crate::platform::clock;
 use crate::platform::journal_file::{self, LockedFile};
+use crate::targets::plan::is_in;
 use crate::targets::steps::Kind;
 
 /// The journal of a restore that died; held locked.
@@ -41,14 +43,16 @@ impl Dead {
         Ok(all)
     }
 
-    /// A volume is whole, or gone, or used as it is.
-    fn restored(&mut self, volume: &str) -> Result<(), JobError> {
-        let is_made = self.left.made.iter().any(|(left, _)| (left.kind, left.id.as_str()) == (Kind::Volume, volume));
-        if is_made || self.left.is_short(volume) || self.left.not_whole().any(|(_, one)| one.volume == volume) {
-            write(&mut self.file, &Line::Restored { volume: volume.to_owned() })?;
+    /// A volume or path, and with it what lies in it, is whole, or gone, or used as it is.
+    fn restored(&mut self, place: &str) -> Result<(), JobError> {
+        let made = self.left.made.iter().filter(|(left, _)| left.kind == Kind::Volume).map(|(left, _)| &left.id);
+        let lost = self.left.lost.iter().map(|(one, _)| &one.volume);
+        let known = made.chain(lost).chain(self.left.not_whole().map(|(_, one)| &one.volume));
+        for volume in known.filter(|known| is_in(known, place)).cloned().collect::<BTreeSet<_>>() {
+            write(&mut self.file, &Line::Restored { volume: volume.clone() })?;
             self.left.overwritten.retain(|(_, one)| one.volume != volume);
             self.left.lost.retain(|(one, _)| one.volume != volume);
-            self.left.made.retain(|(left, _)| (left.kind, left.id.as_str()) != (Kind::Volume, volume));
+            self.left.made.retain(|(left, _)| (left.kind, &left.id) != (Kind::Volume, &volume));
         }
         Ok(())
     }
@@ -85,7 +89,7 @@ pub(in super::super) async fn restored(engine: &str, state: &Path, volumes: Vec<
         }
         drop(dead);
         let half = super::read::all(state, engine)?;
-        let is_half = |volume: &&str| half.iter().any(|left| left.half().any(|(_, one)| one.volume == **volume));
+        let is_half = |volume: &&str| half.iter().any(|left| left.half().any(|(_, one)| is_in(&one.volume, volume)));
         let held: Vec<String> = volumes.iter().copied().filter(is_half).map(str::to_owned).collect();
         if held.is_empty() || clock::monotonic() >= deadline {
             return Ok(held);

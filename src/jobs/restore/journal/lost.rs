@@ -42,8 +42,11 @@ pub(super) async fn is_used(engine: &Engine, place: &str, since: Option<Timestam
     let mut names = BTreeSet::from([place.to_owned()]);
     if is_path(place) {
         let all = make::get(engine, "/volumes").await?;
-        let stands_for_it = |volume: &&Value| text(volume, "/Options/device").is_some_and(|device| overlaps(&place_of(device)));
-        let volumes = all["Volumes"].as_array().into_iter().flatten().filter(stands_for_it);
+        let has_it = |volume: &&Value| {
+            let device = text(volume, "/Options/device").map(place_of);
+            device.into_iter().chain(text(volume, "/Mountpoint").map(str::to_owned)).any(|place| overlaps(&place))
+        };
+        let volumes = all["Volumes"].as_array().into_iter().flatten().filter(has_it);
         names.extend(volumes.filter_map(|volume| text(volume, "/Name")).map(str::to_owned));
     }
     let is_it = |mount: &Value| match text(mount, "/Name").filter(|name| !name.is_empty()) {
