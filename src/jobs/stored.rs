@@ -5,13 +5,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use super::error::JobError;
 use super::select::{Item, is_below};
 use super::snapshots::{document, holds};
 use crate::model::application::{DOCKER_ROOT, ItemKind, segment};
 use crate::model::text::printable;
-use crate::repository::contract::{Repository, Snapshot};
+use crate::repository::contract::{Repository, RepositoryError, Snapshot};
 
 /// Snapshots that are asked for names: enough to have seen every application of a host, few enough to be quick.
 const ASKED: usize = 100;
@@ -100,16 +101,20 @@ fn may_have(repository: &dyn Repository, snapshot: &Snapshot, application: &str,
     if holds(repository, &snapshot.id, &[root.as_bytes(), b"/binds", path].concat())? {
         return Ok(true);
     }
-    let Some(names) = std::str::from_utf8(path).ok().and_then(|path| path.strip_prefix('/')) else { return Ok(false) };
-    let names: Vec<_> = names.split('/').map(segment).collect();
-    // Below the project's folder a compose file is under the end of its path, whatever that folder is.
-    let ends = (0..names.len()).map(|first| names[first..].join("/"));
-    for end in ends.chain([format!("absolute/{}", names.join("/"))]) {
-        if holds(repository, &snapshot.id, format!("{root}/compose/{end}").as_bytes())? {
-            return Ok(true);
-        }
+    // Below the project's folder a compose file is under the end of its path, whatever that folder is, and one from elsewhere under all of it.
+    let compose = format!("{root}/compose");
+    let text = String::from_utf8_lossy(path);
+    let names: BTreeSet<_> = text.split('/').map(segment).collect();
+    let mut may = false;
+    let listed = repository.list(&snapshot.id, compose.as_bytes(), false, &mut |entry| {
+        let name = entry.path.strip_prefix(compose.as_bytes()).and_then(|name| std::str::from_utf8(name.strip_prefix(b"/")?).ok());
+        may = name.is_some_and(|name| name == "absolute" || names.contains(name));
+        if may { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match listed {
+        Err(RepositoryError::NoPath { .. }) => Ok(false),
+        other => Ok(other.map(|_| may)?),
     }
-    Ok(false)
 }
 
 /// What a path that is nowhere may have meant in these snapshots, the newest last: the end of a sentence.

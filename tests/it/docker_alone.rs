@@ -9,7 +9,8 @@ use crate::docker_in_place::saved_first;
 use crate::support::engine::{BUSYBOX, Stage};
 use crate::support::home::Home;
 use crate::support::parts::{Part, needs};
-use crate::support::run::{Outcome, Program};
+use crate::support::proxy::over_tcp;
+use crate::support::run::{Outcome, Program, Running};
 use crate::support::tree;
 
 /// A project that mounts a folder and a file of the host, and others that mount the folder too.
@@ -120,8 +121,8 @@ impl<'a> Shop<'a> {
         self.stage.bbackup(["dump", saved[number]["id"].as_str().unwrap(), path]).run().success().text()
     }
 
-    /// Kills a restore as soon as it overwrites.
-    fn kill_while_overwriting(&self, restore: Program) {
+    /// Starts a restore, and gives it as soon as it overwrites.
+    fn begin_to_overwrite(&self, restore: Program) -> Running {
         let journals = self.home.path("state").join("bbackup/restores");
         let list = || fs::read_dir(&journals).into_iter().flatten().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
         let old = list();
@@ -130,6 +131,12 @@ impl<'a> Shop<'a> {
             let new = list().into_iter().filter(|path| !old.contains(path)).filter_map(|path| fs::read_to_string(path).ok());
             new.into_iter().any(|text| text.contains("\"event\":\"overwriting\""))
         });
+        running
+    }
+
+    /// Kills a restore as soon as it overwrites.
+    fn kill_while_overwriting(&self, restore: Program) {
+        let running = self.begin_to_overwrite(restore);
         running.signal(Signal::KILL);
         let _ = running.wait().killed_by(Signal::KILL);
     }
@@ -201,7 +208,41 @@ fn a_bind_mount_is_put_back_alone_by_its_path() {
     let out = home.path("out");
     let _ = shop.restore(&data.join("sub")).arg("--to").arg(&out).run().success();
     assert_eq!(fs::read_to_string(out.join(data.strip_prefix("/").unwrap()).join("sub/kept")).unwrap(), "as saved");
+
+    // With a container, which is replaced; without it would use what is there as it is.
+    let before = shop.starts();
+    shop.write("changed since");
+    let _ = shop.in_place(&data).args(["--container", &shop.stage.name("app")]).run().exits(4).says("as it is there");
+    let after = shop.starts();
+    assert!(before[0].0 != after[0].0 && before[1].0 == after[1].0 && before[1] != after[1], "{before:?} {after:?}");
+    assert_eq!(shop.read("data/sub/kept"), "as saved");
+    shop.all_run();
+
+    // On an Engine of another machine what is there is not seen.
+    shop.write("changed since");
+    let far = |more: &[&str]| shop.in_place(&data.join("kept")).args(more).env("DOCKER_HOST", over_tcp(&shop.stage.engine().host())).run();
+    let _ = far(&[]).exits(1).says("cannot be saved first, as it is not seen from here");
+    let _ = far(&["--no-save-first"]).success();
+    assert_eq!((shop.read("data/kept").as_str(), shop.read("data/sub/kept").as_str()), ("as saved", "changed since"));
+    shop.all_run();
     let _ = shop.stage.bbackup(["recover"]).run().success().says("Nothing was left down");
+}
+
+#[test]
+fn two_restores_of_what_lies_in_each_other_are_not_done_at_once() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let shop = Shop::open(&home, "alonetwo");
+    fs::write(shop.path("data/noise"), tree::noise(5, 30_000_000)).unwrap();
+    let _ = shop.stage.bbackup(["backup", "--projects", &shop.project()]).run().success();
+    fs::write(shop.path("data/noise"), tree::noise(6, 30_000_000)).unwrap();
+    // No container that both would have to stop.
+    let _ = USERS.map(|name| shop.stage.ok(["rm", "-f", &shop.stage.name(name)]));
+    let running = shop.begin_to_overwrite(shop.in_place(&shop.path("data/noise")));
+    running.signal(Signal::STOP);
+    let refused = shop.in_place(&shop.path("data")).run();
+    running.signal(Signal::CONT);
+    let _ = (running.wait().success(), refused.exits(1).says("nother restore").says("data/noise just now"));
 }
 
 #[test]

@@ -595,8 +595,12 @@ fn what_a_restore_has_overwritten_of_a_bind_mount_ends_with_its_application() {
         fs::write(folder.join("file"), "x").unwrap();
     }
     let volume = bound_volume(&stage, "stands", &device);
-    start(&stage, "app", &[], &[mount(&data, "/data"), format!("{volume}:/device")]);
-    let _ = stage.bbackup(["backup", "--containers", &stage.name("app")]).run().success();
+    let compose = home.path("compose.yaml");
+    fs::write(&compose, "services: {}\n").unwrap();
+    let labels = [("project", stage.name("app")), ("project.config_files", compose.display().to_string())];
+    let labels = labels.map(|(label, value)| format!("com.docker.compose.{label}={value}"));
+    start(&stage, "app", &labels, &[mount(&data, "/data"), format!("{volume}:/device")]);
+    let _ = stage.bbackup(["backup", "--projects", &stage.name("app")]).run().success();
     let newest = Restic::new(&home).snapshots().pop().unwrap();
     let host = newest["hostname"].as_str().unwrap();
     let open = forget::open(&home);
@@ -606,7 +610,7 @@ fn what_a_restore_has_overwritten_of_a_bind_mount_ends_with_its_application() {
         forget::put(&open, time, host, &paths, &["before-restore"])
     };
     let (long_ago, just_now) = ("2020-01-01T00:00:00Z", newest["time"].as_str().unwrap());
-    let goes = [put(&[&data], long_ago), put(&[&data.join("file"), &device], long_ago)];
+    let goes = [put(&[&data], long_ago), put(&[&data.join("file"), &device, &compose], long_ago)];
     let stays = [put(&[&other], long_ago), put(&[&data, &other], long_ago), put(&[&data], just_now)];
     let outcome = stage.bbackup(["forget", "--keep-last", "1", "--json"]).run().success();
     let left: Vec<String> = Restic::new(&home).snapshots().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect();

@@ -1,4 +1,4 @@
-//! Paths of the machine that snapshots of applications have whole: bind mounts, and folders that volumes stand for.
+//! Paths of the machine that snapshots of applications have whole: bind mounts, compose files, and folders that volumes stand for.
 //!
 //! Asked only where a restore has overwritten paths: on a host that saves nothing but applications no other snapshot has them.
 
@@ -33,7 +33,7 @@ fn paths(repository: &dyn Repository, snapshot: &Snapshot, application: &str) ->
     let document = document(repository, &snapshot.id, application).ok()??;
     let is_whole = |item: &&ItemRecord| item.outcome.is_complete() && item.mounted_inside.iter().all(|inner| inner.saved);
     let path = |item: &ItemRecord| match item.kind {
-        ItemKind::Bind => Some(item.name.clone()),
+        ItemKind::Bind | ItemKind::Compose => Some(item.name.clone()),
         ItemKind::Volume => document.application.volume(&item.name)?.bound_folder().map(str::to_owned),
         _ => None,
     };

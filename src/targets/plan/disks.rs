@@ -112,7 +112,9 @@ pub(super) fn space(draft: &mut Draft<'_>) {
                 Some(None) => (of_engine.clone(), *bytes),
                 None => continue,
             },
-            Step::FillPath { path, bytes, .. } if host.binds.get(path) != Some(&PathState::Holds) => (of_folder(path), *bytes),
+            Step::FillPath { path, bytes, inside, .. } if host.binds.get(path) != Some(&PathState::Holds) => {
+                (if inside.is_some() { of_engine.clone() } else { of_folder(path) }, *bytes)
+            }
             Step::FillLayer { bytes, .. } => (of_engine.clone(), *bytes),
             // Images may share their layers, so only the largest is sure to need what it has.
             Step::LoadImage { bytes, .. } => {
