@@ -82,6 +82,8 @@ pub(super) fn silent(draft: &mut Draft<'_>) {
         let what = || format!("volume {}", draft.names.volume(name));
         conflicts.extend(folder.map(|folder| Conflict::Silent { path: folder.to_owned(), what: what() }));
     }
+    let alone = draft.options.items.parts.iter().map(|part| &part.path).filter(|path| is_silent(path));
+    conflicts.extend(alone.map(|path| Conflict::Silent { path: path.clone(), what: "what is restored".to_owned() }));
     for conflict in conflicts {
         draft.conflict(conflict);
     }
