@@ -148,7 +148,8 @@ fn a_command_that_takes_too_long_on_another_machine_may_still_run_and_that_is_sa
     start(&stage, "app", 1, &labels, POLITE);
     let remote = crate::support::proxy::over_tcp(&stage.engine().host());
     let backup = stage.bbackup(["backup", "--containers", &stage.name("app")]).env("DOCKER_HOST", remote);
-    let _ = backup.run().exits(4).says("it did not end within 1 seconds; it, or what it started, may still run").says_nothing_of("was killed");
+    let _ =
+        backup.run().exits(4).says("it did not end within 1 seconds; it, or what it started, may still run").says_nothing_of("was killed");
     let processes = stage.ok(["top", &stage.name("app"), "-eo", "pid,args"]);
     assert!(processes.contains("sleep 600"), "it was ended after all:\n{processes}");
 }
