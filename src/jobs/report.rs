@@ -137,6 +137,9 @@ fn repository(error: &RepositoryError) -> Report {
             report.source.clone_from(problems);
             report
         }
+        E::WouldEmpty { .. } => {
+            Report::new(Blame::User, "would_remove_all", sentence(error)).hint("If that is meant: --unsafe-allow-remove-all.")
+        }
         E::NoSnapshot { .. } => Report::new(Blame::User, "no_snapshot", sentence(error)).hint(SEE_SNAPSHOTS),
         E::AmbiguousSnapshot { candidates, .. } => {
             Report::new(Blame::User, "ambiguous_snapshot", sentence(error)).hint(write_more(candidates.iter().map(|id| &id.0)))

@@ -46,17 +46,16 @@ impl Excludes {
 /// Writes the snapshots anew. Where they were not named one by one, one that somebody forgets meanwhile is passed over.
 ///
 /// # Errors
-/// A snapshot cannot be read or written, or it was cancelled; each is there in its old or its new form.
+/// Nothing would be left of one, and `remove_all` is not said; a snapshot cannot be read or written, or it was cancelled; each is there in its old or its new form.
 pub fn rewrite(
     repository: &dyn Repository,
     (snapshots, named): (Vec<SnapshotId>, bool),
     excludes: &Excludes,
-    forget: bool,
-    dry_run: bool,
+    (forget, remove_all, dry_run): (bool, bool, bool),
     control: &Control,
     progress: Arc<dyn Progress>,
 ) -> Result<RewriteSummary, JobError> {
     let exclude = |path: &[u8]| excludes.0.is_excluded(path);
-    let request = RewriteRequest { snapshots, named, exclude: &exclude, forget, dry_run };
+    let request = RewriteRequest { snapshots, named, exclude: &exclude, forget, remove_all, dry_run };
     Ok(repository.rewrite(&request, control, progress)?)
 }

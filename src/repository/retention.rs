@@ -161,6 +161,8 @@ pub enum Reason {
     Future,
     /// It claims to be older than its own parent.
     BeforeParent(SnapshotId),
+    /// This one stays as its clock was wrong, which only its parent shows.
+    ParentOf(SnapshotId),
     /// No rule keeps it.
     NoRule,
     /// It is partial, and this complete one is newer.
@@ -189,6 +191,7 @@ impl fmt::Display for Reason {
             Self::BeforeRestore => write!(f, "what a restore has overwritten, and nothing complete is {UNDO_DAYS} days newer"),
             Self::Future => f.write_str("made in the future: the clock was wrong"),
             Self::BeforeParent(parent) => write!(f, "older than its parent {}: the clock was wrong", parent.short()),
+            Self::ParentOf(child) => write!(f, "shows that the clock of {} was wrong", child.short()),
             Self::NoRule => f.write_str("no rule keeps it"),
             Self::Displaced(by) => write!(f, "partial, and {} is complete and newer", by.short()),
             Self::Outlived(by) => write!(f, "what a restore has overwritten, and {} is complete and {UNDO_DAYS} days newer", by.short()),
@@ -248,7 +251,8 @@ pub struct Decision {
 impl Decision {
     /// Whether the snapshot is kept, is complete and takes part in the rules.
     fn counts(&self) -> bool {
-        let aside = |reason: &Reason| matches!(reason, Reason::Future | Reason::BeforeParent(_) | Reason::BeforeRestore);
+        let aside =
+            |reason: &Reason| matches!(reason, Reason::Future | Reason::BeforeParent(_) | Reason::ParentOf(_) | Reason::BeforeRestore);
         self.keep && !self.snapshot.is_partial() && !self.reasons.iter().any(aside)
     }
 }
@@ -290,6 +294,7 @@ impl Plan {
         let groups = groups.into_iter().map(|(key, members)| Group { key, decisions: decide(members, policy, asked, &clocks) });
         let mut plan = Self { groups: groups.collect() };
         plan.outlive(inside);
+        plan.keep_parents();
         plan
     }
 
@@ -306,6 +311,23 @@ impl Plan {
             if let Some(newest) = complete.iter().filter(newer).max_by_key(|one| (one.time, &one.id)) {
                 decision.keep = false;
                 decision.reasons = vec![Reason::Outlived(newest.id.clone())];
+            }
+        }
+    }
+
+    /// Keeps the parents by which it is seen that a clock was wrong: without them the next plan would count what was made by it.
+    fn keep_parents(&mut self) {
+        let child = |one: &Decision| {
+            one.reasons.iter().find_map(|reason| match reason {
+                Reason::BeforeParent(parent) => Some((parent.clone(), one.snapshot.id.clone())),
+                _ => None,
+            })
+        };
+        let children: HashMap<SnapshotId, SnapshotId> = self.decisions().filter_map(child).collect();
+        for decision in self.groups.iter_mut().flat_map(|group| &mut group.decisions).filter(|one| !one.keep) {
+            let ids = std::iter::once(&decision.snapshot.id).chain(&decision.snapshot.original);
+            if let Some(child) = ids.filter_map(|id| children.get(id)).next() {
+                (decision.keep, decision.reasons) = (true, vec![Reason::ParentOf(child.clone())]);
             }
         }
     }

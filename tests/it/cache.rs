@@ -117,3 +117,33 @@ fn processes_share_a_cache() {
     let _ = home.bare(["check", "--read-data"]).run().success();
     home.assert_restores("latest", &folder, "restored");
 }
+
+#[test]
+fn folders_that_only_the_cache_has_are_not_there() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    fs::create_dir(folder.join("sub")).unwrap();
+    configured(&home, "always");
+    for number in 0..3 {
+        tree::write(&folder.join("sub/file"), format!("{number}").as_bytes());
+        let _ = home.bare(["backup", "--paths"]).arg(&folder).run().success();
+    }
+    let _ = ls(&home).run().success();
+    let kept: Vec<_> = files_below(&home.path("cache/bbackup/repositories"))
+        .into_iter()
+        .filter(|path| path.to_str().unwrap().contains("/trees/"))
+        .collect();
+    assert!(!kept.is_empty());
+    for copy in kept {
+        let name = copy.file_name().unwrap().to_str().unwrap();
+        fs::remove_file(home.repository().join("data").join(&name[..2]).join(name)).unwrap();
+    }
+    let snapshots = || files_below(&home.repository().join("snapshots")).len();
+    for flags in [&["--dry-run"][..], &[]] {
+        let _ = home.bare(["forget", "--keep-last", "1"]).args(flags).run().exits(1).says("no snapshot is removed");
+        assert_eq!(snapshots(), 3);
+    }
+    let _ = home.bare(["backup", "--paths"]).arg(&folder).run().exits(4).says("stored once more");
+    let _ = home.bare(["ls", "latest", "--no-cache"]).run().success();
+    home.assert_restores("latest", &folder, "restored");
+}

@@ -285,3 +285,34 @@ fn rewritten_snapshots_have_everything_but_what_was_excluded() {
     let _ = home.bbackup(["rewrite"]).run().exits(1).says("--exclude");
     let _ = home.bbackup(["rewrite", "--exclude", "["]).run().exits(1).says("[");
 }
+
+#[test]
+fn what_the_other_repository_has_lost_is_copied_again() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::write(&folder.join("noise"), &tree::noise(1, 3_000_000));
+    let _ = home.back_up(&folder);
+    let expected = Manifest::of(&folder);
+    let target = other(&home, "other");
+    let _ = copy(&home, &target, &[]);
+    let copy_again = || home.bbackup(["copy", "--to"]).arg(&target).run();
+    let largest = files_below(&target.join("data")).into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    fs::remove_file(largest).unwrap();
+    let _ = copy_again().exits(4).says("missing or cut off").says("is there already");
+    assert_restores(&home, &target, "latest", &folder, &expected, "restored");
+}
+
+#[test]
+fn a_rewrite_that_would_leave_nothing_is_refused() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::write(&folder.join("file"), b"x");
+    let _ = home.back_up(&folder);
+    let before = files_below(&home.repository());
+    for flags in [&["--forget"][..], &["--dry-run"], &[]] {
+        let refused = home.bbackup(["rewrite", "-e", "*"]).args(flags).run().exits(1);
+        let _ = refused.says("Nothing would be left").says("--unsafe-allow-remove-all");
+        assert_eq!(files_below(&home.repository()), before);
+    }
+    assert_eq!(rewrite(&home, &["-e", "*", "--forget", "--unsafe-allow-remove-all"])["changed"], 1);
+}

@@ -354,3 +354,22 @@ fn strangers_in_the_folders_of_a_repository_do_no_harm() {
     let summary = home.back_up(&folder);
     home.assert_restores(&summary.snapshot, &folder, "restored");
 }
+
+#[test]
+fn what_lost_packs_held_is_stored_once_more() {
+    for (is_cut, flags) in [(true, &["--full"][..]), (false, &[])] {
+        let home = Home::with_repository();
+        let folder = home.make_folder("tree");
+        tree::write(&folder.join("noise"), &tree::noise(1, 3_000_000));
+        let _ = home.back_up(&folder);
+        let pack = largest(&home, "data");
+        if is_cut {
+            faults::truncate(&pack, 1_000_000);
+        } else {
+            fs::remove_file(&pack).unwrap();
+        }
+        let told = home.bbackup(["backup", "--paths"]).arg(&folder).args(flags).run().exits(4).says(&name(&pack));
+        let _ = told.says("missing or cut off").says("repair index");
+        home.assert_restores("latest", &folder, "restored");
+    }
+}

@@ -46,6 +46,9 @@ pub(in crate::cli) struct Rewrite {
     /// Only say what would be done
     #[arg(long, short = 'n')]
     pub(in crate::cli) dry_run: bool,
+    /// Also where nothing is left of a snapshot
+    #[arg(long)]
+    pub(in crate::cli) unsafe_allow_remove_all: bool,
     #[command(flatten)]
     pub(in crate::cli) narrow: Narrow,
 }

@@ -40,8 +40,12 @@ pub(in crate::cli) fn copy(session: &Session, arguments: &Copy) -> Result<Done, 
 }
 
 fn line(one: &CopiedSnapshot) -> String {
-    let sizes = format!("{}, {}", text::count(one.blobs, "new blob"), ByteSize(one.bytes));
+    let blobs = if one.was_there { "blob" } else { "new blob" };
+    let sizes = format!("{}, {}", text::count(one.blobs, blobs), ByteSize(one.bytes));
     match (&one.target, one.was_there) {
+        (Some(target), true) if one.blobs > 0 => {
+            format!("{}  is there already as {}, and has {sizes} again", one.source.short(), target.short())
+        }
         (Some(target), true) => format!("{}  is there already as {}", one.source.short(), target.short()),
         (Some(target), false) => format!("{}  is now {} ({sizes})", one.source.short(), target.short()),
         (None, _) => format!("{}  would be copied ({sizes})", one.source.short()),

@@ -20,7 +20,8 @@ pub(in crate::cli) fn rewrite(session: &Session, arguments: &Rewrite) -> Result<
     let ids = (snapshots.iter().map(|snapshot| snapshot.id.clone()).collect(), !arguments.snapshots.is_empty());
     let summary = {
         let display = Display::start(&session.output, "rewrite");
-        rewrite::rewrite(&*repository, ids, &excludes, arguments.forget, arguments.dry_run, &session.control, display.progress())?
+        let how = (arguments.forget, arguments.unsafe_allow_remove_all, arguments.dry_run);
+        rewrite::rewrite(&*repository, ids, &excludes, how, &session.control, display.progress())?
     };
     tell_gone(session, &summary.gone);
     for one in summary.snapshots.iter().filter(|one| one.changed) {

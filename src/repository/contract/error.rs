@@ -129,6 +129,12 @@ pub enum RepositoryError {
         /// What is missing or damaged, one sentence each. At most 100 are kept.
         problems: Vec<String>,
     },
+    /// A rewrite would leave nothing of these snapshots. Nothing was changed.
+    #[error("nothing would be left of {}; nothing was changed", emptied(.snapshots))]
+    WouldEmpty {
+        /// Which.
+        snapshots: Vec<SnapshotId>,
+    },
     /// No snapshot of that name.
     #[error("no snapshot matches `{wanted}`")]
     NoSnapshot {
@@ -258,6 +264,12 @@ pub enum RepositoryError {
 /// Where the first wrong byte is, if that is known.
 fn at(offset: u64) -> String {
     if offset > 0 { format!(" at byte {offset}") } else { String::new() }
+}
+
+fn emptied(snapshots: &[SnapshotId]) -> String {
+    let first: Vec<&str> = snapshots.iter().take(3).map(SnapshotId::short).collect();
+    let more = if snapshots.len() > 3 { format!(" and {} more", snapshots.len() - 3) } else { String::new() };
+    format!("{}{more}", first.join(", "))
 }
 
 impl RepositoryError {

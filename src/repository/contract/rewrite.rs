@@ -17,6 +17,8 @@ pub struct RewriteRequest<'a> {
     /// # Warning
     /// Without the old snapshots nothing brings the excluded data back.
     pub forget: bool,
+    /// Also where nothing is left of a snapshot.
+    pub remove_all: bool,
     /// Only say what would be done.
     pub dry_run: bool,
 }

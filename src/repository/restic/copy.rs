@@ -32,6 +32,8 @@ pub struct Copying<'a> {
     pub source: &'a Indexed,
     /// What is written, its index loaded under `lock`. Its claims are used up: nothing else may be written with it afterwards.
     pub target: &'a Indexed,
+    /// Packs or parts of the index of the target may be lost: what was copied before is looked at, too.
+    pub is_doubtful: bool,
     /// On the target; none only in a dry run.
     pub lock: Option<&'a Lock>,
     /// Compression of blobs that are not compressed yet.
@@ -117,9 +119,10 @@ pub fn execute(copying: Copying<'_>, plan: &Plan, progress: &dyn Progress) -> Re
     summary.gone.clone_from(&plan.gone);
     let mut transfer = Transfer::new(copying, progress);
     let copied = plan.snapshots.iter().try_for_each(|planned| {
+        let is_whole = || !copying.is_doubtful && copying.target.index().contains(BlobKind::Tree, &planned.file.tree);
         let one = match planned.copy {
-            Some(copy) => CopiedSnapshot { target: Some(name(copy)), was_there: true, ..nothing(planned.id) },
-            None => snapshot(copying, planned, &mut transfer, progress)?,
+            Some(copy) if is_whole() => CopiedSnapshot { target: Some(name(copy)), was_there: true, ..nothing(planned.id) },
+            _ => snapshot(copying, planned, &mut transfer, progress)?,
         };
         summary.copied += u64::from(!one.was_there);
         summary.were_there += u64::from(one.was_there);
@@ -150,7 +153,8 @@ fn snapshot(
 ) -> Result<CopiedSnapshot, RepositoryError> {
     progress.event(Event::Phase(&format!("snapshot {}", planned.id.short())));
     let missing = missing(copying, planned.file.tree, transfer)?;
-    let mut one = CopiedSnapshot { blobs: missing.len() as u64, ..nothing(planned.id) };
+    let (target, was_there) = (planned.copy.map(name), planned.copy.is_some());
+    let mut one = CopiedSnapshot { target, was_there, blobs: missing.len() as u64, ..nothing(planned.id) };
     for blob in missing.iter().filter_map(|wanted| transfer.blob_of(wanted)) {
         one.bytes += u64::from(blob.plain_length());
         one.bytes_stored += u64::from(blob.length);
@@ -161,6 +165,9 @@ fn snapshot(
     // The data, the index and only then the snapshot that counts on them.
     lock.confirm()?;
     transfer.flush()?;
+    if was_there {
+        return Ok(one);
+    }
     copying.control.checkpoint()?;
     let file = SnapshotFile { parent: None, original: planned.file.original.or(Some(planned.id)), ..planned.file.clone() };
     let json = to_json(&file).map_err(|error| RepositoryError::Internal(format!("a snapshot cannot be encoded: {error}")))?;

@@ -157,6 +157,21 @@ impl ResticRepository {
         Ok(indexed)
     }
 
+    /// Blobs of packs that are not there are stored once more by who writes next; which these are is told.
+    fn look_for_packs(&self, indexed: &Indexed) -> Result<(), RepositoryError> {
+        // One at a time: the first must have looked before anybody publishes a pack.
+        let held = self.held();
+        let lost = &indexed.look_for_packs()?.lost;
+        if !lost.is_empty() {
+            // Somebody may be pruning, and the lock not ours.
+            if let Some(Err(locked @ RepositoryError::Locked { .. })) = held.lock.as_deref().map(Lock::check) {
+                return Err(locked);
+            }
+            self.notice(format!("{}; what this backup needs of that is stored once more. {LOST_PACKS}", lost_packs(lost)));
+        }
+        Ok(())
+    }
+
     fn notice(&self, sentence: String) {
         self.noticed.lock().unwrap_or_else(PoisonError::into_inner).insert(sentence);
     }
@@ -245,9 +260,16 @@ impl ResticRepository {
         };
         // Of its own: what is claimed in it and not stored is nobody else's business.
         let indexed = target.open.clone().into_indexed_under(control)?;
+        let compared = indexed.look_for_packs()?;
+        if !compared.lost.is_empty() {
+            let (location, lost) = (target.open.location(), lost_packs(&compared.lost));
+            self.notice(format!("{location}: {lost}; what these snapshots need of that is copied once more. {LOST_PACKS}"));
+        }
+        let is_doubtful = !compared.lost.is_empty() || compared.has_others;
         let Options { compression, pack_size, index_interval, .. } = target.options;
         let lock = lock.as_deref();
-        let copying = copy::Copying { source: &source, target: &indexed, lock, compression, pack_size, index_interval, control };
+        let copying =
+            copy::Copying { source: &source, target: &indexed, is_doubtful, lock, compression, pack_size, index_interval, control };
         let snapshots = request.snapshots.iter().map(id_of).collect::<Result<Vec<_>, _>>()?;
         let plan = copy::plan(copying, &snapshots, request.named)?;
         copy::execute(copying, &plan, progress)
@@ -269,6 +291,17 @@ impl ResticRepository {
     fn trees<'a>(&self, all: impl Iterator<Item = &'a SnapshotId>, named: bool) -> Result<Vec<(SnapshotId, Id)>, RepositoryError> {
         let tree = |id: &SnapshotId| if named { self.tree(id).map(Some) } else { self.tree_if_there(id) };
         all.filter_map(|id| tree(id).map(|tree| Some((id.clone(), tree?))).transpose()).collect()
+    }
+}
+
+/// What to do where packs are lost.
+const LOST_PACKS: &str = "`bbackup check` says which snapshots are damaged; then `bbackup repair index` and `bbackup repair snapshots`";
+
+fn lost_packs(lost: &[Id]) -> String {
+    let first = lost.first().map(Id::to_string).unwrap_or_default();
+    match lost.len() {
+        1 => format!("pack {first} is missing or cut off although the index names it"),
+        count => format!("{count} packs are missing or cut off although the index names them (the first is {first})"),
     }
 }
 
@@ -327,7 +360,8 @@ impl Repository for ResticRepository {
             None => Err(RepositoryError::NoSnapshot { wanted: id.0.clone() }),
         };
         let roots = snapshots.iter().filter_map(|id| tree(id).transpose()).collect::<Result<Vec<_>, RepositoryError>>()?;
-        forget::require_index(&indexed, roots, control)
+        indexed.look_for_packs()?;
+        forget::require_index(&indexed.uncached(), roots, control)
     }
 
     fn write_snapshot(
@@ -338,6 +372,7 @@ impl Repository for ResticRepository {
     ) -> Result<Box<dyn SnapshotWriter + '_>, RepositoryError> {
         let access = if request.dry_run { Access::Look } else { Access::Add };
         let mut indexed = self.indexed(access, control)?;
+        self.look_for_packs(&indexed)?;
         if !request.dry_run {
             // Several may write at once, and each may fail: what one has on its way is not there for the others.
             indexed = Arc::new(indexed.for_writer());

@@ -50,10 +50,11 @@ pub fn forget(
 /// Problems that are told with their words.
 const KEPT_PROBLEMS: usize = 100;
 
-/// Makes sure that the index knows everything that the snapshots with these root trees need: what goes may be all that is whole.
+/// Makes sure that the index knows everything that the snapshots with these root trees need: what goes may be all that is whole. The
+/// repository must have no cache, and its packs must have been looked for, for what is known to be really there.
 ///
 /// # Errors
-/// [`RepositoryError::Refused`] if something is in no index, or a folder cannot be read; [`RepositoryError::Cancelled`].
+/// [`RepositoryError::Refused`] if something is in no index or in no pack, or a folder cannot be read; [`RepositoryError::Cancelled`].
 pub fn require_index(repo: &Indexed, roots: Vec<Id>, control: &Control) -> Result<(), RepositoryError> {
     let problems: Mutex<Vec<String>> = Mutex::default();
     let add = |problem: String| {
@@ -67,7 +68,7 @@ pub fn require_index(repo: &Indexed, roots: Vec<Id>, control: &Control) -> Resul
             Err(error) => add(error.with_causes()),
             Ok(tree) => {
                 let blobs = tree.nodes.iter().flat_map(|node| &node.content);
-                blobs.filter(|id| !repo.index().contains(BlobKind::Data, id)).for_each(|id| add(format!("data blob {id} is in no index")));
+                blobs.filter(|id| !repo.index().contains(BlobKind::Data, id)).for_each(|id| add(lacking(repo, id)));
             }
         }
         control.checkpoint().is_ok()
@@ -81,6 +82,13 @@ pub fn require_index(repo: &Indexed, roots: Vec<Id>, control: &Control) -> Resul
     problems.dedup();
     let reason = "not everything that the other snapshots need can be found, so no snapshot is removed".to_owned();
     Err(RepositoryError::Refused { reason, problems })
+}
+
+fn lacking(repo: &Indexed, id: &Id) -> String {
+    match repo.index().lost_pack(BlobKind::Data, id) {
+        Some(pack) => format!("pack {pack} is missing or cut off"),
+        None => format!("data blob {id} is in no index"),
+    }
 }
 
 fn problem(id: &SnapshotId, error: &RepositoryError) -> Problem {

@@ -8,16 +8,18 @@
 
 mod added;
 mod loaded;
+pub mod lost;
 pub mod places;
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use hashbrown::HashMap;
 
 use self::added::Added;
 use self::loaded::{PARTS, Part, Staged, kind_of, part_of, staged};
+use self::lost::Compared;
 use super::codec::BlobKind;
 use super::crypto::OVERHEAD;
 use super::file::IndexFile;
@@ -123,7 +125,7 @@ impl IndexBuilder {
         };
         let loaded = parts.iter().map(|part| part.distinct).sum();
         let packs = self.packs.into_inner().unwrap_or_else(PoisonError::into_inner).0;
-        Index::over(Arc::new(Saved { parts, loaded, packs: RwLock::new(packs), added: Added::default() }))
+        Index::over(Arc::new(Saved { parts, loaded, packs: RwLock::new(packs), added: Added::default(), compared: OnceLock::new() }))
     }
 }
 
@@ -156,6 +158,8 @@ struct Saved {
     packs: RwLock<Vec<Id>>,
     /// What backups of this process have written and named since.
     added: Added,
+    /// Which packs are not there, once somebody has looked.
+    compared: OnceLock<Compared>,
 }
 
 /// Where all blobs are. Shared by reference; every method may be called from several threads at once.
@@ -324,8 +328,13 @@ impl Index {
         summaries.into_iter()
     }
 
-    fn loaded(&self, kind: BlobKind, id: &Id) -> impl Iterator<Item = Place> + use<'_> {
+    /// What index files say, also of packs that are not there.
+    fn named(&self, kind: BlobKind, id: &Id) -> impl Iterator<Item = Place> + use<'_> {
         self.saved.parts[part_of(kind, id)].find(id)
+    }
+
+    fn loaded(&self, kind: BlobKind, id: &Id) -> impl Iterator<Item = Place> + use<'_> {
+        self.named(kind, id).filter(|place| !self.is_lost(place))
     }
 
     fn is_loaded(&self, kind: BlobKind, id: &Id) -> bool {

@@ -47,12 +47,10 @@ pub struct Rewriting<'a> {
 /// A folder cannot be read, or could not be written without losing something; the repository cannot be written; or it was
 /// cancelled. The snapshots that were dealt with before stay so.
 pub fn rewrite(rewriting: Rewriting<'_>, request: &RewriteRequest<'_>, progress: &dyn Progress) -> Result<RewriteSummary, RepositoryError> {
-    let encoder = Encoder::new(rewriting.compression, rewriting.repo.version(), true);
-    let (pack, indexes) = (PackBuilder::default(), IndexCollector::default());
-    let (known, sizes, there) = (HashMap::new(), HashMap::new(), rewritten_before(rewriting.repo)?);
-    let (exclude, stored) = (request.exclude, HashSet::new());
-    let beneath = rewriting.repo.uncached();
-    let mut rewriter = Rewriter { rewriting, beneath, exclude, known, sizes, there, stored, encoder, pack, indexes };
+    if !request.remove_all {
+        refuse_emptied(rewriting, request)?;
+    }
+    let mut rewriter = Rewriter::new(rewriting, request)?;
     let mut summary = RewriteSummary::default();
     for snapshot in &request.snapshots {
         let id: Id = snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })?;
@@ -71,12 +69,34 @@ pub fn rewrite(rewriting: Rewriting<'_>, request: &RewriteRequest<'_>, progress:
     Ok(summary)
 }
 
+/// Looks at all of them before anything is written.
+fn refuse_emptied(rewriting: Rewriting<'_>, request: &RewriteRequest<'_>) -> Result<(), RepositoryError> {
+    let mut looking = Rewriter::new(Rewriting { lock: None, ..rewriting }, request)?;
+    let mut emptied = Vec::new();
+    for snapshot in &request.snapshots {
+        let id: Id = snapshot.0.parse().map_err(|_| RepositoryError::NoSnapshot { wanted: snapshot.0.clone() })?;
+        let file = match rewriting.repo.snapshot(&id) {
+            Err(RepositoryError::NoSnapshot { .. }) if !request.named => continue,
+            file => file?,
+        };
+        match looking.folder(file.tree, &mut Vec::new(), 0) {
+            Ok((tree, left)) if tree != file.tree && left.kept == 0 => emptied.push(snapshot.clone()),
+            Err(error @ (RepositoryError::Cancelled | RepositoryError::Skipped)) => return Err(error),
+            // What is damaged is told when its turn comes: by then it may have been written once more.
+            _ => {}
+        }
+    }
+    if emptied.is_empty() { Ok(()) } else { Err(RepositoryError::WouldEmpty { snapshots: emptied }) }
+}
+
 /// What is left out of something.
 #[derive(Debug, Clone, Copy, Default)]
 struct Left {
     files: u64,
     others: u64,
     bytes: u64,
+    /// What stays in it, folders not counted.
+    kept: u64,
 }
 
 impl Left {
@@ -84,6 +104,7 @@ impl Left {
         self.files = self.files.saturating_add(other.files);
         self.others = self.others.saturating_add(other.others);
         self.bytes = self.bytes.saturating_add(other.bytes);
+        self.kept = self.kept.saturating_add(other.kept);
     }
 }
 
@@ -105,11 +126,19 @@ struct Rewriter<'a> {
     indexes: IndexCollector,
 }
 
-impl Rewriter<'_> {
+impl<'a> Rewriter<'a> {
+    fn new(rewriting: Rewriting<'a>, request: &RewriteRequest<'a>) -> Result<Self, RepositoryError> {
+        let encoder = Encoder::new(rewriting.compression, rewriting.repo.version(), true);
+        let (pack, indexes) = (PackBuilder::default(), IndexCollector::default());
+        let (known, sizes, there) = (HashMap::new(), HashMap::new(), rewritten_before(rewriting.repo)?);
+        let (exclude, stored, beneath) = (request.exclude, HashSet::new(), rewriting.repo.uncached());
+        Ok(Self { rewriting, beneath, exclude, known, sizes, there, stored, encoder, pack, indexes })
+    }
+
     fn snapshot(&mut self, id: &Id, forget: bool) -> Result<RewrittenSnapshot, RepositoryError> {
         let file = self.rewriting.repo.snapshot(id)?;
         let (tree, left) = self.folder(file.tree, &mut Vec::new(), 0)?;
-        let Left { files, others, bytes } = left;
+        let Left { files, others, bytes, .. } = left;
         let changed = tree != file.tree;
         let source = SnapshotId(id.to_string());
         let mut one = RewrittenSnapshot { source, target: None, was_there: false, changed, forgotten: false, files, others, bytes };
@@ -176,6 +205,7 @@ impl Rewriter<'_> {
                 is_new |= new != below;
                 kept.push(if new == below { raw.get().into() } else { with_subtree(&tree, at, raw, &below, &new)?.into() });
             } else {
+                left.kept += 1;
                 kept.push(raw.get().into());
             }
             path.truncate(length);
@@ -190,7 +220,7 @@ impl Rewriter<'_> {
         let Some(node) = node.filter(|node| node.metadata.is_file() || node.subtree.is_some()) else {
             return Ok(Left { others: 1, ..Left::default() });
         };
-        let Some(tree) = node.subtree else { return Ok(Left { files: 1, others: 0, bytes: node.metadata.size }) };
+        let Some(tree) = node.subtree else { return Ok(Left { files: 1, bytes: node.metadata.size, ..Left::default() }) };
         let mut left = self.inside(tree, depth + 1)?;
         left.add(Left { others: 1, ..Left::default() });
         Ok(left)

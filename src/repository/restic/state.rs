@@ -18,6 +18,7 @@ use super::codec::{BlobKind, Decoder};
 use super::crypto::{CryptoError, MasterKey, OVERHEAD};
 use super::file::{ConfigFile, IndexFile, SnapshotFile, damaged_json};
 use super::id::Id;
+use super::index::lost::Compared;
 use super::index::{Index, IndexBuilder, Location};
 use crate::platform::control::Control;
 use crate::repository::backend::{Backend, FileKind};
@@ -415,6 +416,18 @@ impl Indexed {
         Self { open: self.open.uncached(), ..self.for_writer() }
     }
 
+    /// Looks which packs are there, once: what is in others counts as not there from then on. What was written before the index was
+    /// loaded is listed now.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Storage`].
+    pub fn look_for_packs(&self) -> Result<&Compared, RepositoryError> {
+        match self.index.compared() {
+            Some(compared) => Ok(compared),
+            None => Ok(self.index.compare_with(&self.list_sizes(FileKind::Pack)?.into_iter().collect())),
+        }
+    }
+
     /// Index files that are still there although others stand for them. What they say is not in the index.
     pub fn superseded(&self) -> &[Id] {
         &self.superseded
@@ -440,7 +453,10 @@ impl Indexed {
 
     fn read_from(&self, backend: &dyn Backend, kind: BlobKind, id: &Id, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
         let Some(location) = self.index.lookup(kind, id) else {
-            return Err(RepositoryError::BlobMissing { kind: kind.word(), id: id.to_string() });
+            return Err(match self.index.lost_pack(kind, id) {
+                Some(pack) => RepositoryError::PackMissing { pack: pack.to_string() },
+                None => RepositoryError::BlobMissing { kind: kind.word(), id: id.to_string() },
+            });
         };
         let first = self.read_place(backend, (kind, id), &location, out);
         if first.is_ok() {

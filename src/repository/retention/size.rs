@@ -66,6 +66,7 @@ impl Plan {
                 kept = kept.saturating_add(bytes);
             }
         }
+        self.keep_parents();
         Ok(SizeOutcome { limit, kept: ByteSize(kept), exceeded: kept > limit.0 })
     }
 
@@ -85,6 +86,12 @@ struct Place {
 fn survives(reason: &Reason) -> bool {
     matches!(
         reason,
-        Reason::Pinned | Reason::Tags(_) | Reason::MinKeep(_) | Reason::BeforeRestore | Reason::Future | Reason::BeforeParent(_)
+        Reason::Pinned
+            | Reason::Tags(_)
+            | Reason::MinKeep(_)
+            | Reason::BeforeRestore
+            | Reason::Future
+            | Reason::BeforeParent(_)
+            | Reason::ParentOf(_)
     )
 }

@@ -274,6 +274,28 @@ fn a_whole_application_displaces_a_part_of_it() {
 }
 
 #[test]
+fn a_clock_that_was_wrong_is_known_the_next_time_too() {
+    let mut history = days(4);
+    let mut odd = snapshot("w", "1970-01-02T00:00:00Z", &[]);
+    odd.parent = Some(history[2].id.clone());
+    history.push(odd);
+    let policy = Retention { keep_last: number(1), ..Retention::default() };
+    let expected =
+        ["03: last snapshot", "02: shows that the clock of w0000000 was wrong", "w0: older than its parent 02000000: the clock was wrong"];
+    for limit in [None, Some(250)] {
+        let mut left = history.clone();
+        for round in 0..3 {
+            let mut plan = plan(&left, &policy);
+            if let Some(limit) = limit {
+                let _ = plan.limit_size(ByteSize(limit), measured).unwrap();
+            }
+            assert_eq!(kept(&plan), expected, "round {round}");
+            left.retain(|one| plan.decisions().any(|decision| decision.keep && decision.snapshot.id == one.id));
+        }
+    }
+}
+
+#[test]
 fn a_clock_that_was_wrong_costs_nothing() {
     let mut history = days(5);
     for (id, time) in [("x1", "2099-01-01T00:00:00Z"), ("x2", "2099-01-02T00:00:00Z"), ("x3", "2099-01-03T00:00:00Z")] {

@@ -37,9 +37,12 @@ fn copy_with(source: &Builder, target: &Open, index_interval: Duration) -> Resul
     let control = Control::new();
     let lock = Lock::acquire_with(target, false, Duration::ZERO, &control, times)?;
     let (from, to) = (source.indexed(), target.clone().into_indexed()?);
+    let compared = to.look_for_packs()?;
+    let is_doubtful = !compared.lost.is_empty() || compared.has_others;
     let copying = Copying {
         source: &from,
         target: &to,
+        is_doubtful,
         lock: Some(&lock),
         compression: Compression::Auto,
         pack_size: 500,

@@ -24,7 +24,7 @@ fn rewritten_of(
     let repo = builder.indexed();
     let rewriting = Rewriting { repo: &repo, lock: Some(&lock), compression: Compression::Auto, pack_size: 1 << 20, control: &control };
     let snapshots = snapshots.into_iter().map(|id| SnapshotId(id.to_string())).collect();
-    rewrite(rewriting, &RewriteRequest { snapshots, named: true, exclude, forget, dry_run: false }, &Silent)
+    rewrite(rewriting, &RewriteRequest { snapshots, named: true, exclude, forget, remove_all: false, dry_run: false }, &Silent)
 }
 
 fn tree_json(builder: &Builder, id: &Id) -> String {
@@ -113,4 +113,24 @@ fn what_cannot_be_kept_whole_is_not_touched() {
         assert_eq!(offset > 9, json.contains(r#"{"name":"a"}"#), "the byte at which the entry is wrong: {offset}");
         assert_eq!(builder.open.snapshots().unwrap()[0].0, old);
     }
+}
+
+#[test]
+fn nothing_is_written_where_nothing_would_be_left() {
+    let mut builder = Builder::new();
+    let data = builder.blob(BlobKind::Data, b"data");
+    let below = builder.tree(&[file("f", &[data], 4)]);
+    let all = [builder.tree(&[folder("d", below), folder("e", below)]), builder.tree(&[file("f", &[data], 4)])];
+    builder.pack();
+    for tree in all {
+        builder.snapshot(tree);
+    }
+    let files = |kind| builder.open.list_ids(kind).unwrap();
+    let before = (files(FileKind::Snapshot), files(FileKind::Pack));
+    for exclude in [&(|_: &[u8]| true) as &(dyn Fn(&[u8]) -> bool + Sync), &|path: &[u8]| path.ends_with(b"f"), &|path| path == b"/f"] {
+        let refused = rewritten(&builder, exclude, true).unwrap_err();
+        assert!(matches!(refused, RepositoryError::WouldEmpty { .. }), "{refused}");
+        assert_eq!((files(FileKind::Snapshot), files(FileKind::Pack)), before);
+    }
+    assert_eq!(rewritten(&builder, &|path| path == b"/d", true).unwrap().changed, 1);
 }

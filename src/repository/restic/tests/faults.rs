@@ -316,6 +316,7 @@ fn rewrite(repository: &ResticRepository, forget: bool) -> Result<RewriteSummary
         named: true,
         exclude: &|path| is_left_out(path),
         forget,
+        remove_all: false,
         dry_run: false,
     };
     repository.rewrite(&request, &Control::new(), Arc::new(Silent))
