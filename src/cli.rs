@@ -96,7 +96,7 @@ fn dispatch(arguments: &Arguments, environment: &Environment, output: &Output, i
         _ => {}
     }
     let session = Session::new(global, environment, output, interrupts)?;
-    let left_behind = if looks_only(&arguments.command) { Vec::new() } else { put_right(&session, &arguments.command)? };
+    let mut left_behind = if looks_only(&arguments.command) { Vec::new() } else { put_right(&session, &arguments.command)? };
     let done = command(&session, &arguments.command);
     let noticed = session.noticed();
     for sentence in &noticed {
@@ -109,6 +109,8 @@ fn dispatch(arguments: &Arguments, environment: &Environment, output: &Output, i
         let report = |sentence: String| Report::new(Blame::Repository, "repository_damaged", sentence);
         done.errors.extend(noticed.into_iter().map(report));
     }
+    // What was looked at may not be the last state; that was told already.
+    left_behind.extend(session.doubts().into_iter().map(|sentence| Report::new(Blame::User, "not_the_last_state", sentence)));
     if !left_behind.is_empty() {
         // What an earlier run broke is nobody's success, be it that it was put right now: for a while something was down.
         done.code = if done.code == 0 { 4 } else { done.code };

@@ -32,8 +32,12 @@ use password::PasswordSource;
 pub struct Config {
     /// The file it is from; none for the embedded defaults.
     pub source: Option<PathBuf>,
-    /// The host's name in snapshots.
+    /// The host's name in snapshots of what is on the Engine.
     pub host: String,
+    /// The host's name in snapshots of this machine's own folders: another one if the Engine is on another machine.
+    pub machine: String,
+    /// Whether the file says what the host is called.
+    pub host_is_given: bool,
     /// How the Docker Engine is reached.
     pub docker: Docker,
     /// Further Engines in the order of the file.

@@ -168,7 +168,7 @@ pub(super) fn narrowing(narrow: &Narrow) -> Result<Narrowing, JobError> {
             Some(time.map_err(|message| JobError::request("bad_time", message, ""))?)
         }
     };
-    Ok(Narrowing { set: narrow.set.clone(), host: narrow.host.clone(), tags: narrow.tag.clone(), before })
+    Ok(Narrowing { set: narrow.set.clone(), hosts: narrow.host.iter().cloned().collect(), tags: narrow.tag.clone(), before })
 }
 
 /// What of the snapshots is restored.

@@ -19,7 +19,7 @@ use crate::config::{Config, DEFAULT_ENGINE, Docker, RepositoryConfig, load, sugg
 use crate::jobs::error::JobError;
 use crate::jobs::open::{Chunker, Notice};
 use crate::jobs::request::JobContext;
-use crate::jobs::{copy, open};
+use crate::jobs::{copy, engine, open};
 use crate::platform::control::Control;
 use crate::platform::directories::Directories;
 use crate::platform::secret::Secret;
@@ -40,6 +40,8 @@ pub(super) struct Session {
     environment: Environment,
     /// What each repository that was opened tells at the end.
     opened: RefCell<Vec<Noticed>>,
+    /// Why a snapshot that was looked at may not be the last state.
+    doubts: RefCell<Vec<String>>,
 }
 
 impl Session {
@@ -52,6 +54,10 @@ impl Session {
             load::load(global.config.as_deref(), &directories, &hostname)?
         };
         complete(&mut config, environment, &directories);
+        if environment.host.is_none() && !config.host_is_given {
+            // Two machines under one name would be taken for each other.
+            config.host = engine::machine(&config.docker).unwrap_or(config.host);
+        }
         let chosen = engine_of(&config, global.engine.as_deref())?;
         Ok(Self {
             output: output.clone(),
@@ -63,6 +69,7 @@ impl Session {
             global: global.clone(),
             environment: environment.clone(),
             opened: RefCell::default(),
+            doubts: RefCell::default(),
         })
     }
 
@@ -162,6 +169,17 @@ impl Session {
         let pair = copy::Pair::open((source, &passwords.0), (target, &passwords.1), retry_lock, &self.notice())?;
         self.opened.borrow_mut().push(pair.source().noticed());
         Ok(pair)
+    }
+
+    /// Tells why a snapshot that was chosen may not be the last state, and lets the command end with a warning.
+    pub(super) fn doubt(&self, sentence: String) {
+        self.output.warning(&sentence);
+        self.doubts.borrow_mut().push(sentence);
+    }
+
+    /// What was told by [`Self::doubt`].
+    pub(super) fn doubts(&self) -> Vec<String> {
+        self.doubts.take()
     }
 
     fn named(&self, name: &str) -> Result<RepositoryConfig, JobError> {

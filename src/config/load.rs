@@ -87,6 +87,8 @@ pub fn embedded(directories: &Directories, hostname: &str) -> Config {
     Config {
         source: None,
         host: hostname.to_owned(),
+        machine: hostname.to_owned(),
+        host_is_given: false,
         docker: Docker::default(),
         engines: Vec::new(),
         repositories: vec![validate::embedded_repository(directories)],

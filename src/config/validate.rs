@@ -78,6 +78,7 @@ impl Validator<'_> {
         let names = self.names(&["docker", "engines"]);
         let engines: Vec<EngineConfig> =
             names.into_iter().map(|name| self.engine(&name, engines.remove(&name).flatten().unwrap_or_default(), &docker)).collect();
+        let host_is_given = file.host.is_some();
         let host = file.host.unwrap_or_else(|| self.around.hostname.to_owned());
         self.one_name_each(&host, &engines);
         let mut sets = file.sets.unwrap_or_default();
@@ -87,7 +88,8 @@ impl Validator<'_> {
         for set in &sets {
             self.known_engine(set, &engines);
         }
-        Config { source: Some(self.around.path.to_owned()), host, docker, engines, repositories: checked, sets }
+        let source = Some(self.around.path.to_owned());
+        Config { source, machine: host.clone(), host, host_is_given, docker, engines, repositories: checked, sets }
     }
 
     /// The way to an Engine; what it does not say of times is as in `usual`.

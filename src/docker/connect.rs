@@ -2,6 +2,7 @@
 //!
 //! Reads no environment: `$DOCKER_HOST` and its like are handed in by the caller.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::context;
 use super::error::DockerError;
 use super::wire::{Timeouts, Tls, Wire, transport};
 use crate::model::application::{AddressPool, EngineIdentity};
+use crate::platform::container;
 
 /// The lowest API version that is spoken (Engine 20.10).
 const LOWEST: (u64, u64) = (1, 41);
@@ -224,6 +226,20 @@ impl Engine {
         let Address::Unix(_) = place.address else { return None };
         let engine = tokio::time::timeout(LIMIT, Self::connect(options)).await.ok()?.ok()?;
         Some(engine.data_root().to_owned())
+    }
+
+    /// What the machine is called that an Engine is on, if its address says that it is another one than this. What cannot
+    /// be found is said when somebody connects.
+    pub fn machine(options: &EngineOptions) -> Option<String> {
+        let host = match place(options).ok()?.address {
+            Address::Unix(_) => return None,
+            // What is reached from a container is most often a proxy before its own machine's Engine.
+            Address::Tcp(_) | Address::Tls(_) if container::is_inside() => return None,
+            Address::Tcp(endpoint) | Address::Tls(endpoint) => endpoint.host,
+            Address::Ssh(ssh) => ssh.host,
+        };
+        let is_here = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        (!is_here).then_some(host)
     }
 
     /// Whether it runs without root, in a user namespace of its own.

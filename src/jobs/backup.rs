@@ -3,6 +3,7 @@
 //! What is there is found out by `docker` and `sources`, how it is stored is the repository's business. Here is the order of
 //! things, and what counts as a success.
 
+mod ahead;
 mod application;
 mod counting;
 mod estimate;
@@ -108,6 +109,9 @@ pub async fn run(
         host,
         settling: Pending::default(),
     };
+    if !request.before_restore {
+        outcome.warnings.extend(run.repository().and_then(|repository| ahead::ahead(repository, &context.config)));
+    }
     let units = run.units(&mut outcome)?;
     if units.iter().any(|unit| unit.planned.application.containers.iter().any(|container| container.swarm_task)) {
         outcome.notes.push(NO_SERVICES.to_owned());
@@ -434,6 +438,7 @@ impl Run<'_> {
 
     /// What a snapshot of `paths` is to be.
     fn snapshot_request(&self, set: Option<&str>, application: Option<&str>, paths: Vec<String>, excludes: Vec<String>) -> SnapshotRequest {
+        let config = &self.context.config;
         let mut tags = Vec::new();
         tags.extend(set.map(|set| format!("{TAG_SET}{set}")));
         tags.extend(application.map(|application| format!("{TAG_APPLICATION}{application}")));
@@ -441,7 +446,7 @@ impl Run<'_> {
         tags.extend(self.request.tags.iter().cloned());
         SnapshotRequest {
             time: clock::now(),
-            host: self.context.config.host.clone(),
+            host: if application.is_some() { config.host.clone() } else { config.machine.clone() },
             paths,
             tags,
             excludes,

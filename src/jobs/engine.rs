@@ -30,6 +30,11 @@ pub async fn local_data_root(docker: &Docker) -> Option<PathBuf> {
     Engine::local_data_root(&options(docker)).await
 }
 
+/// What the machine is called that the Engine is on, if its address says that it is another one than this.
+pub fn machine(docker: &Docker) -> Option<String> {
+    Engine::machine(&options(docker))
+}
+
 /// How the Engine of a configuration is reached.
 fn options(docker: &Docker) -> EngineOptions {
     EngineOptions {

@@ -328,7 +328,9 @@ fn select(error: &SelectError) -> Report {
     match error {
         E::Empty { narrowed: true } => user("no_snapshot").hint("Take --set, --host, --tag or --before away, or `bbackup snapshots`."),
         E::Empty { narrowed: false } => user("no_snapshot").hint("`bbackup backup` makes the first one."),
-        E::NoneOfHost { others, .. } => user("no_snapshot").hint(format!("There are snapshots of {}: add --host.", others.join(", "))),
+        E::NoneOfHost { others, .. } | E::SeveralHosts { others, .. } => {
+            user("no_snapshot").hint(format!("There are snapshots of {}: add --host.", others.join(", ")))
+        }
         E::Ambiguous { candidates, .. } => user("ambiguous_snapshot").hint(write_more(candidates.iter().map(|id| &id.0))),
         E::AmbiguousRun { candidates, .. } => user("ambiguous_snapshot").hint(format!("Write more of it: {}.", candidates.join(", "))),
         E::NotHeld { partial: Some(partial), .. } | E::OnlyPartial { newest: partial } => {

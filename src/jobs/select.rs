@@ -3,14 +3,18 @@
 //! It decides over lists that are given; what is inside a snapshot it asks through a question that the caller answers. Which one is
 //! the newest of an application is `newest`'s.
 
+mod items;
 mod newest;
+mod whose;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use self::newest::{Held, Newest, newest};
+use self::newest::{Newest, newest};
+pub use self::whose::is_ahead;
 use crate::model::text::printable;
+use crate::platform::clock;
 use crate::repository::contract::{Snapshot, SnapshotId, TAG_RUN};
 
 /// Why no snapshot was chosen.
@@ -29,6 +33,16 @@ pub enum SelectError {
         /// This host.
         host: String,
         /// The hosts that there are snapshots of.
+        others: Vec<String>,
+    },
+    /// Nothing of this host, while several others have it.
+    #[error("this host, `{host}`, has no snapshot of {what}, and {} others have", .others.len())]
+    SeveralHosts {
+        /// This host.
+        host: String,
+        /// `the volume shop_db`.
+        what: String,
+        /// The hosts that have it.
         others: Vec<String>,
     },
     /// No id begins so.
@@ -91,8 +105,8 @@ impl SelectError {
 pub struct Narrowing {
     /// Only of this set.
     pub set: Option<String>,
-    /// Only of this host.
-    pub host: Option<String>,
+    /// Only of one of these hosts, if there are any.
+    pub hosts: Vec<String>,
     /// Only with all of these tags.
     pub tags: Vec<String>,
     /// Only made before this time.
@@ -103,7 +117,7 @@ impl Narrowing {
     /// Whether a snapshot is looked at.
     pub fn accepts(&self, snapshot: &Snapshot) -> bool {
         self.set.as_deref().is_none_or(|set| snapshot.set() == Some(set))
-            && self.host.as_deref().is_none_or(|host| snapshot.host == host)
+            && (self.hosts.is_empty() || self.hosts.contains(&snapshot.host))
             && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
             && self.before.is_none_or(|before| snapshot.time < before)
     }
@@ -230,21 +244,32 @@ pub fn choose<E: From<SelectError>>(
     if wanted == Wanted::Latest {
         left.retain(|snapshot| !snapshot.is_aside(&narrowing.tags));
     }
-    let mut chosen = match wanted {
-        Wanted::Id(prefix) => return Ok(Chosen { snapshots: vec![by_id(&left, &prefix)?.clone()], ..Chosen::default() }),
-        Wanted::Run(run) => return Ok(Chosen { snapshots: by_run(&left, &run)?, ..Chosen::default() }),
-        Wanted::Latest if left.is_empty() => return Err(SelectError::Empty { narrowed: !snapshots.is_empty() }.into()),
-        Wanted::Latest if request.all => latest_of_all(&left, narrowing, request.host)?,
-        Wanted::Latest if request.items.is_empty() => latest_of_anything(&left)?,
-        Wanted::Latest => latest_of_items(&left, request.items, &mut holds)?,
-    };
-    if narrowing.host.is_none() {
-        // A repository of several hosts: `latest` may be somebody else's.
-        for snapshot in chosen.snapshots.iter().filter(|snapshot| snapshot.host != request.host) {
-            chosen.warnings.push(format!("{} is of the host {}", snapshot.id.short(), printable(snapshot.host.as_bytes())));
+    match wanted {
+        Wanted::Id(prefix) => Ok(Chosen { snapshots: vec![by_id(&left, &prefix)?.clone()], ..Chosen::default() }),
+        Wanted::Run(run) => Ok(Chosen { snapshots: by_run(&left, &run)?, ..Chosen::default() }),
+        Wanted::Latest if left.is_empty() => Err(SelectError::Empty { narrowed: !snapshots.is_empty() }.into()),
+        Wanted::Latest => {
+            let mut chosen = whose::of_right_clocks(left, clock::now(), |left| latest(left, narrowing, request, &mut holds))?;
+            chosen.snapshots.sort_by_key(|snapshot| snapshot.time);
+            Ok(chosen)
         }
     }
-    Ok(chosen)
+}
+
+fn latest<E: From<SelectError>>(
+    left: &[&Snapshot],
+    narrowing: &Narrowing,
+    request: &Request<'_>,
+    holds: &mut impl FnMut(&Snapshot, &Item) -> Result<bool, E>,
+) -> Result<Chosen, E> {
+    if request.all {
+        return Ok(latest_of_all(left, narrowing, request)?);
+    }
+    let mut of = |left: &[&Snapshot]| match request.items {
+        [] => Ok(latest_of_anything(left)),
+        items => items::latest(left, items, holds),
+    };
+    if narrowing.hosts.is_empty() { whose::first_of_this_host(left, request, of) } else { Ok(of(left)??) }
 }
 
 /// What `latest` is asked for.
@@ -252,8 +277,10 @@ pub fn choose<E: From<SelectError>>(
 pub struct Request<'a> {
     /// The newest of every application.
     pub all: bool,
-    /// This host: what `all` is about unless the narrowing names another.
+    /// This host: what `latest` is about unless the narrowing names another, or only another one has it.
     pub host: &'a str,
+    /// The host of the folders of this machine, where that is another than the Engine's.
+    pub machine: &'a str,
     /// The items that must be in it.
     pub items: &'a [Item],
 }
@@ -296,19 +323,16 @@ fn latest_of_anything(snapshots: &[&Snapshot]) -> Result<Chosen, SelectError> {
     let Some(one) = snapshots.iter().filter(|one| !one.is_partial()).max_by_key(|one| one.time) else {
         return newest(snapshots).map(|_| Chosen::default());
     };
-    let same = |other: &&&Snapshot| other.application() == one.application() && other.host == one.host;
-    let group: Vec<&Snapshot> = match one.application() {
-        Some(_) => snapshots.iter().filter(same).copied().collect(),
-        None => vec![one],
-    };
+    let group: Vec<&Snapshot> = snapshots.iter().filter(|other| newest::are_of_the_same(other, one)).copied().collect();
     let Newest { snapshot, warnings } = newest(&group)?;
     Ok(Chosen { snapshots: vec![snapshot.clone()], warnings, notes: Vec::new() })
 }
 
-fn latest_of_all(snapshots: &[&Snapshot], narrowing: &Narrowing, host: &str) -> Result<Chosen, SelectError> {
-    let host = narrowing.host.as_deref().unwrap_or(host);
+fn latest_of_all(snapshots: &[&Snapshot], narrowing: &Narrowing, request: &Request<'_>) -> Result<Chosen, SelectError> {
+    // What is narrowed to hosts is of them already.
+    let is_meant = |snapshot: &Snapshot| !narrowing.hosts.is_empty() || request.is_own(snapshot);
     let mut groups: BTreeMap<(Option<&str>, &[String]), Vec<&Snapshot>> = BTreeMap::new();
-    for snapshot in snapshots.iter().filter(|snapshot| snapshot.host == host) {
+    for snapshot in snapshots.iter().filter(|snapshot| is_meant(snapshot)) {
         // Two snapshots are of the same thing if they are of one application, or else of the same paths.
         let key = match snapshot.application() {
             Some(application) => (Some(application), [].as_slice()),
@@ -320,7 +344,7 @@ fn latest_of_all(snapshots: &[&Snapshot], narrowing: &Narrowing, host: &str) -> 
         let mut others: Vec<String> = snapshots.iter().map(|snapshot| snapshot.host.clone()).collect();
         others.sort();
         others.dedup();
-        return Err(SelectError::NoneOfHost { host: host.to_owned(), others });
+        return Err(SelectError::NoneOfHost { host: request.host.to_owned(), others });
     }
     let mut chosen = Chosen::default();
     let mut only_partial = None;
@@ -350,62 +374,8 @@ fn latest_of_all(snapshots: &[&Snapshot], narrowing: &Narrowing, host: &str) -> 
     }
     match only_partial {
         Some(newest) if chosen.snapshots.is_empty() => Err(SelectError::OnlyPartial { newest }),
-        _ => {
-            chosen.snapshots.sort_by_key(|snapshot| snapshot.time);
-            Ok(chosen)
-        }
+        _ => Ok(chosen),
     }
-}
-
-fn latest_of_items<E: From<SelectError>>(
-    snapshots: &[&Snapshot],
-    items: &[Item],
-    holds: &mut impl FnMut(&Snapshot, &Item) -> Result<bool, E>,
-) -> Result<Chosen, E> {
-    let mut newest_first = snapshots.to_vec();
-    newest_first.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.time));
-    let mut chosen = Chosen::default();
-    for item in items {
-        let mut partial = None;
-        let mut found = None;
-        let mut poor = None;
-        for snapshot in &newest_first {
-            if !holds(snapshot, item)? {
-                continue;
-            }
-            if snapshot.is_partial() {
-                partial.get_or_insert_with(|| snapshot.id.clone());
-                continue;
-            }
-            if matches!(item, Item::Container(_)) && !snapshot.is_whole() && Held::by(snapshot).is_without_data() {
-                poor.get_or_insert(*snapshot);
-                continue;
-            }
-            found = Some(*snapshot);
-            break;
-        }
-        if let (Some(poor), Some(found)) = (poor, found) {
-            let (item, newer, taken) = (item.label(), poor.id.short(), found.id.short());
-            chosen.warnings.push(format!("{item}: the newer snapshot {newer} has no volumes, so {taken} is taken"));
-        }
-        let found = found.or(poor);
-        let Some(found) = found else { return Err(SelectError::NotHeld { item: item.label(), partial, meant: String::new() }.into()) };
-        if chosen.snapshots.iter().any(|snapshot| snapshot.id == found.id) {
-            continue;
-        }
-        if let Some(other) = chosen.snapshots.iter().find(|one| one.application().is_some() && one.application() == found.application()) {
-            chosen.warnings.push(format!(
-                "{} is put together from two snapshots: the {} comes from {}, what was named before from {}",
-                printable(found.application().unwrap_or_default().as_bytes()),
-                item.label(),
-                found.id.short(),
-                other.id.short()
-            ));
-        }
-        chosen.snapshots.push(found.clone());
-    }
-    chosen.snapshots.sort_by_key(|snapshot| snapshot.time);
-    Ok(chosen)
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ fn meant(repository: &dyn Repository, snapshots: &[Snapshot], asked: &Item) -> S
             ControlFlow::Continue(())
         });
     }
+    // What it is called is not what is wrong.
+    names.retain(|name| name != wrong);
     printable(suggest::sentence(wrong, names.iter().map(String::as_str)).as_bytes())
 }
 

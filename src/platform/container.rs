@@ -30,6 +30,12 @@ pub fn clues() -> Clues {
     }
 }
 
+/// Whether this process runs in a container of an Engine.
+pub fn is_inside() -> bool {
+    let clues = clues();
+    clues.by_cgroup.is_some() || clues.by_mounts.is_some()
+}
+
 /// The id of the container that a process runs in, by its control group. `process` is its number as this process sees it.
 pub fn id_of_process(process: &str) -> Option<String> {
     id_in_cgroups(&fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?)

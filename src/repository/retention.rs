@@ -325,8 +325,8 @@ impl Plan {
         };
         let children: HashMap<SnapshotId, SnapshotId> = self.decisions().filter_map(child).collect();
         for decision in self.groups.iter_mut().flat_map(|group| &mut group.decisions).filter(|one| !one.keep) {
-            let ids = std::iter::once(&decision.snapshot.id).chain(&decision.snapshot.original);
-            if let Some(child) = ids.filter_map(|id| children.get(id)).next() {
+            let mut ids = std::iter::once(&decision.snapshot.id).chain(&decision.snapshot.original);
+            if let Some(child) = ids.find_map(|id| children.get(id)) {
                 (decision.keep, decision.reasons) = (true, vec![Reason::ParentOf(child.clone())]);
             }
         }

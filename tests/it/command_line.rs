@@ -152,7 +152,7 @@ fn the_environment_is_read_or_refused_never_ignored() {
     let _ = by_file().run().exits(1).says("RESTIC_REPOSITORY_FILE");
     // The host's name, for new snapshots and for `latest`.
     let _ = home.bbackup(["backup", "--paths"]).arg(&folder).env("RESTIC_HOST", "elsewhere").run().success();
-    let _ = home.bbackup(["ls", "latest"]).run().success().says("is of the host elsewhere");
+    let _ = home.bbackup(["ls", "latest", "--host", "elsewhere"]).run().success().says("zeros");
     let _ = home.bbackup(["ls", "latest"]).env("RESTIC_HOST", "elsewhere").run().success().says("zeros").says_nothing_of("elsewhere");
     // What the configuration says wins over the variable, which wins over the default.
     let size = |name: &str, compression: &str, variable: &str| {

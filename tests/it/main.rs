@@ -122,6 +122,7 @@ mod prune;
 mod reading;
 
 // Looking: what changed between snapshots, where a file is, how large everything is; compared with restic's own answers.
+mod latest;
 mod look;
 
 // Every operation over a long history that both programs made.

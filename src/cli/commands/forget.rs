@@ -129,8 +129,14 @@ fn of_sets(
             return Err(JobError::request("no_rules", message, "Give it a `retention`, or rules here: --keep-last 7."));
         };
         // Another host may have a set of the same name with rules of its own.
-        let host = narrowing.host.clone().unwrap_or_else(|| session.config.host.clone());
-        let narrowing = Narrowing { set: Some(name.clone()), host: Some(host), ..narrowing.clone() };
+        let hosts = match narrowing.hosts.as_slice() {
+            [] => {
+                let config = session.config_for(set.engine.as_deref().or(session.chosen_engine()))?;
+                vec![config.host.clone(), config.machine.clone()]
+            }
+            given => given.to_vec(),
+        };
+        let narrowing = Narrowing { set: Some(name.clone()), hosts, ..narrowing.clone() };
         let policy = Policy { set: Some(name), retention, narrowing, group_by: arguments.group_by };
         match parts.iter_mut().find(|(repository, _)| *repository == set.repository) {
             Some((_, What::Policies(policies))) => policies.push(policy),
@@ -148,7 +154,7 @@ fn narrowing(arguments: &Forget) -> Narrowing {
     let narrow = &arguments.narrow;
     let mut tags = narrow.tag.clone();
     tags.extend(narrow.application.iter().map(|name| format!("{TAG_APPLICATION}{name}")));
-    Narrowing { set: narrow.set.clone(), host: narrow.host.clone(), tags, before: None }
+    Narrowing { set: narrow.set.clone(), hosts: narrow.host.iter().cloned().collect(), tags, before: None }
 }
 
 /// The rules of the command line; none if there are none.

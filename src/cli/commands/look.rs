@@ -10,6 +10,7 @@ use crate::cli::arguments::{Dump, Ls, Narrow, Snapshots};
 use crate::cli::request;
 use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
+use crate::config::Config;
 use crate::jobs::error::JobError;
 use crate::jobs::select::{Item, Request};
 use crate::jobs::snapshots::{self, NotDumped};
@@ -69,7 +70,7 @@ pub(super) fn several(
     }
     let mut chosen: Vec<Snapshot> = Vec::new();
     for word in words {
-        let request = Request { host: &session.config.host, ..Request::default() };
+        let request = Request { host: &session.config.host, machine: &session.config.machine, ..Request::default() };
         for snapshot in snapshots::choose(repository, word, &narrowing, &request)?.snapshots {
             if !chosen.contains(&snapshot) {
                 chosen.push(snapshot);
@@ -104,10 +105,11 @@ pub(super) fn one(
 ) -> Result<Snapshot, JobError> {
     let narrowing = request::narrowing(narrow)?;
     let items: Vec<Item> = paths.iter().filter(|path| path.as_slice() != b"/").cloned().map(Item::Path).collect();
-    let request = Request { host: &session.config.host, items: &items, ..Request::default() };
+    let Config { host, machine, .. } = &*session.config;
+    let request = Request { host, machine, items: &items, ..Request::default() };
     let (snapshot, notes) = snapshots::choose_one(repository, word, &narrowing, &request)?;
     for note in notes {
-        session.output.warning(&note);
+        session.doubt(note);
     }
     Ok(snapshot)
 }

@@ -9,6 +9,7 @@ use crate::cli::progress::Display;
 use crate::cli::request;
 use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
+use crate::config::{Config, DEFAULT_ENGINE};
 use crate::jobs::error::JobError;
 use crate::jobs::request::RestoreJob;
 use crate::jobs::results::{RestorePreview, RestoreResult, RestoredApplication};
@@ -20,6 +21,7 @@ use crate::model::size::ByteSize;
 use crate::repository::contract::SnapshotId;
 
 pub(in crate::cli) fn run(session: &Session, arguments: &Restore) -> Result<Done, JobError> {
+    refuse_another_engine(session, arguments)?;
     let selection = request::restore_selection(arguments)?;
     let renames = request::renames(&arguments.rename)?;
     let narrowing = request::narrowing(&arguments.narrow)?;
@@ -27,7 +29,8 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Restore) -> Result<Done
     let config = session.repository(None)?;
     let repository = session.open_for(&config, arguments.dry_run)?;
     let items = request::items(&selection);
-    let asked = Request { all: arguments.all, host: &session.config.host, items: &items };
+    let Config { host, machine, .. } = &*session.config;
+    let asked = Request { all: arguments.all, host, machine, items: &items };
     let chosen = snapshots::choose(&*repository, &arguments.snapshot, &narrowing, &asked)?;
     for note in &chosen.notes {
         session.output.note(&format!("note: {note}"));
@@ -66,6 +69,19 @@ pub(in crate::cli) fn run(session: &Session, arguments: &Restore) -> Result<Done
     tell(&session.output, &result);
     let (code, error) = end_of(result.status, session.interrupted());
     Ok(Done { code, data: to_value(&result)?, errors: error.into_iter().collect(), envelope: true })
+}
+
+/// What a set saves goes back to the set's own Engine, unless somebody says another.
+fn refuse_another_engine(session: &Session, arguments: &Restore) -> Result<(), JobError> {
+    let set = arguments.narrow.set.as_deref().and_then(|name| session.config.set(name));
+    let Some((set, engine)) = set.and_then(|set| Some((set.name.as_deref()?, set.engine.as_deref()?))) else { return Ok(()) };
+    if arguments.to.is_some() || session.chosen_engine().is_some() {
+        return Ok(());
+    }
+    let message =
+        format!("the set `{}` is of the Docker Engine `{}`, and that is not where this would restore to", safe(set), safe(engine));
+    let hint = format!("Add --engine {}, or --engine {DEFAULT_ENGINE} if it is to come to this one.", safe(engine));
+    Err(JobError::request("another_engine", message, hint))
 }
 
 /// The folder of `--to`, which need not exist yet.

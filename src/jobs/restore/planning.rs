@@ -84,6 +84,11 @@ pub(super) async fn plan(
         for one in alone.iter().filter(|one| one.snapshot == snapshot.id) {
             tokio::task::block_in_place(|| alone::add(repository, &application, one, &mut items))?;
         }
+        let (was, is) = (&application.document.engine, engine.identity());
+        if snapshot.host == context.config.host && was.id != is.id {
+            // After a new installation that is as it should be; of two Engines under one name nobody may notice it.
+            preview.notes.push(format!("{} of {name} was made of another Docker Engine than this one ({})", snapshot.id.short(), was.name));
+        }
         ids.extend(Ids::of(application.document.engine.user_namespace.as_deref()).map(|found| (name.clone(), found)));
         stored.push(application);
     }

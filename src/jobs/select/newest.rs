@@ -51,6 +51,12 @@ pub(super) fn newest<'a>(group: &[&'a Snapshot]) -> Result<Newest<'a>, SelectErr
     Ok(Newest { snapshot, warnings })
 }
 
+/// Whether two snapshots are of the same thing: of one application, or else of the same paths, of one host.
+pub(super) fn are_of_the_same(one: &Snapshot, other: &Snapshot) -> bool {
+    let paths = || one.application().is_some() || one.paths == other.paths;
+    one.host == other.host && one.application() == other.application() && paths()
+}
+
 /// What snapshots are of, for people.
 pub(super) fn name(snapshot: &Snapshot) -> String {
     let name = snapshot.application().map_or_else(|| snapshot.paths.join(", "), str::to_owned);

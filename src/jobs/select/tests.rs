@@ -39,7 +39,7 @@ fn ids(chosen: &Chosen) -> Vec<&str> {
 }
 
 fn pick(word: &str, narrowing: &Narrowing, all: bool, items: &[Item], held: &[(&str, &str)]) -> Result<Chosen, SelectError> {
-    let request = Request { all, host: "h", items };
+    let request = Request { all, host: "h", items, ..Request::default() };
     choose(&some(), word, narrowing, &request, |snapshot, item| {
         let path = item.path_in(snapshot).unwrap_or_default();
         Ok(held.iter().any(|(id, item)| snapshot.id.0.starts_with(id) && item.as_bytes() == path))
@@ -75,7 +75,7 @@ fn latest_is_the_newest_complete_one() {
     let narrowed = |narrowing| pick("latest", &narrowing, false, &[], &[]);
     let before = Narrowing { before: Some(Timestamp::from_second(150).unwrap()), ..Narrowing::default() };
     assert_eq!(ids(&narrowed(before).unwrap()), ["d1"]);
-    let host = Narrowing { host: Some("other".to_owned()), ..Narrowing::default() };
+    let host = Narrowing { hosts: vec!["other".to_owned()], ..Narrowing::default() };
     assert_eq!(ids(&narrowed(host).unwrap()), ["c1"]);
     let partial = Narrowing { tags: vec!["partial".to_owned()], ..Narrowing::default() };
     assert!(matches!(narrowed(partial), Err(SelectError::OnlyPartial { newest }) if newest.0.starts_with("b2")));
@@ -94,9 +94,9 @@ fn all_is_the_newest_of_every_application_of_this_host() {
     let ([paths], [partial]) = (chosen.notes.as_slice(), chosen.warnings.as_slice()) else { unreachable!("{chosen:?}") };
     assert!(paths.contains("/srv/www") && paths.contains("--path"), "{paths}");
     assert!(partial.contains("wiki") && partial.contains("partial"), "{partial}");
-    let host = Narrowing { host: Some("other".to_owned()), ..Narrowing::default() };
+    let host = Narrowing { hosts: vec!["other".to_owned()], ..Narrowing::default() };
     assert_eq!(ids(&pick("latest", &host, true, &[], &[]).unwrap()), ["c1"]);
-    let request = Request { all: true, host: "new-name", items: &[] };
+    let request = Request { all: true, host: "new-name", ..Request::default() };
     let error = choose(&some(), "latest", &Narrowing::default(), &request, |_, _| Ok::<_, SelectError>(true)).unwrap_err();
     assert_eq!(error, SelectError::NoneOfHost { host: "new-name".to_owned(), others: vec!["h".to_owned(), "other".to_owned()] });
 }
@@ -121,7 +121,7 @@ fn parts_of_different_snapshots_are_never_joined_in_silence() {
     let held = [("a1", "/docker/shop/volumes/db"), ("b1", "/docker/shop/containers/web")];
     let chosen = pick("latest", &Narrowing::default(), false, &items, &held).unwrap();
     assert_eq!(ids(&chosen), ["a1", "b1"]);
-    assert!(chosen.warnings[0].contains("two snapshots"), "{:?}", chosen.warnings);
+    assert!(chosen.warnings.iter().any(|said| said.contains("two snapshots")), "{:?}", chosen.warnings);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn part(id: &str, second: i64, items: &[&str]) -> Snapshot {
 }
 
 fn latest(snapshots: &[Snapshot], all: bool) -> Chosen {
-    let request = Request { all, host: "h", items: &[] };
+    let request = Request { all, host: "h", ..Request::default() };
     choose::<SelectError>(snapshots, "latest", &Narrowing::default(), &request, |_, _| Ok(false)).unwrap()
 }
 
@@ -175,7 +175,7 @@ fn without_a_snapshot_of_everything_the_newest_with_data_is_taken() {
 fn a_container_without_its_data_is_the_poorer_choice() {
     let snapshots = [part("a0", 100, &["containers/web/inspect.json", "volumes/web"]), part("b0", 200, &["containers/web/inspect.json"])];
     let items = [Item::Container("web".to_owned())];
-    let request = Request { all: false, host: "h", items: &items };
+    let request = Request { host: "h", items: &items, ..Request::default() };
     let pick =
         |snapshots: &[Snapshot]| choose::<SelectError>(snapshots, "latest", &Narrowing::default(), &request, |_, _| Ok(true)).unwrap();
     let chosen = pick(&snapshots);
@@ -195,4 +195,76 @@ fn a_path_that_a_snapshot_of_restic_says_nothing_of_may_be_in_it() {
     of_restic.paths = vec!["/srv/nu\u{fffd}".to_owned()];
     let raw = Item::Path(b"/srv/nu\xff/a".to_vec());
     assert_eq!(raw.path_in(&of_restic).as_deref(), Some(&b"/srv/nu\xff/a"[..]));
+}
+
+#[test]
+fn the_latest_is_of_this_host_also_where_another_host_has_a_newer_one() {
+    let mut snapshots = some();
+    snapshots.push(snapshot("e1", 400, "other", &["app:shop"]));
+    snapshots.push(snapshot("e2", 500, "other", &[]));
+    let items = [Item::Volume("db".to_owned())];
+    let pick = |items: &[Item], tags: &[&str]| {
+        let narrowing = Narrowing { tags: tags.iter().map(|&tag| tag.to_owned()).collect(), ..Narrowing::default() };
+        let request = Request { host: "h", items, ..Request::default() };
+        choose::<SelectError>(&snapshots, "latest", &narrowing, &request, |one, _| Ok(one.application() == Some("shop"))).unwrap()
+    };
+    assert_eq!(ids(&pick(&items, &[])), ["b1"]);
+    assert_eq!(ids(&pick(&[], &["app:shop"])), ["b1"]);
+    let foreign = pick(&[], &["app:mail"]);
+    assert_eq!(ids(&foreign), ["c1"], "nobody else has it");
+    assert!(foreign.warnings[0].ends_with("is of the host other"), "{:?}", foreign.warnings);
+    // Folders of this machine are filed under its own name where the Engine is on another.
+    let request = Request { host: "nas", machine: "h", ..Request::default() };
+    let path = choose::<SelectError>(&snapshots[5..], "latest", &Narrowing::default(), &request, |_, _| Ok(true)).unwrap();
+    assert_eq!(ids(&path), ["d1"]);
+    assert_eq!(path.warnings, [] as [&str; 0]);
+}
+
+#[test]
+fn nobody_guesses_which_of_several_other_hosts_is_meant() {
+    let request = Request { host: "new", ..Request::default() };
+    let refused = choose::<SelectError>(&some(), "latest", &Narrowing::default(), &request, |_, _| Ok(true));
+    assert!(matches!(refused, Err(SelectError::SeveralHosts { ref others, .. }) if others[..] == ["h", "other"]), "{refused:?}");
+    let one = Narrowing { hosts: vec!["other".to_owned()], ..Narrowing::default() };
+    assert_eq!(ids(&choose::<SelectError>(&some(), "latest", &one, &request, |_, _| Ok(true)).unwrap()), ["c1"]);
+}
+
+#[test]
+fn what_is_dated_in_the_future_is_the_latest_only_where_there_is_nothing_else() {
+    let far = 32_000_000_000;
+    let mut snapshots = some();
+    snapshots.push(snapshot("e1", far, "h", &["app:shop"]));
+    for all in [true, false] {
+        let narrowing = Narrowing { tags: vec!["app:shop".to_owned()], ..Narrowing::default() };
+        let request = Request { all, host: "h", ..Request::default() };
+        let chosen = choose::<SelectError>(&snapshots, "latest", &narrowing, &request, |_, _| Ok(true)).unwrap();
+        assert_eq!(ids(&chosen), ["b1"]);
+        assert!(chosen.warnings[0].contains("e1") && chosen.warnings[0].contains("future"), "{:?}", chosen.warnings);
+    }
+    let only = [snapshot("e1", far, "h", &["app:shop"])];
+    let chosen = latest(&only, true);
+    assert_eq!(ids(&chosen), ["e1"]);
+    assert!(chosen.warnings[0].contains("no other"), "{:?}", chosen.warnings);
+}
+
+#[test]
+fn an_older_snapshot_is_not_taken_for_a_path_without_a_word() {
+    let path = |id, second, tags: &[&str]| snapshot(id, second, "h", tags);
+    let snapshots = [path("a1", 1, &[]), path("b1", 2, &[]), path("c1", 3, &["partial"])];
+    let items = [Item::Path(b"/srv/www/f".to_vec())];
+    let request = Request { host: "h", items: &items, ..Request::default() };
+    let pick = |holders: &[&str]| {
+        let holds = |one: &Snapshot, _: &Item| Ok(holders.iter().any(|id| one.id.0.starts_with(id)));
+        choose::<SelectError>(&snapshots, "latest", &Narrowing::default(), &request, holds).unwrap()
+    };
+    let gone = pick(&["a1"]);
+    assert_eq!(ids(&gone), ["a1"]);
+    assert!(gone.warnings.iter().any(|said| said.contains("not in the newer snapshot b1")), "{:?}", gone.warnings);
+    let torn = pick(&["a1", "b1", "c1"]);
+    assert_eq!(ids(&torn), ["b1"]);
+    assert!(torn.warnings[0].contains("c1") && torn.warnings[0].contains("partial"), "{:?}", torn.warnings);
+    let request = Request { host: "h", ..Request::default() };
+    let anything = choose::<SelectError>(&snapshots, "latest", &Narrowing::default(), &request, |_, _| Ok(true)).unwrap();
+    assert_eq!(ids(&anything), ["b1"]);
+    assert!(anything.warnings[0].contains("c1"), "{:?}", anything.warnings);
 }
