@@ -2,6 +2,7 @@
 //!
 //! What is restored is chosen above; where it comes from is the repository's business.
 
+mod acl;
 pub mod compressed;
 pub mod container;
 pub mod image;

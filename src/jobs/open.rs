@@ -13,7 +13,7 @@ use crate::platform::secret::{self, Secret};
 use crate::repository::backend::cache::{Cache, CacheOptions};
 use crate::repository::backend::local::LocalBackend;
 use crate::repository::backend::{Backend, FileKind};
-use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo, StaleLock};
+use crate::repository::contract::{Repository, RepositoryError, RepositoryInfo, StaleLock, StayingLock};
 use crate::repository::restic::archive::Options;
 use crate::repository::restic::chunker::Polynomial;
 use crate::repository::restic::facade::{Locking, ResticRepository};
@@ -117,13 +117,21 @@ pub fn init(config: &RepositoryConfig, password: &Secret<String>, chunker: Optio
     Ok(info(&open))
 }
 
-/// Removes the locks that dead processes left, or all of them; in a dry run it only finds them. Returns which.
+/// Removes the locks that dead processes left, or all of them; in a dry run it only finds them. Returns which, and which stay.
 ///
 /// # Errors
 /// Not all could be looked at or removed.
-pub fn unlock(config: &RepositoryConfig, password: &Secret<String>, remove_all: bool, dry_run: bool) -> Result<Vec<StaleLock>, JobError> {
+pub fn unlock(
+    config: &RepositoryConfig,
+    password: &Secret<String>,
+    remove_all: bool,
+    dry_run: bool,
+) -> Result<(Vec<StaleLock>, Vec<StayingLock>), JobError> {
     let open = closed(config).open(password)?;
-    Ok(if dry_run { lock::plan_unlock(&open, remove_all)? } else { lock::unlock(&open, remove_all)? })
+    let removed = if dry_run { lock::plan_unlock(&open, remove_all)? } else { lock::unlock(&open, remove_all)? };
+    let mut staying = lock::staying(&open)?;
+    staying.retain(|lock| removed.iter().all(|gone| gone.id != lock.id));
+    Ok((removed, staying))
 }
 
 /// Makes up a password and keeps it in a new file that only its owner can read.

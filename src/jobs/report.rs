@@ -103,7 +103,7 @@ fn repository(error: &RepositoryError) -> Report {
             let message = format!("The repository at {location} is locked by PID {pid} on {host} since {since}{alone}.");
             repository("repository_locked", message)
                 .hint("`--retry-lock 5m` waits for it.")
-                .hint("If that process is gone: `bbackup unlock`.")
+                .hint("If that process is gone: `bbackup unlock` removes what it left, or says from when on its lock counts for nothing; `--remove-all` waits for nothing.")
         }
         E::LockLost { .. } => repository("lock_lost", sentence(error)).hint("Nothing is damaged; run it again."),
         E::ForeignFormat { format, .. } => repository("repository_format", sentence(error))
@@ -116,8 +116,10 @@ fn repository(error: &RepositoryError) -> Report {
             report
         }
         E::Damaged { file, .. } => {
-            let report = repository("repository_damaged", sentence(error));
-            match file.split(' ').next() {
+            let kind = file.split(' ').next();
+            let code = if kind == Some("lock") { "repository_locked" } else { "repository_damaged" };
+            let report = repository(code, sentence(error));
+            match kind {
                 Some("key" | "config") => report.hint("Put back this file from a copy of the repository: no other file can stand for it."),
                 Some("index") => report.hint("`bbackup repair index` makes it anew from the packs."),
                 Some("snapshot") => report.hint("`bbackup repair snapshots --forget` removes what cannot be read of a snapshot."),
@@ -164,6 +166,10 @@ fn repository(error: &RepositoryError) -> Report {
             .hint("Make room for some megabytes where the repository is: then `bbackup forget` and `bbackup prune` free more. They, too, write before they remove."),
         E::NoRoomAside { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error))
             .hint("Make room there, or let XDG_CACHE_HOME name a folder on another disk."),
+        E::Storage { action: "read" | "list" | "look at", .. } if error.is_denied() => {
+            let message = sentence(error);
+            Report::new(Blame::Environment, "no_permission", message).hint(DENIED)
+        }
         E::Storage { source, .. } | E::Target { source, .. } => Report::new(Blame::Environment, io_code(source), sentence(error)),
         E::Mount { source, .. } => match source.kind() {
             std::io::ErrorKind::NotFound => Report::new(Blame::Environment, "mount", sentence(error))
@@ -195,11 +201,14 @@ fn wrong_password(location: &str, unreadable: &[String]) -> Report {
     report
 }
 
+const DENIED: &str = "Run bbackup as the owner of the repository, or give this user the right to read it. Nothing says that it is damaged.";
+
 const SEE_SNAPSHOTS: &str = "`bbackup snapshots` lists them.";
 
 fn write_more<'a>(ids: impl Iterator<Item = &'a String>) -> String {
-    let ids: Vec<&str> = ids.map(|id| id.get(..12).unwrap_or(id)).take(5).collect();
-    format!("Write more of it: {}.", ids.join(", "))
+    let ids: Vec<&str> = ids.map(|id| id.get(..12).unwrap_or(id)).collect();
+    let shown = ids.get(..5).unwrap_or(&ids).join(", ");
+    if ids.len() > 5 { format!("Write more of it: {shown} and {} more.", ids.len() - 5) } else { format!("Write more of it: {shown}.") }
 }
 
 fn is_full(error: &std::io::Error) -> bool {

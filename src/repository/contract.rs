@@ -35,7 +35,7 @@ use crate::model::progress::Progress;
 use crate::platform::control::Control;
 use crate::platform::secret::Secret;
 
-pub use change::{Forgotten, KeyChange, KeyInfo, LockHolder, Retagged, StaleLock};
+pub use change::{Forgotten, KeyChange, KeyInfo, LockHolder, Retagged, StaleLock, StayingLock};
 pub use error::RepositoryError;
 pub use read::{CheckSummary, Listed, ReadData, ReadSummary, RestoreRequest, RestoreSummary};
 pub use snapshot::{

@@ -5,6 +5,7 @@
 
 use std::io::{self, BufWriter, Write};
 
+use super::acl;
 use crate::model::entry::{Kind, Metadata, Sink, Timestamp};
 use crate::model::text::printable;
 
@@ -131,6 +132,10 @@ impl<W: Write> TarSink<W> {
                 self.left_out.push(LeftOut { path: path.to_vec(), what: Missing::Xattr(xattr.name.clone()) });
             } else {
                 record(&mut extended, &[b"SCHILY.xattr.", &xattr.name[..]].concat(), &xattr.value);
+                // Where tar looks for ACLs (`tar --acls`).
+                if let Some((key, text)) = acl::record(&xattr.name, &xattr.value) {
+                    record(&mut extended, key, &text);
+                }
             }
         }
         if !extended.is_empty() {

@@ -373,3 +373,37 @@ fn what_lost_packs_held_is_stored_once_more() {
         home.assert_restores("latest", &folder, "restored");
     }
 }
+
+#[test]
+fn what_a_user_may_not_read_is_not_called_damaged() {
+    needs!(Part::Root);
+    let home = Home::with_repository();
+    let folder = home.make_folder("tree");
+    tree::write(&folder.join("file"), b"x");
+    let _ = home.back_up(&folder);
+    tree::write(&folder.join("noise"), &tree::noise(1, 1_000_000));
+    let newest = home.back_up(&folder).snapshot;
+    let (snapshot, pack) = (home.repository().join("snapshots").join(&newest), largest(&home, "data"));
+    let owned = |path: &std::path::Path, owner| std::os::unix::fs::chown(path, Some(owner), Some(owner)).unwrap();
+    for path in
+        Command::new("find").arg(home.repository()).output().unwrap().stdout.split(|byte| *byte == b'\n').filter(|path| !path.is_empty())
+    {
+        owned(std::path::Path::new(OsStr::from_bytes(path)), 65534);
+    }
+    let closed = |path: &std::path::Path| {
+        owned(path, 0);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+        fs::set_permissions(path, mode).unwrap();
+    };
+    closed(&snapshot);
+    let told = home.bbackup_as_nobody(["snapshots"]).run().exits(4).says("Permission denied").says("as the owner of the repository");
+    assert!(!told.errors().contains("repair"), "{}", told.describe());
+    let told = home.bbackup_as_nobody(["repair", "snapshots", "--forget"]).run().exits(3).says("Permission denied");
+    assert!(!told.errors().contains("`bbackup repair"), "{}", told.describe());
+    assert!(snapshot.exists());
+    owned(&snapshot, 65534);
+    closed(&pack);
+    let checked = home.bbackup_as_nobody(["check", "--read-data", "--json"]).run().exits(1);
+    let data = checked.json_lines().pop().unwrap()["data"].clone();
+    assert_eq!(data["packs_read"].as_u64().unwrap() + 1, data["packs"].as_u64().unwrap(), "{data}");
+}

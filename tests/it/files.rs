@@ -535,3 +535,23 @@ fn a_path_whose_name_is_no_text_comes_back() {
     let _ = home.bbackup(undo).run().success();
     assert_eq!(fs::read_to_string(folder.join("a")).unwrap(), "second");
 }
+
+#[test]
+fn a_path_that_was_full_and_is_empty_now_is_not_saved_as_whole() {
+    let home = Home::with_repository();
+    let folder = home.make_folder("disk");
+    let other = home.make_folder("other");
+    tree::write(&other.join("file"), b"y");
+    let back_up = |flags: &[&str]| home.bbackup(["backup", "--paths"]).arg(&folder).arg("--paths").arg(&other).args(flags).run();
+    // Empty from the beginning, it is as it should be.
+    let _ = back_up(&[]).success();
+    tree::write(&folder.join("file"), b"x");
+    let _ = back_up(&[]).success();
+    fs::remove_file(folder.join("file")).unwrap();
+    for _ in 0..2 {
+        let _ = back_up(&[]).exits(4).says("it is empty, and in snapshot").says("--full");
+    }
+    let _ = home.bbackup(["dump", "latest"]).arg(folder.join("file")).run().success();
+    let _ = back_up(&["--full"]).success();
+    let _ = back_up(&[]).success();
+}

@@ -240,3 +240,18 @@ fn what_is_forgotten_while_somebody_waits_is_passed_over() {
     let _ = home.bbackup(["check", "--read-data"]).run().success();
     let _ = home.bbackup(["check", "--read-data", "--repo"]).arg(&target).run().success();
 }
+
+#[test]
+fn unlock_says_which_locks_stay_and_how_long() {
+    needs!(Part::Root);
+    let (home, folder) = locked_home();
+    std::fs::write(home.repository().join("locks").join("ab".repeat(32)), b"torn").unwrap();
+    let refused = home.bbackup(["forget", "--keep-last", "1"]).run().exits(11);
+    let _ = refused.says("unlock --remove-all");
+    let _ = home.bbackup(["unlock"]).run().success().says("abababab").says("stays").says("not stale before").says("0 locks removed");
+    let json = home.bbackup(["unlock", "--json"]).run().success().json_lines().pop().unwrap();
+    assert_eq!(json["data"]["staying"][0]["id"], "ab".repeat(32));
+    let json = home.bbackup(["unlock", "--remove-all", "--json"]).run().success().json_lines().pop().unwrap();
+    assert_eq!(json["data"]["staying"], serde_json::json!([]));
+    let _ = home.back_up(&folder);
+}

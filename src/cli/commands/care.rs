@@ -13,7 +13,7 @@ use crate::jobs::open;
 use crate::model::report::{Blame, Report};
 use crate::model::size::ByteSize;
 use crate::platform::clock;
-use crate::repository::contract::{ReadData, StaleLock};
+use crate::repository::contract::{LockHolder, ReadData};
 use crate::service::recovery::{self, Recovered};
 
 pub(in crate::cli) fn init(session: &Session, arguments: &Init) -> Result<Done, JobError> {
@@ -80,18 +80,26 @@ pub(in crate::cli) fn unlock(session: &Session, arguments: &Unlock) -> Result<Do
     let repository = session.repository(None)?;
     let password = session.password_of_existing(&repository)?;
     let dry_run = arguments.dry_run;
-    let locks = open::unlock(&repository, &password, arguments.remove_all, dry_run)?;
+    let (locks, staying) = open::unlock(&repository, &password, arguments.remove_all, dry_run)?;
     for lock in &locks {
-        session.output.result(&line(lock));
+        session.output.result(&line(&lock.id, lock.holder.as_ref()));
+    }
+    for lock in &staying {
+        let until = lock.stale_at.map_or_else(String::new, |time| format!(" before {}", text::time(time, &clock::local_zone())));
+        let line = line(&lock.id, lock.holder.as_ref());
+        session.output.result(&format!("{line}: stays, as somebody may hold it; unless it is refreshed, it is not stale{until}"));
+    }
+    if !staying.is_empty() {
+        session.output.note("If nobody is at work in the repository: `bbackup unlock --remove-all`.");
     }
     let count = locks.len() as u64;
     session.output.result(&format!("{} {}.", text::count(count, "lock"), if dry_run { "would be removed" } else { "removed" }));
-    Done::well(&serde_json::json!({ "dry_run": dry_run, "removed": if dry_run { 0 } else { count }, "locks": locks }))
+    Done::well(&serde_json::json!({ "dry_run": dry_run, "removed": if dry_run { 0 } else { count }, "locks": locks, "staying": staying }))
 }
 
-fn line(lock: &StaleLock) -> String {
-    let id = lock.id.get(..8).unwrap_or(&lock.id);
-    let Some(holder) = &lock.holder else { return format!("{id}  cannot be read") };
+fn line(id: &str, holder: Option<&LockHolder>) -> String {
+    let id = id.get(..8).unwrap_or(id);
+    let Some(holder) = holder else { return format!("{id}  cannot be read") };
     let kind = if holder.exclusive { "exclusive" } else { "shared" };
     let since = text::time(holder.since, &clock::local_zone());
     format!("{id}  {kind}, since {since}, by process {} of {} on {}", holder.pid, safe(&holder.user), safe(&holder.host))

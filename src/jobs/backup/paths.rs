@@ -1,6 +1,8 @@
 //! The paths of a set: one snapshot for all of them together, under their absolute names.
 
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::application::not_followed;
@@ -15,7 +17,7 @@ use crate::model::outcome::{EndMark, ItemOutcome, Proof, ReadMethod};
 use crate::model::progress::Event;
 use crate::model::text::printable;
 use crate::platform::{clock, environment};
-use crate::repository::contract::{AddSummary, RepositoryError};
+use crate::repository::contract::{AddSummary, RepositoryError, Snapshot, SnapshotId};
 use crate::sources::ahead::Ahead;
 use crate::sources::host_path::HostPaths;
 use crate::sources::walk::WalkOptions;
@@ -94,7 +96,17 @@ pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResul
         run.progress.event(Event::ItemFinished { label: &label });
         let outcome = match added {
             Ok(summary) => {
-                let outcome = outcome(&path.counts, &summary);
+                let is_empty =
+                    path.counts.entries() <= 1 && summary.problem_count + summary.warning_count == 0 && is_empty_folder(&path.path);
+                let outcome = match is_empty.then(|| full_before(run, &path.path)).transpose()?.flatten() {
+                    Some(before) => ItemOutcome::Failed {
+                        reason: format!(
+                            "it is empty, and in snapshot {} it was not: its data is gone or not mounted; if it is meant to be empty, --full saves it so",
+                            before.short()
+                        ),
+                    },
+                    None => outcome(&path.counts, &summary),
+                };
                 let missed = not_followed(&path.counts.mounted(&path.path));
                 result.notes.extend(missed.map(|paths| format!("{label}: what is mounted in it is not saved (one_file_system): {paths}")));
                 result.problems.extend(summary.problems);
@@ -116,6 +128,37 @@ pub(super) fn back_up(run: &Run<'_>, set: &BackupSet) -> Result<ApplicationResul
     drop(estimates);
     result.duration = started.elapsed();
     Ok(result)
+}
+
+/// Not one of which a filter leaves nothing.
+fn is_empty_folder(path: &Path) -> bool {
+    path.read_dir().is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// The last complete snapshot that this path was saved into, if it had something there. Asked for one that is empty now, as its disk may
+/// not be mounted.
+fn full_before(run: &Run<'_>, path: &Path) -> Result<Option<SnapshotId>, RepositoryError> {
+    let Some(repository) = run.repository().filter(|_| !run.request.full) else { return Ok(None) };
+    let (host, name) = (&run.context.config.host, path.to_string_lossy());
+    let is_mine = |one: &Snapshot| {
+        one.host == *host
+            && one.application().is_none()
+            && !one.is_partial()
+            && !one.is_aside(&[])
+            && one.paths.iter().any(|path| *path == name)
+    };
+    let Some(last) = repository.snapshots()?.into_iter().rev().find(is_mine) else { return Ok(None) };
+    let mut entries = 0;
+    let listed = repository.list(&last.id, path.as_os_str().as_bytes(), false, &mut |_| {
+        entries += 1;
+        if entries > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match listed {
+        Ok(_) => Ok((entries > 1).then_some(last.id)),
+        // Or somebody has forgotten it since it was listed.
+        Err(RepositoryError::NoPath { .. } | RepositoryError::NoSnapshot { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// How an item ended that was read from the file system.

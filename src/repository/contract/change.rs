@@ -44,6 +44,17 @@ pub struct StaleLock {
     pub holder: Option<LockHolder>,
 }
 
+/// A lock that stays, as somebody may hold it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StayingLock {
+    /// Its id: 64 hexadecimal digits.
+    pub id: String,
+    /// Who holds it; none if it cannot be read.
+    pub holder: Option<LockHolder>,
+    /// From when on it counts for nothing unless it is refreshed; none where the store does not say when it was written.
+    pub stale_at: Option<jiff::Timestamp>,
+}
+
 /// Who holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LockHolder {

@@ -284,6 +284,11 @@ impl RepositoryError {
         sentence
     }
 
+    /// Whether this user may not do it: nothing is known to be damaged.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Storage { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {

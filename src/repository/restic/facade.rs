@@ -17,6 +17,7 @@ use super::{check, copy, diff, find, footprint, forget, keyring, list, mount, pr
 use crate::model::entry::Sink;
 use crate::model::progress::{Event, Progress};
 use crate::platform::control::Control;
+use crate::platform::host;
 use crate::platform::secret::Secret;
 use crate::repository::contract::copy::{CopyRequest, CopySummary};
 use crate::repository::contract::diff::{DiffRequest, DiffSummary, Difference};
@@ -150,7 +151,8 @@ impl ResticRepository {
                 return Err(locked);
             }
             let more = if errors.len() > 1 { format!(", and {} more", errors.len() - 1) } else { String::new() };
-            self.notice(format!("{}{more}; what only that knows is not found (`bbackup repair index`)", error.with_causes()));
+            let what_to_do = if error.is_denied() { "run bbackup as the owner of the repository" } else { "`bbackup repair index`" };
+            self.notice(format!("{}{more}; what only that knows is not found ({what_to_do})", error.with_causes()));
         }
         let indexed = Arc::new(indexed);
         (held.indexed, held.in_part) = (Some(Arc::clone(&indexed)), !errors.is_empty());
@@ -189,8 +191,14 @@ impl ResticRepository {
             return Err(failed.swap_remove(0).1);
         }
         for (id, error) in failed {
-            let error = error.with_causes();
-            self.notice(format!("snapshot {} is passed over: {error} (`bbackup repair snapshots --forget`)", id.short()));
+            let what_to_do = match &error {
+                denied if denied.is_denied() => {
+                    format!("user {} may not read it: run bbackup as the owner of the repository", host::username())
+                }
+                RepositoryError::Storage { .. } => "nothing says that it is damaged: try again".to_owned(),
+                _ => "`bbackup repair snapshots --forget`".to_owned(),
+            };
+            self.notice(format!("snapshot {} is passed over: {} ({what_to_do})", id.short(), error.with_causes()));
         }
         Ok(readable)
     }

@@ -20,7 +20,7 @@ use crate::repository::backend::FileKind;
 use crate::repository::contract::RepositoryError;
 
 use others::look_for_others;
-pub use others::{plan_unlock, unlock};
+pub use others::{plan_unlock, staying, unlock};
 
 /// How long things take. Everything but the defaults is for tests: other programs count on them.
 #[derive(Debug, Clone, Copy)]

@@ -63,7 +63,9 @@ impl Visitor for Finder<'_> {
 
     fn unreadable(&mut self, error: RepositoryError) -> Result<(), RepositoryError> {
         let path = if self.path.is_empty() { "/".to_owned() } else { printable(&self.path) };
-        self.check.found.error(format!("snapshot {}: everything in {path} is lost: {}", self.snapshot, sentence(&error)));
+        // What this user may not read may be whole.
+        let lost = if error.is_denied() { "could not be read" } else { "is lost" };
+        self.check.found.error(format!("snapshot {}: everything in {path} {lost}: {}", self.snapshot, sentence(&error)));
         Ok(())
     }
 

@@ -176,14 +176,15 @@ pub(super) fn read(check: &Check<'_>, packs: &[KnownPack]) -> Result<(u64, u64),
                 return;
             }
             match read_pack(check, pack, &mut scratch) {
-                Ok(()) => {}
+                Ok(()) => {
+                    read.0.fetch_add(1, Ordering::Relaxed);
+                    read.1.fetch_add(pack.size, Ordering::Relaxed);
+                }
                 Err(RepositoryError::Cancelled) => return,
                 Err(error) => check.found.error(sentence(&error)),
             }
             let path = format!("data/{}", pack.id);
             check.progress.event(Event::FileFinished { path: path.as_bytes(), size: pack.size, outcome: FileOutcome::Unchanged });
-            read.0.fetch_add(1, Ordering::Relaxed);
-            read.1.fetch_add(pack.size, Ordering::Relaxed);
         }
     };
     let threads = reader::cores().max(check.repo.backend().connections().min(8)).min(THREADS).min(packs.len());

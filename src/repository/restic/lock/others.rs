@@ -8,7 +8,7 @@ use super::{LockTimes, sleep};
 use crate::platform::clock;
 use crate::platform::host::{self, Liveness};
 use crate::repository::backend::FileKind;
-use crate::repository::contract::{LockHolder, RepositoryError, StaleLock};
+use crate::repository::contract::{LockHolder, RepositoryError, StaleLock, StayingLock};
 use crate::repository::restic::file::{LockFile, damaged_json};
 use crate::repository::restic::id::Id;
 use crate::repository::restic::state::{self, Open};
@@ -184,6 +184,26 @@ pub fn plan_unlock(open: &Open, all: bool) -> Result<Vec<StaleLock>, RepositoryE
         }
     }
     Ok(found)
+}
+
+/// The locks that are there, with what is known of when they become stale.
+///
+/// # Errors
+/// [`RepositoryError::Storage`].
+pub fn staying(open: &Open) -> Result<Vec<StayingLock>, RepositoryError> {
+    let times = LockTimes::default();
+    let mut staying = Vec::new();
+    for id in open.list_ids(FileKind::Lock)? {
+        let lock = match read(open, &id) {
+            // It was given back just now.
+            Err(error) if state::is_gone(&error) => continue,
+            lock => lock.ok(),
+        };
+        let written = open.modified(FileKind::Lock, &id)?.max(lock.as_ref().map(|lock| lock.time.instant.min(clock::now())));
+        let stale_at = written.and_then(|written| written.checked_add(times.stale).ok());
+        staying.push(StayingLock { id: id.to_string(), holder: lock.map(holder), stale_at });
+    }
+    Ok(staying)
 }
 
 fn holder(lock: LockFile) -> LockHolder {

@@ -48,6 +48,11 @@ pub fn repair(
     let mut successors: Vec<(usize, SnapshotFile)> = Vec::new();
     for (id, snapshot) in all.iter().filter(|(id, _)| wanted.contains(id)) {
         let again = if snapshot.is_err() { Some(confirmed(|| repo.snapshot(id))) } else { None };
+        let again = match again {
+            // Who may not read it cannot say that it is damaged.
+            Some(Err(error)) if error.is_denied() => return Err(error),
+            again => again,
+        };
         let snapshot = match again.as_ref().unwrap_or(snapshot) {
             Ok(snapshot) => snapshot,
             Err(error @ RepositoryError::Damaged { .. }) => {
