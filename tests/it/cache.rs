@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use crate::support::home::{Home, files_below};
 use crate::support::parts::{Part, needs};
@@ -38,12 +39,19 @@ fn folders_that_were_read_once_are_not_read_again() {
 
     // Without its packs the repository is of no use, but for who has the folders already.
     let (data, away) = (home.repository().join("data"), home.path("away"));
-    fs::rename(&data, &away).unwrap();
+    let move_packs = |from: &Path, to: &Path| {
+        for folder in fs::read_dir(from).unwrap() {
+            let folder = folder.unwrap();
+            fs::rename(folder.path(), to.join(folder.file_name())).unwrap();
+        }
+    };
+    fs::create_dir(&away).unwrap();
+    move_packs(&data, &away);
     assert_eq!(ls(&home).run().success().text(), listed);
     let _ = ls(&home).arg("--no-cache").run().exits(1).says("is missing");
     // What is damaged is told nevertheless.
     let _ = home.bare(["check"]).run().exits(1);
-    fs::rename(&away, &data).unwrap();
+    move_packs(&away, &data);
 
     // Copies that are damaged are read anew.
     let kept = files_below(&home.path("cache/bbackup/repositories"));

@@ -199,7 +199,7 @@ fn a_folder_without_a_list_of_entries_is_an_empty_one() {
             named: true,
             exclude: &|path| path == exclude,
             forget: false,
-            remove_all: false,
+            remove_all: true,
             dry_run: false,
         };
         let summary = repository.rewrite(&request, &Control::new(), Arc::new(Silent)).unwrap();
