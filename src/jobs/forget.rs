@@ -166,7 +166,7 @@ impl ForgetPlan {
 /// # Errors
 /// Somebody else is at work; a snapshot cannot be read, so that nobody knows what it is; or it would be too much. Nothing
 /// was changed.
-pub fn plan(repository: &dyn Repository, request: &ForgetRequest, host: &str, control: &Control) -> Result<ForgetPlan, JobError> {
+pub fn plan(repository: &dyn Repository, request: &ForgetRequest, latest: &Request<'_>, control: &Control) -> Result<ForgetPlan, JobError> {
     if !request.dry_run {
         repository.lock_exclusively(control)?;
     }
@@ -186,7 +186,7 @@ pub fn plan(repository: &dyn Repository, request: &ForgetRequest, host: &str, co
                 plans.push((policy.set.clone(), plan));
             }
         }
-        What::Named { words, narrowing } => plans.push((None, Plan::of_names(&all, &named(repository, words, narrowing, host)?))),
+        What::Named { words, narrowing } => plans.push((None, Plan::of_names(&all, &named(repository, words, narrowing, latest)?))),
     }
     refuse_pinned(&plans)?;
     if !request.remove_all {
@@ -251,11 +251,10 @@ fn chosen(all: &[Snapshot], policy: &Policy, policies: &[Policy], inside: &Insid
     mine.into_iter().chain(lent).cloned().collect()
 }
 
-fn named(repository: &dyn Repository, words: &[String], narrowing: &Narrowing, host: &str) -> Result<Vec<SnapshotId>, JobError> {
-    let request = Request { host, ..Request::default() };
+fn named(repository: &dyn Repository, words: &[String], narrowing: &Narrowing, latest: &Request<'_>) -> Result<Vec<SnapshotId>, JobError> {
     let mut ids = Vec::new();
     for word in words {
-        ids.extend(snapshots::choose(repository, word, narrowing, &request)?.snapshots.into_iter().map(|snapshot| snapshot.id));
+        ids.extend(snapshots::choose(repository, word, narrowing, latest)?.snapshots.into_iter().map(|snapshot| snapshot.id));
     }
     Ok(ids)
 }

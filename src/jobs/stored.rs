@@ -29,7 +29,12 @@ pub(super) fn find(repository: &dyn Repository, snapshot: &Snapshot, item: &Item
         _ => None,
     };
     let Item::Place(path) = item else { return Ok(in_tree) };
-    match (in_tree, on_host(repository, snapshot, path)?) {
+    let on_host = match on_host(repository, snapshot, path) {
+        // What one application has lost must not keep anything else from being found.
+        Err(JobError::Repository(error)) if error.is_damage() => None,
+        found => found?,
+    };
+    match (in_tree, on_host) {
         (Some(one), Some(other)) if one != other => Err(ambiguous(snapshot, path, &other)),
         (one, other) => Ok(one.or(other)),
     }

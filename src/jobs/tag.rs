@@ -86,7 +86,7 @@ pub fn run(
     repository: &dyn Repository,
     words: &[String],
     narrowing: &Narrowing,
-    host: &str,
+    latest: &Request<'_>,
     change: &Change,
     dry_run: bool,
     control: &Control,
@@ -94,7 +94,7 @@ pub fn run(
     if !dry_run {
         repository.lock_exclusively(control)?;
     }
-    let chosen = choose(repository, words, narrowing, host)?;
+    let chosen = choose(repository, words, narrowing, latest)?;
     let rows = chosen.iter().map(|one| TagRow { snapshot: one.id.clone(), before: one.tags.clone(), after: change.apply(&one.tags) });
     let (changing, same): (Vec<TagRow>, Vec<TagRow>) = rows.partition(|row| row.before != row.after);
     let mut changed = Vec::new();
@@ -118,14 +118,13 @@ pub fn run(
     })
 }
 
-fn choose(repository: &dyn Repository, words: &[String], narrowing: &Narrowing, host: &str) -> Result<Vec<Snapshot>, JobError> {
+fn choose(repository: &dyn Repository, words: &[String], narrowing: &Narrowing, latest: &Request<'_>) -> Result<Vec<Snapshot>, JobError> {
     if words.is_empty() {
         return Ok(repository.snapshots()?.into_iter().filter(|snapshot| narrowing.accepts(snapshot)).collect());
     }
-    let request = Request { host, ..Request::default() };
     let mut chosen: Vec<Snapshot> = Vec::new();
     for word in words {
-        for snapshot in snapshots::choose(repository, word, narrowing, &request)?.snapshots {
+        for snapshot in snapshots::choose(repository, word, narrowing, latest)?.snapshots {
             if !chosen.contains(&snapshot) {
                 chosen.push(snapshot);
             }

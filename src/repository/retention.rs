@@ -378,13 +378,15 @@ struct Clocks<'a> {
     now: Timestamp,
     /// Times by the ids that snapshots have and had first.
     times: HashMap<&'a SnapshotId, Timestamp>,
+    parents: HashMap<&'a SnapshotId, &'a SnapshotId>,
 }
 
 impl<'a> Clocks<'a> {
     fn new(snapshots: &'a [Snapshot], now: Timestamp) -> Self {
         let first = snapshots.iter().filter_map(|one| Some((one.original.as_ref()?, one.time)));
         let times = first.chain(snapshots.iter().map(|one| (&one.id, one.time))).collect();
-        Self { now, times }
+        let parents = snapshots.iter().filter_map(|one| Some((&one.id, one.parent.as_ref()?))).collect();
+        Self { now, times, parents }
     }
 
     fn is_future(&self, time: Timestamp) -> bool {
@@ -399,7 +401,10 @@ impl<'a> Clocks<'a> {
         let parent = snapshot.parent.as_ref()?;
         // A parent was there before. One from the future says nothing of its children's clock.
         let time = self.times.get(parent).filter(|time| !self.is_future(**time))?;
-        (time.duration_since(snapshot.time) > TOLERANCE).then(|| Reason::BeforeParent(parent.clone()))
+        // If what the parent was compared with is older than this one, it was the parent's clock that was ahead for a while.
+        let before = self.parents.get(parent).and_then(|before| self.times.get(*before));
+        let was_ahead = before.is_some_and(|before| *before <= snapshot.time);
+        (!was_ahead && time.duration_since(snapshot.time) > TOLERANCE).then(|| Reason::BeforeParent(parent.clone()))
     }
 }
 

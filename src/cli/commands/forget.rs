@@ -6,11 +6,11 @@ use crate::cli::arguments::forget::{Forget, Rules};
 use crate::cli::progress::Display;
 use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
-use crate::config::BackupSet;
+use crate::config::{BackupSet, Config};
 use crate::jobs::error::JobError;
 use crate::jobs::forget::{self, ForgetGroup, ForgetRequest, ForgetResult, Policy, What};
 use crate::jobs::report;
-use crate::jobs::select::Narrowing;
+use crate::jobs::select::{Narrowing, Request};
 use crate::model::outcome::RunStatus;
 use crate::model::report::Report;
 use crate::model::retention::{Retention, tag_list};
@@ -205,7 +205,8 @@ fn one(session: &Session, arguments: &Forget, repository: Option<&str>, what: Wh
     let repository = session.open_for(&session.repository(repository)?, arguments.dry_run)?;
     refuse_ambiguous(&*repository, &what)?;
     let request = ForgetRequest { what, remove_all: arguments.unsafe_allow_remove_all, dry_run: arguments.dry_run };
-    let plan = forget::plan(&*repository, &request, &session.config.host, &session.control)?;
+    let Config { host, machine, .. } = &*session.config;
+    let plan = forget::plan(&*repository, &request, &Request { host, machine, ..Request::default() }, &session.control)?;
     tell_plan(session, plan.preview());
     let forgotten = forget::execute(&*repository, plan, &session.control)?;
     for problem in &forgotten.problems {

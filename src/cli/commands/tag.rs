@@ -7,6 +7,7 @@ use crate::cli::request;
 use crate::cli::session::Session;
 use crate::cli::text::{self, safe};
 use crate::jobs::error::JobError;
+use crate::jobs::select::Request;
 use crate::jobs::tag::{self, Change, TagResult};
 use crate::repository::contract::{TAG_APPLICATION, TAG_PINNED};
 
@@ -34,8 +35,8 @@ fn run(session: &Session, which: &Which, change: &Change) -> Result<Done, JobErr
         return Err(JobError::request("which_snapshots", message, "Name them, or narrow with --host, --application, --tag or --before."));
     }
     let repository = session.open_for(&session.repository(None)?, which.dry_run)?;
-    let host = &session.config.host;
-    let result = tag::run(&*repository, &which.snapshots, &narrowing, host, change, which.dry_run, &session.control)?;
+    let latest = Request { host: &session.config.host, machine: &session.config.machine, ..Request::default() };
+    let result = tag::run(&*repository, &which.snapshots, &narrowing, &latest, change, which.dry_run, &session.control)?;
     tell(session, &result);
     let done = Done::well(&result)?;
     Ok(match result.failure {

@@ -147,7 +147,7 @@ pub fn decide(request: &QuiesceRequest, consistency: Consistency) -> QuiescePlan
 
 /// Says of the hooks of containers that can run no command why they are not run.
 fn tell_what_cannot_run(request: &QuiesceRequest, plan: &mut QuiescePlan) {
-    for container in &request.containers {
+    for container in request.containers.iter().filter(|one| !is_leftover(one, &request.containers)) {
         let Some(hooks) = request.hooks.get(&container.name) else { continue };
         let name = &container.name;
         let why = match container.state.status {
@@ -173,6 +173,15 @@ fn tell_what_cannot_run(request: &QuiesceRequest, plan: &mut QuiescePlan) {
             }));
         }
     }
+}
+
+/// Whether it only has the labels of a service that runs elsewhere: a task that the swarm has replaced, or a command that compose ran once.
+fn is_leftover(container: &Container, all: &[Container]) -> bool {
+    let is_alive = |one: &Container| matches!(one.state.status, Status::Running | Status::Paused | Status::Restarting);
+    let service = container.swarm_service().map(|service| service.id);
+    let is_replaced = service.is_some() && all.iter().any(|one| is_alive(one) && one.swarm_service().map(|service| service.id) == service);
+    let ran_once = container.labels.get("com.docker.compose.oneoff").is_some_and(|value| value == "True");
+    !is_alive(container) && (is_replaced || ran_once)
 }
 
 impl QuiesceRequest {

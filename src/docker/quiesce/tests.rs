@@ -265,4 +265,18 @@ fn what_another_run_keeps_still_counts_as_running() {
     request.left_down.insert(request.containers[0].id.clone());
     let plan = decide(&request, Consistency::Stop);
     assert_eq!((plan.not_run.len(), plan.notes.len()), (0, 1));
+    // A command that compose ran once has its service's labels, and is no service.
+    request.left_down.clear();
+    request.containers[0].state.status = Status::Exited;
+    request.containers[0].labels.insert("com.docker.compose.oneoff".to_owned(), "True".to_owned());
+    assert_eq!(decide(&request, Consistency::Stop).not_run.len(), 0);
+    // So has a task that the swarm has replaced, and only that.
+    request.containers[0].labels.clear();
+    request.containers[0].labels.insert("com.docker.swarm.service.id".to_owned(), "s".to_owned());
+    request.containers[0].swarm_task = true;
+    assert_eq!(decide(&request, Consistency::Stop).not_run.len(), 1);
+    let mut next = request.containers[0].clone();
+    (next.id, next.name, next.state.status) = ("next".to_owned(), "db.2".to_owned(), Status::Running);
+    request.containers.push(next);
+    assert_eq!(decide(&request, Consistency::Stop).not_run.len(), 0);
 }

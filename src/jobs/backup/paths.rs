@@ -139,9 +139,9 @@ fn is_empty_folder(path: &Path) -> bool {
 /// not be mounted.
 fn full_before(run: &Run<'_>, path: &Path) -> Result<Option<SnapshotId>, RepositoryError> {
     let Some(repository) = run.repository().filter(|_| !run.request.full) else { return Ok(None) };
-    let (host, name) = (&run.context.config.host, path.to_string_lossy());
+    let (config, name) = (&run.context.config, path.to_string_lossy());
     let is_mine = |one: &Snapshot| {
-        one.host == *host
+        (one.host == config.machine || one.host == config.host)
             && one.application().is_none()
             && !one.is_partial()
             && !one.is_aside(&[])
@@ -157,6 +157,8 @@ fn full_before(run: &Run<'_>, path: &Path) -> Result<Option<SnapshotId>, Reposit
         Ok(_) => Ok((entries > 1).then_some(last.id)),
         // Or somebody has forgotten it since it was listed.
         Err(RepositoryError::NoPath { .. } | RepositoryError::NoSnapshot { .. }) => Ok(None),
+        // What is damaged there held something, and costs nobody else's data.
+        Err(error) if error.is_damage() => Ok(Some(last.id)),
         Err(error) => Err(error),
     }
 }

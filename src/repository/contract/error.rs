@@ -284,6 +284,11 @@ impl RepositoryError {
         sentence
     }
 
+    /// Whether something of the repository is lost.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::PackMissing { .. } | Self::BlobMissing { .. })
+    }
+
     /// Whether this user may not do it: nothing is known to be damaged.
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Storage { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)

@@ -44,6 +44,8 @@ pub struct Copying<'a> {
     pub index_interval: Duration,
     /// Holds while paused.
     pub control: &'a Control,
+    /// Takes a sentence about what is not as it should be.
+    pub notice: &'a (dyn Fn(String) + Sync),
 }
 
 impl Copying<'_> {
@@ -121,8 +123,17 @@ pub fn execute(copying: Copying<'_>, plan: &Plan, progress: &dyn Progress) -> Re
     let copied = plan.snapshots.iter().try_for_each(|planned| {
         let is_whole = || !copying.is_doubtful && copying.target.index().contains(BlobKind::Tree, &planned.file.tree);
         let one = match planned.copy {
-            Some(copy) if is_whole() => CopiedSnapshot { target: Some(name(copy)), was_there: true, ..nothing(planned.id) },
-            _ => snapshot(copying, planned, &mut transfer, progress)?,
+            Some(copy) if is_whole() => there(planned, copy),
+            // What the source has lost must not keep newer snapshots from being copied.
+            Some(copy) => match snapshot(copying, planned, &mut transfer, progress) {
+                Err(error) if copying.source.is_lost(&error) => {
+                    let (id, error) = (planned.id.short(), error.with_causes());
+                    (copying.notice)(format!("snapshot {id} was copied before, and whether all of it is there cannot be seen: {error}"));
+                    there(planned, copy)
+                }
+                one => one?,
+            },
+            None => snapshot(copying, planned, &mut transfer, progress)?,
         };
         summary.copied += u64::from(!one.was_there);
         summary.were_there += u64::from(one.was_there);
@@ -139,6 +150,10 @@ pub fn execute(copying: Copying<'_>, plan: &Plan, progress: &dyn Progress) -> Re
 
 fn name(id: Id) -> SnapshotId {
     SnapshotId(id.to_string())
+}
+
+fn there(planned: &Planned, copy: Id) -> CopiedSnapshot {
+    CopiedSnapshot { target: Some(name(copy)), was_there: true, ..nothing(planned.id) }
 }
 
 fn nothing(source: Id) -> CopiedSnapshot {

@@ -163,7 +163,15 @@ impl ResticRepository {
     fn look_for_packs(&self, indexed: &Indexed) -> Result<(), RepositoryError> {
         // One at a time: the first must have looked before anybody publishes a pack.
         let held = self.held();
-        let lost = &indexed.look_for_packs()?.lost;
+        let lost = match indexed.look_for_packs() {
+            Ok(compared) => &compared.lost,
+            // Who reads nothing of them can go on without.
+            Err(error @ RepositoryError::Storage { .. }) => {
+                self.notice(format!("{}; which packs are really there is not known to this backup", error.with_causes()));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         if !lost.is_empty() {
             // Somebody may be pruning, and the lock not ours.
             if let Some(Err(locked @ RepositoryError::Locked { .. })) = held.lock.as_deref().map(Lock::check) {
@@ -276,8 +284,9 @@ impl ResticRepository {
         let is_doubtful = !compared.lost.is_empty() || compared.has_others;
         let Options { compression, pack_size, index_interval, .. } = target.options;
         let lock = lock.as_deref();
+        let notice = &|sentence| self.notice(sentence);
         let copying =
-            copy::Copying { source: &source, target: &indexed, is_doubtful, lock, compression, pack_size, index_interval, control };
+            copy::Copying { source: &source, target: &indexed, is_doubtful, lock, compression, pack_size, index_interval, control, notice };
         let snapshots = request.snapshots.iter().map(id_of).collect::<Result<Vec<_>, _>>()?;
         let plan = copy::plan(copying, &snapshots, request.named)?;
         copy::execute(copying, &plan, progress)

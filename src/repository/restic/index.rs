@@ -188,6 +188,8 @@ pub struct PackSummary {
     pub size: u64,
     /// Blobs in it.
     pub blobs: u32,
+    /// Where the last of its blobs ends, in bytes from the start of the file.
+    pub end: u64,
 }
 
 impl Index {
@@ -311,12 +313,13 @@ impl Index {
     pub fn packs(&self) -> impl Iterator<Item = PackSummary> + use<> {
         let packs = self.saved.packs.read().unwrap_or_else(PoisonError::into_inner).clone();
         let empty = super::pack::pack_size([]);
-        let mut summaries: Vec<PackSummary> = packs.into_iter().map(|id| PackSummary { id, size: empty, blobs: 0 }).collect();
+        let mut summaries: Vec<PackSummary> = packs.into_iter().map(|id| PackSummary { id, size: empty, blobs: 0, end: 0 }).collect();
         let mut count = |pack: u32, blob: &PackedBlob| {
             // Published while this runs: not wanted yet.
             if let Some(summary) = summaries.get_mut(pack as usize) {
                 summary.size += super::pack::pack_size([blob]) - empty;
                 summary.blobs += 1;
+                summary.end = summary.end.max(u64::from(blob.offset) + u64::from(blob.length));
             }
         };
         for (id, place) in self.saved.parts.iter().flat_map(Part::iter) {

@@ -296,6 +296,19 @@ fn a_clock_that_was_wrong_is_known_the_next_time_too() {
 }
 
 #[test]
+fn what_was_compared_with_a_snapshot_of_the_future_is_not_kept_for_ever_once_its_time_has_come() {
+    let mut history = days(6);
+    history[2].parent = Some(history[1].id.clone());
+    // Made on the third day with the date of the sixth, and all that came before that day were compared with it.
+    history[2].time = history[5].time;
+    for at in 3..5 {
+        history[at].parent = Some(history[2].id.clone());
+    }
+    let policy = Retention { keep_last: number(1), ..Retention::default() };
+    assert_eq!(kept(&plan(&history, &policy)).len(), 1);
+}
+
+#[test]
 fn a_clock_that_was_wrong_costs_nothing() {
     let mut history = days(5);
     for (id, time) in [("x1", "2099-01-01T00:00:00Z"), ("x2", "2099-01-02T00:00:00Z"), ("x3", "2099-01-03T00:00:00Z")] {

@@ -48,6 +48,7 @@ fn copy_with(source: &Builder, target: &Open, index_interval: Duration) -> Resul
         pack_size: 500,
         index_interval,
         control: &control,
+        notice: &|_| {},
     };
     let ids: Vec<Id> = from.snapshots()?.into_iter().map(|(id, _)| id).collect();
     execute(copying, &plan(copying, &ids, true)?, &Silent)
@@ -106,6 +107,24 @@ fn a_folder_that_is_there_without_what_is_in_it_is_completed() {
     builder.pack();
     assert_eq!(copy_to(&source, &builder.open).unwrap().copied, 2);
     assert_eq!(read_all(&builder.open), 2);
+}
+
+#[test]
+fn what_the_source_has_lost_since_keeps_nothing_newer_from_being_copied() {
+    let mut source = source();
+    let target = Closed::new(Arc::new(MemoryBackend::new())).init(&password(), InitOptions::default()).unwrap();
+    assert_eq!(copy_to(&source, &target).unwrap().copied, 2);
+    for (pack, _) in source.open.list_sizes(FileKind::Pack).unwrap() {
+        source.open.backend().remove(FileKind::Pack, &pack.to_string()).unwrap();
+        // As a writer leaves it that was killed before it wrote its index: then nobody knows what else is missing.
+        target.backend().write(FileKind::Pack, &Id::of(b"in no index").to_string(), &[b"in no index"]).unwrap();
+    }
+    let blob = source.blob(BlobKind::Data, b"newer");
+    let newer = source.tree(&[file("newer", &[blob], 5)]);
+    source.pack();
+    source.snapshot(newer);
+    let again = copy_to(&source, &target).unwrap();
+    assert_eq!((again.copied, again.were_there), (1, 2));
 }
 
 /// The most index files that a copy which died left before its first snapshot was there.

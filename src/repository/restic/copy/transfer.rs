@@ -94,6 +94,9 @@ impl<'a> Transfer<'a> {
     pub(super) fn want(&self, kind: BlobKind, id: &Id) -> Result<Option<Wanted>, RepositoryError> {
         let place = self.places.find(kind, id);
         if place.is_empty() {
+            if self.copying.target.index().contains(kind, id) {
+                return Ok(None);
+            }
             return Err(RepositoryError::BlobMissing { kind: kind.word(), id: id.to_string() });
         }
         Ok(if self.seen.set(place.start) { self.wanted(kind, id) } else { None })

@@ -2,7 +2,7 @@
 //!
 //! Who looks, and what is told of it, is the engine's business.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{Index, Place};
 use crate::repository::restic::codec::BlobKind;
@@ -11,8 +11,8 @@ use crate::repository::restic::id::{BuildIdHasher, Id};
 /// What a comparison of the index with the packs that are there has shown.
 #[derive(Debug, Default)]
 pub struct Compared {
-    /// Numbers of packs that are missing or too short.
-    numbers: HashSet<u32>,
+    /// Numbers of packs that are missing or too short, with the bytes that are there.
+    lengths: HashMap<u32, u64>,
     /// The same by their ids, sorted.
     pub lost: Vec<Id>,
     /// Whether there are packs that the index does not name.
@@ -29,8 +29,9 @@ impl Index {
             for (number, pack) in (0..).zip(self.packs()) {
                 let size = there.get(&pack.id);
                 found += usize::from(size.is_some());
-                if pack.blobs > 0 && size.is_none_or(|size| *size < pack.size) {
-                    compared.numbers.insert(number);
+                // Two indexes may say different things of one blob: the sum of all that they say is too much then.
+                if pack.blobs > 0 && size.is_none_or(|size| *size < pack.end) {
+                    compared.lengths.insert(number, size.copied().unwrap_or_default());
                     compared.lost.push(pack.id);
                 }
             }
@@ -54,7 +55,8 @@ impl Index {
     }
 
     pub(super) fn is_lost(&self, place: &Place) -> bool {
-        self.compared().is_some_and(|compared| compared.numbers.contains(&place.pack))
+        let there = self.compared().and_then(|compared| compared.lengths.get(&place.pack));
+        there.is_some_and(|length| u64::from(place.offset) + u64::from(place.length) > *length)
     }
 }
 
@@ -63,7 +65,23 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::repository::restic::file::{IndexBlob, IndexFile, IndexPack};
+    use crate::repository::restic::index::IndexBuilder;
     use crate::repository::restic::reader::testing::Builder;
+
+    #[test]
+    fn a_pack_of_which_indexes_say_different_things_is_there() {
+        let pack = Id::of(b"pack");
+        let builder = IndexBuilder::new();
+        for length in [100, 90] {
+            let blob = IndexBlob { id: Id::of(b"blob"), kind: BlobKind::Data, offset: 0, length, uncompressed_length: None };
+            builder.add(&IndexFile { supersedes: Vec::new(), packs: vec![IndexPack { id: pack, blobs: vec![blob] }] }).unwrap();
+        }
+        let index = builder.finish();
+        let there = std::iter::once((pack, super::super::super::pack::pack_size([]) + 141)).collect();
+        assert_eq!(index.compare_with(&there).lost, []);
+        assert!(index.contains(BlobKind::Data, &Id::of(b"blob")));
+    }
 
     #[test]
     fn what_is_in_packs_that_are_gone_is_not_there() {
@@ -80,7 +98,7 @@ mod tests {
         let (gone_pack, short_pack) = (pack(&gone), pack(&short));
         let mut there: HashMap<Id, u64, BuildIdHasher> = index.packs().map(|pack| (pack.id, pack.size)).collect();
         there.remove(&gone_pack);
-        *there.get_mut(&short_pack).unwrap() -= 1;
+        *there.get_mut(&short_pack).unwrap() = 10;
         assert!(index.contains(BlobKind::Data, &gone) && index.compared().is_none());
         let compared = index.compare_with(&there);
         let mut lost = vec![gone_pack, short_pack];
