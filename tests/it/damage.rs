@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use crate::support::faults;
 use crate::support::home::{Home, files_below};
 use crate::support::manifest::Manifest;
@@ -221,6 +223,14 @@ fn a_new_repository_may_lack_what_is_empty() {
     }
     let folder = home.make_folder("tree");
     tree::mixed(&folder, 1);
+    // A first backup that is killed leaves no folder out: that would look like a loss.
+    let mut first = home.bbackup(["backup", "--paths"]).arg(&folder).spawn();
+    first.hold_while_it_has_open(&folder);
+    first.signal(Signal::KILL);
+    let _ = first.wait().killed_by(Signal::KILL);
+    for name in ["snapshots", "index", "data"] {
+        assert!(home.repository().join(name).is_dir(), "{name}");
+    }
     let snapshot = home.back_up(&folder).snapshot;
     let _ = home.bbackup(["check", "--read-data"]).run().success();
     home.assert_restores(&snapshot, &folder, "restored");

@@ -276,6 +276,9 @@ impl ResticRepository {
         };
         // Of its own: what is claimed in it and not stored is nobody else's business.
         let indexed = target.open.clone().into_indexed_under(control)?;
+        if lock.is_some() {
+            target.open.complete_folders()?;
+        }
         let compared = indexed.look_for_packs()?;
         if !compared.lost.is_empty() {
             let (location, lost) = (target.open.location(), lost_packs(&compared.lost));
@@ -391,6 +394,7 @@ impl Repository for ResticRepository {
         let mut indexed = self.indexed(access, control)?;
         self.look_for_packs(&indexed)?;
         if !request.dry_run {
+            self.open.complete_folders()?;
             // Several may write at once, and each may fail: what one has on its way is not there for the others.
             indexed = Arc::new(indexed.for_writer());
         }

@@ -29,4 +29,19 @@ impl Open {
         }
         Ok(())
     }
+
+    /// Makes the folders of a new repository that was copied without them, before anything is in one of them: a first backup that is
+    /// killed must not look like a loss.
+    ///
+    /// # Errors
+    /// As for [`Self::require_folder`], or they cannot be made.
+    pub(in crate::repository::restic) fn complete_folders(&self) -> Result<(), RepositoryError> {
+        for (kind, _) in FOLDERS {
+            if !self.backend().has_folder(kind).map_err(|source| storage("look at", folder(kind), source))? {
+                self.require_folder(kind)?;
+                return self.backend().create().map_err(|source| storage("make", folder(kind), source));
+            }
+        }
+        Ok(())
+    }
 }
