@@ -20,7 +20,7 @@ fn it_is_of_this_host_and_of_another_one_only_if_there_is_just_one() {
     assert_eq!(dump("one", &[]).success().text(), "one");
     assert_eq!(dump("two", &[]).success().text(), "two");
     assert_eq!(dump("one", &["--host", "two"]).success().text(), "two");
-    let _ = dump("three", &[]).exits(1).says("this host, three, has no snapshot").says("There are snapshots of one, two: add --host");
+    let _ = dump("three", &[]).exits(1).says("This host, `three`, has no snapshot").says("There are snapshots of one, two: add --host");
     let target = home.path("target");
     let restore = |host: &str| home.bbackup(["restore", "latest", "--to"]).arg(&target).env("RESTIC_HOST", host).run();
     let _ = restore("three").exits(1).says("--host");
