@@ -44,6 +44,13 @@ pub fn wanted(applications: &[StoredApplication], options: &RestoreOptions) -> W
         paths: checks::host_paths(applications),
         binds: binds::stored(applications, &options.items).into_iter().chain(disks::folders(applications)).collect(),
         folders: disks::folders(applications),
+        below: options
+            .items
+            .parts
+            .iter()
+            .filter(|part| part.volume.is_none())
+            .filter_map(|part| Some((part.root.clone(), part.below()?)))
+            .collect(),
         inside: options.items.parts.iter().filter_map(|part| Some((part.volume.clone()?, part.path.clone()))).collect(),
         mount_points: disks::mount_points(applications),
         in_place: options.in_place,
@@ -122,10 +129,19 @@ pub struct Part {
     pub volume: Option<String>,
     /// Its path on the Engine's machine; in a volume that below its folder (`/conf/app.ini`).
     pub path: String,
+    /// The path of the item that it is, or lies in; in a volume nothing.
+    pub root: String,
     /// Where its files are in the snapshot.
     pub from: String,
     /// How many bytes of files it has there.
     pub bytes: u64,
+}
+
+impl Part {
+    /// Its path below its item.
+    fn below(&self) -> Option<String> {
+        self.path.strip_prefix(&self.root).map(str::to_owned)
+    }
 }
 
 /// How a restore is done.
@@ -177,6 +193,9 @@ pub struct RestorePlan {
     /// The folders of volumes that are there and are filled, or something in them.
     #[serde(skip)]
     pub folders: BTreeMap<String, String>,
+    /// By the path of what is restored alone: the folder of its item, below which no link is followed.
+    #[serde(skip)]
+    pub roots: BTreeMap<String, String>,
 }
 
 impl RestorePlan {

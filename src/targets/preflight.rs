@@ -3,6 +3,7 @@
 //! What of it stands in the way is decided in `plan`.
 
 mod ports;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,6 +26,7 @@ use crate::platform::container::clues;
 use crate::platform::mounts;
 
 pub use self::ports::{HostPort, Protocol};
+pub use self::ways::{Obstacle, on_the_way};
 
 /// The label in which compose names the project of what it makes.
 pub(super) const PROJECT_LABEL: &str = "com.docker.compose.project";
@@ -68,6 +70,8 @@ pub struct Host {
     pub silent: BTreeSet<String>,
     /// What is at the paths of bind mounts that were asked for; those that are not here are not seen from here.
     pub binds: BTreeMap<String, PathState>,
+    /// What is in the way to paths that were asked for with the folder that they belong to.
+    pub obstacles: BTreeMap<String, Obstacle>,
 }
 
 /// A file system of the Engine's machine.
@@ -101,6 +105,8 @@ pub struct Wanted {
     pub binds: BTreeSet<String>,
     /// Volumes and paths in them of which it matters what is there.
     pub inside: BTreeSet<(String, String)>,
+    /// Folders and what is below them, of which it matters what is on the way.
+    pub below: BTreeSet<(String, String)>,
     /// Folders that volumes stand for, of which it matters on which disk they lie.
     pub folders: BTreeSet<String>,
     /// Mount points that something lay below when it was saved.
@@ -231,9 +237,11 @@ impl Host {
             let empty = if wanted.volumes.contains(name) { is_empty(engine, name).await } else { None };
             let mountpoint = text(volume, "/Mountpoint").unwrap_or_default().to_owned();
             // Where a volume's files are seen, what is in it is, too.
-            let inside = wanted.inside.iter().filter(|(volume, _)| volume == name && empty.is_some());
-            let inside = inside.map(|(_, below)| format!("{mountpoint}{below}"));
-            host.binds.extend(inside.filter_map(|path| path_state(&path).map(|state| (path, state))));
+            for (_, below) in wanted.inside.iter().filter(|(volume, _)| volume == name && empty.is_some()) {
+                let path = format!("{mountpoint}{below}");
+                host.obstacles.extend(on_the_way(&mountpoint, below).map(|obstacle| (path.clone(), obstacle)));
+                host.binds.extend(path_state(&path).map(|state| (path, state)));
+            }
             host.volumes.insert(name.to_owned(), HostVolume { driver, options, project: project(volume), mountpoint, empty });
         }
         host.listening = ports::listening(engine).await;
@@ -245,6 +253,9 @@ impl Host {
                 |path: &&String| matches!(rustix::fs::stat(path.as_str()), Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR));
             host.missing_paths = wanted.paths.iter().filter(answers).filter(missing).cloned().collect();
             host.binds.extend(wanted.binds.iter().filter(answers).filter_map(|path| Some((path.clone(), path_state(path)?))));
+            let below = wanted.below.iter().map(|(folder, below)| (format!("{folder}{below}"), folder, below));
+            let below = below.filter(|(path, ..)| answers(&path));
+            host.obstacles.extend(below.filter_map(|(path, folder, below)| Some((path, on_the_way(folder, below)?))));
             host.disk = disk(engine.data_root());
             let folders = wanted.binds.iter().chain(&wanted.folders).filter(answers);
             host.disks = folders.filter_map(|path| Some((path.clone(), disk(Path::new(path))?))).collect();

@@ -1,6 +1,7 @@
 //! What lies in an application and is put back alone, in its place: bind mounts, compose files, volumes, and what is in them.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
@@ -24,6 +25,8 @@ struct Shop<'a> {
 /// `app` writes to the folder, `reader` only reads it, `inner` is of another application and mounts a part of it.
 const USERS: [&str; 3] = ["app", "reader", "inner"];
 
+const LEFT_RUNNING: [&str; 2] = ["--label", "bbackup.stop=false"];
+
 impl<'a> Shop<'a> {
     /// Saved with one content, and changed afterwards.
     fn open(home: &'a Home, name: &str) -> Self {
@@ -38,7 +41,8 @@ impl<'a> Shop<'a> {
         let volume = format!("{}:/volume", shop.volume);
         shop.start("app", &[&project[..], &mounts(&[&format!("{data}:/data"), &volume])].concat());
         shop.start("reader", &[&project[..], &mounts(&[&format!("{data}:/data:ro")])].concat());
-        shop.start("inner", &mounts(&[&format!("{sub}:/sub")]));
+        // What is left running while it is saved is not while its files are overwritten.
+        shop.start("inner", &[&mounts(&[&format!("{sub}:/sub")])[..], &LEFT_RUNNING.map(str::to_owned)].concat());
         shop.start("stranger", &mounts(&[&format!("{}:/x", home.make_folder("shop-of-another").display())]));
         fs::write(shop.mountpoint().join("kept"), "as saved").unwrap();
         fs::create_dir(shop.mountpoint().join("sub")).unwrap();
@@ -480,7 +484,9 @@ fn a_part_of_a_volume_that_stands_for_a_folder_is_put_back_there() {
     let write = |text: &str| ["kept", "other"].map(|file| fs::write(folder.join(file), text).unwrap());
     write("as saved");
     stage.ok(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &format!("device={}", folder.display()), &volume]);
-    stage.ok(["run", "-d", "--name", &name, "--stop-timeout", "0", "-v", &format!("{volume}:/data"), BUSYBOX, "sleep", "1000"]);
+    let mount = format!("{volume}:/data");
+    let first = ["run", "-d", "--name", &name, "--stop-timeout", "0", "-v", &mount];
+    stage.ok([&first[..], &LEFT_RUNNING, &[BUSYBOX, "sleep", "1000"]].concat());
     let _ = stage.bbackup(["backup", "--containers", &name]).run().success();
     write("changed since");
     let started = || stage.inspect("container", &name)["State"]["StartedAt"].to_string();
@@ -491,4 +497,47 @@ fn a_part_of_a_volume_that_stands_for_a_folder_is_put_back_there() {
     assert_eq!((read("kept").as_str(), read("other").as_str()), ("as saved", "changed since"), "{}", outcome.describe());
     stage.wait_for_state(&name, "running");
     assert_ne!(started(), before, "nobody was stopped for it");
+}
+
+#[test]
+fn what_is_put_back_alone_goes_nowhere_else_than_where_it_was() {
+    needs!(Part::Engine);
+    let home = Home::with_repository();
+    let shop = Shop::open(&home, "alonelink");
+    // It mounts what becomes a link.
+    shop.stage.ok(["rm", "-f", &shop.stage.name("inner")]);
+    let place = |path: &str| PathBuf::from(format!("/docker/{}/volumes/{}{path}", shop.project(), shop.volume));
+    let outside = home.make_folder("outside");
+    fs::write(outside.join("kept"), "of others").unwrap();
+    for (folder, named) in [(shop.mountpoint().join("sub"), place("/sub")), (shop.path("data/sub"), shop.path("data/sub"))] {
+        fs::remove_dir_all(&folder).unwrap();
+        symlink(&outside, &folder).unwrap();
+        for path in [&named, &named.join("kept")] {
+            let refused = shop.in_place(path).run().exits(1);
+            let _ = refused.says(&format!("{} is a symbolic link now", folder.display()));
+        }
+        assert_eq!(fs::read_to_string(outside.join("kept")).unwrap(), "of others");
+        // A folder is not made up, but restored.
+        fs::remove_file(&folder).unwrap();
+        let _ = shop
+            .in_place(&named.join("kept"))
+            .run()
+            .exits(1)
+            .says(&format!("the folder {} is gone", folder.display()))
+            .says("--path /docker/");
+        let _ = shop.in_place(&named).run().success();
+        assert_eq!(fs::read_to_string(folder.join("kept")).unwrap(), "as saved");
+    }
+    // The item itself may be behind a link.
+    fs::rename(shop.path("data"), outside.join("data")).unwrap();
+    symlink(outside.join("data"), shop.path("data")).unwrap();
+    shop.write("changed since");
+    let _ = shop.in_place(&shop.path("data/sub/kept")).run().success();
+    assert_eq!((shop.read("data/kept").as_str(), shop.read("data/sub/kept").as_str()), ("changed since", "as saved"));
+    // Beside the original there is no place for it.
+    shop.write("changed since");
+    for named in [["--as-new", "--no-start"], ["--rename", "app:other"]] {
+        let _ = shop.restore(&shop.path("data/kept")).args(named).run().exits(1).says("has no other name to be restored under");
+    }
+    assert_eq!(shop.read("data/kept"), "changed since");
 }

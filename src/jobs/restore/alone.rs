@@ -5,6 +5,7 @@
 use std::ops::ControlFlow;
 
 use crate::jobs::error::JobError;
+use crate::jobs::request::RestoreJob;
 use crate::jobs::select::Item;
 use crate::jobs::stored;
 use crate::model::application::{ItemKind, ItemRecord};
@@ -67,6 +68,13 @@ pub(super) fn add(
         return Ok(());
     }
     let path = format!("{folder}{below}");
+    let name = &application.document.application.name;
+    let meets = |other: &&Part| other.volume == volume && (is_in(&path, &other.path) || is_in(&other.path, &path));
+    if let Some(other) = items.parts.iter().filter(meets).find(|other| other.application != *name) {
+        let (one, other) = (printable(other.from.as_bytes()), shown);
+        let message = format!("{one} and {other} go to the same place on this host, and are in snapshots of two applications");
+        return Err(JobError::request("two_snapshots", message, "Restore from one of them at a time, by its id."));
+    }
     let is_mine = |other: &&Part| other.volume == volume;
     if items.volumes.contains(&item.name) && volume.is_some() || items.parts.iter().filter(is_mine).any(|other| is_in(&path, &other.path)) {
         return Ok(());
@@ -76,9 +84,27 @@ pub(super) fn add(
         ItemOutcome::Complete { proof } if below.is_empty() => proof.bytes,
         _ => bytes(repository, snapshot, from)?,
     };
-    let name = application.document.application.name.clone();
-    items.parts.push(Part { application: name, volume, path, from: from.to_owned(), bytes });
+    let (application, root) = (name.clone(), folder.to_owned());
+    items.parts.push(Part { application, volume, path, root, from: from.to_owned(), bytes });
     Ok(())
+}
+
+/// What is restored alone goes to its own place, whatever else gets another name.
+///
+/// # Errors
+/// Other names were asked for with it.
+pub(super) fn unless_beside(items: &Items, job: &RestoreJob) -> Result<(), JobError> {
+    match items.parts.first() {
+        Some(part) if job.as_new || !job.renames.is_empty() => {
+            let message = format!("{} has no other name to be restored under", printable(part.from.as_bytes()));
+            Err(JobError::request(
+                "no_other_name",
+                message,
+                "Restore it without --rename and --as-new, or write it to a folder with --to DIR.",
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The volume in which an item is, or where on the host. A compose file may have been named as nobody should be followed.

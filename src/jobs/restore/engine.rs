@@ -13,6 +13,7 @@ use super::planning::EngineRestore;
 use super::work::Work;
 use crate::docker::helper::Owner;
 use crate::docker::journal::Journals;
+use crate::docker::mountpoint::same_root;
 use crate::docker::quiesce::GATE_LIMIT;
 use crate::jobs::backup::sentence;
 use crate::jobs::error::JobError;
@@ -24,6 +25,7 @@ use crate::platform::clock;
 use crate::platform::control::Control;
 use crate::repository::contract::Repository;
 use crate::targets::plan::{PlannedStep, Step};
+use crate::targets::preflight::on_the_way;
 use crate::targets::steps::Steps;
 
 /// Takes the steps. What fails costs its own application, and those that use its volumes.
@@ -64,6 +66,10 @@ pub(super) async fn execute(
         let reached = match fills {
             Some((place, true)) if go_on.is_ok() => not_reached(restore, place).await,
             _ => Ok(()),
+        };
+        let reached = match reached {
+            Ok(()) if go_on.is_ok() => still_reachable(restore, planned).await,
+            reached => reached,
         };
         if go_on.is_ok() || is_clean_up(&planned.step) {
             progress.event(Event::Phase(&planned.step.to_string()));
@@ -166,6 +172,24 @@ async fn not_reached(restore: &EngineRestore, place: &str) -> Result<(), String>
         }
         Err(error) => Err(sentence(&error)),
     }
+}
+
+/// Makes sure that nobody has put a link on the way to what is restored alone since the plan was made, before it is saved and before it is written.
+async fn still_reachable(restore: &EngineRestore, planned: &PlannedStep) -> Result<(), String> {
+    let plan = &restore.plan;
+    if plan.roots.is_empty() || !matches!(planned.step, Step::SaveFirst { .. } | Step::FillPath { .. }) || !same_root(&restore.engine).await
+    {
+        return Ok(());
+    }
+    let saves = matches!(planned.step, Step::SaveFirst { .. });
+    let concerned = plan.steps.iter().filter(|other| saves && other.application == planned.application).chain([planned]);
+    for (place, _) in concerned.filter_map(|other| other.step.fills()) {
+        let below = plan.roots.get(place).and_then(|root| Some((root, place.strip_prefix(root.as_str())?)));
+        if let Some(obstacle) = below.and_then(|(root, below)| on_the_way(root, below)) {
+            return Err(format!("{} is not restored: {obstacle}", printable(place.as_bytes())));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn entries(count: u64) -> String {

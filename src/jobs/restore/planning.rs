@@ -92,6 +92,7 @@ pub(super) async fn plan(
         ids.extend(Ids::of(application.document.engine.user_namespace.as_deref()).map(|found| (name.clone(), found)));
         stored.push(application);
     }
+    alone::unless_beside(&items, job)?;
     let mut cleaned = journal::Cleaned::default();
     if !job.dry_run {
         let (notes, warnings) = sweep_helpers(&engine).await;

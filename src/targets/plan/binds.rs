@@ -12,7 +12,7 @@ use crate::docker::discover::binds::data_path;
 use crate::model::application::{ItemKind, ItemRecord};
 use crate::model::outcome::ItemOutcome;
 use crate::model::text::printable;
-use crate::targets::preflight::{Host, PathState};
+use crate::targets::preflight::{Host, Obstacle, PathState};
 
 /// The paths of which some application has the files, and those that are restored alone.
 pub(super) fn stored(applications: &[StoredApplication], items: &Items) -> BTreeSet<String> {
@@ -91,6 +91,10 @@ fn alone(draft: &mut Draft<'_>) -> BTreeSet<String> {
         let (application, from) = (&part.application, &part.from);
         let stored = draft.applications.iter().find(|stored| stored.document.application.name == *application);
         if let Some(item) = stored.and_then(|stored| stored.item_at(from)) {
+            if let Some(conflict) = not_saved(item) {
+                draft.conflict(conflict);
+                continue;
+            }
             tell_outcome(draft, item);
         }
         let (path, inside) = match place(draft.host, stored, part) {
@@ -100,6 +104,10 @@ fn alone(draft: &mut Draft<'_>) -> BTreeSet<String> {
                 continue;
             }
         };
+        if let Some(obstacle) = draft.host.obstacles.get(&path) {
+            draft.conflict(Conflict::PathExists { path: path.clone(), reason: why_not_reached(obstacle, &path, part) });
+            continue;
+        }
         let fate = fate(draft, &path, false);
         let overwrites = matches!(fate, Fate::Overwrite);
         match fate {
@@ -109,6 +117,8 @@ fn alone(draft: &mut Draft<'_>) -> BTreeSet<String> {
         }
         filled.insert(path.clone());
         let folder = part.volume.as_ref().and_then(|volume| Some((volume.clone(), draft.host.volumes.get(volume)?.mountpoint.clone())));
+        let root = folder.as_ref().map_or_else(|| part.root.clone(), |(_, folder)| folder.clone());
+        draft.plan.roots.insert(path.clone(), root);
         draft.plan.folders.extend(folder);
         draft.step(application, Step::FillPath { path, from: from.clone(), bytes: part.bytes, overwrites, inside });
     }
@@ -123,6 +133,28 @@ fn place(host: &Host, stored: Option<&StoredApplication>, part: &Part) -> Result
     match volume.and_then(|volume| why_not_overwritten(volume, name, host)) {
         Some(reason) => Err(Conflict::VolumeExists { name: name.clone(), reason }),
         None => Ok((format!("{}{}", there.mountpoint, part.path), Some((name.clone(), part.path.clone())))),
+    }
+}
+
+/// That an item is not in the snapshot, so that no part of it is.
+fn not_saved(item: &ItemRecord) -> Option<Conflict> {
+    let reason = match &item.outcome {
+        ItemOutcome::Failed { reason } => format!("saving it failed: {reason}"),
+        ItemOutcome::Skipped => "it was skipped".to_owned(),
+        ItemOutcome::Complete { .. } | ItemOutcome::Partial { .. } => return None,
+    };
+    let what = if item.kind == ItemKind::Volume { format!("volume {}", item.name) } else { item.name.clone() };
+    Some(Conflict::NotSaved { what, reason })
+}
+
+/// What is in the way to a part, and what can be done about it.
+fn why_not_reached(obstacle: &Obstacle, path: &str, part: &Part) -> String {
+    match obstacle {
+        Obstacle::Link(_) => format!("{obstacle}: remove the link first"),
+        Obstacle::Gone(folder) => {
+            let below = path.strip_prefix(folder).unwrap_or_default();
+            format!("{obstacle}; restore all of that: --path {}", part.from.strip_suffix(below).unwrap_or(&part.from))
+        }
     }
 }
 

@@ -78,6 +78,7 @@ pub fn plan(applications: &[StoredApplication], options: &RestoreOptions, host: 
             uses: BTreeMap::new(),
             targets: Vec::new(),
             folders: BTreeMap::new(),
+            roots: BTreeMap::new(),
         },
     };
     draft.choose();

@@ -106,7 +106,8 @@ pub struct Target {
     places: BTreeSet<String>,
     /// Whether something is in it, as far as is known.
     overwrites: bool,
-    /// Whether it is restored alone: who only reads it sees half of it meanwhile, and of a file that is replaced the old one for ever.
+    /// Whether it is restored alone: who only reads it sees half of it meanwhile, and of a file that is replaced the old one for ever. Nobody
+    /// keeps running on it, as on a volume.
     alone: bool,
 }
 
@@ -136,7 +137,7 @@ impl Target {
             return Some(Reach::Uses);
         }
         let mut mounts = container.mounts.iter().filter(|mount| self.alone || !mount.read_only);
-        let reaches = !container.left_running && mounts.any(|mount| meet(&self.places, &host.grounds.mount(mount)));
+        let reaches = (self.alone || !container.left_running) && mounts.any(|mount| meet(&self.places, &host.grounds.mount(mount)));
         reaches.then_some(if self.alone { Reach::Uses } else { Reach::Writes })
     }
 }

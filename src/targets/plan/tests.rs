@@ -16,7 +16,7 @@ use crate::model::application::{
     Health, Image, ItemKind, ItemRecord, Mount, MountKind, Network, RestartPolicy, SharedVolume, Status, Volume,
 };
 use crate::model::outcome::{EndMark, ItemOutcome, Proof, ReadMethod};
-use crate::targets::preflight::{Disk, Host, HostContainer, HostImage, HostPort, HostVolume, PathState, Protocol};
+use crate::targets::preflight::{Disk, Host, HostContainer, HostImage, HostPort, HostVolume, Obstacle, PathState, Protocol};
 
 const IMAGE: &str = "sha256:0123";
 

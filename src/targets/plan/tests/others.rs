@@ -113,3 +113,67 @@ fn nobody_is_started_on_what_stays_half_restored() {
     };
     assert!(!lines(&super::planned(&alone, &host)).contains(&"start container db".to_owned()), "it stands for what lies in it");
 }
+
+#[test]
+fn what_is_restored_alone_is_in_the_snapshot_and_nobody_runs_on_it_meanwhile() {
+    let mut shop = shop();
+    let bind = |outcome: ItemOutcome| ItemRecord {
+        kind: ItemKind::Bind,
+        name: "/srv/data".to_owned(),
+        path: "/docker/shop/binds/srv/data".to_owned(),
+        outcome,
+        ..item("", 1, 1)
+    };
+    shop.document.items.push(bind(item("", 1, 1).outcome));
+    let part = Part {
+        application: "shop".to_owned(),
+        volume: None,
+        path: "/srv/data/conf/app".to_owned(),
+        root: "/srv/data".to_owned(),
+        from: "/docker/shop/binds/srv/data/conf/app".to_owned(),
+        bytes: 1,
+    };
+    let items = Items { parts: vec![part], ..Items::default() };
+    let options = RestoreOptions { items, in_place: true, save_first: true, ..RestoreOptions::default() };
+    let below = wanted(std::slice::from_ref(&shop), &options).below;
+    assert_eq!(below, [("/srv/data".to_owned(), "/conf/app".to_owned())].into());
+    let mut host = host();
+    host.binds = [("/srv/data/conf/app".to_owned(), PathState::Holds)].into();
+    let mount =
+        Mount { kind: MountKind::Bind, name: None, source: "/srv/data".to_owned(), destination: "/data".to_owned(), read_only: false };
+    host.containers = vec![HostContainer {
+        id: "1".to_owned(),
+        name: "db".to_owned(),
+        status: "running".to_owned(),
+        mounts: vec![mount],
+        left_running: true,
+        ..HostContainer::default()
+    }];
+    let planned = |shop: &StoredApplication, host: &Host| plan(std::slice::from_ref(shop), &options, host).unwrap();
+    let fine = planned(&shop, &host);
+    assert_eq!((conflicts(&fine), lines(&fine)[0].as_str()), (Vec::new(), "stop container db"));
+    let mut ours = host.clone();
+    ours.containers[0].fixed = Some("bbackup runs in it".to_owned());
+    assert_eq!(
+        conflicts(&planned(&shop, &ours)),
+        ["/srv/data/conf/app cannot be restored: container db uses it and cannot be stopped: bbackup runs in it"]
+    );
+
+    let gone = Obstacle::Gone("/srv/data/conf".to_owned());
+    let link = Obstacle::Link("/srv/data/conf".to_owned());
+    for (obstacle, said) in
+        [(gone, "is gone; restore all of that: --path /docker/shop/binds/srv/data/conf"), (link, "is a symbolic link now")]
+    {
+        let mut host = host.clone();
+        host.obstacles = [("/srv/data/conf/app".to_owned(), obstacle)].into();
+        let plan = planned(&shop, &host);
+        assert!(conflicts(&plan)[0].contains(said) && lines(&plan).is_empty(), "{:?} {:?}", conflicts(&plan), lines(&plan));
+    }
+    for (outcome, said) in
+        [(ItemOutcome::Failed { reason: "no room".to_owned() }, "saving it failed: no room"), (ItemOutcome::Skipped, "it was skipped")]
+    {
+        *shop.document.items.last_mut().unwrap() = bind(outcome);
+        let plan = planned(&shop, &host);
+        assert_eq!((conflicts(&plan), lines(&plan)), (vec![format!("/srv/data is not in the snapshot: {said}")], Vec::new()));
+    }
+}
