@@ -454,17 +454,19 @@ fn what_was_removed_is_told_also_when_the_prune_refuses() {
     let home = Home::with_repository();
     let folder = home.make_folder("tree");
     for round in 0..2 {
+        tree::write(&folder.join("kept"), &tree::noise(7, 100_000));
         tree::write(&folder.join("file"), &tree::noise(round, 100_000));
         let _ = home.back_up(&folder);
     }
-    // The index is whole, but what the kept one needs is not.
-    for pack in files_below(&home.repository().join("data")).into_iter().filter(|pack| fs::metadata(pack).unwrap().len() > 50_000) {
-        fs::remove_file(pack).unwrap();
+    // All packs are there, but the one that has to be written anew cannot be read.
+    for pack in files_below(&home.repository().join("data")).into_iter().filter(|pack| fs::metadata(pack).unwrap().len() > 150_000) {
+        faults::flip(&pack, 50_000);
+        faults::flip(&pack, 150_000);
     }
     let outcome = home.bbackup(["forget", "--keep-last", "1", "--prune", "--json"]).run();
     assert_ne!(outcome.code(), Some(0), "{}", outcome.describe());
     let said = outcome.json_lines().pop().unwrap();
     assert_eq!(count(&home), 1);
     assert_eq!(said["data"]["repositories"][0]["removed"].as_array().unwrap().len(), 1, "{said}");
-    assert!(said["errors"].to_string().contains("pack"), "{said}");
+    assert!(said["errors"].to_string().contains("is damaged"), "{said}");
 }

@@ -223,7 +223,7 @@ fn one(session: &Session, arguments: &Forget, repository: Option<&str>, what: Wh
         Ok(prune) => (prune, None),
         Err(error) if session.interrupted() => return Err(error),
         Err(error) => {
-            let report = report::of(&error).hint("Removing the snapshots succeeded; it is only the prune that did nothing.");
+            let report = report::of(&error).hint("Removing the snapshots succeeded; it is only the prune that failed.");
             session.output.error(&report);
             (None, Some(report))
         }
